@@ -1,0 +1,21 @@
+"""Item vectors: the text embedding with category, brand and price blocks side by side."""
+
+from recsys_spark.job import Run, main
+from recsys_spark.options import BlockOptions, EncoderOptions
+from recsys_spark.steps.embed import resolve_model
+from recsys_spark.steps.publishing import Report
+from recsys_spark.steps.vectors import item_vectors
+
+
+class Config(EncoderOptions, BlockOptions):
+    """Keys of build_item_vectors."""
+
+
+def run(job: Run, config: Config) -> Report:
+    """Build the vectors of all items."""
+    with job.progress.step("build_item_vectors"):
+        return item_vectors(job, config, resolve_model(config))
+
+
+if __name__ == "__main__":
+    main(__file__, Config, run, __doc__)

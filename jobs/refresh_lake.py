@@ -1,0 +1,18 @@
+"""The whole chain for one run_date: ingest, embed, vectors, profiles, recommendations."""
+
+from recsys_spark.job import Run, main
+from recsys_spark.steps.publishing import Report
+from recsys_spark.steps.refresh import RefreshOptions, refresh
+
+
+class Config(RefreshOptions):
+    """Keys of refresh_lake."""
+
+
+def run(job: Run, config: Config) -> Report:
+    """Refresh the lake."""
+    return refresh(job, config)
+
+
+if __name__ == "__main__":
+    main(__file__, Config, run, __doc__)

@@ -1,0 +1,37 @@
+"""Errors meant for people. Each carries the exit code that a scheduler acts on (README, "How to read a failure")."""
+
+
+class RecsysError(Exception):
+    """Something the user or operator can act on: one readable message, never a stack trace."""
+
+    exit_code = 1
+
+
+class UsageError(RecsysError):
+    """The command line, a configuration file or a dataset file is wrong."""
+
+    exit_code = 2
+
+
+class QualityError(RecsysError):
+    """The data is readable but too bad to publish."""
+
+    exit_code = 3
+
+
+class InputError(RecsysError):
+    """An input is missing, empty or unreadable."""
+
+    exit_code = 4
+
+
+class ConflictError(RecsysError):
+    """Somebody else committed to the same table meanwhile."""
+
+    exit_code = 5
+
+
+class RetryError(RecsysError):
+    """A passing fault (disk full, store unreachable): the same command may succeed later."""
+
+    exit_code = 75

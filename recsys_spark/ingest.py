@@ -1,0 +1,126 @@
+"""Raw rows to items, users and events: clean, build the text, judge every row. Pure DataFrame functions.
+
+Each ``judge_*`` returns the table's columns plus ``reason`` (null for a good row) and ``row`` (the raw row as JSON), so that
+``accepted`` and ``rejected`` split one and the same plan.
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from recsys_spark.tables import EVENTS, ITEMS, USERS, Table
+from recsys_spark.text import cleaned, fields_of, from_template, text_hash
+
+DUPLICATE = "duplicate key"
+"""Resolved, not bad: the best of the rows stays, the others are kept in quarantine and do not count at the gate."""
+
+
+def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
+    """Items: cleaned title, text by template, category path, brand, price; null, blank and duplicate ids judged.
+
+    Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
+    """
+    frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"])
+    judged = frame.select(
+        _id("item_id"),
+        "title",
+        "text",
+        text_hash(F.col("text")).alias("text_hash"),
+        _category(raw).alias("category"),
+        "brand",
+        F.expr("try_cast(price AS double)").alias("price"),
+        _blank("item_id").alias("reason"),
+        "row",
+        F.expr("try_cast(updated_at AS timestamp)").alias("updated_at"),
+    )
+    return _one_per_key(judged, ITEMS, [F.col("updated_at").desc_nulls_last()])
+
+
+def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
+    """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
+    frame = _with_text(_with_row(raw), template, max_chars, extra=[])
+    judged = frame.select(
+        _id("user_id"), "text", text_hash(F.col("text")).alias("text_hash"), _blank("user_id").alias("reason"), "row"
+    )
+    return _one_per_key(judged, USERS, [])
+
+
+def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
+    """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value.
+
+    Logs deliver at least once: of several rows with one key the greatest value stays.
+    """
+    first, after = F.lit(str(earliest)).cast("timestamp"), F.lit(str(latest + timedelta(days=1))).cast("timestamp")
+    moment = F.expr("try_cast(`timestamp` AS timestamp)")
+    value = F.expr("try_cast(value AS double)")
+    reasons = F.coalesce(
+        _blank("user_id"),
+        _blank("item_id"),
+        _blank("event_type"),
+        F.when(moment.isNull(), "timestamp is null or not a time"),
+        F.when(moment < first, f"timestamp before {earliest}"),
+        F.when(moment >= after, f"timestamp after {latest}"),
+        F.when(F.col("value").isNotNull() & (value.isNull() | F.isnan(value)), "value is not a number"),
+    )
+    judged = _with_row(raw).select(
+        _id("user_id"),
+        _id("item_id"),
+        F.trim("event_type").alias("event_type"),
+        moment.alias("timestamp"),
+        value.alias("value"),
+        reasons.alias("reason"),
+        "row",
+    )
+    return _one_per_key(judged, EVENTS, [F.col("value").desc_nulls_last()])
+
+
+def users_of(events: DataFrame) -> DataFrame:
+    """Where a dataset describes no users: everybody who has an event, without a text."""
+    nothing = F.lit(None).cast("string")
+    return events.select("user_id", nothing.alias("text"), nothing.alias("text_hash")).distinct()
+
+
+def accepted(judged: DataFrame, table: Table) -> DataFrame:
+    """The rows that become the table."""
+    return judged.where(F.col("reason").isNull()).select(*table.columns)
+
+
+def rejected(judged: DataFrame, table: Table) -> DataFrame:
+    """The rows that go to quarantine, with their reason."""
+    return judged.where(F.col("reason").isNotNull()).select(F.lit(table.name).alias("table"), "reason", "row")
+
+
+def _with_row(raw: DataFrame) -> DataFrame:
+    return raw.withColumn("row", F.to_json(F.struct(*(F.col(f"`{column}`") for column in raw.columns))))
+
+
+def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str]) -> DataFrame:
+    fields = dict.fromkeys([*fields_of(template), *extra])
+    clean = frame.withColumns({name: cleaned(F.col(name).cast("string"), max_chars) for name in fields})
+    return clean.withColumn("text", F.substring(from_template(template), 1, max_chars) if template else F.lit(None).cast("string"))
+
+
+def _id(name: str) -> Column:
+    return F.trim(F.col(name).cast("string")).alias(name)
+
+
+def _blank(name: str) -> Column:
+    return F.when(F.coalesce(F.trim(F.col(name).cast("string")), F.lit("")) == "", f"{name} is null or blank")
+
+
+def _category(raw: DataFrame) -> Column:
+    """A path or set of names; a plain string is a path of one."""
+    kind = dict(raw.dtypes)["category"]
+    names = F.col("category") if kind == "array<string>" else F.array(F.col("category").cast("string"))
+    names = F.filter(F.transform(names, lambda name: F.trim(name)), lambda name: F.length(name) > 0)
+    return F.when(F.size(names) > 0, names)
+
+
+def _one_per_key(judged: DataFrame, table: Table, preference: list[Column]) -> DataFrame:
+    # Bad rows are groups of their own by content: all null ids together would make one huge window.
+    apart = F.when(F.col("reason").isNotNull(), F.xxhash64("row"))
+    group = Window.partitionBy(apart, *table.key).orderBy(*preference, F.col("row").desc())
+    ranked = judged.withColumn("place", F.row_number().over(group))
+    return ranked.withColumn("reason", F.coalesce("reason", F.when(F.col("place") > 1, DUPLICATE)))

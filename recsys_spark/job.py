@@ -1,0 +1,99 @@
+"""How a job starts and ends: configuration, session, progress, exit code, last JSON line."""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pyspark.sql import SparkSession
+
+from recsys_spark.config import JobConfig, help_text, load
+from recsys_spark.errors import RecsysError, UsageError
+from recsys_spark.failures import readable
+from recsys_spark.lake import Lake
+from recsys_spark.progress import Progress
+
+ConfigT = TypeVar("ConfigT", bound=JobConfig)
+
+
+class Run:
+    """One run of a job: the lake it works on, the session (made on first use) and its progress display."""
+
+    def __init__(self, job: str, lake: Lake, progress: Progress) -> None:
+        self.job, self.lake, self.progress = job, lake, progress
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session that spark-submit configured."""
+        session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
+        self.progress.watch(session)
+        return session
+
+
+def main(script: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], about: str) -> NoReturn:
+    """The body of every job script: ``main(__file__, Config, run, __doc__)``."""
+    job, argv = Path(script).stem, sys.argv[1:]
+    if "--help" in argv or "-h" in argv:
+        print(help_text(config_class, job, about))
+        sys.exit(0)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    started = time.monotonic()
+    report, code = _attempt(job, config_class, run, argv, _toml_of(script))
+    report["seconds"] = round(time.monotonic() - started, 1)
+    print(json.dumps(report, ensure_ascii=False, default=str), flush=True)
+    _stop_session()
+    sys.exit(code)
+
+
+def _attempt(
+    job: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], argv: list[str], toml: Path | None
+) -> tuple[dict[str, Any], int]:
+    lake, run_date = None, None
+    head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
+    try:
+        config = load(config_class, job, argv, toml)
+        lake, run_date = Lake(config.lake), getattr(config, "run_date", None)
+        head["run_date"] = str(run_date) if run_date else None
+        lake.check_writable()
+        with Progress() as progress:
+            report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, progress), config)
+        report["status"] = "dry_run" if config.dry_run else report["status"]
+        code = 0
+    except Exception as error:
+        report, code = _failure(head, error)
+    if lake is not None and not isinstance(report.get("fault"), UsageError):
+        _keep_status(lake, job, run_date, report)
+    return report, code
+
+
+def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:
+    known = error if isinstance(error, RecsysError) else readable(error)
+    if known is None:
+        traceback.print_exc()
+        return head | {"exit_code": 1, "error": f"a bug: {type(error).__name__}: {error}"[:2000]}, 1
+    print(f"error: {known}", file=sys.stderr)
+    return head | {"exit_code": known.exit_code, "error": str(known)}, known.exit_code
+
+
+def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
+    try:
+        lake.write_status(job, str(run_date or "latest"), report)
+    except OSError as error:
+        print(f"warning: the status of this run was not kept beside the lake: {error}", file=sys.stderr)
+
+
+def _toml_of(script: str) -> Path | None:
+    """The job's TOML: in the checkout beside the script, or in the working folder, where ``--files`` puts it on a cluster."""
+    job = Path(script).resolve()
+    places = (job.parent.parent / "conf" / f"{job.stem}.toml", Path(f"{job.stem}.toml"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _stop_session() -> None:
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        session.stop()

@@ -1,0 +1,1 @@
+"""Pure array kernels: no Spark and no pandas below this line."""

@@ -1,0 +1,54 @@
+"""Unit blocks side by side: category, brand and price next to the text embedding."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+
+def unit_rows(matrix: NDArray[np.floating]) -> Matrix:
+    """Rows scaled to length 1, computed in float64; rows of zeros stay zero."""
+    wide = matrix.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+    return np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0).astype(np.float32)
+
+
+def hashed_block(names: Sequence[Sequence[str] | None], dimension: int, salt: str) -> Matrix:
+    """(n, dimension): each name a fixed pseudo-random sign vector, a row the unit sum of its names.
+
+    Two rows that share some of their names have about the cosine of their name sets; unrelated names are nearly
+    orthogonal (standard deviation ``dimension ** -0.5``). Missing names give a row of zeros, which equals nothing, not even
+    another missing one. Feature hashing: Weinberger et al., ICML 2009.
+    """
+    distinct = sorted({name for row in names if row for name in row})
+    signs = {name: _signs(f"{salt}:{name}", dimension) for name in distinct}
+    nothing = np.zeros(dimension)
+    return unit_rows(np.array([sum((signs[n] for n in sorted(set(row))), nothing) if row else nothing for row in names]))
+
+
+def price_block(prices: NDArray[np.float64], cuts: NDArray[np.float64]) -> Matrix:
+    """(n, 2): the price's quantile among ``cuts`` as an angle in a quarter circle, so near prices are similar.
+
+    ``prices`` holds NaN where there is none, which gives a row of zeros. Opposite ends of the catalogue have cosine 0.
+    """
+    known = np.isfinite(prices) & (len(cuts) > 1)
+    low, high = np.searchsorted(cuts, prices, "left"), np.searchsorted(cuts, prices, "right")
+    angle = (low + high) / (2 * max(len(cuts), 1)) * (np.pi / 2)
+    return np.where(known[:, None], np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.0).astype(np.float32)
+
+
+def side_by_side(blocks: Mapping[str, Matrix], weights: Mapping[str, float]) -> Matrix:
+    """(n, Σ d): unit blocks scaled by √weight and put side by side, then each row scaled to length 1.
+
+    The dot product of two rows in which all blocks are present is the weighted mean of the block cosines.
+    """
+    scaled = [np.float32(np.sqrt(weights[name])) * block for name, block in blocks.items() if weights[name] > 0]
+    return unit_rows(np.concatenate(scaled, axis=1))
+
+
+def _signs(name: str, dimension: int) -> NDArray[np.float64]:
+    seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8], "little")
+    return np.random.Generator(np.random.PCG64(seed)).integers(0, 2, dimension) * 2.0 - 1.0

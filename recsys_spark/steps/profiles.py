@@ -1,0 +1,43 @@
+"""events, users and item_vectors → user_profiles."""
+
+from dataclasses import asdict
+
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import UsageError
+from recsys_spark.job import Run
+from recsys_spark.options import EventOptions, ProfileOptions
+from recsys_spark.profiles import before, build_profiles, pool_items, weigh_pairs
+from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, run_key, unchanged
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
+from recsys_spark.vectors import encoder_of
+
+
+def profiles(run: Run, options: ProfileOptions) -> Report:
+    """Publish the profile of every user who has events with known items, or a text."""
+    known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
+    facts = {"inputs": known.versions, "run_date": options.run_date, "weights": asdict(options.weights)}
+    facts["user_text_weight"] = options.user_text_weight
+    key = run_key("build_profiles", facts)
+    if (done := unchanged(run, key, USER_PROFILES)) is not None:
+        return done
+    check_event_types(run, known, options)
+    if options.dry_run:
+        return {"tables": {}}
+    vectors, events = known.frame(run, ITEM_VECTORS), known.frame(run, EVENTS)
+    space, dimension = vectors.select("model", F.size("embedding")).first()
+    tasks = 2 * run.spark.sparkContext.defaultParallelism
+    sums = pool_items(weigh_pairs(events, options.run_date, options.weights), vectors, tasks=tasks)
+    texts = known.frame(run, EMBEDDINGS).where(F.col("model") == encoder_of(space))
+    own = known.frame(run, USERS).join(texts, on="text_hash", how="inner").select("user_id", "embedding")
+    prior = options.user_text_weight
+    frame = build_profiles(sums, own, space, options.run_date, dimension=dimension, prior=prior)
+    return publish(run, key, frame, USER_PROFILES, facts)
+
+
+def check_event_types(run: Run, known: Inputs, options: EventOptions) -> None:
+    """Refuse event types that have no weight: a silent 0 would hide a whole class of events."""
+    types = before(known.frame(run, EVENTS), options.run_date).select("event_type").distinct().limit(100).collect()
+    unknown = sorted({row["event_type"] for row in types} - set(options.event_weights))
+    if unknown:
+        raise UsageError(f"table 'events' has event types without a weight: {', '.join(unknown)}; add them to event_weights")

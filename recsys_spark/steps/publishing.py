@@ -1,0 +1,58 @@
+"""Write, audit, publish: what every step does with its result."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.errors import InputError
+from recsys_spark.job import Run
+from recsys_spark.tables import Table
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The versions that a step reads, fixed before it starts."""
+
+    versions: Mapping[str, int]
+
+    def frame(self, run: Run, table: Table) -> DataFrame:
+        """The fixed version of a table."""
+        return run.lake.read(run.spark, table, self.versions[table.name])
+
+
+def inputs(run: Run, *tables: Table) -> Inputs:
+    """Fix the newest version of each table.
+
+    Raises:
+        InputError: naming every table that is missing.
+    """
+    versions = {table.name: run.lake.version(table) for table in tables}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        raise InputError(f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)")
+    return Inputs({name: version for name, version in versions.items() if version is not None})
+
+
+def run_key(step: str, facts: Mapping[str, Any]) -> str:
+    """Names a run by everything that its result depends on: the same key means the same rows."""
+    return f"{step}:{hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]}"
+
+
+def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
+    """The report of a run that finds its own result already published; None where there is work to do."""
+    if any(run.lake.published_by(table, key) is None for table in tables):
+        return None
+    return {"status": "unchanged", "tables": {table.name: run.lake.rows(table) for table in tables}}
+
+
+def publish(run: Run, key: str, frame: DataFrame, table: Table, facts: Mapping[str, Any]) -> Report:
+    """Stage and commit one table as a whole snapshot."""
+    staged = run.lake.stage(frame, table)
+    run.lake.commit(staged, key, metadata={"recsys_inputs": json.dumps(facts, sort_keys=True, default=str)})
+    return {"status": "done", "tables": {table.name: staged.rows}}

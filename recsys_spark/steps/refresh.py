@@ -1,0 +1,36 @@
+"""The whole chain for one run_date."""
+
+from recsys_spark.job import Run
+from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions
+from recsys_spark.steps.embed import embed, resolve_model
+from recsys_spark.steps.ingest import ingest_tables
+from recsys_spark.steps.profiles import profiles
+from recsys_spark.steps.publishing import Report
+from recsys_spark.steps.recommend import recommendations
+from recsys_spark.steps.vectors import item_vectors
+
+
+class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, TopKOptions):
+    """Keys of all steps."""
+
+
+def refresh(run: Run, options: RefreshOptions) -> Report:
+    """Ingest, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on where it stopped."""
+    model = resolve_model(options)
+    steps = {
+        "ingest_tables": lambda: ingest_tables(run, options),
+        "embed_texts": lambda: embed(run, options),
+        "build_item_vectors": lambda: item_vectors(run, options, model),
+        "build_profiles": lambda: profiles(run, options),
+        "recommend_items": lambda: recommendations(run, options),
+    }
+    if options.dry_run:  # later steps have nothing to read yet
+        steps = {"ingest_tables": steps["ingest_tables"]}
+    whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0}
+    for name, step in steps.items():
+        with run.progress.step(name):
+            report = step()
+        tables = whole["tables"] | report.pop("tables")
+        status = "done" if "done" in (report.pop("status", None), whole["status"]) else "unchanged"
+        whole |= report | {"tables": tables, "status": status}
+    return whole

@@ -1,0 +1,133 @@
+"""The contracts of the lake: each table a name, its columns, its key and what always holds."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+_ARROW_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "double": pa.float64(),
+    "float": pa.float32(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "array<float>": pa.list_(pa.float32()),
+    "array<string>": pa.list_(pa.string()),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A named table. ``columns`` maps a column to its Spark type; ``key`` is unique and never null."""
+
+    name: str
+    columns: dict[str, str]
+    key: tuple[str, ...]
+
+    @property
+    def ddl(self) -> str:
+        """The schema as Spark DDL, for readers and UDFs."""
+        return ", ".join(f"`{column}` {kind}" for column, kind in self.columns.items())
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The schema of the Parquet files. Key columns are written as nullable too: Delta compares schemas as a whole."""
+        return pa.schema([pa.field(column, _ARROW_TYPES[kind]) for column, kind in self.columns.items()])
+
+
+ITEMS = Table(
+    "items",
+    {
+        "item_id": "string",
+        "title": "string",
+        "text": "string",  # cleaned, built by the dataset's template; null when nothing was left
+        "text_hash": "string",  # sha256 of text, null with it
+        "category": "array<string>",
+        "brand": "string",
+        "price": "double",
+    },
+    key=("item_id",),
+)
+
+USERS = Table("users", {"user_id": "string", "text": "string", "text_hash": "string"}, key=("user_id",))
+
+EVENTS = Table(
+    "events",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "event_type": "string",
+        "timestamp": "timestamp",  # UTC
+        "value": "double",  # rating, quantity, watch ratio: what event_type says; null where there is none
+    },
+    key=("user_id", "item_id", "event_type", "timestamp"),
+)
+
+QUARANTINE = Table("quarantine", {"table": "string", "reason": "string", "row": "string"}, key=())
+
+# Append-only and content-addressed: the same text under the same model is encoded once, whoever it belongs to.
+EMBEDDINGS = Table(
+    "embeddings", {"text_hash": "string", "model": "string", "embedding": "array<float>"}, key=("text_hash", "model")
+)
+
+# Unit length. `model` names the vector space: encoder fingerprint and block configuration.
+ITEM_VECTORS = Table(
+    "item_vectors", {"item_id": "string", "model": "string", "embedding": "array<float>"}, key=("item_id",)
+)
+
+# `embedding` is the additive sum, not normalised, decayed to reference_time.
+USER_PROFILES = Table(
+    "user_profiles",
+    {
+        "user_id": "string",
+        "model": "string",
+        "embedding": "array<float>",
+        "events": "bigint",
+        "last_timestamp": "timestamp",
+        "reference_time": "timestamp",
+    },
+    key=("user_id",),
+)
+
+# One snapshot per version. Ranks run from 1 without gaps; score descending, then item_id ascending.
+RECOMMENDATIONS = Table(
+    "recommendations",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "score": "float",
+        "rank": "int",
+        "run_date": "date",
+        "model": "string",
+    },
+    key=("user_id", "rank"),
+)
+
+METRICS = Table(
+    "metrics",
+    {
+        "run_date": "date",
+        "scorer": "string",
+        "metric": "string",
+        "k": "int",
+        "value": "double",
+        "users": "bigint",
+    },
+    key=("run_date", "scorer", "metric", "k"),
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        ITEMS,
+        USERS,
+        EVENTS,
+        QUARANTINE,
+        EMBEDDINGS,
+        ITEM_VECTORS,
+        USER_PROFILES,
+        RECOMMENDATIONS,
+        METRICS,
+    )
+}

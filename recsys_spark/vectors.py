@@ -1,0 +1,86 @@
+"""Items to vectors: the text embedding with category, brand and price side by side. Pure DataFrame functions."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import matrix
+from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side
+
+_QUANTILES = 101
+_PREPARED = "item_id string, embedding array<float>"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The weight of each block in a score, and the width of the hashed ones. A weight of 0 leaves the block out."""
+
+    text: float = 1.0
+    category: float = 0.2
+    brand: float = 0.1
+    price: float = 0.05
+    category_dimension: int = 64
+    brand_dimension: int = 32
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight by block name."""
+        return {"text": self.text, "category": self.category, "brand": self.brand, "price": self.price}
+
+    def space(self, encoder: str) -> str:
+        """The name of the vector space: encoder fingerprint and block configuration."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{encoder}-{digest[:8]}"
+
+
+def encoder_of(space: str) -> str:
+    """The encoder fingerprint within the name of a vector space."""
+    return space.partition("-")[0]
+
+
+def build_item_vectors(items: DataFrame, embeddings: DataFrame, encoder: str, blocks: Blocks) -> DataFrame:
+    """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
+
+    The price block compares quantiles of the whole catalogue (101 approximate cut points, one aggregate).
+    Items without a text embedding are absent.
+    """
+    steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
+    cuts = items.agg(F.expr(f"percentile_approx(price, array({steps}), 10000)").alias("cuts"))
+    known = embeddings.where(F.col("model") == encoder).select("text_hash", "embedding")
+    rows = items.join(known, on="text_hash", how="inner").crossJoin(F.broadcast(cuts))
+    columns = rows.select("item_id", "embedding", "category", "brand", "price", "cuts")
+    vectors = columns.mapInArrow(_assemble(blocks), _PREPARED)
+    return vectors.select("item_id", F.lit(blocks.space(encoder)).alias("model"), "embedding")
+
+
+def _assemble(blocks: Blocks) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if batch.num_rows:
+                yield _assemble_batch(pa.Table.from_batches([batch]), blocks)
+
+    return assemble
+
+
+def _assemble_batch(rows: pa.Table, blocks: Blocks) -> pa.RecordBatch:
+    cuts = np.array(rows["cuts"][0].as_py() or [], np.float64)
+    prices = rows["price"].to_numpy().astype(np.float64)
+    brands = [[brand] if brand else None for brand in rows["brand"].to_pylist()]
+    vectors = side_by_side(
+        {
+            "text": matrix(rows["embedding"]),
+            "category": hashed_block(rows["category"].to_pylist(), blocks.category_dimension, "category"),
+            "brand": hashed_block(brands, blocks.brand_dimension, "brand"),
+            "price": price_block(prices, cuts),
+        },
+        blocks.weights,
+    )
+    offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * np.int32(vectors.shape[1]))
+    embedding = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+    return pa.RecordBatch.from_arrays([rows["item_id"].combine_chunks(), embedding], names=["item_id", "embedding"])

