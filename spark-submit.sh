@@ -18,14 +18,14 @@ main() {
     check_profile
     split_arguments "$@"
 
+    GIVEN_PYTHON=${PYSPARK_PYTHON:-}
     local extras=()
     if [[ $JOB == demo ]]; then extras=(demo); fi
     recsys_python ${extras[@]+"${extras[@]}"}
     local folder
     folder=$(cache_folder) || exit
     PACKAGE=$(build_zip "$folder") || exit
-    export PYTHONPATH=$PACKAGE${PYTHONPATH:+:$PYTHONPATH}  # first, so that driver and executors run the very same code
-    if wants_help; then exec "$PYTHON" "$ROOT/jobs/$JOB.py" "${ARGUMENTS[@]}"; fi
+    if wants_help; then run_job; fi
 
     recsys_java
     collect_submit_options
@@ -151,10 +151,9 @@ cache_folder() {
 
 # The name holds the hash of the contents: runs at the same time, of different states of the code, do not meet.
 build_zip() {
-    "$PYTHON" - "$ROOT" "$1" <<'END'
+    PYTHONSAFEPATH=1 "$PYTHON" - "$ROOT" "$1" <<'END'
 import sys
 
-sys.path[:] = [entry for entry in sys.path if entry]  # the caller's folder is no place to import from
 if sys.version_info < (3, 11):
     print(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed", file=sys.stderr)
     sys.exit(2)
@@ -219,13 +218,23 @@ run_here() {
     if [[ $(setting spark.master --master) == local* ]]; then
         export SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}  # or Spark looks the host's name up, and warns when that is a loopback
     fi
+    run_job
+}
+
+run_job() {
+    # First on the path, so that driver and workers run the very same code; and the caller's folder not on it at all:
+    # Python workers would import from there before anything else, the code of another checkout for example.
+    export PYTHONPATH=$PACKAGE${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1
     exec "$PYTHON" "$ROOT/jobs/$JOB.py" ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
 }
 
 submit_to_cluster() {
-    local home
-    home=${SPARK_HOME:-$("$PYTHON" -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')}
-    exec "$home/bin/spark-submit" "${SUBMIT[@]}" "$ROOT/jobs/$JOB.py" ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
+    SPARK_HOME=${SPARK_HOME:-$("$PYTHON" -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')}
+    export SPARK_HOME
+    # The paths found above are this machine's. Only one that the user named is meant for the cluster.
+    unset PYSPARK_DRIVER_PYTHON PYSPARK_PYTHON
+    if [[ -n $GIVEN_PYTHON ]]; then export PYSPARK_PYTHON=$GIVEN_PYTHON; fi
+    exec "$SPARK_HOME/bin/spark-submit" "${SUBMIT[@]}" "$ROOT/jobs/$JOB.py" ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
 }
 
 main "$@"

@@ -38,8 +38,11 @@ installs_nothing() { [[ -n ${SPARK_HOME:-}${SPARK_PROFILE:-}${RECSYS_PYTHON:-} ]
 use_given_python() {
     local default=python3 py4j
     if [[ -x $VENV/bin/python ]]; then default=$VENV/bin/python; fi
-    PYTHON=${RECSYS_PYTHON:-${PYSPARK_DRIVER_PYTHON:-${PYSPARK_PYTHON:-$default}}}
-    command -v "$PYTHON" >/dev/null || die 2 "there is no Python at '$PYTHON'; set RECSYS_PYTHON to one that has this project's requirements"
+    # PYSPARK_PYTHON may be a path that only executors have (inside an archive): then it says nothing about the driver.
+    if command -v "${PYSPARK_PYTHON:-}" >/dev/null; then default=$PYSPARK_PYTHON; fi
+    PYTHON=${RECSYS_PYTHON:-${PYSPARK_DRIVER_PYTHON:-$default}}
+    command -v "$PYTHON" >/dev/null || die 2 "there is no Python at '$PYTHON'; set RECSYS_PYTHON to one that has the requirements in setup.py"
+    if [[ $PYTHON == */* && $PYTHON != /* ]]; then PYTHON=$PWD/$PYTHON; fi  # a caller may change the folder
     PYSPARK_PYTHON=${PYSPARK_PYTHON:-$PYTHON} PYSPARK_DRIVER_PYTHON=$PYTHON
     # A Spark from pip keeps only zips under python/; its pyspark is found in site-packages.
     if [[ -f ${SPARK_HOME:-}/python/pyspark/__init__.py ]]; then
@@ -86,9 +89,13 @@ set_up() (
         flock 9
         if set_up_is_current "$@"; then exit 0; fi
     fi
-    if [[ -f $VENV/.recsys-base ]]; then say "Updating .venv ..."; else say "Setting up .venv (once, a few minutes) ..."; fi
     # A killed pip can leave half a package behind that it later takes for a whole one: start again then.
-    if [[ -e $VENV/.recsys-installing ]] || ! venv_works; then make_venv; fi
+    if [[ -e $VENV/.recsys-installing ]] || ! venv_works; then
+        say "Setting up .venv (once, a few minutes) ..."
+        make_venv
+    else
+        say "Updating .venv ..."
+    fi
     : >"$VENV/.recsys-installing"
     install_torch
     install_requirements "$@"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import date
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.profiles import before
@@ -62,6 +62,20 @@ def mean_metrics(per_user: DataFrame, recommendations: DataFrame, items: DataFra
     size = items.agg(F.count("*").alias("size"))
     coverage = shown.crossJoin(size).select(F.lit("coverage").alias("metric"), share, "users")
     return long.unionByName(coverage).where(F.col("value").isNotNull())
+
+
+def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int, candidates: int = 1000) -> DataFrame:
+    """``user_id, item_id, rank``: the baseline that every scorer must be read against, most events before ``run_date`` first.
+
+    Each of ``users`` gets the k most popular items that are new to them, out of the ``candidates`` most popular of all.
+    """
+    known = before(events, run_date)
+    popular = known.groupBy("item_id").agg(F.count("*").alias("n")).orderBy(F.desc("n"), "item_id").limit(candidates)
+    pairs = users.select("user_id").distinct().crossJoin(F.broadcast(popular))
+    fresh = pairs.join(known.select("user_id", "item_id").distinct(), on=["user_id", "item_id"], how="left_anti")
+    order = Window.partitionBy("user_id").orderBy(F.desc("n"), "item_id")
+    ranked = fresh.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
+    return ranked.select("user_id", "item_id", "rank")
 
 
 def _gain(rank: Column) -> Column:

@@ -65,6 +65,11 @@ class Lake:
         ours = next((entry for entry in delta.history() if _KEY in entry), None)
         return ours["version"] if ours and ours[_KEY] == key else None
 
+    def has_commit(self, table: Table, key: str) -> bool:
+        """Whether the run ``key`` ever committed to the table: for tables that only grow."""
+        delta = self._open(table)
+        return delta is not None and delta.transaction_version(key) is not None
+
     def rows(self, table: Table) -> int:
         """Rows of the newest version, from the commit log alone."""
         delta = self._open(table)

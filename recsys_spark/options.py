@@ -97,3 +97,4 @@ class EvaluationOptions(EventOptions):
 
     at: int = Field(10, ge=1, description="the k of the metrics")
     min_rating: float = Field(4.0, description="a later rating is relevant from this value")
+    baselines: bool = Field(False, description="also score popularity lists for the users that are evaluated")

@@ -19,7 +19,7 @@ from recsys_spark.kernels.pooling import accumulate
 
 _GRID = 2.0**32
 _PAIR_DDL = (
-    "pair_block bigint, user_ids array<string>, pair_rows binary, item_ids array<string>, pair_weights binary, "
+    "pair_block bigint, user_ids array<string>, pair_rows binary, pair_items array<string>, pair_weights binary, "
     "user_events binary, user_last binary"
 )
 _SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
@@ -165,7 +165,7 @@ class _PairBlock:
         self._weights = np.frombuffer(record["pair_weights"].as_py(), np.float64)
         self._events = np.frombuffer(record["user_events"].as_py(), np.int64)
         self._last = np.frombuffer(record["user_last"].as_py(), np.int64)
-        self._items = IdIndex(record["item_ids"].values)
+        self._items = IdIndex(record["pair_items"].values)
         self._sums = np.zeros((len(self._user_ids), record["item_dimension"].as_py()))
 
     def add(self, record: dict[str, Any]) -> None:

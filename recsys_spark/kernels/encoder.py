@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from recsys_spark.errors import InputError
 from recsys_spark.kernels.model_folder import ModelSpec, read_model
+
+transformers_logging.disable_progress_bar()
 
 _LOADED: dict[tuple[str, str], "Encoder"] = {}
 

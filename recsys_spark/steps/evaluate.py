@@ -1,8 +1,13 @@
 """recommendations and later events → metrics."""
 
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.evaluate import mean_metrics, relevant_pairs, user_metrics
+from recsys_spark.errors import InputError
+from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 from recsys_spark.job import Run
 from recsys_spark.options import EvaluationOptions
 from recsys_spark.steps.publishing import Report, inputs, run_key
@@ -10,25 +15,47 @@ from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
 
 def evaluation(run: Run, options: EvaluationOptions) -> Report:
-    """Append the metrics of the published lists to ``metrics`` and report them."""
+    """Append the metrics of the published lists to ``metrics`` and report them.
+
+    Raises:
+        InputError: the published lists were made for another run_date.
+    """
     known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
     facts = {"inputs": known.versions, "options": options.model_dump(mode="json", exclude={"lake"})}
     key = run_key("evaluate_recommendations", facts)
-    lists = known.frame(run, RECOMMENDATIONS).where(F.col("run_date") == F.lit(options.run_date))
-    relevant = relevant_pairs(known.frame(run, EVENTS), options.run_date, options.event_weights, options.min_rating)
-    per_user = user_metrics(lists, relevant, options.at)
-    means = mean_metrics(per_user, lists, known.frame(run, ITEMS), options.at)
-    rows = means.withColumns(
-        {"run_date": F.lit(options.run_date), "scorer": F.lit("cosine"), "k": F.lit(options.at).cast("int")}
-    ).select(*METRICS.columns)
+    published = known.frame(run, RECOMMENDATIONS)
+    lists = published.where(F.col("run_date") == F.lit(options.run_date))
+    if lists.isEmpty():
+        made = published.agg(F.max("run_date")).first()[0]
+        raise InputError(f"table 'recommendations' holds lists for run_date {made}, not for {options.run_date}: run recommend_items first")
     if options.dry_run:
         return {"tables": {}}
-    staged = run.lake.stage(rows, METRICS)
-    found = {row["metric"]: row for row in run.lake.read_staged(run.spark, staged).collect()}  # half a dozen rows
+    events = known.frame(run, EVENTS)
+    relevant = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
+    scorers = {"cosine": lists}
+    if options.baselines:
+        judged = lists.join(relevant, on="user_id", how="left_semi")
+        scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
+    rows = [_means(name, frame, relevant, known.frame(run, ITEMS), options) for name, frame in scorers.items()]
+    staged = run.lake.stage(reduce(DataFrame.unionByName, rows), METRICS)
+    found = run.lake.read_staged(run.spark, staged).collect()  # half a dozen rows per scorer
     status = "unchanged"
-    if run.lake.published_by(METRICS, key) is None:
+    if not run.lake.has_commit(METRICS, key):
         run.lake.commit(staged, key, append=True)
         status = "done"
-    users = found["hit_rate"]["users"] if "hit_rate" in found else 0
-    report: Report = {"status": status, "tables": {METRICS.name: staged.rows}, "k": options.at, "users_evaluated": users}
-    return report | {"metrics": {f"{name}@{options.at}": round(row["value"], 4) for name, row in sorted(found.items())}}
+    return {"status": status, "tables": {METRICS.name: staged.rows}, **_report(found, options.at)}
+
+
+def _means(scorer: str, lists: DataFrame, relevant: DataFrame, items: DataFrame, options: EvaluationOptions) -> DataFrame:
+    means = mean_metrics(user_metrics(lists, relevant, options.at), lists, items, options.at)
+    stamp = {"run_date": F.lit(options.run_date), "scorer": F.lit(scorer), "k": F.lit(options.at).cast("int")}
+    return means.withColumns(stamp).select(*METRICS.columns)
+
+
+def _report(found: list[Any], at: int) -> Report:
+    by_scorer: dict[str, dict[str, float]] = {}
+    for row in sorted(found, key=lambda row: row["metric"]):
+        by_scorer.setdefault(row["scorer"], {})[f"{row['metric']}@{at}"] = round(row["value"], 4)
+    users = next((row["users"] for row in found if row["metric"] == "hit_rate"), 0)
+    baselines = {name: values for name, values in by_scorer.items() if name != "cosine"}
+    return {"k": at, "users_evaluated": users, "metrics": by_scorer.get("cosine", {})} | ({"baselines": baselines} if baselines else {})

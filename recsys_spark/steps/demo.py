@@ -1,0 +1,103 @@
+"""The demo: a real model on real data, from raw files to lists that a person can read."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table as View
+
+from recsys_spark.demo_data import fetch_movielens_100k
+from recsys_spark.job import Run
+from recsys_spark.options import EvaluationOptions
+from recsys_spark.showcase import listed_titles, recent_favourites, sample_users
+from recsys_spark.steps.evaluate import evaluation
+from recsys_spark.steps.publishing import Report, inputs
+from recsys_spark.steps.refresh import RefreshOptions, refresh
+from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, USERS
+
+_USERS = 3
+
+
+class DemoOptions(RefreshOptions, EvaluationOptions):
+    """Everything has a default."""
+
+    lake: str = Field("lake/demo", description="folder of the demo's lake")
+    dataset: str = Field("movielens_100k", description="dataset file")
+    data: str = Field("", description="folder with ml-100k.item, .user and .inter; empty: fetched into a cache")
+    run_date: date = Field(date(1998, 3, 1), description="events before it make the profiles, later ones judge the lists")
+    baselines: bool = Field(True, description="also score popularity lists")
+
+
+def demo(run: Run, options: DemoOptions) -> Report:
+    """Refresh the demo's lake, evaluate it and show it."""
+    if not options.data:
+        with run.progress.step("fetch MovieLens 100K"):
+            options = options.model_copy(update={"data": str(fetch_movielens_100k())})
+    report = refresh(run, options)
+    if options.dry_run:
+        return report
+    with run.progress.step("evaluate_recommendations"):
+        judged = evaluation(run, options)
+    with run.progress.step("pick three users"):
+        stories = _stories(run, options)
+    console = Console(width=100, highlight=False)
+    for user in stories:
+        _show_user(console, user)
+    _show_metrics(console, judged)
+    console.print(f"The lake: {run.lake.uri} (Delta tables: {', '.join(sorted(report['tables']))})")
+    console.print("Next: ./spark-submit.sh refresh_lake --help, and README.md on bringing your own data.\n")
+    tables = report["tables"] | judged.pop("tables")
+    judged.pop("status")
+    return report | judged | {"tables": tables}
+
+
+def _stories(run: Run, options: DemoOptions) -> list[dict[str, Any]]:
+    """Three users: few rows, whatever the size of the lake."""
+    known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
+    lists, events, items = (known.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
+    ids = [row["user_id"] for row in sample_users(lists, events, options.run_date, _USERS).collect()]
+    users = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
+    texts = {row["user_id"]: row["text"] for row in known.frame(run, USERS).join(users, on="user_id", how="left_semi").collect()}
+    liked = recent_favourites(events, items, users, options.run_date, 5).collect()
+    offered = listed_titles(lists, items, users).collect()
+    return [
+        {
+            "user_id": user,
+            "text": texts.get(user),
+            "liked": [row for row in liked if row["user_id"] == user],
+            "offered": [row for row in offered if row["user_id"] == user],
+        }
+        for user in ids
+    ]
+
+
+def _show_user(console: Console, user: Mapping[str, Any]) -> None:
+    view = View(title=f"User {user['user_id']}. {user['text'] or ''}", title_justify="left", title_style="bold")
+    view.add_column("recent favourites", ratio=5)
+    view.add_column("rated", justify="right")
+    view.add_column("recommended", ratio=5)
+    view.add_column("score", justify="right")
+    for place in range(max(len(user["liked"]), len(user["offered"]))):
+        liked = user["liked"][place] if place < len(user["liked"]) else None
+        offered = user["offered"][place] if place < len(user["offered"]) else None
+        view.add_row(
+            liked["title"] if liked else "",
+            f"{liked['value']:g}" if liked and liked["value"] is not None else "",
+            f"{offered['rank']}. {offered['title']}" if offered else "",
+            f"{offered['score']:.3f}" if offered else "",
+        )
+    console.print(view)
+
+
+def _show_metrics(console: Console, judged: Mapping[str, Any]) -> None:
+    scorers = {"cosine profile": judged["metrics"], **judged.get("baselines", {})}
+    view = View(title=f"Against what {judged['users_evaluated']} users liked afterwards", title_justify="left", title_style="bold")
+    view.add_column("scorer")
+    names = list(judged["metrics"])
+    for name in names:
+        view.add_column(name, justify="right")
+    for scorer, values in scorers.items():
+        view.add_row(scorer, *(f"{values.get(name, float('nan')):.4f}" for name in names))
+    console.print(view)
