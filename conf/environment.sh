@@ -23,6 +23,10 @@ recsys_python() {
     if installs_nothing; then
         use_given_python
     else
+        case ${RECSYS_TORCH:-cpu} in
+            cpu | cuda | *torch*) ;;
+            *) die 2 "RECSYS_TORCH is '$RECSYS_TORCH'; give cpu, cuda or a requirement such as torch==2.12.1" ;;
+        esac
         set_up_is_current "$@" || set_up "$@" || exit
         PYTHON=$VENV/bin/python PYSPARK_PYTHON=$VENV/bin/python PYSPARK_DRIVER_PYTHON=$VENV/bin/python
     fi
@@ -97,6 +101,7 @@ set_up() (
         say "Updating .venv ..."
     fi
     : >"$VENV/.recsys-installing"
+    "$VENV/bin/python" -I -c 'import pip' 2>/dev/null || logged "$VENV/bin/python" -I -m ensurepip  # uv makes one without
     install_torch
     install_requirements "$@"
     for part in base "$@"; do wanted_stamp >"$VENV/.recsys-$part"; done

@@ -1,7 +1,7 @@
 """Rows packed into blocks, so that kernels work on matrices and a join of two sides is a join of blocks.
 
-Every item block meets every block of the other side in one task: the item side is broadcast, nothing but block rows moves, and
-no pair of a user and an item is ever a row.
+Every item block meets every block of the other side in one task: the item side is broadcast, nothing but block rows
+moves, and no pair of a user and an item is ever a row.
 """
 
 import bisect
@@ -46,12 +46,15 @@ def pack_items(items: DataFrame, block_rows: int, partitions: int) -> DataFrame:
 
 
 def join_blocks(
-    blocks: DataFrame, item_blocks: DataFrame, run: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]], schema: str
+    blocks: DataFrame,
+    item_blocks: DataFrame,
+    run: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    schema: str,
 ) -> DataFrame:
     """Each row of ``blocks`` next to all item blocks, in sequence, within one task; ``run`` turns them into rows.
 
-    Memory per task: one row of either side per Arrow batch, which Spark bounds in bytes. The packed items are held once per
-    executor: 4·n·d bytes and the ids.
+    Memory per task: one row of either side per Arrow batch, which Spark bounds in bytes. The packed items are held
+    once per executor: 4·n·d bytes and the ids.
     """
     paired = blocks.crossJoin(F.broadcast(item_blocks))
     return paired.mapInArrow(run, schema)
@@ -123,7 +126,9 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     dimension, rest = divmod(len(values), len(lists))
     lengths = np.diff(lists.offsets.to_numpy())
     if rest or (lengths != dimension).any():
-        raise UsageError(f"vectors of {lengths.min()} and of {lengths.max()} numbers in one table: two models were mixed")
+        raise UsageError(
+            f"vectors of {lengths.min()} and of {lengths.max()} numbers in one table: two models were mixed"
+        )
     return values.reshape(len(lists), dimension)
 
 

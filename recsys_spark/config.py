@@ -88,7 +88,9 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
         faults += [_describe(fault, config_class, origin) for fault in error.errors()]
     if faults:
         shown = "\n".join(f"  - {fault}" for fault in faults)
-        raise UsageError(f"{job}: {len(faults)} fault(s) in the configuration\n{shown}\nSee: ./spark-submit.sh {job} --help")
+        raise UsageError(
+            f"{job}: {len(faults)} fault(s) in the configuration\n{shown}\nSee: ./spark-submit.sh {job} --help"
+        )
     return config
 
 
@@ -96,7 +98,9 @@ def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
     """The text of ``JOB --help``, made from the model that also validates."""
     lines = [f"./spark-submit.sh {job} [--key=value …] [-- SPARK-SUBMIT OPTIONS]", "", description.strip(), "", "Keys:"]
     for name, field in config_class.model_fields.items():
-        default = "required" if field.is_required() else f"default: {_show(field.get_default(call_default_factory=True))}"
+        default = (
+            "required" if field.is_required() else f"default: {_show(field.get_default(call_default_factory=True))}"
+        )
         lines.append(f"  --{name}=…\n      {field.description or name} ({default})")
     lines += ["  --config=…\n      a TOML file instead of conf/" + f"{job}.toml", ""]
     lines.append(f"Precedence: default < TOML file < environment ({ENVIRONMENT_PREFIX}<KEY>) < --key=value.")

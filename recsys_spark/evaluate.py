@@ -10,10 +10,11 @@ from recsys_spark.profiles import before
 
 
 def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, float], min_rating: float) -> DataFrame:
-    """``user_id, item_id`` that turned out relevant: a positive event on or after ``run_date`` with an item new to the user.
+    """``user_id, item_id`` that turned out relevant: a positive event on or after ``run_date`` with an item new to
+    the user.
 
-    A rating counts from ``min_rating``; any other type counts when its weight is positive. Items that the user had before are
-    left out, since lists leave them out too.
+    A rating counts from ``min_rating``; any other type counts when its weight is positive. Items that the user had
+    before are left out, since lists leave them out too.
     """
     positive = [kind for kind, weight in by_type.items() if weight > 0 and kind != "rating"]
     liked = F.col("event_type").isin(positive) | ((F.col("event_type") == "rating") & (F.col("value") >= min_rating))
@@ -39,7 +40,9 @@ def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int) -> Dat
         F.coalesce(F.sum(F.when(F.col("hit") == 1, _gain(F.col("rank")))), F.lit(0.0)).alias("dcg"),
     )
     truth = relevant.groupBy("user_id").agg(F.count("*").alias("relevant"))
-    ideal = F.aggregate(F.sequence(F.lit(1), F.least("relevant", F.lit(k)).cast("int")), F.lit(0.0), lambda s, r: s + _gain(r))
+    ideal = F.aggregate(
+        F.sequence(F.lit(1), F.least("relevant", F.lit(k)).cast("int")), F.lit(0.0), lambda s, r: s + _gain(r)
+    )
     return truth.join(found, on="user_id", how="inner").select(
         "user_id",
         F.when(F.col("hits") > 0, 1.0).otherwise(0.0).alias("hit_rate"),
@@ -51,10 +54,11 @@ def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int) -> Dat
 
 
 def mean_metrics(per_user: DataFrame, recommendations: DataFrame, items: DataFrame, k: int) -> DataFrame:
-    """``metric, value, users``: the mean over users, and ``coverage``: the share of the catalogue that any list shows."""
+    """``metric, value, users``: the mean over users, and ``coverage``: the share of the catalogue that any list
+    shows."""
     names = [name for name in per_user.columns if name != "user_id"]
     means = per_user.agg(F.count("*").alias("users"), *(F.avg(name).alias(name) for name in names))
-    long = means.unpivot("users", names, "metric", "value").select("metric", "value", "users")
+    long = means.unpivot("users", tuple(names), "metric", "value").select("metric", "value", "users")
     shown = recommendations.where(F.col("rank") <= k).agg(
         F.countDistinct("item_id").alias("shown"), F.countDistinct("user_id").alias("users")
     )
@@ -65,7 +69,8 @@ def mean_metrics(per_user: DataFrame, recommendations: DataFrame, items: DataFra
 
 
 def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int, candidates: int = 1000) -> DataFrame:
-    """``user_id, item_id, rank``: the baseline that every scorer must be read against, most events before ``run_date`` first.
+    """``user_id, item_id, rank``: the baseline that every scorer must be read against, most events before
+    ``run_date`` first.
 
     Each of ``users`` gets the k most popular items that are new to them, out of the ``candidates`` most popular of all.
     """

@@ -21,7 +21,7 @@ _PHRASES: list[tuple[str, type[RecsysError], str]] = [
      "a value does not fit an expression of the dataset file; use try_cast, try_to_timestamp or try_divide there, "
      "so that the row is quarantined"),
     (r"No module named|ModuleNotFoundError", UsageError,
-     "the executors' Python lacks a module: set RECSYS_PYTHON or spark.pyspark.python to one that has the requirements"),
+     "the executors' Python lacks a module: set RECSYS_PYTHON to one that has the requirements"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Raw rows to items, users and events: clean, build the text, judge every row. Pure DataFrame functions.
 
-Each ``judge_*`` returns the table's columns plus ``reason`` (null for a good row) and ``row`` (the raw row as JSON), so that
+Each ``judge_*`` returns the table's columns plus ``reason`` (null for a good row) and ``row`` (the raw row as JSON),
+so that
 ``accepted`` and ``rejected`` split one and the same plan.
 """
 
@@ -99,7 +100,9 @@ def _with_row(raw: DataFrame) -> DataFrame:
 def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str]) -> DataFrame:
     fields = dict.fromkeys([*fields_of(template), *extra])
     clean = frame.withColumns({name: cleaned(F.col(name).cast("string"), max_chars) for name in fields})
-    return clean.withColumn("text", F.substring(from_template(template), 1, max_chars) if template else F.lit(None).cast("string"))
+    return clean.withColumn(
+        "text", F.substring(from_template(template), 1, max_chars) if template else F.lit(None).cast("string")
+    )
 
 
 def _id(name: str) -> Column:

@@ -34,7 +34,9 @@ class Run:
         return session
 
 
-def main(script: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], about: str) -> NoReturn:
+def main(
+    script: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], about: str
+) -> NoReturn:
     """The body of every job script: ``main(__file__, Config, run, __doc__)``."""
     job, argv = Path(script).stem, sys.argv[1:]
     if "--help" in argv or "-h" in argv:
@@ -50,7 +52,11 @@ def main(script: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT],
 
 
 def _attempt(
-    job: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], argv: list[str], toml: Path | None
+    job: str,
+    config_class: type[ConfigT],
+    run: Callable[[Run, ConfigT], dict[str, Any]],
+    argv: list[str],
+    toml: Path | None,
 ) -> tuple[dict[str, Any], int]:
     lake, run_date = None, None
     head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
@@ -87,7 +93,8 @@ def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) ->
 
 
 def _toml_of(script: str) -> Path | None:
-    """The job's TOML: in the checkout beside the script, or in the working folder, where ``--files`` puts it on a cluster."""
+    """The job's TOML: in the checkout beside the script, or in the working folder, where ``--files`` puts it on a
+    cluster."""
     job = Path(script).resolve()
     places = (job.parent.parent / "conf" / f"{job.stem}.toml", Path(f"{job.stem}.toml"))
     return next((place for place in places if place.is_file()), None)

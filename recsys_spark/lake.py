@@ -1,7 +1,7 @@
 """The only storage code: Delta tables written by executors and committed by the driver.
 
-Executors write Parquet files that nobody can see yet; the driver makes one atomic Delta commit that names them. A killed
-job leaves at most files that no commit names. Readers always get one whole version.
+Executors write Parquet files that nobody can see yet; the driver makes one atomic Delta commit that names them. A
+killed job leaves at most files that no commit names. Readers always get one whole version.
 """
 
 import json
@@ -83,7 +83,9 @@ class Lake:
         """
         delta = self._open(table, version)
         if delta is None:
-            raise InputError(f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it first (README, Jobs)")
+            raise InputError(
+                f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it first (README, Jobs)"
+            )
         files = [_spark_path(uri) for uri in delta.file_uris()]
         return spark.read.schema(table.ddl).parquet(*files) if files else spark.createDataFrame([], table.ddl)
 
@@ -96,7 +98,11 @@ class Lake:
     def read_staged(self, spark: "SparkSession", staged: Staged) -> "DataFrame":
         """What a commit of these files would add: for audits before publishing."""
         files = [_spark_path(f"{self.table_uri(staged.table)}/{action.path}") for action in staged.actions]
-        return spark.read.schema(staged.table.ddl).parquet(*files) if files else spark.createDataFrame([], staged.table.ddl)
+        return (
+            spark.read.schema(staged.table.ddl).parquet(*files)
+            if files
+            else spark.createDataFrame([], staged.table.ddl)
+        )
 
     def stage(self, frame: "DataFrame", table: Table) -> Staged:
         """Run the plan: every task writes its rows to files of its own and returns only their metadata.
@@ -131,10 +137,12 @@ class Lake:
         schema = Schema.from_arrow(table.arrow_schema)
         try:
             if delta is None:
-                create_table_with_add_actions(uri, schema, staged.actions, name=table.name, commit_properties=properties)
+                create_table_with_add_actions(
+                    uri, schema, staged.actions, name=table.name, commit_properties=properties
+                )
             else:
                 mode = "append" if append else "overwrite"
-                delta.create_write_transaction(staged.actions, mode, schema, commit_properties=properties)
+                delta.create_write_transaction(list(staged.actions), mode, schema, commit_properties=properties)
         except (CommitFailedError, DeltaError) as error:
             raise ConflictError(f"table '{table.name}': the commit was refused ({error}); run again") from error
         return DeltaTable(uri).version()
@@ -171,9 +179,7 @@ def _spark_path(uri: str) -> str:
     return "s3a://" + uri.removeprefix("s3://") if uri.startswith("s3://") else uri
 
 
-def _write(
-    batches: Iterable[pa.RecordBatch], uri: str, schema: pa.Schema, keys: list[str]
-) -> Iterator[pa.RecordBatch]:
+def _write(batches: Iterable[pa.RecordBatch], uri: str, schema: pa.Schema, keys: list[str]) -> Iterator[pa.RecordBatch]:
     """One task: all its rows into one file with a name that no other attempt can have."""
     filesystem, folder = FileSystem.from_uri(uri)
     name = f"part-{uuid.uuid4().hex}.parquet"

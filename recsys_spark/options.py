@@ -23,19 +23,29 @@ class IngestOptions(RunDate):
 
     dataset: str = Field(description="name of a file in conf/datasets, or a path to one of your own (.toml)")
     data: str = Field(description="folder or URI that holds the raw sources")
-    max_bad_share: float = Field(0.05, ge=0, le=1, description="share of bad rows in a table above which nothing is published")
+    max_bad_share: float = Field(
+        0.05, ge=0, le=1, description="share of bad rows in a table above which nothing is published"
+    )
     max_text_chars: int = Field(20_000, ge=1, description="longer texts are cut, in characters")
 
 
 class EncoderOptions(JobConfig):
     """The encoder."""
 
-    model: str = Field(DEFAULT_MODEL, description="model folder that every executor can read, or package:NAME of an installed package")
-    pooling: Literal["mean", "cls", "last_token"] | None = Field(None, description="overrides what the model folder says")
-    max_length: int | None = Field(None, ge=2, description="longest text in tokens; overrides what the model folder says")
+    model: str = Field(
+        DEFAULT_MODEL, description="model folder that every executor can read, or package:NAME of an installed package"
+    )
+    pooling: Literal["mean", "cls", "last_token"] | None = Field(
+        None, description="overrides what the model folder says"
+    )
+    max_length: int | None = Field(
+        None, ge=2, description="longest text in tokens; overrides what the model folder says"
+    )
     prompt: str = Field("", description="put before every text")
     batch_tokens: int = Field(2048, ge=1, description="tokens in one forward pass")
-    texts_per_task: int = Field(1024, ge=1, description="texts that one task encodes; more tasks than cores when there are more")
+    texts_per_task: int = Field(
+        1024, ge=1, description="texts that one task encodes; more tasks than cores when there are more"
+    )
 
 
 class BlockOptions(JobConfig):

@@ -1,7 +1,7 @@
 """A user's events to one profile: weighted, decayed, additive. Pure DataFrame functions.
 
-Events are first reduced to one weight per (user, item): slim rows, aggregated natively, so a user with a million events costs
-one partial aggregate. Only these meet the item vectors, block by block, and no vector is ever shuffled.
+Events are first reduced to one weight per (user, item): slim rows, aggregated natively, so a user with a million
+events costs one partial aggregate. Only these meet the item vectors, block by block, and no vector is ever shuffled.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,16 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import IdIndex, block_row, is_usable, item_block, join_blocks, next_block_number, pack_items, records
+from recsys_spark.blocks import (
+    IdIndex,
+    block_row,
+    is_usable,
+    item_block,
+    join_blocks,
+    next_block_number,
+    pack_items,
+    records,
+)
 from recsys_spark.kernels.pooling import accumulate
 
 _GRID = 2.0**32
@@ -37,7 +46,9 @@ class EventWeights:
     def column(self, run_date: date) -> Column:
         """The weight of an event, in units of 2⁻³² as a long: integers add up to the same sum in any order."""
         kinds = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
-        centred = F.when(F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0)))
+        centred = F.when(
+            F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0))
+        )
         seconds = F.lit(str(run_date)).cast("timestamp").cast("double") - F.col("timestamp").cast("double")
         decay = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
         weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * decay
@@ -50,7 +61,8 @@ def before(events: DataFrame, run_date: date) -> DataFrame:
 
 
 def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights) -> DataFrame:
-    """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to ``run_date``."""
+    """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to
+    ``run_date``."""
     known = before(events, run_date).withColumn("units", weights.column(run_date))
     pairs = known.groupBy("user_id", "item_id").agg(
         F.sum("units").alias("units"), F.count("*").alias("events"), F.max("timestamp").alias("last_timestamp")
@@ -59,7 +71,8 @@ def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights) -> Dat
 
 
 def pool_items(pairs: DataFrame, item_vectors: DataFrame, *, tasks: int, pair_block_rows: int = 262_144) -> DataFrame:
-    """``user_id, embedding (array<double>), events, last_timestamp``: Σ weight · v(item), summed in the order of item_id.
+    """``user_id, embedding (array<double>), events, last_timestamp``: Σ weight · v(item), summed in the order of
+    item_id.
 
     Items without a vector add nothing; a user's ``events`` counts theirs too.
     """
@@ -80,8 +93,8 @@ def build_profiles(
 ) -> DataFrame:
     """The sum of a user's items plus ``prior`` × the embedding of the user's own text.
 
-    ``prior`` is in units of one event of weight 1, and already holds the scale of the text block within an item vector. A user without events is known by the text
-    alone; a user with neither, or whose parts cancel to zero, is absent.
+    ``prior`` is in units of one event of weight 1. A user without events is known by the text alone; a user with
+    neither, or whose parts cancel to zero, is absent.
 
     Args:
         sums: from ``pool_items``.

@@ -26,7 +26,8 @@ from recsys_spark.kernels.topk import NONE, RunningTopK
 from recsys_spark.kernels.vectors import unit_rows
 
 _USER_BLOCK_DDL = (
-    "user_block bigint, user_ids array<string>, user_vectors binary, user_dimension int, seen_rows binary, seen_ids array<string>"
+    "user_block bigint, user_ids array<string>, user_vectors binary, user_dimension int, "
+    "seen_rows binary, seen_ids array<string>"
 )
 _RESULT_DDL = "user_id string, item_id string, score float, rank int"
 
@@ -48,13 +49,15 @@ def top_k_join(
         items: ``item_id, embedding``, of the same dimension.
         k: list length; a user with fewer eligible items gets a shorter list.
         seen: ``user_id, item_id`` pairs that must not be listed.
-        user_block_rows, item_block_rows: B and n; a task holds about 4·(B·d + n·d + 2·B·n) + 12·B·k bytes. The result does not
+        user_block_rows, item_block_rows: B and n; a task holds about 4·(B·d + n·d + 2·B·n) + 12·B·k bytes. The result
+        does not
             depend on them.
         tasks: number of user partitions; by default twice the cores.
 
     Returns:
-        ``user_id, item_id, score, rank``: score descending then item_id ascending, ranks from 1. Scores are the cosine computed in
-        float64 from float32 unit vectors, rounded to float32; equal scores are ties and fall to the smaller item_id.
+        ``user_id, item_id, score, rank``: score descending then item_id ascending, ranks from 1. Scores are the
+        cosine computed in float64 from float32 unit vectors, rounded to float32; equal scores are ties and fall to
+        the smaller item_id.
 
     Raises:
         UsageError: k < 1; in the tasks: dimensions of profiles and items differ.

@@ -28,5 +28,7 @@ def recent_favourites(events: DataFrame, items: DataFrame, users: DataFrame, run
 
 def listed_titles(recommendations: DataFrame, items: DataFrame, users: DataFrame) -> DataFrame:
     """``user_id, rank, title, score`` of the users' lists."""
-    lists = recommendations.join(users, on="user_id", how="left_semi").join(items.select("item_id", "title"), on="item_id")
+    lists = recommendations.join(users, on="user_id", how="left_semi").join(
+        items.select("item_id", "title"), on="item_id"
+    )
     return lists.orderBy("user_id", "rank").select("user_id", "rank", "title", "score")

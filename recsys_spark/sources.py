@@ -55,7 +55,9 @@ def malformed(frame: DataFrame, name: str) -> DataFrame | None:
     bad = frame.where(F.col(CORRUPT).isNotNull())
     # The parsed columns ride along: Spark refuses a query on the corrupt column alone.
     whole = F.to_json(F.struct(*(F.col(f"`{column}`") for column in frame.columns)))
-    return bad.select(F.lit(f"source {name}").alias("table"), F.lit("malformed record").alias("reason"), whole.alias("row"))
+    return bad.select(
+        F.lit(f"source {name}").alias("table"), F.lit("malformed record").alias("reason"), whole.alias("row")
+    )
 
 
 def query(spark: SparkSession, table: str, ask: TableQuery, required: list[str], optional: list[str]) -> DataFrame:
@@ -66,13 +68,17 @@ def query(spark: SparkSession, table: str, ask: TableQuery, required: list[str],
     """
     missing = [c for c in (*required, *fields_of(ask.text)) if c not in ask.select]
     if missing:
-        raise UsageError(f"dataset file, [{table}.select]: missing {', '.join(missing)}; a template's fields are selected too")
+        raise UsageError(
+            f"dataset file, [{table}.select]: missing {', '.join(missing)}; a template's fields are selected too"
+        )
     columns = ", ".join(f"{expression} AS `{name}`" for name, expression in ask.select.items())
     where = f" WHERE {ask.where}" if ask.where else ""
     try:
         frame = spark.sql(f"SELECT {columns} FROM {ask.from_}{where}")
     except AnalysisException as error:
-        raise UsageError(f"dataset file, table '{table}': {str(error).split(' SQLSTATE')[0].splitlines()[0]}") from error
+        raise UsageError(
+            f"dataset file, table '{table}': {str(error).split(' SQLSTATE')[0].splitlines()[0]}"
+        ) from error
     absent = [F.lit(None).cast("string").alias(c) for c in optional if c not in ask.select]
     return frame.select("*", *absent)
 

@@ -32,7 +32,8 @@ class Table:
 
     @property
     def arrow_schema(self) -> pa.Schema:
-        """The schema of the Parquet files. Key columns are written as nullable too: Delta compares schemas as a whole."""
+        """The schema of the Parquet files. Key columns are written as nullable too: Delta compares schemas as a
+        whole."""
         return pa.schema([pa.field(column, _ARROW_TYPES[kind]) for column, kind in self.columns.items()])
 
 

@@ -15,7 +15,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 def cleaned(text: Column, max_chars: int) -> Column:
     """The cleaned text, null where nothing is left (rules: ``kernels.text.clean_text``)."""
 
-    @F.pandas_udf("string")
+    @F.pandas_udf("string")  # type: ignore[call-overload]
     def clean(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         for batch in batches:
             yield pd.Series([clean_text(value, max_chars) for value in batch], dtype=object)

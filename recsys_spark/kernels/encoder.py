@@ -36,7 +36,9 @@ def load_encoder(spec: ModelSpec, device: str = "cpu", threads: int = 1) -> "Enc
     if key not in _LOADED:
         here = read_model(spec.folder, spec.pooling, spec.max_length, spec.prompt)
         if here.fingerprint != spec.fingerprint:
-            raise InputError(f"model folder {spec.folder} differs between driver and executor: ship one and the same folder")
+            raise InputError(
+                f"model folder {spec.folder} differs between driver and executor: ship one and the same folder"
+            )
         _LOADED.clear()  # one model per worker: a second copy is what exhausts a GPU
         _LOADED[key] = Encoder(spec, device, threads)
     return _LOADED[key]
@@ -65,7 +67,8 @@ class Encoder:
             raise ValueError("nothing to encode")
         limit = self.spec.max_length
         prompted = [self.spec.prompt + text for text in texts]
-        # Ten characters a token is generous: what lies beyond cannot be reached, and a 10 MB text must not be tokenised.
+        # Ten characters a token is generous: what lies beyond cannot be reached, and a 10 MB text must not be
+        # tokenised.
         rows = self.tokenizer([text[: 10 * limit] for text in prompted], truncation=True, max_length=limit)["input_ids"]
         lengths = np.array([len(row) for row in rows])
         vectors = np.empty((len(texts), self.model.config.hidden_size), np.float32)

@@ -28,7 +28,8 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over everything that changes a vector, and nothing else: the same folder elsewhere is the same model."""
+        """16 hex digits over everything that changes a vector, and nothing else: the same folder elsewhere is the
+        same model."""
         facts = {key: value for key, value in asdict(self).items() if key != "folder"}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -47,7 +48,9 @@ def read_model(folder: str, pooling: str | None = None, max_length: int | None =
         raise InputError(f"model folder {folder}: no config.json there; give a folder saved by transformers")
     if not list(root.glob("*.safetensors")):
         pickles = ", ".join(p.name for ending in ("*.bin", "*.pt", "*.pkl") for p in root.glob(ending)) or "no weights"
-        raise UsageError(f"model folder {folder}: needs *.safetensors, found {pickles}; pickled weights can run code and are refused")
+        raise UsageError(
+            f"model folder {folder}: needs *.safetensors, found {pickles}; pickled weights can run code and are refused"
+        )
     chosen = pooling or _pooling_of(root) or "mean"
     if chosen not in POOLINGS:
         raise UsageError(f"model folder {folder}: pooling '{chosen}' is not one of {', '.join(POOLINGS)}")

@@ -18,6 +18,8 @@ def accumulate(
     turn = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
     order = np.argsort(turn, kind="stable")
     bounds = np.searchsorted(turn[order], np.arange(turn.max() + 2))
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):  # the n-th pair of every user at once: rows are distinct
+    for first, last in zip(
+        bounds[:-1], bounds[1:], strict=True
+    ):  # the n-th pair of every user at once: rows are distinct
         pairs = order[first:last]
         sums[rows[pairs]] += weights[pairs, None] * vectors[pairs]

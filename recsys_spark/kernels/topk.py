@@ -1,7 +1,8 @@
 """Exact blockwise Top-K by inner product, in bounded memory.
 
-The product of two blocks runs in float32; every candidate that could belong to a list is scored again in float64, pair by
-pair, and rounded to float32. Lists therefore do not depend on block sizes, nor on the order in which blocks arrive.
+The product of two blocks runs in float32; every candidate that could belong to a list is scored again in float64,
+pair by pair, and rounded to float32. Lists therefore do not depend on block sizes, nor on the order in which blocks
+arrive.
 """
 
 import numpy as np
@@ -17,8 +18,9 @@ NONE = np.int64(np.iinfo(np.int64).max)
 class RunningTopK:
     """The k best items so far for each of B queries.
 
-    Items are known by ``ordinal`` (int64), and ordinals are ascending in the order that breaks ties. Memory beside the inputs:
-    B·k·12 bytes for the lists, B·n·4 for the scores of one block of n items, and the same again for its mask.
+    Items are known by ``ordinal`` (int64), and ordinals are ascending in the order that breaks ties. Memory beside
+    the inputs: B·k·12 bytes for the lists, B·n·4 for the scores of one block of n items, and the same again for its
+    mask.
     """
 
     def __init__(self, queries: NDArray[np.float32], k: int) -> None:
@@ -28,8 +30,8 @@ class RunningTopK:
         self._queries = np.ascontiguousarray(queries)
         self.scores: Scores = np.full((rows, k), -np.inf, np.float32)
         self.ordinals: Ordinals = np.full((rows, k), NONE)
-        # |float32 dot − exact dot| ≤ d·u/(1 − d·u) for unit vectors, u = 2⁻²⁴ (Higham, Accuracy and Stability, §3.1); the
-        # last addend covers the rounding of the exact score.
+        # |float32 dot − exact dot| ≤ d·u/(1 − d·u) for unit vectors, u = 2⁻²⁴ (Higham, Accuracy and Stability, §3.1);
+        # the last addend covers the rounding of the exact score.
         unit = 2.0**-24
         self._error = np.float32(1.01 * dimension * unit / (1 - dimension * unit) + 2 * unit)
 

@@ -20,13 +20,15 @@ def hashed_block(names: Sequence[Sequence[str] | None], dimension: int, salt: st
     """(n, dimension): each name a fixed pseudo-random sign vector, a row the unit sum of its names.
 
     Two rows that share some of their names have about the cosine of their name sets; unrelated names are nearly
-    orthogonal (standard deviation ``dimension ** -0.5``). Missing names give a row of zeros, which equals nothing, not even
-    another missing one. Feature hashing: Weinberger et al., ICML 2009.
+    orthogonal (standard deviation ``dimension ** -0.5``). Missing names give a row of zeros, which equals nothing,
+    not even another missing one. Feature hashing: Weinberger et al., ICML 2009.
     """
     distinct = sorted({name for row in names if row for name in row})
     signs = {name: _signs(f"{salt}:{name}", dimension) for name in distinct}
     nothing = np.zeros(dimension)
-    return unit_rows(np.array([sum((signs[n] for n in sorted(set(row))), nothing) if row else nothing for row in names]))
+    return unit_rows(
+        np.array([sum((signs[n] for n in sorted(set(row))), nothing) if row else nothing for row in names])
+    )
 
 
 def price_block(prices: NDArray[np.float64], cuts: NDArray[np.float64]) -> Matrix:
@@ -51,4 +53,4 @@ def side_by_side(blocks: Mapping[str, Matrix], weights: Mapping[str, float]) -> 
 
 def _signs(name: str, dimension: int) -> NDArray[np.float64]:
     seed = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8], "little")
-    return np.random.Generator(np.random.PCG64(seed)).integers(0, 2, dimension) * 2.0 - 1.0
+    return np.random.Generator(np.random.PCG64(seed)).integers(0, 2, dimension).astype(np.float64) * 2 - 1

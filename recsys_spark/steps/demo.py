@@ -26,7 +26,9 @@ class DemoOptions(RefreshOptions, EvaluationOptions):
     lake: str = Field("lake/demo", description="folder of the demo's lake")
     dataset: str = Field("movielens_100k", description="dataset file")
     data: str = Field("", description="folder with ml-100k.item, .user and .inter; empty: fetched into a cache")
-    run_date: date = Field(date(1998, 3, 1), description="events before it make the profiles, later ones judge the lists")
+    run_date: date = Field(
+        date(1998, 3, 1), description="events before it make the profiles, later ones judge the lists"
+    )
     baselines: bool = Field(True, description="also score popularity lists")
 
 
@@ -59,7 +61,10 @@ def _stories(run: Run, options: DemoOptions) -> list[dict[str, Any]]:
     lists, events, items = (known.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
     ids = [row["user_id"] for row in sample_users(lists, events, options.run_date, _USERS).collect()]
     users = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
-    texts = {row["user_id"]: row["text"] for row in known.frame(run, USERS).join(users, on="user_id", how="left_semi").collect()}
+    texts = {
+        row["user_id"]: row["text"]
+        for row in known.frame(run, USERS).join(users, on="user_id", how="left_semi").collect()
+    }
     liked = recent_favourites(events, items, users, options.run_date, 5).collect()
     offered = listed_titles(lists, items, users).collect()
     return [
@@ -93,7 +98,11 @@ def _show_user(console: Console, user: Mapping[str, Any]) -> None:
 
 def _show_metrics(console: Console, judged: Mapping[str, Any]) -> None:
     scorers = {"cosine profile": judged["metrics"], **judged.get("baselines", {})}
-    view = View(title=f"Against what {judged['users_evaluated']} users liked afterwards", title_justify="left", title_style="bold")
+    view = View(
+        title=f"Against what {judged['users_evaluated']} users liked afterwards",
+        title_justify="left",
+        title_style="bold",
+    )
     view.add_column("scorer")
     names = list(judged["metrics"])
     for name in names:

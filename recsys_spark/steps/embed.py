@@ -28,9 +28,15 @@ def resolve_model(options: EncoderOptions) -> ModelSpec:
         name = folder.removeprefix("package:")
         found = find_spec(name) if name.isidentifier() else None
         if found is None or not found.submodule_search_locations:
-            raise UsageError(f"model package '{name}' is not installed; give --model=FOLDER, or install it on every machine")
+            raise UsageError(
+                f"model package '{name}' is not installed; give --model=FOLDER, or install it on every machine"
+            )
         root = Path(found.submodule_search_locations[0])
-        folder = str(next((config.parent for config in sorted(root.glob("**/config.json")) if "Pooling" not in str(config)), root))
+        folder = str(
+            next(
+                (config.parent for config in sorted(root.glob("**/config.json")) if "Pooling" not in str(config)), root
+            )
+        )
     return read_model(str(Path(folder).expanduser().absolute()), options.pooling, options.max_length, options.prompt)
 
 
@@ -59,7 +65,9 @@ def _encode(run: Run, options: EncoderOptions, model: ModelSpec, missing: DataFr
     encoded = embed_texts(missing, model, tasks=tasks, batch_tokens=options.batch_tokens)
     encoded = encoded.observe(work, F.sum("tokens").alias("tokens"), F.sum("truncated").alias("truncated"))
     staged = run.lake.stage(encoded.select(*EMBEDDINGS.columns), EMBEDDINGS)
-    run.lake.commit(staged, run_key("embed_texts", {"model": model.fingerprint, "texts": run.lake.version(ITEMS)}), append=True)
+    run.lake.commit(
+        staged, run_key("embed_texts", {"model": model.fingerprint, "texts": run.lake.version(ITEMS)}), append=True
+    )
     figures = work.get
     return {
         "texts_encoded": staged.rows,

@@ -26,8 +26,11 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
     published = known.frame(run, RECOMMENDATIONS)
     lists = published.where(F.col("run_date") == F.lit(options.run_date))
     if lists.isEmpty():
-        made = published.agg(F.max("run_date")).first()[0]
-        raise InputError(f"table 'recommendations' holds lists for run_date {made}, not for {options.run_date}: run recommend_items first")
+        made = published.agg(F.max("run_date")).collect()[0][0]
+        raise InputError(
+            f"table 'recommendations' holds lists for run_date {made}, not for {options.run_date}: "
+            "run recommend_items for that date first"
+        )
     if options.dry_run:
         return {"tables": {}}
     events = known.frame(run, EVENTS)
@@ -46,7 +49,9 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
     return {"status": status, "tables": {METRICS.name: staged.rows}, **_report(found, options.at)}
 
 
-def _means(scorer: str, lists: DataFrame, relevant: DataFrame, items: DataFrame, options: EvaluationOptions) -> DataFrame:
+def _means(
+    scorer: str, lists: DataFrame, relevant: DataFrame, items: DataFrame, options: EvaluationOptions
+) -> DataFrame:
     means = mean_metrics(user_metrics(lists, relevant, options.at), lists, items, options.at)
     stamp = {"run_date": F.lit(options.run_date), "scorer": F.lit(scorer), "k": F.lit(options.at).cast("int")}
     return means.withColumns(stamp).select(*METRICS.columns)
@@ -58,4 +63,6 @@ def _report(found: list[Any], at: int) -> Report:
         by_scorer.setdefault(row["scorer"], {})[f"{row['metric']}@{at}"] = round(row["value"], 4)
     users = next((row["users"] for row in found if row["metric"] == "hit_rate"), 0)
     baselines = {name: values for name, values in by_scorer.items() if name != "cosine"}
-    return {"k": at, "users_evaluated": users, "metrics": by_scorer.get("cosine", {})} | ({"baselines": baselines} if baselines else {})
+    return {"k": at, "users_evaluated": users, "metrics": by_scorer.get("cosine", {})} | (
+        {"baselines": baselines} if baselines else {}
+    )

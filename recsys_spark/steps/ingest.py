@@ -82,8 +82,11 @@ def _audit(reasons: Counter[tuple[str, str]], staged: dict[str, Staged], options
         if share > options.max_bad_share:
             worst = ", ".join(f"{reason} ({name}): {rows}" for (name, reason), rows in reasons.most_common(3))
             raise QualityError(
-                f"table '{table.name}': {share:.1%} of the rows are bad, more than max_bad_share {options.max_bad_share:.1%}; "
-                f"nothing was published. Most frequent: {worst}. Mend the source or its dataset file, or raise --max_bad_share"
+                f"table '{table.name}': {share:.1%} of the rows are bad, more than max_bad_share "
+                f"{options.max_bad_share:.1%}; nothing was published. Most frequent: {worst}. "
+                "Mend the source or its dataset file, or raise --max_bad_share"
             )
         if not good and table is not USERS:
-            raise InputError(f"table '{table.name}' would be empty: dataset '{options.dataset}' selects no rows from {options.data}")
+            raise InputError(
+                f"table '{table.name}' would be empty: dataset '{options.dataset}' selects no rows from {options.data}"
+            )

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import UsageError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, pool_items, weigh_pairs
@@ -25,7 +25,10 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     vectors, events = known.frame(run, ITEM_VECTORS), known.frame(run, EVENTS)
-    space, dimension = vectors.select("model", F.size("embedding")).first()
+    first = vectors.select("model", F.size("embedding")).first()
+    if first is None:
+        raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
+    space, dimension = first
     tasks = 2 * run.spark.sparkContext.defaultParallelism
     sums = pool_items(weigh_pairs(events, options.run_date, options.weights), vectors, tasks=tasks)
     texts = known.frame(run, EMBEDDINGS).where(F.col("model") == encoder_of(space))
@@ -40,4 +43,6 @@ def check_event_types(run: Run, known: Inputs, options: EventOptions) -> None:
     types = before(known.frame(run, EVENTS), options.run_date).select("event_type").distinct().limit(100).collect()
     unknown = sorted({row["event_type"] for row in types} - set(options.event_weights))
     if unknown:
-        raise UsageError(f"table 'events' has event types without a weight: {', '.join(unknown)}; add them to event_weights")
+        raise UsageError(
+            f"table 'events' has event types without a weight: {', '.join(unknown)}; add them to event_weights"
+        )

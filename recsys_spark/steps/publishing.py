@@ -35,7 +35,9 @@ def inputs(run: Run, *tables: Table) -> Inputs:
     versions = {table.name: run.lake.version(table) for table in tables}
     missing = [name for name, version in versions.items() if version is None]
     if missing:
-        raise InputError(f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)")
+        raise InputError(
+            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)"
+        )
     return Inputs({name: version for name, version in versions.items() if version is not None})
 
 

@@ -52,13 +52,14 @@ def _one_space(run: Run, known: Inputs) -> str:
     """Two vector spaces never meet: refused by name before anything is multiplied."""
     named = {}
     for table in (USER_PROFILES, ITEM_VECTORS):
-        first, last = known.frame(run, table).agg(F.min("model"), F.max("model")).first()
+        first, last = known.frame(run, table).agg(F.min("model"), F.max("model")).collect()[0]
         if first is not None and first != last:
             raise UsageError(f"table '{table.name}' mixes the vector spaces {first} and {last}: build it again")
         named[table.name] = first
     users, items = named.values()
     if users is not None and users != items:
         raise UsageError(
-            f"user_profiles are in vector space {users}, item_vectors in {items}: run build_profiles again after build_item_vectors"
+            f"user_profiles are in vector space {users}, item_vectors in {items}: "
+            "run build_profiles again after build_item_vectors"
         )
     return str(items)

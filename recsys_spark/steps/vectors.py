@@ -18,8 +18,12 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     key = run_key("build_item_vectors", facts)
     if (done := unchanged(run, key, ITEM_VECTORS)) is not None or options.dry_run:
         return done or {"tables": {}}
-    vectors = build_item_vectors(known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint, options.blocks)
+    vectors = build_item_vectors(
+        known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint, options.blocks
+    )
     report = publish(run, key, vectors, ITEM_VECTORS, facts)
     if not report["tables"][ITEM_VECTORS.name]:
-        raise InputError(f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first")
+        raise InputError(
+            f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
+        )
     return report | {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
