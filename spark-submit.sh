@@ -20,9 +20,7 @@ main() {
     wants_help || check_master
 
     GIVEN_PYTHON=${PYSPARK_PYTHON:-}
-    local extras=()
-    if [[ $JOB == demo ]]; then extras=(demo); fi
-    recsys_python ${extras[@]+"${extras[@]}"}
+    recsys_python
     local folder
     folder=$(cache_folder) || exit
     PACKAGE=$(build_zip "$folder") || exit

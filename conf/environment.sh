@@ -115,7 +115,7 @@ Install one (Debian and Ubuntu: apt install python3 python3-venv), or name one t
     mkdir -p "$VENV" || die 2 "cannot write $ROOT"
     find "$VENV/" -mindepth 1 -delete  # emptied, not removed: it may be a link to a larger disk
     : >"$VENV/.recsys-installing"
-    logged "$python" -m venv "$VENV"
+    logged "$python" -m venv "$(cd "$VENV" && pwd -P)"  # venv refuses a link
 }
 
 find_python() {
@@ -166,7 +166,7 @@ if any(re.match("nvidia|cuda|triton", r.name) and (not r.marker or r.marker.eval
 install_requirements() {
     local line required=() alone=()
     while read -r line; do required+=("$line"); done < <(listed REQUIREMENTS "$@")
-    while read -r line; do alone+=("$line"); done < <(listed WITHOUT_DEPENDENCIES "$@")
+    while read -r line; do alone+=("$line"); done < <(listed WITHOUT_DEPENDENCIES base "$@")
     pip_install "${required[@]}"
     if ((${#alone[@]})); then pip_install --no-deps "${alone[@]}"; fi
 }

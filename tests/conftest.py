@@ -101,3 +101,52 @@ def _tiny_model(folder: Path, kind: str) -> Path:
     model.eval().save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of three users and six items, with its dataset file shop.toml."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shop.toml").write_text(
+        """
+title = "Shop"
+[sources.products]
+path = "products.csv"
+options = { header = true }
+[sources.log]
+path = "log.csv"
+options = { header = true }
+[items]
+from = "products"
+select = { item_id = "sku", title = "name", brand = "brand", category = "split(path, '/')", price = "price" }
+text = ["{title}.", "{brand}."]
+[events]
+from = "log"
+select = { user_id = "user", item_id = "sku", event_type = "what", timestamp = "at" }
+earliest = 2024-01-01
+latest = 2024-12-31
+""",
+        encoding="utf-8",
+    )
+    (folder / "products.csv").write_text(
+        "sku,name,brand,path,price\n"
+        "a1,red tea pot,ada,kitchen/tea,12.5\n"
+        "a2,blue tea pot,ada,kitchen/tea,14\n"
+        "a3,garden spade,,garden,30\n"
+        "a4,garden rake,bob,garden,25\n"
+        "a5,tea cup,ada,kitchen/tea,4\n"
+        "a6,wool hat,,clothes,\n",
+        encoding="utf-8",
+    )
+    (folder / "log.csv").write_text(
+        "user,sku,what,at\n"
+        "u1,a1,purchase,2024-02-01 10:00:00\n"
+        "u1,a3,view,2024-02-02 10:00:00\n"
+        "u2,a4,purchase,2024-02-03 10:00:00\n"
+        "u2,a6,cancel,2024-02-04 10:00:00\n"
+        "u3,a5,cart,2024-02-05 10:00:00\n"
+        "u1,a2,purchase,2024-03-05 10:00:00\n"
+        "u2,a3,purchase,2024-03-06 10:00:00\n",
+        encoding="utf-8",
+    )
+    return folder

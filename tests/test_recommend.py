@@ -1,0 +1,221 @@
+"""The Top-K join against brute force, hand-made catalogues and Spark's own nearest-by join."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import UsageError
+from recsys_spark.recommend import top_k_join
+
+USER_DDL = "user_id string, embedding array<float>"
+ITEM_DDL = "item_id string, embedding array<float>"
+SEEN_DDL = "user_id string, item_id string"
+
+
+def unit(vector):
+    wide = np.asarray(vector, np.float64)
+    return (wide / np.sqrt((wide * wide).sum())).astype(np.float32)
+
+
+def brute_force(users, items, k, seen=()):
+    """(user, item, float32 score, rank), by user and rank: cosine in float64, ties to the smaller item_id."""
+    rows = []
+    for user, profile in sorted(users.items()):
+        scores = {item: (unit(profile).astype(np.float64) * unit(v)).sum() for item, v in items.items()}
+        scores = {item: float(np.float32(score)) for item, score in scores.items() if (user, item) not in seen}
+        best = sorted(scores, key=lambda item: (-scores[item], item))[:k]
+        rows += [(user, item, scores[item], rank) for rank, item in enumerate(best, 1)]
+    return rows
+
+
+def collected(frame):
+    return sorted((tuple(row) for row in frame.collect()), key=lambda row: (row[0], row[3]))
+
+
+def frames(spark, users, items, seen=(), partitions=2):
+    def floats(table):
+        return [(name, [float(x) for x in vector]) for name, vector in table.items()]
+
+    return (
+        spark.createDataFrame(floats(users), USER_DDL).repartition(partitions),
+        spark.createDataFrame(floats(items), ITEM_DDL).repartition(partitions),
+        spark.createDataFrame(sorted(seen), SEEN_DDL),
+    )
+
+
+def whole_numbers(random, names, dimension):
+    """Small whole numbers: parallel vectors and exact ties are frequent."""
+    vectors = random.integers(-2, 3, (len(names), dimension))
+    vectors[~vectors.any(axis=1), 0] = 1
+    return dict(zip(names, vectors.tolist(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    random = np.random.default_rng(11)
+    users = whole_numbers(random, [f"u{n}" for n in range(40)], 4)
+    items = whole_numbers(random, [f"i{n}" for n in range(70)], 4)
+    seen = {(f"u{u}", f"i{i}") for u, i in random.integers(0, 75, (400, 2))}  # some users and items do not exist
+    return users, items, seen
+
+
+def test_rows_equal_brute_force_whatever_the_blocks_tasks_and_partitions(spark, catalogue):
+    expected = brute_force(*catalogue[:2], 7, catalogue[2])
+    for user_rows, item_rows, tasks, partitions in [(4096, 8192, None, 1), (3, 4, 1, 5), (16, 5, 3, 2), (1, 70, 2, 3)]:
+        users, items, seen = frames(spark, *catalogue, partitions=partitions)
+        lists = top_k_join(
+            users, items, 7, seen=seen, user_block_rows=user_rows, item_block_rows=item_rows, tasks=tasks
+        )
+        assert collected(lists) == expected
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 5)),
+    k=st.integers(1, 15),
+    blocks=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3)),
+)
+def test_random_catalogues_equal_brute_force(spark, seed, sizes, k, blocks):
+    random = np.random.default_rng(seed)
+    users = whole_numbers(random, [f"u{n}" for n in range(sizes[0])], sizes[2])
+    items = whole_numbers(random, [f"i{n}" for n in range(sizes[1])], sizes[2])
+    seen = {(f"u{u}", f"i{i}") for u, i in random.integers(0, 9, (20, 2))}
+    profiles, vectors, pairs = frames(spark, users, items, seen)
+    lists = top_k_join(
+        profiles, vectors, k, seen=pairs, user_block_rows=blocks[0], item_block_rows=blocks[1], tasks=blocks[2]
+    )
+    assert collected(lists) == brute_force(users, items, k, seen)
+
+
+NAN, INF = float("nan"), float("inf")
+ODD_USERS = [
+    ("north", [0.0, 2.0]),
+    ("huge", [3e38, 0.0]),
+    ("tiny", [0.0, 1e-44]),
+    ("sated", [1.0, 1.0]),
+    ("Zoë 🙂", [-1.0, 0.0]),
+    ("zero", [0.0, 0.0]),
+    ("minus zero", [-0.0, 0.0]),
+    ("nan", [NAN, 1.0]),
+    ("infinite", [INF, 1.0]),
+    ("null", None),
+    ("null inside", [None, 1.0]),
+    ("empty", []),
+]
+ODD_ITEMS = [
+    ("a", [0.0, 1.0]),
+    ("B", [0.0, 7.0]),  # the direction of "a": a tie, and "B" sorts before "a"
+    ("é", [1.0, 0.0]),
+    ("🎬", [-3.0, 0.0]),
+    ("", [0.0, -1.0]),
+    ("zero", [0.0, 0.0]),
+    ("nan", [NAN, NAN]),
+    ("infinite", [0.0, -INF]),
+    ("null", None),
+    ("null inside", [1.0, None]),
+    ("empty", []),
+]
+ODD_SEEN = [
+    *(("sated", item) for item in ["a", "B", "é", "🎬", ""]),
+    ("north", "a"),
+    ("north", "a"),  # twice
+    ("north", "withdrawn"),
+    ("north", None),
+    ("Zoë 🙂", "🎬"),
+    ("stranger", "B"),
+]
+
+
+@pytest.fixture(scope="module")
+def odd_lists(spark):
+    """Everything odd in one join: user → [(item, score, rank)]."""
+    users, items = spark.createDataFrame(ODD_USERS, USER_DDL), spark.createDataFrame(ODD_ITEMS, ITEM_DDL)
+    seen = spark.createDataFrame(ODD_SEEN, SEEN_DDL)
+    lists = {}
+    for user, *place in collected(top_k_join(users, items, 50, seen=seen, user_block_rows=2, item_block_rows=2)):
+        lists.setdefault(user, []).append(tuple(place))
+    return lists
+
+
+def test_vectors_without_a_direction_are_left_out_on_both_sides(odd_lists):
+    assert set(odd_lists) == {"north", "huge", "tiny", "Zoë 🙂"}
+    assert {item for places in odd_lists.values() for item, _, _ in places} == {"a", "B", "é", "🎬", ""}
+
+
+def test_a_user_who_has_seen_everything_gets_no_list(odd_lists):
+    assert "sated" not in odd_lists
+
+
+def test_a_list_longer_than_the_catalogue_holds_all_of_it_with_ranks_without_gaps(odd_lists):
+    assert [rank for _, _, rank in odd_lists["huge"]] == [1, 2, 3, 4, 5]
+
+
+def test_equal_scores_fall_to_the_smaller_item_id_in_the_order_of_code_points(odd_lists):
+    assert odd_lists["huge"] == [("é", 1.0, 1), ("", 0.0, 2), ("B", 0.0, 3), ("a", 0.0, 4), ("🎬", -1.0, 5)]
+
+
+def test_lengths_of_vectors_do_not_count(odd_lists):
+    assert odd_lists["tiny"][:2] == [("B", 1.0, 1), ("a", 1.0, 2)]
+
+
+def test_seen_items_are_left_out_once_named_twice_or_beside_nulls(odd_lists):
+    assert [item for item, _, _ in odd_lists["north"]] == ["B", "é", "🎬", ""]
+    assert [item for item, _, _ in odd_lists["Zoë 🙂"]] == ["", "B", "a", "é"]
+
+
+def test_seen_items_are_left_out_before_the_cut_and_lists_stay_full(spark):
+    users, items, seen = frames(
+        spark, {"u": [1, 0]}, {f"i{n}": [9 - n, 1] for n in range(9)}, {("u", f"i{n}") for n in range(5)}
+    )
+    assert [row[1] for row in collected(top_k_join(users, items, 3, seen=seen))] == ["i5", "i6", "i7"]
+
+
+def test_more_duplicates_than_places_fall_to_the_smallest_ids(spark):
+    users, items, _ = frames(spark, {"u": [1, 2]}, {f"i{n:02}": [2, 4] for n in range(30)})
+    lists = top_k_join(users, items, 4, item_block_rows=7, tasks=3)
+    assert [row[1] for row in collected(lists)] == ["i00", "i01", "i02", "i03"]
+
+
+def test_no_items_or_no_profiles_give_an_empty_result_with_its_schema(spark):
+    users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
+    expected = "user_id string, item_id string, score float, rank int"
+    for lists in (top_k_join(users, items.limit(0), 3), top_k_join(users.limit(0), items, 3)):
+        assert ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in lists.schema) == expected
+        assert lists.collect() == []
+
+
+def test_dimensions_that_differ_are_refused_in_words(spark):
+    users, items, _ = frames(spark, {"u": [1, 0, 0]}, {"i": [1, 0]})
+    with pytest.raises(Exception, match="profiles have 3 numbers, items 2: they come from different models"):
+        top_k_join(users, items, 3).collect()
+
+
+def test_vectors_of_several_lengths_in_one_table_are_refused_in_words(spark):
+    users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0], "j": [1, 0, 0]})
+    with pytest.raises(Exception, match="vectors of 2 and of 3 numbers in one table: two models were mixed"):
+        top_k_join(users, items, 3, tasks=1).collect()
+
+
+def test_a_list_must_have_a_place(spark):
+    users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
+    with pytest.raises(UsageError, match="k must be at least 1, found 0"):
+        top_k_join(users, items, 0)
+
+
+@pytest.mark.skipif(not hasattr(DataFrame, "nearestByJoin"), reason="this Spark has no DataFrame.nearestByJoin")
+def test_scores_equal_those_of_the_nearest_by_join_of_spark(spark):
+    random = np.random.default_rng(5)
+    users = {f"u{n}": vector for n, vector in enumerate(random.normal(size=(20, 8)).astype(np.float32))}
+    items = {f"i{n}": vector for n, vector in enumerate(random.normal(size=(30, 8)).astype(np.float32))}
+    profiles, vectors, _ = frames(spark, users, items)
+    cosine = F.expr("vector_cosine_similarity(profile, embedding)")
+    theirs = profiles.withColumnRenamed("embedding", "profile").nearestByJoin(vectors, cosine, 6, "exact", "similarity")
+    rows = theirs.select("user_id", "item_id", cosine.alias("score")).collect()
+    ours = collected(top_k_join(profiles, vectors, 6))
+    assert {(row["user_id"], row["item_id"]) for row in rows} == {row[:2] for row in ours}
+    scores = {(row["user_id"], row["item_id"]): row["score"] for row in rows}
+    np.testing.assert_allclose([row[2] for row in ours], [scores[row[:2]] for row in ours], atol=1e-6)

@@ -1,0 +1,75 @@
+"""The command line as a user meets it: ./spark-submit.sh in a process of its own."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def submit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")}
+    command = [str(ROOT / "spark-submit.sh"), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=clean | environment, stdin=subprocess.DEVNULL, check=False
+    )
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict:
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_help_lists_every_job():
+    done = submit("--help")
+    assert done.returncode == 0
+    for job in (ROOT / "jobs").glob("*.py"):
+        assert f"  {job.stem} " in done.stdout
+
+
+def test_an_unknown_job_is_refused_with_the_nearest():
+    done = submit("recomend_items")
+    assert done.returncode == 2
+    assert "recommend_items" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_help_of_a_job_names_its_keys():
+    done = submit("recommend_items", "--help")
+    assert done.returncode == 0
+    assert "--run_date=…" in done.stdout
+    assert "--item_block_rows=…" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["recommend_items", "--lake={lake}", "--run_dat=2020-01-01", "--k=many"], 2, ["run_dat", "run_date", "k ("]),
+        (["recommend_items", "--lake={lake}", "--run_date=2020-01-01"], 4, ["user_profiles", "item_vectors"]),
+        (["ingest_tables", "--lake={lake}", "--run_date=2020-01-01", "--dataset=online_retial", "--data=."], 2, ["online_retail"]),
+        (["ingest_tables", "--lake={lake}", "--run_date=2020-01-01", "--dataset=online_retail", "--data=/absent"], 4, ["/absent"]),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_one_readable_message(tmp_path: Path, arguments, code, words):
+    done = submit(*(argument.format(lake=tmp_path / "lake") for argument in arguments))
+    assert done.returncode == code
+    assert all(word in done.stderr for word in words)
+    assert "Traceback" not in done.stderr + done.stdout
+    report = last_json(done)
+    assert (report["status"], report["exit_code"]) == ("failed", code)
+
+
+def test_a_refresh_runs_through_the_command_line_and_a_second_one_finds_nothing_new(tmp_path: Path, tiny_bert: Path, shop: Path):
+    asked = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
+    asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2"]
+    first, second = submit(*asked, "--", "--master", "local[2,4]"), submit(*asked)
+    assert first.returncode == 0, first.stderr
+    assert last_json(first)["tables"]["recommendations"] > 0
+    assert last_json(first)["texts_encoded"] == 6
+    assert second.returncode == 0, second.stderr
+    assert (last_json(second)["status"], last_json(second)["texts_encoded"]) == ("unchanged", 0)
+    assert len(second.stdout.splitlines()) == 1
+    kept = json.loads((tmp_path / "lake" / "_status" / "refresh_lake" / "2024-03-01.json").read_text())
+    assert kept["status"] == "unchanged"
