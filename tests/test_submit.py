@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+INGEST = ["ingest_tables", "--lake={lake}", "--run_date=2020-01-01"]
+
 
 def submit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")}
@@ -48,8 +50,8 @@ def test_the_help_of_a_job_names_its_keys():
     [
         (["recommend_items", "--lake={lake}", "--run_dat=2020-01-01", "--k=many"], 2, ["run_dat", "run_date", "k ("]),
         (["recommend_items", "--lake={lake}", "--run_date=2020-01-01"], 4, ["user_profiles", "item_vectors"]),
-        (["ingest_tables", "--lake={lake}", "--run_date=2020-01-01", "--dataset=online_retial", "--data=."], 2, ["online_retail"]),
-        (["ingest_tables", "--lake={lake}", "--run_date=2020-01-01", "--dataset=online_retail", "--data=/absent"], 4, ["/absent"]),
+        ([*INGEST, "--dataset=online_retial", "--data=."], 2, ["online_retail"]),
+        ([*INGEST, "--dataset=online_retail", "--data=/absent"], 4, ["/absent"]),
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_readable_message(tmp_path: Path, arguments, code, words):
@@ -61,7 +63,7 @@ def test_a_users_mistake_is_one_readable_message(tmp_path: Path, arguments, code
     assert (report["status"], report["exit_code"]) == ("failed", code)
 
 
-def test_a_refresh_runs_through_the_command_line_and_a_second_one_finds_nothing_new(tmp_path: Path, tiny_bert: Path, shop: Path):
+def test_a_refresh_runs_and_a_second_one_finds_nothing_new(tmp_path: Path, tiny_bert: Path, shop: Path):
     asked = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
     asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2"]
     first, second = submit(*asked, "--", "--master", "local[2,4]"), submit(*asked)

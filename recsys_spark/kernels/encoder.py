@@ -14,6 +14,9 @@ from recsys_spark.kernels.model_folder import ModelSpec, read_model
 
 transformers_logging.disable_progress_bar()
 
+PADDING = 4
+"""Texts are padded to a multiple of this many tokens: few enough to waste little, many enough to fill batches."""
+
 _LOADED: dict[tuple[str, str], "Encoder"] = {}
 
 
@@ -59,9 +62,10 @@ class Encoder:
         self.model = model.to(self.device).eval()
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 2048) -> Encoded:
-        """Encode in batches of equal length: sorted by tokens, ``batch_tokens`` = longest × count per forward pass.
+        """Encode in batches of equal length, ``batch_tokens`` = length × count per forward pass; in the order of
+        ``texts``.
 
-        The result is in the order of ``texts``; a batch of one gives the same vectors up to float32 rounding.
+        On the CPU the vector of a text has the same bits whatever the batch, its neighbours and ``batch_tokens``.
         """
         if not texts:
             raise ValueError("nothing to encode")
@@ -69,19 +73,20 @@ class Encoder:
         prompted = [self.spec.prompt + text for text in texts]
         # Ten characters a token is generous: what lies beyond cannot be reached, and a 10 MB text must not be
         # tokenised.
-        rows = self.tokenizer([text[: 10 * limit] for text in prompted], truncation=True, max_length=limit)["input_ids"]
+        cut = [text[: 10 * limit] for text in prompted]
+        rows = self.tokenizer(cut, truncation=True, max_length=limit)["input_ids"]
         lengths = np.array([len(row) for row in rows])
         vectors = np.empty((len(texts), self.model.config.hidden_size), np.float32)
-        for batch in _batches(lengths, batch_tokens):
-            vectors[batch] = self._forward([rows[i] for i in batch])
-        full = lengths >= limit  # the tokenizer does not say whether it cut, a row that fills the limit most likely was
+        for length, batch in _batches(lengths, batch_tokens, limit):
+            vectors[batch] = self._forward([rows[i] for i in batch], length)
+        # The tokenizer does not say whether it cut: a row that fills the limit most likely was.
+        full = (lengths >= limit) | np.array([len(text) > 10 * limit for text in prompted])
         return Encoded(vectors, lengths, full)
 
     @torch.inference_mode()
-    def _forward(self, rows: list[list[int]]) -> NDArray[np.float32]:
-        longest = max(map(len, rows))
-        ids = torch.full((len(rows), longest), self.tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    def _forward(self, rows: list[list[int]], length: int) -> NDArray[np.float32]:
+        ids = torch.full((len(rows), length), self.tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
         for i, row in enumerate(rows):  # padded on the right whatever the tokenizer prefers, so positions start at 0
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
@@ -101,11 +106,15 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Longest first, so that memory peaks at once and not at the end."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        count = max(1, batch_tokens // int(lengths[order[start]]))
-        yield order[start : start + count]
-        start += count
+def _batches(lengths: NDArray[np.int64], batch_tokens: int, limit: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """(padded length, places) of each batch, longest first, so that memory peaks at once and not at the end.
+
+    Only texts of one padded length meet. On the CPU a vector then depends on its text alone, to the last bit: the
+    other rows of a batch change nothing in torch's products, but another padded length does.
+    """
+    padded = np.minimum(-(-lengths // PADDING) * PADDING, limit)
+    for length in np.unique(padded)[::-1].tolist():
+        places = np.flatnonzero(padded == length)
+        rows = max(1, batch_tokens // length)
+        for start in range(0, len(places), rows):
+            yield length, places[start : start + rows]

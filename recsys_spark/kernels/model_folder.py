@@ -68,7 +68,8 @@ def _pooling_of(root: Path) -> str | None:
 
 def _max_length_of(root: Path) -> int:
     asked = _json(root / "sentence_bert_config.json").get("max_seq_length")
-    positions = _json(root / "config.json").get("max_position_embeddings")
+    config = _json(root / "config.json")
+    positions = config.get("max_position_embeddings") or config.get("n_positions")  # the latter: GPT-2
     return int(asked or min(int(positions or 512), 512))
 
 

@@ -5,10 +5,10 @@ import re
 import unicodedata
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,500}>|<!--.*?-->", re.DOTALL)
-# Control, zero-width, bidirectional marks and the byte-order mark. Zero-width joiner and non-joiner stay: emoji and
-# several scripts (Persian, Devanagari) need them.
+# Control, zero-width, bidirectional marks and the byte-order mark; those that separate (form feed, next line, …) are
+# white space. Zero-width joiner and non-joiner stay: emoji and several scripts (Persian, Devanagari) need them.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )
 _SPACE = re.compile(r"\s+")
 

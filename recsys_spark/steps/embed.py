@@ -41,33 +41,31 @@ def resolve_model(options: EncoderOptions) -> ModelSpec:
 
 
 def embed(run: Run, options: EncoderOptions) -> Report:
-    """Append what is missing. A run with nothing new starts no encoder."""
+    """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark."""
     model = resolve_model(options)
     known = inputs(run, ITEMS, USERS)
-    embeddings = run.lake.read_or_empty(run.spark, EMBEDDINGS)
-    texts = distinct_texts(known.frame(run, ITEMS), known.frame(run, USERS))
-    missing = missing_texts(texts, embeddings, model.fingerprint)
-    count = missing.count()
+    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.versions})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
-    if options.dry_run:
-        return report | {"texts_to_encode": count}
-    if count:
-        report |= {"status": "done"} | _encode(run, options, model, missing, count)
-    elif run.lake.version(EMBEDDINGS) is None:
-        run.lake.commit(run.lake.stage(embeddings, EMBEDDINGS), run_key("embed_texts", {"model": model.fingerprint}))
+    if not run.lake.has_commit(EMBEDDINGS, key):
+        embeddings = run.lake.read_or_empty(run.spark, EMBEDDINGS)
+        texts = distinct_texts(known.frame(run, ITEMS), known.frame(run, USERS))
+        missing = missing_texts(texts, embeddings, model.fingerprint)
+        count = missing.count()
+        if options.dry_run:
+            return report | {"texts_to_encode": count}
+        if count or run.lake.version(EMBEDDINGS) is None:
+            report |= {"status": "done"} | _encode(run, options, model, missing, count, key)
     return report | {"tables": {EMBEDDINGS.name: run.lake.rows(EMBEDDINGS)}}
 
 
-def _encode(run: Run, options: EncoderOptions, model: ModelSpec, missing: DataFrame, count: int) -> Report:
+def _encode(run: Run, options: EncoderOptions, model: ModelSpec, missing: DataFrame, count: int, key: str) -> Report:
     cores = run.spark.sparkContext.defaultParallelism
-    tasks = max(min(cores, -(-count // _TASK_SHARE)), -(-count // options.texts_per_task))
+    tasks = max(1, min(cores, -(-count // _TASK_SHARE)), -(-count // options.texts_per_task))
     work = Observation("encoding")
     encoded = embed_texts(missing, model, tasks=tasks, batch_tokens=options.batch_tokens)
     encoded = encoded.observe(work, F.sum("tokens").alias("tokens"), F.sum("truncated").alias("truncated"))
     staged = run.lake.stage(encoded.select(*EMBEDDINGS.columns), EMBEDDINGS)
-    run.lake.commit(
-        staged, run_key("embed_texts", {"model": model.fingerprint, "texts": run.lake.version(ITEMS)}), append=True
-    )
+    run.lake.commit(staged, key, append=True)
     figures = work.get
     return {
         "texts_encoded": staged.rows,

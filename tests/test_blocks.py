@@ -1,0 +1,87 @@
+"""Packing rows into blocks."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import IdIndex, block_row, is_usable, item_block, matrix, pack_items, records, slices
+from recsys_spark.errors import UsageError
+
+NAN, INF = float("nan"), float("inf")
+IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(IDS, max_size=30), st.sets(IDS, min_size=1, max_size=10))
+def test_equal_ids_are_found_wherever_they_stand(ids, block):
+    block_ids = sorted(block)
+    places, columns = IdIndex(pa.array(ids, pa.string())).matches(pa.array(block_ids, pa.string()))
+    expected = [(place, block_ids.index(name)) for place, name in enumerate(ids) if name in block]
+    assert list(zip(places.tolist(), columns.tolist(), strict=True)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=8), st.integers(1, 7))
+def test_slices_keep_every_row_in_order_and_are_full_but_for_the_last(lengths, rows):
+    total = sum(lengths)
+    borders = np.cumsum([0, *lengths])
+    batches = [
+        pa.RecordBatch.from_pydict({"n": list(range(start, stop))}, pa.schema([("n", pa.int64())]))
+        for start, stop in zip(borders[:-1], borders[1:], strict=True)
+    ]
+    parts = [part["n"].to_pylist() for part in slices(iter(batches), rows)]
+    assert [n for part in parts for n in part] == list(range(total))
+    assert [len(part) for part in parts] == [rows] * (total // rows) + [total % rows] * (total % rows > 0)
+
+
+def test_a_matrix_is_the_rows_of_a_column_even_of_a_slice():
+    column = pa.chunked_array([pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float32()))])
+    assert matrix(column.slice(1)).tolist() == [[3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize("rows", [[[1, 2], [3]], [[1], [2, 3, 4]], [[1, 2], []]])
+def test_vectors_of_several_lengths_are_refused(rows):
+    with pytest.raises(UsageError, match="two models were mixed"):
+        matrix(pa.chunked_array([pa.array(rows, pa.list_(pa.float32()))]))
+
+
+def test_a_block_row_comes_back_as_the_item_side_of_a_record():
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    ddl = "item_block bigint, item_ids array<string>, item_vectors binary, item_dimension int"
+    [record] = records(iter([block_row(ddl, 7, ["a", "é"], vectors.tobytes(), 3)]))
+    first, ids, back = item_block(record)
+    assert (first, ids.to_pylist(), back.tolist()) == (7, ["a", "é"], vectors.tolist())
+
+
+def test_a_vector_is_usable_when_it_has_a_direction(spark):
+    table = [
+        ([1.0, 0.0], True),
+        ([-1e-45, 0.0], True),
+        ([0.0, -0.0], False),
+        ([NAN, 1.0], False),
+        ([INF, 1.0], False),
+        ([1.0, -INF], False),
+        ([None, 1.0], False),
+        ([None, 0.0], False),
+        ([], False),
+        (None, False),
+    ]
+    frame = spark.createDataFrame(table, "embedding array<float>, expected boolean")
+    rows = frame.select("embedding", "expected", is_usable(F.col("embedding")).alias("found")).collect()
+    assert [row["found"] for row in rows] == [expected for _, expected in table]
+
+
+def test_items_are_packed_as_unit_vectors_with_ordinals_in_the_order_of_their_ids(spark):
+    items = [(f"i{n:02}", [float(n), 1.0]) for n in range(20)] + [("i99", None), ("i98", [0.0, 0.0])]
+    frame = spark.createDataFrame(items[::-1], "item_id string, embedding array<float>")
+    rows = sorted(pack_items(frame, block_rows=4, partitions=3).collect(), key=lambda row: row["item_block"])
+    assert [name for row in rows for name in row["item_ids"]] == [f"i{n:02}" for n in range(20)]
+    ends = [row["item_block"] + len(row["item_ids"]) for row in rows]
+    assert all(end <= row["item_block"] for end, row in zip(ends[:-1], rows[1:], strict=True))
+    assert max(len(row["item_ids"]) for row in rows) == 4
+    vectors = np.concatenate([np.frombuffer(row["item_vectors"], np.float32).reshape(-1, 2) for row in rows])
+    np.testing.assert_allclose(vectors[:, 0] / vectors[:, 1], range(20), rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)

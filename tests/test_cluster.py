@@ -1,0 +1,79 @@
+"""A real standalone cluster: one master and two workers, processes of their own, from the Spark that pip installed."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyspark
+import pytest
+from deltalake import DeltaTable
+
+from tests.conftest import data_folder
+from tests.test_submit import last_json, submit
+
+SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
+
+
+def start(scratch: Path, wait_for: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start a daemon and return once it has said ``wait_for``. Its log goes on being drained by the process itself."""
+    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+    environment.pop("LOG4J_CONFIGURATION_FILE", None)  # its INFO lines say when it is ready
+    log = (scratch / f"{arguments[0].rpartition('.')[2]}-{len(list(scratch.iterdir()))}.log").open("w+")
+    daemon = subprocess.Popen([str(SPARK_CLASS), *arguments], stderr=log, stdout=log, text=True, env=environment)
+    with Path(log.name).open() as reader:
+        while wait_for not in (line := reader.readline()):
+            if not line and daemon.poll() is not None:
+                raise RuntimeError(f"{arguments[0]} ended: {Path(log.name).read_text()[-2000:]}")
+    return daemon
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    scratch = tmp_path_factory.mktemp("cluster")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"spark://127.0.0.1:{port}"
+    where = ("--host", "127.0.0.1", "--webui-port", "0")
+    daemons = [start(scratch, "elected leader", "org.apache.spark.deploy.master.Master", *where, "--port", str(port))]
+    for number in (1, 2):
+        folder = scratch / f"work{number}"
+        size = ("--cores", "1", "--memory", "2g", "-d", str(folder))
+        worker = ("org.apache.spark.deploy.worker.Worker", url, *where, *size)
+        daemons.append(start(scratch, "Successfully registered with master", *worker))
+    yield url
+    for daemon in reversed(daemons):
+        daemon.kill()
+        daemon.wait()
+
+
+@pytest.mark.slow
+def test_a_refresh_from_raw_files_to_lists_on_a_standalone_cluster(master: str, tmp_path: Path):
+    lake = tmp_path / "lake"
+    asked = ["--dataset=movielens_small", f"--data={data_folder('movielens-small')}", "--run_date=2018-01-01"]
+    spark = ["--master", master, "--conf", "spark.executor.memory=1g", "--conf", "spark.driver.memory=1g"]
+    where = {"SPARK_PROFILE": "standalone", "RECSYS_PYTHON": sys.executable}
+    done = submit("refresh_lake", *asked, f"--lake={lake}", "--", *spark, **where)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = last_json(done)
+    assert (report["status"], report["tables"]["items"], report["tables"]["events"]) == ("done", 9742, 100836)
+    assert DeltaTable(str(lake / "recommendations")).to_pyarrow_table().num_rows == report["tables"]["recommendations"]
+    judged = submit("evaluate_recommendations", f"--lake={lake}", "--run_date=2018-01-01", "--", *spark, **where)
+    assert judged.returncode == 0, judged.stderr[-3000:]
+    assert last_json(judged)["users_evaluated"] > 0
+
+
+@pytest.mark.slow
+def test_cluster_and_local_mode_publish_the_same_rows(master: str, shop: Path, tiny_bert: Path, tmp_path: Path):
+    asked = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", "--run_date=2024-03-01", f"--model={tiny_bert}"]
+    spark = ["--master", master, "--conf", "spark.executor.memory=1g"]
+    far = submit("refresh_lake", *asked, f"--lake={tmp_path / 'far'}", "--", *spark,
+                 SPARK_PROFILE="standalone", RECSYS_PYTHON=sys.executable)  # fmt: skip
+    near = submit("refresh_lake", *asked, f"--lake={tmp_path / 'near'}")
+    assert (far.returncode, near.returncode) == (0, 0), far.stderr + near.stderr
+    lists = [DeltaTable(str(tmp_path / place / "recommendations")).to_pyarrow_table() for place in ("far", "near")]
+    order = [("user_id", "ascending"), ("rank", "ascending")]
+    assert lists[0].sort_by(order).to_pylist() == lists[1].sort_by(order).to_pylist()

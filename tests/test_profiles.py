@@ -1,0 +1,224 @@
+"""Events to profiles against a slow sum in Python."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from recsys_spark.profiles import EventWeights, build_profiles, pool_items, weigh_pairs
+
+EVENT_DDL = "user_id string, item_id string, event_type string, timestamp timestamp, value double"
+VECTOR_DDL = "item_id string, embedding array<float>"
+SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
+OWN_DDL = "user_id string, embedding array<float>"
+RUN_DATE = date(2024, 3, 1)
+MIDNIGHT = datetime(2024, 3, 1, tzinfo=UTC)
+BY_TYPE = {"view": 1.0, "purchase": 3.0, "rating": 1.0, "skip": -1.0}
+WEIGHTS = EventWeights(BY_TYPE, rating_center=3.0, half_life_days=30)
+
+
+def weight_of(kind, value, timestamp):
+    """What one event counts at RUN_DATE."""
+    centred = 1.0 if kind != "rating" or value is None else value - 3.0
+    age = (MIDNIGHT - timestamp) / timedelta(days=1)
+    return BY_TYPE.get(kind, 0.0) * centred * 2 ** (-age / 30)
+
+
+def slow_pairs(events):
+    """(user, item) → [weight, events, last]."""
+    pairs = {}
+    for user, item, kind, timestamp, value in events:
+        if timestamp < MIDNIGHT:
+            pair = pairs.setdefault((user, item), [0.0, 0, timestamp])
+            pair[:] = pair[0] + weight_of(kind, value, timestamp), pair[1] + 1, max(pair[2], timestamp)
+    return pairs
+
+
+def utc(moment):
+    return moment.astimezone(UTC)
+
+
+def direction(vector):
+    return np.asarray(vector) / np.linalg.norm(vector)
+
+
+@pytest.fixture(scope="module")
+def events():
+    random = np.random.default_rng(17)
+    kinds = ["view", "purchase", "rating", "skip", "unheard of"]
+    rows = []
+    for _ in range(200):
+        user, item, hours = random.integers((0, 0, -48), (9, 14, 2000))
+        kind = random.choice(kinds)
+        value = float(random.integers(1, 6)) if kind == "rating" and hours % 5 else None
+        rows.append((f"u{user}", f"i{item}", str(kind), MIDNIGHT - timedelta(hours=int(hours)), value))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """Unit vectors of items 0 to 10; items 11, 12 and 13 have none."""
+    random = np.random.default_rng(18)
+    return {f"i{n}": direction(random.normal(size=5)).astype(np.float32) for n in range(11)}
+
+
+def vector_frame(spark, vectors):
+    return spark.createDataFrame([(item, v.tolist()) for item, v in vectors.items()], VECTOR_DDL)
+
+
+@pytest.fixture(scope="module")
+def pooled(spark, events, vectors):
+    """user → (sum, events, last)."""
+    pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
+    rows = pool_items(pairs, vector_frame(spark, vectors), tasks=3).collect()
+    return {row["user_id"]: (row["embedding"], row["events"], utc(row["last_timestamp"])) for row in rows}
+
+
+def test_pairs_are_weighed_like_a_slow_sum(spark, events):
+    rows = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS).collect()
+    found = {(row["user_id"], row["item_id"]): row for row in rows}
+    expected = slow_pairs(events)
+    assert set(found) == set(expected)
+    for pair, (weight, count, last) in expected.items():
+        assert found[pair]["weight"] == pytest.approx(weight, abs=1e-8)
+        assert (found[pair]["events"], utc(found[pair]["last_timestamp"])) == (count, last)
+
+
+def test_a_run_knows_events_strictly_before_the_midnight_of_its_date(spark):
+    moment = timedelta(microseconds=1)
+    edge = [("u", name, "view", when, None) for name, when in [
+        ("last", MIDNIGHT - moment), ("midnight", MIDNIGHT), ("later", MIDNIGHT + moment)
+    ]]  # fmt: skip
+    rows = weigh_pairs(spark.createDataFrame(edge, EVENT_DDL), RUN_DATE, WEIGHTS).collect()
+    assert [(row["item_id"], row["weight"]) for row in rows] == [("last", pytest.approx(1.0))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "days", "weight"),
+    [
+        ("view", None, 0, 1.0),
+        ("view", None, 30, 0.5),
+        ("view", None, 60, 0.25),
+        ("view", 9.0, 0, 1.0),
+        ("purchase", 7.0, 0, 3.0),
+        ("skip", None, 30, -0.5),
+        ("rating", 5.0, 0, 2.0),
+        ("rating", 3.0, 0, 0.0),
+        ("rating", 1.0, 30, -1.0),
+        ("rating", None, 0, 1.0),
+        ("unheard of", None, 0, 0.0),
+    ],
+)
+def test_the_oracle_itself_agrees_with_weights_worked_out_by_hand(kind, value, days, weight):
+    assert weight_of(kind, value, MIDNIGHT - timedelta(days=days)) == weight
+
+
+def test_sums_equal_a_slow_sum_and_count_events_with_unknown_items(pooled, events, vectors):
+    pairs = slow_pairs(events)
+    assert set(pooled) == {user for user, _ in pairs}
+    for user, (total, count, last) in pooled.items():
+        mine = {item: pair for (owner, item), pair in pairs.items() if owner == user}
+        parts = [pair[0] * vectors[item].astype(float) for item, pair in mine.items() if item in vectors]
+        np.testing.assert_allclose(total, sum(parts, np.zeros(5)), atol=1e-7)
+        assert count == sum(pair[1] for pair in mine.values())
+        assert last == max(pair[2] for pair in mine.values())
+
+
+def test_sums_have_the_same_bits_whatever_the_partitions_tasks_and_blocks(spark, events, vectors, pooled):
+    for partitions, tasks, rows in [(1, 1, 1), (5, 2, 4)]:
+        frame = spark.createDataFrame(events[::-1], EVENT_DDL).repartition(partitions)
+        pairs = weigh_pairs(frame, RUN_DATE, WEIGHTS)
+        again = pool_items(pairs, vector_frame(spark, vectors), tasks=tasks, pair_block_rows=rows).collect()
+        assert len(again) == len(pooled)
+        for row in again:
+            assert np.array(row["embedding"]).tobytes() == np.array(pooled[row["user_id"]][0]).tobytes()
+
+
+def test_time_alone_never_changes_a_direction(spark, events, vectors, pooled):
+    old = [event for event in events if event[3] < MIDNIGHT]
+    later = weigh_pairs(spark.createDataFrame(old, EVENT_DDL), RUN_DATE + timedelta(days=90), WEIGHTS)
+    rows = pool_items(later, vector_frame(spark, vectors), tasks=2).collect()
+    sums = {row["user_id"]: row["embedding"] for row in rows}
+    assert set(sums) == set(pooled)
+    for user, total in sums.items():
+        assert direction(total) @ direction(pooled[user][0]) == pytest.approx(1, abs=1e-12)
+        np.testing.assert_allclose(np.array(total) * 8, pooled[user][0], atol=1e-7)  # three half-lives
+
+
+def test_a_user_with_a_hundred_thousand_events_is_one_sum(spark, vectors):
+    at = F.timestamp_seconds(F.lit(int(MIDNIGHT.timestamp()) - 30 * 86_400))
+    everyone = spark.range(100_000).select(
+        F.when(F.col("id") % 10 == 0, F.concat(F.lit("u"), F.col("id"))).otherwise("whale").alias("user_id"),
+        F.concat(F.lit("i"), F.col("id") % 11).alias("item_id"),
+        F.lit("view").alias("event_type"),
+        at.alias("timestamp"),
+        F.lit(None).cast("double").alias("value"),
+    )
+    sums = pool_items(weigh_pairs(everyone, RUN_DATE, WEIGHTS), vector_frame(spark, vectors), tasks=2)
+    [whale] = sums.where("user_id = 'whale'").collect()
+    counts = np.bincount([n % 11 for n in range(100_000) if n % 10])
+    expected = sum(0.5 * count * vectors[f"i{n}"].astype(float) for n, count in enumerate(counts))
+    assert whale["events"] == 90_000
+    np.testing.assert_allclose(whale["embedding"], expected, atol=1e-6)
+
+
+def test_no_item_vectors_or_no_pairs_give_no_sums(spark, events, vectors):
+    pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
+    for sums in (
+        pool_items(pairs, vector_frame(spark, vectors).limit(0), tasks=2),
+        pool_items(pairs.limit(0), vector_frame(spark, vectors), tasks=2),
+    ):
+        assert sums.collect() == []
+
+
+YESTERDAY = MIDNIGHT - timedelta(days=1)
+SUMS = [
+    ("regular", [1.0, 2.0, 3.0], 4, YESTERDAY),
+    ("both", [1.0, 0.0, 1.0], 2, YESTERDAY),
+    ("sulky", [-1.0, -2.0, 0.0], 5, YESTERDAY),
+    ("undecided", [0.0, 0.0, 0.0], 2, YESTERDAY),  # a purchase and its return, or only items without a vector
+    ("undecided with a text", [0.0, 0.0, 0.0], 2, YESTERDAY),
+    ("contrary", [-0.25, -0.125, 0.0], 1, YESTERDAY),  # the text takes back what the events say
+]
+OWN = [
+    ("both", [0.0, 1.0]),
+    ("cold", [0.6, 0.8]),
+    ("undecided with a text", [1.0, 0.0]),
+    ("contrary", [0.5, 0.25]),
+    ("mute", None),
+]
+
+
+@pytest.fixture(scope="module")
+def profiles(spark):
+    sums, own = spark.createDataFrame(SUMS, SUM_DDL), spark.createDataFrame(OWN, OWN_DDL)
+    rows = build_profiles(sums, own, "enc-1", RUN_DATE, dimension=3, prior=0.5).collect()
+    return {row["user_id"]: row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("user", "embedding", "count"),
+    [
+        ("regular", [1, 2, 3], 4),
+        ("both", [1, 0.5, 1], 2),
+        ("sulky", [-1, -2, 0], 5),
+        ("cold", [0.3, 0.4, 0], 0),
+        ("undecided with a text", [0.5, 0, 0], 2),
+    ],
+)
+def test_a_profile_is_the_sum_and_half_the_own_text_in_its_first_numbers(profiles, user, embedding, count):
+    np.testing.assert_allclose(profiles[user]["embedding"], embedding, rtol=1e-6)
+    assert profiles[user]["events"] == count
+
+
+@pytest.mark.parametrize("user", ["undecided", "contrary", "mute"])
+def test_a_user_without_a_direction_is_absent(profiles, user):
+    assert user not in profiles
+
+
+def test_profiles_name_their_space_and_their_times(profiles):
+    assert {row["model"] for row in profiles.values()} == {"enc-1"}
+    assert {utc(row["reference_time"]) for row in profiles.values()} == {MIDNIGHT}
+    assert utc(profiles["regular"]["last_timestamp"]) == YESTERDAY
+    assert profiles["cold"]["last_timestamp"] is None
