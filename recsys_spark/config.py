@@ -71,7 +71,10 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     """
     options, faults = _parse_arguments(argv)
     path = options.pop("config", None)
-    toml = Path(path) if path else toml
+    if path is True:
+        faults.append("--config wants a file: --config=FILE")
+    elif path:
+        toml = Path(path)
     layers = [
         (f"{toml}", _read_toml(toml, faults) if toml else {}),
         ("environment", _environment(config_class)),

@@ -83,11 +83,14 @@ def test_different_texts_have_different_vectors(encoded):
 
 
 def test_batches_hold_at_most_the_tokens_asked_for_and_every_text_once():
-    from recsys_spark.kernels.encoder import _batches
+    from recsys_spark.kernels.encoder import PADDING, _batches
 
-    lengths = np.array([3, 9, 1, 40, 9, 2])
-    batches = [batch.tolist() for batch in _batches(lengths, 20)]
-    assert batches == [[3], [1, 4], [0, 5, 2]]
+    lengths = np.random.default_rng(4).integers(1, 8 * PADDING, 100)
+    batches = list(_batches(lengths, 10 * PADDING, 7 * PADDING + 1))
+    assert sorted(place for _, places in batches for place in places.tolist()) == list(range(100))
+    for padded, places in batches:
+        assert min(lengths[places].max(), 7 * PADDING + 1) <= padded <= 7 * PADDING + 1
+        assert len(places) == 1 or padded * len(places) <= 10 * PADDING
 
 
 def test_a_huge_text_is_cut_counted_and_equals_its_beginning(encoder):

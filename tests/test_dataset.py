@@ -1,0 +1,105 @@
+"""Dataset files: the shipped ones load, a wrong one is refused with every fault."""
+
+from datetime import date
+
+import pytest
+
+from recsys_spark.dataset import load_dataset
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.text import fields_of
+from tests.conftest import ROOT
+
+SHIPPED = sorted(path.stem for path in (ROOT / "conf" / "datasets").glob("*.toml"))
+GOOD = """
+title = "Shop"
+[sources.log]
+path = "log.csv"
+options = { header = true }
+[items]
+from = "log"
+select = { item_id = "sku" }
+[events]
+from = "log"
+select = { user_id = "user", item_id = "sku", event_type = "what", timestamp = "at" }
+"""
+
+
+@pytest.fixture
+def dataset_file(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def complaint(name):
+    with pytest.raises(UsageError) as caught:
+        load_dataset(name)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_dataset_file_loads(name):
+    dataset = load_dataset(name)
+    assert dataset.title
+    assert {"user_id", "item_id", "event_type", "timestamp"} <= set(dataset.events.select)
+    for table in filter(None, (dataset.items, dataset.users)):
+        assert set(fields_of(table.text)) <= set(table.select)
+
+
+def test_there_are_shipped_dataset_files():
+    assert "movielens_small" in SHIPPED
+
+
+def test_a_dataset_file_of_ones_own_is_named_by_its_path(dataset_file):
+    dataset = load_dataset(dataset_file(GOOD))
+    assert dataset.title == "Shop"
+    assert (dataset.events.earliest, dataset.events.latest) == (date(1990, 1, 1), "run_date")
+    assert dataset.users is None
+    assert dataset.sources["log"].format == "csv"
+
+
+def test_an_unknown_dataset_is_answered_with_the_nearest_and_all_known():
+    message = complaint("movielens_smal")
+    assert "unknown dataset 'movielens_smal'; did you mean 'movielens_small'?" in message
+    for name in SHIPPED:
+        assert name in message
+
+
+def test_a_name_like_no_other_gets_no_guess():
+    message = complaint("zzzz")
+    assert "unknown dataset 'zzzz' (known: " in message
+    assert "did you mean" not in message
+
+
+def test_a_dataset_path_that_does_not_exist_is_a_missing_input(tmp_path):
+    with pytest.raises(InputError, match="absent.toml does not exist"):
+        load_dataset(str(tmp_path / "absent.toml"))
+
+
+def test_all_faults_of_a_dataset_file_are_named_at_once(dataset_file):
+    wrong = GOOD.replace('title = "Shop"', 'titel = "Shop"').replace('path = "log.csv"', 'path = "log.csv"\nsep = ","')
+    wrong = wrong.replace('[items]\nfrom = "log"', "[items]") + 'latest = "tomorrow"\n'
+    message = complaint(dataset_file(wrong))
+    assert "mine.toml" in message
+    for key in ("title", "titel", "sources.log.sep", "items.from", "events.latest"):
+        assert f"- {key}" in message
+
+
+@pytest.mark.parametrize("section", ["[sources.log]", "[items]", "[events]"])
+def test_a_missing_section_is_named(section, dataset_file):
+    message = complaint(dataset_file(GOOD.replace(section, "[users]" if section == "[items]" else "[other]")))
+    assert section.strip("[]").partition(".")[0] in message
+
+
+@pytest.mark.parametrize("content", ["title = ", "[items\n", "title = 'a'\ntitle = 'b'"])
+def test_a_dataset_file_that_is_not_toml_is_named(content, dataset_file):
+    assert "mine.toml is not TOML" in complaint(dataset_file(content))
+
+
+def test_a_dataset_file_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(GOOD.replace("Shop", "Käse").encode("latin-1"))
+    assert "mine.toml is not TOML" in complaint(str(path))

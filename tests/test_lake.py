@@ -1,0 +1,309 @@
+"""The lake: staged files stay invisible, a commit shows one whole version, damage is an error and never a wrong number."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from pyspark.errors import PySparkException
+
+import recsys_spark.lake as lake_module
+from recsys_spark.errors import ConflictError, InputError
+from recsys_spark.failures import readable
+from recsys_spark.lake import Lake
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS
+
+ONE = [("u1", "first", "h1"), ("u2", None, None)]
+TWO = [("u3", "second", "h2")]
+
+
+def users(spark, rows, partitions=1):
+    return spark.createDataFrame(rows, USERS.ddl).coalesce(partitions)
+
+
+def shown(spark, lake, version=None):
+    return sorted(tuple(row) for row in lake.read(spark, USERS, version).collect())
+
+
+def data_files(lake, table=USERS):
+    return sorted(Path(lake.table_uri(table)).glob("*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def published(spark, tmp_path_factory):
+    """The table ``users`` in two versions: ONE, then TWO in its place."""
+    lake = Lake(str(tmp_path_factory.mktemp("published")))
+    lake.commit(lake.stage(users(spark, ONE), USERS), "run-1")
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", metadata={"recsys_inputs": "{}"})
+    return lake
+
+
+@pytest.fixture
+def copied(published, tmp_path):
+    """A copy to damage."""
+    shutil.copytree(published.uri, tmp_path / "lake")
+    return Lake(str(tmp_path / "lake"))
+
+
+def test_nothing_is_visible_before_the_commit_and_everything_after_it(spark, tmp_path):
+    lake = Lake(str(tmp_path / "lake"))
+    staged = lake.stage(users(spark, ONE), USERS)
+    assert staged.rows == 2
+    assert len(data_files(lake)) == 1
+    assert lake.version(USERS) is None
+    assert lake.rows(USERS) == 0
+    assert lake.published_by(USERS, "run-1") is None
+    assert lake.read_or_empty(spark, USERS).columns == list(USERS.columns)
+    assert sorted(tuple(row) for row in lake.read_staged(spark, staged).collect()) == ONE
+    assert lake.commit(staged, "run-1") == 0
+    assert (lake.version(USERS), lake.rows(USERS)) == (0, 2)
+    assert shown(spark, lake) == ONE
+
+
+def test_a_stage_that_is_never_committed_leaves_files_that_no_reader_sees(spark, copied):
+    before = data_files(copied)
+    copied.stage(users(spark, [("orphan", None, None)]), USERS)
+    assert len(data_files(copied)) == len(before) + 1
+    assert copied.version(USERS) == 1
+    assert shown(spark, copied) == TWO
+    assert DeltaTable(copied.table_uri(USERS)).to_pyarrow_table()["user_id"].to_pylist() == ["u3"]
+
+
+def test_a_stage_whose_tasks_fail_publishes_nothing(spark, copied):
+    broken = users(spark, ONE).selectExpr(
+        "user_id", "if(user_id = 'u2', raise_error('broken'), text) AS text", "text_hash"
+    )
+    with pytest.raises(PySparkException, match="broken"):
+        copied.stage(broken, USERS)
+    assert copied.version(USERS) == 1
+    assert shown(spark, copied) == TWO
+
+
+def test_an_overwrite_replaces_the_rows_and_keeps_the_old_version(spark, published):
+    assert published.version(USERS) == 1
+    assert published.rows(USERS) == 1
+    assert shown(spark, published) == TWO
+    assert shown(spark, published, 0) == ONE
+
+
+def test_an_append_adds_rows(spark, copied):
+    assert copied.commit(copied.stage(users(spark, ONE), USERS), "run-3", append=True) == 2
+    assert copied.rows(USERS) == 3
+    assert shown(spark, copied) == ONE + TWO
+    assert shown(spark, copied, 1) == TWO
+
+
+def test_only_the_run_behind_the_newest_commit_counts_as_its_publisher(spark, copied):
+    assert copied.published_by(USERS, "run-2") == 1
+    assert copied.published_by(USERS, "run-1") is None
+    assert copied.published_by(USERS, "run-0") is None
+    assert copied.has_commit(USERS, "run-1")
+    assert not copied.has_commit(USERS, "run-0")
+    assert not copied.has_commit(EVENTS, "run-1")
+    copied.commit(copied.stage(users(spark, ONE), USERS), "run-1")
+    assert copied.published_by(USERS, "run-1") == 2
+    assert copied.published_by(USERS, "run-2") is None
+
+
+def test_a_frame_without_rows_makes_an_empty_table(spark, copied):
+    empty = copied.stage(users(spark, []), USERS)
+    assert (empty.rows, empty.actions) == (0, [])
+    assert copied.read_staged(spark, empty).schema == copied.read(spark, USERS).schema
+    copied.commit(empty, "run-3")
+    assert (copied.version(USERS), copied.rows(USERS)) == (2, 0)
+    assert shown(spark, copied) == []
+    assert copied.commit(copied.stage(spark.createDataFrame([], EVENTS.ddl), EVENTS), "run-3") == 0
+    assert copied.read(spark, EVENTS).columns == list(EVENTS.columns)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["user_id", "text"],
+        ["user_id", "text", "text_hash", "1 AS more"],
+        ["user_id", "text", "1 AS text_hash"],
+        ["user_id AS user", "text", "text_hash"],
+    ],
+)
+def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_work(spark, tmp_path, columns):
+    lake = Lake(str(tmp_path))
+    with pytest.raises(TypeError, match="table 'users' wants"):
+        lake.stage(users(spark, ONE).selectExpr(*columns), USERS)
+    assert not Path(lake.table_uri(USERS)).exists()
+
+
+def test_the_order_of_columns_is_the_order_of_the_contract(spark, tmp_path):
+    lake = Lake(str(tmp_path))
+    lake.commit(lake.stage(users(spark, ONE).select("text_hash", "user_id", "text"), USERS), "run-1")
+    assert shown(spark, lake) == ONE
+
+
+def test_other_engines_read_the_table(published):
+    delta = DeltaTable(published.table_uri(USERS))
+    assert [tuple(row.values()) for row in delta.to_pyarrow_table().to_pylist()] == TWO
+    assert pq.read_table(delta.file_uris()).column_names == list(USERS.columns)
+    assert delta.metadata().name == "users"
+    assert delta.history()[0]["recsys_run_key"] == "run-2"
+    actions = json.loads(Path(published.table_uri(USERS), "_delta_log", f"{0:020}.json").read_text().splitlines()[-1])
+    written = json.loads((actions.get("add") or {"stats": "{}"})["stats"])
+    assert written in (
+        {},
+        {
+            "numRecords": 2,
+            "minValues": {"user_id": "u1"},
+            "maxValues": {"user_id": "u2"},
+            "nullCount": {"user_id": 0},
+        },
+    )
+
+
+def test_bounds_of_the_key_columns_cover_every_file(spark, tmp_path):
+    lake = Lake(str(tmp_path))
+    rows = [(f"u{n:03}", None, None) for n in range(40)]
+    lake.commit(lake.stage(spark.createDataFrame(rows, USERS.ddl).repartition(3), USERS), "run-1")
+    import pyarrow as pa
+
+    actions = pa.table(DeltaTable(lake.table_uri(USERS)).get_add_actions(flatten=True)).to_pylist()
+    assert len(actions) == 3
+    assert sum(action["num_records"] for action in actions) == 40
+    for action in actions:
+        found = pq.read_table(f"{lake.table_uri(USERS)}/{action['path']}")["user_id"].to_pylist()
+        assert (action["min.user_id"], action["max.user_id"]) == (min(found), max(found))
+
+
+def test_vectors_and_times_come_back_as_they_were_written(spark, tmp_path):
+    lake = Lake(str(tmp_path))
+    vectors = spark.createDataFrame([("a", "m", [0.1, -0.0, 3e38])], ITEM_VECTORS.ddl)
+    lake.commit(lake.stage(vectors, ITEM_VECTORS), "run-1")
+    assert lake.read(spark, ITEM_VECTORS).collect() == vectors.collect()
+    events = spark.sql(
+        "SELECT 'u' AS user_id, 'a' AS item_id, 'view' AS event_type, "
+        "timestamp'2024-02-29 23:59:59.999999' AS timestamp, CAST(null AS double) AS value"
+    )
+    lake.commit(lake.stage(events, EVENTS), "run-1")
+    row = lake.read(spark, EVENTS).selectExpr("CAST(timestamp AS string) AS at", "value").collect()[0]
+    assert tuple(row) == ("2024-02-29 23:59:59.999999", None)
+
+
+def test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum(spark, tmp_path):
+    lake = Lake(str(tmp_path))
+    rows = [("h", "m", [float(n * k % 97) for k in range(1500)]) for n in range(3)]
+    lake.commit(lake.stage(spark.createDataFrame(rows, EMBEDDINGS.ddl).coalesce(1), EMBEDDINGS), "run-1")
+    [path] = data_files(lake, EMBEDDINGS)
+    total = "sum(aggregate(embedding, double(0), (a, x) -> a + x)) AS total"
+    assert lake.read(spark, EMBEDDINGS).selectExpr(total).collect()[0][0] == sum(sum(row[2]) for row in rows)
+    column = pq.ParquetFile(path).metadata.row_group(0).column(2)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(PySparkException) as caught:
+        lake.read(spark, EMBEDDINGS).selectExpr(total).collect()
+    known = readable(caught.value)
+    assert isinstance(known, InputError)
+    assert path.name in str(known)
+
+
+def test_a_data_file_that_is_gone_is_named(spark, copied):
+    [path] = [Path(uri) for uri in DeltaTable(copied.table_uri(USERS)).file_uris()]
+    path.unlink()
+    with pytest.raises((InputError, PySparkException)) as caught:
+        shown(spark, copied)
+    known = caught.value if isinstance(caught.value, InputError) else readable(caught.value)
+    assert isinstance(known, InputError)
+    assert path.name in str(known)
+
+
+def test_a_truncated_data_file_is_named(spark, copied):
+    [path] = [Path(uri) for uri in DeltaTable(copied.table_uri(USERS)).file_uris()]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PySparkException) as caught:
+        shown(spark, copied)
+    known = readable(caught.value)
+    assert isinstance(known, InputError)
+    assert path.name in str(known)
+
+
+def test_a_table_that_was_never_published_is_missing_by_name(spark, published):
+    with pytest.raises(InputError, match="table 'events' is missing in lake") as caught:
+        published.read(spark, EVENTS)
+    assert published.uri in str(caught.value)
+    assert published.version(EVENTS) is None
+    assert published.rows(EVENTS) == 0
+
+
+def test_a_version_that_does_not_exist_is_an_input_error(spark, published):
+    with pytest.raises(InputError, match="users"):
+        published.read(spark, USERS, 9)
+
+
+@pytest.mark.parametrize("content", ["{not json", "", '{"add": 5}\n'])
+def test_a_damaged_commit_log_is_an_input_error_that_names_the_table(spark, copied, content):
+    for log in Path(copied.table_uri(USERS), "_delta_log").glob("*.json"):
+        log.write_text(content)
+    with pytest.raises(InputError, match="table 'users' in lake .* cannot be read"):
+        copied.read(spark, USERS)
+
+
+def test_two_runs_that_create_the_same_table_conflict(spark, tmp_path, monkeypatch):
+    lake = Lake(str(tmp_path))
+    mine, theirs = lake.stage(users(spark, ONE), USERS), lake.stage(users(spark, TWO), USERS)
+    lake.commit(theirs, "theirs")
+    monkeypatch.setattr(Lake, "_open", lambda self, table, version=None: None)  # looked before they committed
+    with pytest.raises(ConflictError, match="table 'users': the commit was refused"):
+        lake.commit(mine, "mine")
+    monkeypatch.undo()
+    assert lake.version(USERS) == 0
+    assert shown(spark, lake) == TWO
+
+
+def test_two_runs_that_overwrite_the_same_version_conflict(spark, copied, monkeypatch):
+    mine, theirs = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE + TWO), USERS)
+    opened = DeltaTable(copied.table_uri(USERS))
+    copied.commit(theirs, "theirs")
+    monkeypatch.setattr(Lake, "_open", lambda self, table, version=None: opened)
+    with pytest.raises(ConflictError, match="table 'users': the commit was refused"):
+        copied.commit(mine, "mine")
+    monkeypatch.undo()
+    assert shown(spark, copied) == ONE + TWO
+
+
+def test_the_status_of_a_run_lies_beside_the_tables(tmp_path):
+    lake = Lake(str(tmp_path / "new" / "lake"))
+    lake.write_status("some_job", "2024-03-01", {"status": "done", "title": "日本"})
+    lake.write_status("some_job", "2024-03-01", {"status": "unchanged"})
+    kept = tmp_path / "new" / "lake" / "_status" / "some_job" / "2024-03-01.json"
+    assert json.loads(kept.read_text(encoding="utf-8")) == {"status": "unchanged"}
+
+
+def test_a_lake_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(InputError, match="is not writable"):
+        Lake(str(blocked)).check_writable()
+    lake = Lake(str(tmp_path / "lake"))
+    lake.check_writable()
+    assert list((tmp_path / "lake" / "_status").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("/a/b/", "/a/b"), ("s3://bucket/lake/", "s3://bucket/lake"), ("relative", "relative")]
+)
+def test_a_lake_is_named_by_an_absolute_path_or_a_uri(given, kept):
+    expected = str(Path(kept).absolute()) if kept == "relative" else kept
+    assert Lake(given).uri == expected
+    assert Lake(given).table_uri(USERS) == f"{expected}/users"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_contract_can_be_written_and_read(name, spark):
+    table = TABLES[name]
+    assert [field.name for field in table.arrow_schema] == list(table.columns)
+    assert set(table.key) <= set(table.columns)
+    assert dict(spark.createDataFrame([], table.ddl).dtypes) == table.columns
+
+
+def test_paths_on_s3_are_read_through_the_connector_of_spark():
+    assert lake_module._spark_path("s3://bucket/lake/users/part-1.parquet") == "s3a://bucket/lake/users/part-1.parquet"
+    assert lake_module._spark_path("/lake/users/part-1.parquet") == "/lake/users/part-1.parquet"
