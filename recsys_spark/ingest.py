@@ -16,6 +16,7 @@ from recsys_spark.text import cleaned, fields_of, from_template, text_hash
 
 DUPLICATE = "duplicate key"
 """Resolved, not bad: the best of the rows stays, the others are kept in quarantine and do not count at the gate."""
+_SPACE = " \t\n\r\f\v"
 
 
 def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
@@ -63,12 +64,12 @@ def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
         F.when(moment.isNull(), "timestamp is null or not a time"),
         F.when(moment < first, f"timestamp before {earliest}"),
         F.when(moment >= after, f"timestamp after {latest}"),
-        F.when(F.col("value").isNotNull() & (value.isNull() | F.isnan(value)), "value is not a number"),
+        F.when(F.col("value").isNotNull() & ~_is_finite(value), "value is not a number"),
     )
     judged = _with_row(raw).select(
         _id("user_id"),
         _id("item_id"),
-        F.trim("event_type").alias("event_type"),
+        _id("event_type"),
         moment.alias("timestamp"),
         value.alias("value"),
         reasons.alias("reason"),
@@ -106,18 +107,26 @@ def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra:
 
 
 def _id(name: str) -> Column:
-    return F.trim(F.col(name).cast("string")).alias(name)
+    return _trimmed(F.col(name)).alias(name)
 
 
 def _blank(name: str) -> Column:
-    return F.when(F.coalesce(F.trim(F.col(name).cast("string")), F.lit("")) == "", f"{name} is null or blank")
+    return F.when(F.coalesce(_trimmed(F.col(name)), F.lit("")) == "", f"{name} is null or blank")
+
+
+def _trimmed(text: Column) -> Column:
+    return F.trim(text.cast("string"), F.lit(_SPACE))
+
+
+def _is_finite(value: Column) -> Column:
+    return F.coalesce(F.abs(value) < float("inf"), F.lit(False))  # Spark orders NaN above infinity
 
 
 def _category(raw: DataFrame) -> Column:
     """A path or set of names; a plain string is a path of one."""
     kind = dict(raw.dtypes)["category"]
     names = F.col("category") if kind == "array<string>" else F.array(F.col("category").cast("string"))
-    names = F.filter(F.transform(names, lambda name: F.trim(name)), lambda name: F.length(name) > 0)
+    names = F.filter(F.transform(names, _trimmed), lambda name: F.length(name) > 0)
     return F.when(F.size(names) > 0, names)
 
 

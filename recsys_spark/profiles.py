@@ -26,7 +26,10 @@ from recsys_spark.blocks import (
 )
 from recsys_spark.kernels.pooling import accumulate
 
-_GRID = 2.0**32
+_GRID = 2.0**40
+_MOST = 2.0**16
+"""One event counts at most this much: a broken value must not overflow a sum. Below 2⁻⁴⁰, after 40 half-lives, it
+counts nothing."""
 _PAIR_DDL = (
     "pair_block bigint, user_ids array<string>, pair_rows binary, pair_items array<string>, pair_weights binary, "
     "user_events binary, user_last binary"
@@ -44,7 +47,7 @@ class EventWeights:
     rating_type: str = "rating"
 
     def column(self, run_date: date) -> Column:
-        """The weight of an event, in units of 2⁻³² as a long: integers add up to the same sum in any order."""
+        """The weight of an event, in units of 2⁻⁴⁰ as a long: integers add up to the same sum in any order."""
         kinds = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
         centred = F.when(
             F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0))
@@ -52,7 +55,8 @@ class EventWeights:
         seconds = F.lit(str(run_date)).cast("timestamp").cast("double") - F.col("timestamp").cast("double")
         decay = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
         weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * decay
-        return F.round(F.coalesce(weight, F.lit(0.0)) * _GRID).cast("bigint")
+        bounded = F.greatest(F.lit(-_MOST), F.least(F.lit(_MOST), F.coalesce(weight, F.lit(0.0))))
+        return F.round(bounded * _GRID).cast("bigint")
 
 
 def before(events: DataFrame, run_date: date) -> DataFrame:

@@ -15,6 +15,7 @@ from recsys_spark.text import fields_of
 
 CORRUPT = "_corrupt_record"
 _TEXT_FORMATS = ("csv", "json")
+_NESTED = ("array", "map", "struct", "binary")
 
 
 def absolute(data: str) -> str:
@@ -71,6 +72,7 @@ def query(spark: SparkSession, table: str, ask: TableQuery, required: list[str],
         raise UsageError(
             f"dataset file, [{table}.select]: missing {', '.join(missing)}; a template's fields are selected too"
         )
+    asked = {*required, *optional} - {"category"}  # a path or set of names
     columns = ", ".join(f"{expression} AS `{name}`" for name, expression in ask.select.items())
     where = f" WHERE {ask.where}" if ask.where else ""
     try:
@@ -79,14 +81,18 @@ def query(spark: SparkSession, table: str, ask: TableQuery, required: list[str],
         raise UsageError(
             f"dataset file, table '{table}': {str(error).split(' SQLSTATE')[0].splitlines()[0]}"
         ) from error
+    nested = [f"{name} is {kind}" for name, kind in frame.dtypes if name in asked and kind.startswith(_NESTED)]
+    if nested:
+        raise UsageError(f"dataset file, table '{table}': {', '.join(nested)}, but one plain value is wanted")
     absent = [F.lit(None).cast("string").alias(c) for c in optional if c not in ask.select]
     return frame.select("*", *absent)
 
 
 def _names_as_strings(header: DataFrame, name: str, path: str) -> str:
-    if not header.columns:
+    names = [column for column in header.columns if column != CORRUPT]  # inferred where JSON lines are malformed
+    if not names:
         raise InputError(f"source '{name}': {path} is empty: not even a header row")
-    return ", ".join(f"`{column}` string" for column in header.columns)
+    return ", ".join(f"`{column}` string" for column in names)
 
 
 def _files(name: str, path: str) -> list[str]:

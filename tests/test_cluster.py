@@ -16,6 +16,9 @@ from tests.test_submit import last_json, submit
 
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 
+# The profile asks for more than a worker of this test offers, and Spark would wait for it for ever.
+SIZE = ["--conf", "spark.executor.memory=1g", "--conf", "spark.executor.cores=1", "--conf", "spark.driver.memory=1g"]
+
 
 def start(scratch: Path, wait_for: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a daemon and return once it has said ``wait_for``. Its log goes on being drained by the process itself."""
@@ -54,7 +57,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_refresh_from_raw_files_to_lists_on_a_standalone_cluster(master: str, tmp_path: Path):
     lake = tmp_path / "lake"
     asked = ["--dataset=movielens_small", f"--data={data_folder('movielens-small')}", "--run_date=2018-01-01"]
-    spark = ["--master", master, "--conf", "spark.executor.memory=1g", "--conf", "spark.driver.memory=1g"]
+    spark = ["--master", master, *SIZE]
     where = {"SPARK_PROFILE": "standalone", "RECSYS_PYTHON": sys.executable}
     done = submit("refresh_lake", *asked, f"--lake={lake}", "--", *spark, **where)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -69,7 +72,7 @@ def test_a_refresh_from_raw_files_to_lists_on_a_standalone_cluster(master: str, 
 @pytest.mark.slow
 def test_cluster_and_local_mode_publish_the_same_rows(master: str, shop: Path, tiny_bert: Path, tmp_path: Path):
     asked = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", "--run_date=2024-03-01", f"--model={tiny_bert}"]
-    spark = ["--master", master, "--conf", "spark.executor.memory=1g"]
+    spark = ["--master", master, *SIZE]
     far = submit("refresh_lake", *asked, f"--lake={tmp_path / 'far'}", "--", *spark,
                  SPARK_PROFILE="standalone", RECSYS_PYTHON=sys.executable)  # fmt: skip
     near = submit("refresh_lake", *asked, f"--lake={tmp_path / 'near'}")

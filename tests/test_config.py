@@ -58,9 +58,7 @@ def complaint(options, argv, toml=None):
         (20, "", None, 20),  # a variable that is set to nothing is not set
     ],
 )
-def test_each_source_overrides_the_one_before_it(
-    in_toml, in_environment, on_command_line, expected, toml, monkeypatch
-):
+def test_each_source_overrides_the_one_before_it(in_toml, in_environment, on_command_line, expected, toml, monkeypatch):
     if in_environment is not None:
         monkeypatch.setenv("RECSYS_K", in_environment)
     path = toml(f"k = {in_toml}") if in_toml else None
@@ -216,10 +214,8 @@ def test_help_lists_every_key_of_the_job(job):
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
 def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
     config = config_of(job)
-    needed = {
-        "lake": "--lake=x", "run_date": "--run_date=2024-03-01", "dataset": "--dataset=movielens_small", "data": "--data=x",
-    }  # fmt: skip
-    argv = [argument for key, argument in needed.items() if key in config.model_fields]
+    needed = {"lake": "x", "run_date": "2024-03-01", "dataset": "movielens_small", "data": "x"}
+    argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"
     assert path.is_file()
     assert load(config, job.stem, argv, path) == load(config, job.stem, argv, None)

@@ -1,12 +1,14 @@
-"""The lake: staged files stay invisible, a commit shows one whole version, damage is an error and never a wrong number."""
+"""The lake: staged files stay invisible, a commit shows one whole version, damage is an error, not a wrong number."""
 
 import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 import recsys_spark.lake as lake_module
@@ -17,6 +19,7 @@ from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS
 
 ONE = [("u1", "first", "h1"), ("u2", None, None)]
 TWO = [("u3", "second", "h2")]
+SPARK_FAILURES = (PySparkException, Py4JError)
 
 
 def users(spark, rows, partitions=1):
@@ -146,25 +149,12 @@ def test_other_engines_read_the_table(published):
     assert pq.read_table(delta.file_uris()).column_names == list(USERS.columns)
     assert delta.metadata().name == "users"
     assert delta.history()[0]["recsys_run_key"] == "run-2"
-    actions = json.loads(Path(published.table_uri(USERS), "_delta_log", f"{0:020}.json").read_text().splitlines()[-1])
-    written = json.loads((actions.get("add") or {"stats": "{}"})["stats"])
-    assert written in (
-        {},
-        {
-            "numRecords": 2,
-            "minValues": {"user_id": "u1"},
-            "maxValues": {"user_id": "u2"},
-            "nullCount": {"user_id": 0},
-        },
-    )
 
 
 def test_bounds_of_the_key_columns_cover_every_file(spark, tmp_path):
     lake = Lake(str(tmp_path))
     rows = [(f"u{n:03}", None, None) for n in range(40)]
     lake.commit(lake.stage(spark.createDataFrame(rows, USERS.ddl).repartition(3), USERS), "run-1")
-    import pyarrow as pa
-
     actions = pa.table(DeltaTable(lake.table_uri(USERS)).get_add_actions(flatten=True)).to_pylist()
     assert len(actions) == 3
     assert sum(action["num_records"] for action in actions) == 40
@@ -198,7 +188,7 @@ def test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum(spark, tm
     content = bytearray(path.read_bytes())
     content[column.data_page_offset + column.total_compressed_size // 2] ^= 0x10
     path.write_bytes(content)
-    with pytest.raises(PySparkException) as caught:
+    with pytest.raises(SPARK_FAILURES) as caught:
         lake.read(spark, EMBEDDINGS).selectExpr(total).collect()
     known = readable(caught.value)
     assert isinstance(known, InputError)
@@ -208,7 +198,7 @@ def test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum(spark, tm
 def test_a_data_file_that_is_gone_is_named(spark, copied):
     [path] = [Path(uri) for uri in DeltaTable(copied.table_uri(USERS)).file_uris()]
     path.unlink()
-    with pytest.raises((InputError, PySparkException)) as caught:
+    with pytest.raises((InputError, *SPARK_FAILURES)) as caught:
         shown(spark, copied)
     known = caught.value if isinstance(caught.value, InputError) else readable(caught.value)
     assert isinstance(known, InputError)
@@ -218,7 +208,7 @@ def test_a_data_file_that_is_gone_is_named(spark, copied):
 def test_a_truncated_data_file_is_named(spark, copied):
     [path] = [Path(uri) for uri in DeltaTable(copied.table_uri(USERS)).file_uris()]
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(PySparkException) as caught:
+    with pytest.raises(SPARK_FAILURES) as caught:
         shown(spark, copied)
     known = readable(caught.value)
     assert isinstance(known, InputError)

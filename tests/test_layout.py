@@ -16,7 +16,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
 KERNELS = [path for path in PACKAGE if path.parent.name == "kernels"]
 STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
-# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts jobs, stores or reads.
+# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads.
 TRANSFORMATIONS = [
     ROOT / "recsys_spark" / f"{name}.py"
     for name in ("blocks", "embed", "evaluate", "ingest", "profiles", "recommend", "showcase", "text", "vectors")

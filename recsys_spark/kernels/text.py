@@ -4,7 +4,7 @@ import html
 import re
 import unicodedata
 
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,500}>|<!--.*?-->", re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,500}>|<!--.{0,500}?-->", re.DOTALL)
 # Control, zero-width, bidirectional marks and the byte-order mark; those that separate (form feed, next line, …) are
 # white space. Zero-width joiner and non-joiner stay: emoji and several scripts (Persian, Devanagari) need them.
 _INVISIBLE = re.compile(

@@ -27,7 +27,7 @@ CLEAN = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
 
 
 def kill_after(step: str, arguments: list[str]) -> None:
-    """Start a run and kill its process group as soon as it says that ``step`` is done: in the middle of the next one."""
+    """Start a run and kill its process group when it says that ``step`` is done: amid the next one."""
     command = [str(ROOT / "spark-submit.sh"), *arguments]
     clean = {k: v for k, v in os.environ.items() if k not in CLEAN}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=clean) as run:
