@@ -12,7 +12,7 @@ import pytest
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
-from recsys_spark.options import EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
+from recsys_spark.options import BlockOptions, EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.embed import embed, resolve_model
 from recsys_spark.steps.evaluate import evaluation
@@ -226,8 +226,6 @@ def test_lists_of_another_day_are_not_evaluated(bench):
 
 
 def test_items_embedded_by_another_model_are_not_taken_for_this_one(bench, tiny_bert):
-    from recsys_spark.options import BlockOptions
-
     bench.put(ITEMS, ("a1", "tea", "tea", "h", None, None, None))
     bench.put(EMBEDDINGS, ("h", "other", [1.0, 0.0]))
     model = resolve_model(EncoderOptions(lake=bench.lake.uri, model=str(tiny_bert)))
@@ -245,6 +243,14 @@ def test_texts_of_any_script_and_items_without_a_text_are_embedded_or_left_out(b
     report = embed(bench.run, options)
     assert (report["texts_encoded"], report["texts_failed"], report["texts_truncated"]) == (5, 0, 1)
     assert embed(bench.run, options)["status"] == "unchanged"
+
+
+def test_a_catalogue_without_any_text_embeds_nothing(bench, tiny_bert):
+    bench.put(ITEMS, ("a1", None, None, None, None, None, None))
+    bench.put(USERS)
+    report = embed(bench.run, EncoderOptions(lake=bench.lake.uri, model=str(tiny_bert)))
+    assert (report["status"], report["texts_encoded"], report["tokens"]) == ("done", 0, 0)
+    assert (bench.lake.version(EMBEDDINGS), bench.lake.rows(EMBEDDINGS)) == (0, 0)
 
 
 def test_a_relative_lake_is_the_same_lake_from_everywhere(tmp_path, monkeypatch):

@@ -66,7 +66,8 @@ def _encode(run: Run, options: EncoderOptions, model: ModelSpec, missing: DataFr
     encoded = encoded.observe(work, F.sum("tokens").alias("tokens"), F.sum("truncated").alias("truncated"))
     staged = run.lake.stage(encoded.select(*EMBEDDINGS.columns), EMBEDDINGS)
     run.lake.commit(staged, key, append=True)
-    figures = work.get
+    # Spark drops what it knows to be empty, observation included.
+    figures = work.get if count else {"tokens": 0, "truncated": 0}
     return {
         "texts_encoded": staged.rows,
         "texts_failed": count - staged.rows,

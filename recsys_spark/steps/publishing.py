@@ -53,8 +53,16 @@ def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
     return {"status": "unchanged", "tables": {table.name: run.lake.rows(table) for table in tables}}
 
 
-def publish(run: Run, key: str, frame: DataFrame, table: Table, facts: Mapping[str, Any]) -> Report:
-    """Stage and commit one table as a whole snapshot."""
+def publish(
+    run: Run, key: str, frame: DataFrame, table: Table, facts: Mapping[str, Any], *, if_empty: str | None = None
+) -> Report:
+    """Stage and commit one table as a whole snapshot.
+
+    Raises:
+        InputError: there are no rows and the caller says with ``if_empty`` what that means; nothing is published.
+    """
     staged = run.lake.stage(frame, table)
+    if if_empty is not None and not staged.rows:
+        raise InputError(if_empty)
     run.lake.commit(staged, key, metadata={"recsys_inputs": json.dumps(facts, sort_keys=True, default=str)})
     return {"status": "done", "tables": {table.name: staged.rows}}

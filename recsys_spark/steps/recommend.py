@@ -39,7 +39,8 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
     )
     stamped = lists.withColumns({"run_date": F.lit(options.run_date), "model": F.lit(space)})
     report = publish(run, key, stamped.select(*RECOMMENDATIONS.columns), RECOMMENDATIONS, facts)
-    figures = counts.get
+    # Spark drops what it knows to be empty, observation included.
+    figures = counts.get if run.lake.rows(USER_PROFILES) else {"users": 0, "dropped": 0}
     full = (figures["users"] - figures["dropped"]) * options.k
     return report | {
         "users": figures["users"],

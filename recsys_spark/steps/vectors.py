@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 
-from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.options import BlockOptions
@@ -21,9 +20,6 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     vectors = build_item_vectors(
         known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint, options.blocks
     )
-    report = publish(run, key, vectors, ITEM_VECTORS, facts)
-    if not report["tables"][ITEM_VECTORS.name]:
-        raise InputError(
-            f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
-        )
+    absent = f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
+    report = publish(run, key, vectors, ITEM_VECTORS, facts, if_empty=absent)
     return report | {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
