@@ -14,7 +14,7 @@ from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.tables import EVENTS, ITEMS
 from tests.conftest import data_folder
 
-BROKEN_TEXT = r"&[a-z]+;|&#|</?[a-z]+>|\"\"|\s\s|^\"|^\s|\s$|\\[nt\"]"
+BROKEN_TEXT = r"&[a-z]+;|&#|</?[a-z]+>|\"\"|\s\s|^\"[^\"]*\"$|^\s|\s$|\\[nt\"]"
 
 
 @pytest.fixture(scope="module")
