@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ from pydantic_settings import (
 from recsys_spark.errors import UsageError
 
 ENVIRONMENT_PREFIX = "RECSYS_"
-# These steer spark-submit.sh and the set-up; they are not keys of a job.
-_NOT_KEYS = {"python", "torch", "faults"}
 
 
 def _parse_json(value: Any) -> Any:
@@ -136,9 +133,8 @@ def _read_toml(path: Path, faults: list[str]) -> dict[str, Any]:
 
 def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
     """Known keys only: a stray RECSYS_ variable of another job is no fault."""
-    source = EnvSettingsSource(config_class)
-    known = {k: v for k, v in source().items() if k in config_class.model_fields and k not in _NOT_KEYS}
-    return {k: v for k, v in known.items() if os.environ.get(f"{ENVIRONMENT_PREFIX}{k.upper()}") != ""}
+    source = EnvSettingsSource(config_class, env_ignore_empty=True)
+    return {key: value for key, value in source().items() if key in config_class.model_fields}
 
 
 def _describe(fault: Any, config_class: type[JobConfig], origin: dict[str, str]) -> str:

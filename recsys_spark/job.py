@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import JobConfig, help_text, load
-from recsys_spark.errors import RecsysError, UsageError
+from recsys_spark.errors import RecsysError
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
@@ -58,20 +58,20 @@ def _attempt(
     argv: list[str],
     toml: Path | None,
 ) -> tuple[dict[str, Any], int]:
-    lake, run_date = None, None
+    lake, run_date, dry_run = None, None, False
     head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
     try:
         config = load(config_class, job, argv, toml)
         lake, run_date = Lake(config.lake), getattr(config, "run_date", None)
+        dry_run = config.dry_run
         head["run_date"] = str(run_date) if run_date else None
         lake.check_writable()
-        with Progress() as progress:
-            report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, progress), config)
-        report["status"] = "dry_run" if config.dry_run else report["status"]
+        report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, Progress()), config)
+        report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
     except Exception as error:
         report, code = _failure(head, error)
-    if lake is not None and not isinstance(report.get("fault"), UsageError):
+    if lake is not None and not dry_run:
         _keep_status(lake, job, run_date, report)
     return report, code
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
@@ -44,8 +45,6 @@ class Lake:
     """A folder (local path, ``s3://`` or any URI that deltalake and pyarrow share) with one Delta table per name."""
 
     def __init__(self, uri: str) -> None:
-        from pathlib import Path
-
         self.uri = uri.rstrip("/") if urlparse(uri).scheme else str(Path(uri).expanduser().absolute())
 
     def table_uri(self, table: Table) -> str:
@@ -86,23 +85,16 @@ class Lake:
             raise InputError(
                 f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it first (README, Jobs)"
             )
-        files = [_spark_path(uri) for uri in delta.file_uris()]
-        return spark.read.schema(table.ddl).parquet(*files) if files else spark.createDataFrame([], table.ddl)
+        return _parquet(spark, table, delta.file_uris())
 
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":
         """The newest version, or no rows where the table was never published."""
-        if self.version(table) is None:
-            return spark.createDataFrame([], table.ddl)
-        return self.read(spark, table)
+        return _parquet(spark, table, []) if self.version(table) is None else self.read(spark, table)
 
     def read_staged(self, spark: "SparkSession", staged: Staged) -> "DataFrame":
         """What a commit of these files would add: for audits before publishing."""
-        files = [_spark_path(f"{self.table_uri(staged.table)}/{action.path}") for action in staged.actions]
-        return (
-            spark.read.schema(staged.table.ddl).parquet(*files)
-            if files
-            else spark.createDataFrame([], staged.table.ddl)
-        )
+        folder = self.table_uri(staged.table)
+        return _parquet(spark, staged.table, [f"{folder}/{action.path}" for action in staged.actions])
 
     def stage(self, frame: "DataFrame", table: Table) -> Staged:
         """Run the plan: every task writes its rows to files of its own and returns only their metadata.
@@ -173,6 +165,12 @@ class Lake:
             return None
         except (DeltaError, OSError) as error:
             raise InputError(f"table '{table.name}' in lake {self.uri} cannot be read: {error}") from error
+
+
+def _parquet(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
+    """Exactly these files: nothing is listed and no schema guessed."""
+    files = [_spark_path(uri) for uri in uris]
+    return spark.read.schema(table.ddl).parquet(*files) if files else spark.createDataFrame([], table.ddl)
 
 
 def _spark_path(uri: str) -> str:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -17,15 +16,6 @@ class Progress:
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._session: SparkSession | None = None
-        self._stop = threading.Event()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
 
     def watch(self, session: SparkSession) -> None:
         """Count the tasks of this session from now on."""
@@ -50,7 +40,7 @@ class Progress:
         self._console.print(f"  [green]✓[/] {title} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def _follow(self, title: str, update: Callable[[str], None], done: threading.Event) -> None:
-        while not (done.wait(0.3) or self._stop.is_set()):
+        while not done.wait(0.3):
             update(f"{title} [dim]{self._tasks()}[/]")
 
     def _tasks(self) -> str:

@@ -49,9 +49,8 @@ def top_k_join(
         items: ``item_id, embedding``, of the same dimension.
         k: list length; a user with fewer eligible items gets a shorter list.
         seen: ``user_id, item_id`` pairs that must not be listed.
-        user_block_rows, item_block_rows: B and n; a task holds about 4·(B·d + n·d + 2·B·n) + 12·B·k bytes. The result
-        does not
-            depend on them.
+        user_block_rows, item_block_rows: B and n; a task holds about 4·(B·d + n·d + 2·B·n) + 12·B·k bytes.
+            The result does not depend on them.
         tasks: number of user partitions; by default twice the cores.
 
     Returns:

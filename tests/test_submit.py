@@ -66,6 +66,9 @@ def test_a_users_mistake_is_one_readable_message(tmp_path: Path, arguments, code
 def test_a_refresh_runs_and_a_second_one_finds_nothing_new(tmp_path: Path, tiny_bert: Path, shop: Path):
     asked = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
     asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2"]
+    tried = submit(*asked, "--dry_run")
+    assert (tried.returncode, last_json(tried)["status"]) == (0, "dry_run"), tried.stderr
+    assert not list((tmp_path / "lake").rglob("*.*")), "a dry run writes no table and no status"
     first, second = submit(*asked, "--", "--master", "local[2,4]"), submit(*asked)
     assert first.returncode == 0, first.stderr
     assert last_json(first)["tables"]["recommendations"] > 0
