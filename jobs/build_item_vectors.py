@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.options import BlockOptions, EncoderOptions
-from recsys_spark.steps.embed import resolve_model
+from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.vectors import item_vectors
 

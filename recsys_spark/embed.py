@@ -1,14 +1,19 @@
 """Distinct texts to embeddings: the stage that costs money. Pure DataFrame functions."""
 
+import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyspark import TaskContext
-from pyspark.sql import DataFrame
+import pyarrow.compute as pc
+from pyspark import SparkFiles, TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.kernels.model_folder import ModelSpec
@@ -18,6 +23,20 @@ if TYPE_CHECKING:
 
 WINDOW_TEXTS = 4096
 """Texts sorted together by length: over several Arrow batches, since small windows waste most of the gain."""
+
+_ENCODED = {
+    "text_hash": "string",
+    "model": "string",
+    "embedding": "array<float>",
+    "reason": "string",
+    "tokens": "bigint",
+    "padded": "bigint",
+    "truncated": "int",
+    "back_offs": "int",
+    "loads": "int",
+    "worker": "string",
+}
+_ENCODED_DDL = ", ".join(f"{name} {kind}" for name, kind in _ENCODED.items())
 
 
 def distinct_texts(*frames: DataFrame) -> DataFrame:
@@ -35,16 +54,28 @@ def missing_texts(texts: DataFrame, embeddings: DataFrame, model: str) -> DataFr
     return texts.join(known, on="text_hash", how="left_anti").select("text_hash", "text")
 
 
-def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 2048) -> DataFrame:
-    """Encode ``text_hash, text`` to ``text_hash, model, embedding, tokens, truncated``; texts whose vector is not
-    finite are absent.
+def estimated_tokens(max_length: int) -> Column:
+    """What a text will cost, roughly and without a tokenizer: about four characters a token, at most ``max_length``."""
+    return F.least(F.lit(max_length), F.ceil(F.length("text") / 4) + 2).cast("bigint")
 
-    ``tasks`` is explicit because Spark merges small partitions otherwise, and this work is not small.
+
+def in_slice(slice_number: int, slices: int) -> Column:
+    """Whether a text belongs to one of ``slices`` parts of about the same size: by its hash, so for ever."""
+    return F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("bigint"), F.lit(slices)) == slice_number
+
+
+def embed_texts(
+    texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 2048, profile: ResourceProfile | None = None
+) -> DataFrame:
+    """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason`` and what it cost: ``tokens,
+    padded, truncated``, and once per window of texts ``back_offs, loads, worker``.
+
+    A text without a vector has a null embedding and its reason. ``tasks`` is explicit because Spark merges small
+    partitions otherwise, and this work is not small; texts go to tasks by hash, which makes these even.
     """
-    encode = _encode_batches(model, batch_tokens)
-    schema = "text_hash string, model string, embedding array<float>, tokens bigint, truncated int"
     spread = texts.repartition(tasks, "text_hash")
-    return spread.mapInArrow(encode, schema).select("text_hash", "model", "embedding", "tokens", "truncated")
+    encoded = spread.mapInArrow(_encode_batches(model, batch_tokens), _ENCODED_DDL, profile=profile)
+    return encoded.select(*_ENCODED)
 
 
 def embed_udf(model: ModelSpec, batch_tokens: int = 2048) -> Any:
@@ -55,7 +86,7 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 2048) -> Any:
 
     @F.pandas_udf("array<float>")  # type: ignore[call-overload]
     def embed(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        encoder = _task_encoder(model)
+        encoder, _ = _task_encoder(model)
         for batch in batches:
             result = pd.Series([None] * len(batch), dtype=object)
             there = [i for i, text in enumerate(batch) if text and text.strip()]
@@ -78,17 +109,24 @@ def _encode_batches(
 
 
 def _encode_window(window: pa.Table, model: ModelSpec, batch_tokens: int) -> pa.RecordBatch:
-    encoded = _task_encoder(model).encode(window["text"].to_pylist(), batch_tokens)
-    finite = np.isfinite(encoded.vectors).all(axis=1)
-    vectors = encoded.vectors[finite]
-    rows, dimension = vectors.shape
-    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(dimension))
+    encoder, loaded = _task_encoder(model)
+    encoded = encoder.encode(window["text"].to_pylist(), batch_tokens)
+    rows, dimension = encoded.vectors.shape
+    failed = pa.array(encoded.reasons, pa.string())
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(dimension)
+    vectors = pa.ListArray.from_arrays(pa.array(offsets), pa.array(encoded.vectors.ravel()))
+    once = np.arange(rows) == 0
     columns = {
-        "text_hash": window["text_hash"].combine_chunks().filter(pa.array(finite)),
+        "text_hash": window["text_hash"].combine_chunks(),
         "model": pa.array([model.fingerprint] * rows, pa.string()),
-        "embedding": pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
-        "tokens": pa.array(encoded.tokens[finite], pa.int64()),
-        "truncated": pa.array(encoded.truncated[finite].astype(np.int32)),
+        "embedding": pc.if_else(failed.is_valid(), pa.scalar(None, vectors.type), vectors),
+        "reason": failed,
+        "tokens": pa.array(encoded.tokens, pa.int64()),
+        "padded": pa.array(encoded.padded, pa.int64()),
+        "truncated": pa.array(encoded.truncated.astype(np.int32)),
+        "back_offs": pa.array(np.where(once, encoded.back_offs, 0).astype(np.int32)),
+        "loads": pa.array((once & loaded).astype(np.int32)),
+        "worker": pa.array([f"{socket.gethostname()}:{os.getpid()}"] * rows, pa.string()),
     }
     return pa.RecordBatch.from_pydict(columns)
 
@@ -103,11 +141,31 @@ def _windows(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]
             held.append(batch)
 
 
-def _task_encoder(model: ModelSpec) -> "Encoder":
-    from recsys_spark.kernels.encoder import load_encoder
+def _task_encoder(model: ModelSpec) -> "tuple[Encoder, bool]":
+    from recsys_spark.kernels.encoder import Encoder, load_model
 
     context = TaskContext.get()
-    return load_encoder(model, task_device(context), threads=max(1, context.cpus()) if context else 1)
+    threads = max(1, context.cpus()) if context else 1
+    loaded, anew = load_model(model, _local_folder(model), task_device(context), threads)
+    return Encoder(model, loaded), anew
+
+
+def shipped_name(model: ModelSpec) -> str:
+    """The name under which a model folder travels to the executors."""
+    return f"model-{model.files[:16]}"
+
+
+def _local_folder(model: ModelSpec) -> str:
+    """The model on this machine: as shipped with the job, at the driver's path, or as an archive of the user's."""
+    name = Path(model.folder).name
+    places = [SparkFiles.get(shipped_name(model)), model.folder, SparkFiles.get(name), str(Path.cwd() / name)]
+    return next((place for place in places if os.path.isdir(place)), model.folder)
+
+
+def gpu_profile(share: float) -> ResourceProfile:
+    """Tasks with ``share`` of a GPU each (0.5: two on one), for the encoding stage alone: the executors have the GPUs
+    that ``spark.executor.resource.gpu.amount`` gave them."""
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", share)).build
 
 
 def task_device(context: TaskContext | None) -> str:
@@ -115,8 +173,6 @@ def task_device(context: TaskContext | None) -> str:
 
     Spark does not set CUDA_VISIBLE_DEVICES. Where a container did, the assigned address counts within it.
     """
-    import os
-
     gpus = context.resources().get("gpu") if context else None
     if not gpus:
         return "cpu"

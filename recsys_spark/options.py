@@ -33,18 +33,48 @@ class EncoderOptions(JobConfig):
     """The encoder."""
 
     model: str = Field(
-        DEFAULT_MODEL, description="model folder that every executor can read, or package:NAME of an installed package"
+        DEFAULT_MODEL,
+        description="model folder; package:NAME of an installed package; hub:OWNER/NAME@REVISION of the local cache; "
+        "archive:NAME as shipped with --archives FILE.zip#NAME",
     )
-    pooling: Literal["mean", "cls", "last_token"] | None = Field(
+    models_root: str | None = Field(None, description="folder outside of which no model is accepted")
+    pooling: Literal["mean", "cls", "last_token", "weighted_mean"] | None = Field(
         None, description="overrides what the model folder says"
     )
     max_length: int | None = Field(
         None, ge=2, description="longest text in tokens; overrides what the model folder says"
     )
-    prompt: str = Field("", description="put before every text")
-    batch_tokens: int = Field(2048, ge=1, description="tokens in one forward pass")
-    texts_per_task: int = Field(
-        1024, ge=1, description="texts that one task encodes; more tasks than cores when there are more"
+    long_text: Literal["truncate", "chunk"] = Field(
+        "truncate", description="longer texts: their beginning, or the mean of their pieces (32 at most)"
+    )
+    truncate_dim: int | None = Field(
+        None, ge=1, description="keep the first numbers of a vector, for models trained for that (Matryoshka)"
+    )
+    prompt: str | None = Field(
+        None, description="put before every text of an item; overrides what the model folder says"
+    )
+    user_prompt: str | None = Field(
+        None, description="put before every text of a user; overrides what the model folder says"
+    )
+    precision: Literal["fp32", "bf16", "int8"] = Field(
+        "fp32", description="bf16 on GPUs; int8 on CPUs, 1.5 times as fast; each makes vectors of its own"
+    )
+    engine: Literal["torch", "onnx", "openvino"] | None = Field(
+        None, description="what computes; default: torch, for int8 onnx; the latter two need an extra of setup.py"
+    )
+    batch_tokens: int = Field(2048, ge=1, description="tokens in one forward pass; 16384 and more on a GPU")
+    tokens_per_task: int = Field(65_536, ge=1, description="tokens that one task encodes, about")
+    texts_per_commit: int = Field(
+        100_000, ge=1, description="texts that are committed together: a killed run loses no more than these"
+    )
+    max_failed_share: float = Field(
+        0.05, ge=0, le=1, description="share of texts without a vector above which nothing is published"
+    )
+    gpu_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="GPUs of an encoding task: 1, or up to 0.5; default: spark.task.resource.gpu.amount",
     )
 
 

@@ -39,6 +39,10 @@ class Progress:
             yield
         self._console.print(f"  [green]✓[/] {title} [dim]{time.monotonic() - started:.1f} s[/]")
 
+    def note(self, text: str) -> None:
+        """Say how far a long step has come."""
+        self._console.print(f"    [dim]{text}[/]")
+
     def _follow(self, title: str, update: Callable[[str], None], done: threading.Event) -> None:
         while not done.wait(0.3):
             update(f"{title} [dim]{self._tasks()}[/]")

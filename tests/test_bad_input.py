@@ -14,8 +14,9 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import BlockOptions, EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
-from recsys_spark.steps.embed import embed, resolve_model
+from recsys_spark.steps.embed import embed
 from recsys_spark.steps.evaluate import evaluation
+from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.recommend import recommendations
 from recsys_spark.steps.vectors import item_vectors

@@ -89,9 +89,9 @@ def test_nothing_below_the_steps_imports_them(path):
     assert not {name for name in imports(path) if name.startswith(("recsys_spark.steps", "jobs"))}
 
 
-def test_torch_is_imported_in_the_encoder_kernel_alone():
+def test_torch_is_imported_in_four_kernels_alone():
     heavy = {short(path) for path in PACKAGE if {n.split(".")[0] for n in imports(path)} & {"torch", "transformers"}}
-    assert heavy == {"recsys_spark/kernels/encoder.py"}
+    assert heavy == {f"recsys_spark/kernels/{name}.py" for name in ("encoder", "engines", "conversion", "gguf")}
 
 
 def test_no_clock_but_run_date():

@@ -1,120 +1,209 @@
 """Texts to unit vectors with a transformer. Imports torch: import this module inside UDF bodies only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoTokenizer
 
 from recsys_spark.errors import InputError
-from recsys_spark.kernels.model_folder import ModelSpec, read_model
-
-transformers_logging.disable_progress_bar()
+from recsys_spark.kernels.engines import Engine, onnx_engine, openvino_engine, torch_engine
+from recsys_spark.kernels.model_folder import ModelSpec, digest
+from recsys_spark.kernels.vectors import unit_rows
 
 PADDING = 4
 """Texts are padded to a multiple of this many tokens: few enough to waste little, many enough to fill batches."""
 
-_LOADED: dict[tuple[str, str], "Encoder"] = {}
+CHARS_PER_TOKEN = 10
+"""More than any language needs: what lies beyond cannot be reached, and a 10 MB text must not be tokenised."""
+
+MAX_PIECES = 32
+"""Pieces that a long text is cut into at most, with ``long_text = "chunk"``."""
+
+NOT_FINITE = "the model gave no finite vector for this text"
+OUT_OF_MEMORY = "this text alone does not fit in memory"
+
+_LOADED: dict[tuple[object, ...], "Model"] = {}
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """``vectors`` float32 (n, d), unit length or NaN where the model failed; ``tokens`` (n,) after truncation."""
+    """What became of n texts. ``reasons`` says why a text has no vector (its row is then useless), None where it has
+    one.
+
+    ``tokens`` (n,) counts what the model read, ``padded`` (n,) the same with padding, ``truncated`` (n,) whether the
+    end of the text was left out.
+    """
 
     vectors: NDArray[np.float32]
     tokens: NDArray[np.int64]
+    padded: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+    reasons: list[str | None]
+    back_offs: int
+
+
+class Model:
+    """A tokenizer and an engine on one device. ``share`` is the part of ``batch_tokens`` that fits in its memory."""
+
+    def __init__(self, spec: ModelSpec, folder: str, device: str = "cpu", threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.width, self.share = int(config.get_text_config().hidden_size), 1.0
+        self.run: Engine
+        if spec.engine == "torch":
+            self.run = torch_engine(folder, device, spec.precision)
+        elif spec.engine == "onnx":
+            self.run = onnx_engine(folder, threads)
+        else:
+            self.run = openvino_engine(folder, threads)
+
+
+def load_model(spec: ModelSpec, folder: str, device: str = "cpu", threads: int = 1) -> tuple[Model, bool]:
+    """The model of this process, and whether it had to be loaded: it is kept until another one is asked for.
+
+    Raises:
+        InputError: the folder is missing on this machine, or holds other files than the driver saw.
+    """
+    key = (*spec.model_key, device, threads)
+    if key in _LOADED:
+        return _LOADED[key], False
+    if not Path(folder).is_dir():
+        raise InputError(f"model folder {folder} is not there on this machine: put it on storage that all nodes see")
+    if digest(Path(folder)) != spec.files:
+        raise InputError(f"model folder {folder} differs between driver and executor: ship one and the same folder")
+    _LOADED.clear()  # one model per worker: a second copy is what exhausts a GPU
+    _LOADED[key] = Model(spec, folder, device, threads)
+    return _LOADED[key], True
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Tokenised texts: ``rows`` of ids, one or several a text, and the place of the text that each is of."""
+
+    rows: list[list[int]]
+    text: NDArray[np.int64]
     truncated: NDArray[np.bool_]
 
 
-def load_encoder(spec: ModelSpec, device: str = "cpu", threads: int = 1) -> "Encoder":
-    """The encoder of this process: loaded once, kept until another model is asked for.
-
-    Raises:
-        InputError: the folder is missing on this machine, or holds other weights than the driver saw.
-    """
-    key = (spec.fingerprint, device)
-    if key not in _LOADED:
-        here = read_model(spec.folder, spec.pooling, spec.max_length, spec.prompt)
-        if here.fingerprint != spec.fingerprint:
-            raise InputError(
-                f"model folder {spec.folder} differs between driver and executor: ship one and the same folder"
-            )
-        _LOADED.clear()  # one model per worker: a second copy is what exhausts a GPU
-        _LOADED[key] = Encoder(spec, device, threads)
-    return _LOADED[key]
-
-
 class Encoder:
-    """A model and its tokenizer on one device."""
+    """How texts are to be encoded, and the model that does it."""
 
-    def __init__(self, spec: ModelSpec, device: str = "cpu", threads: int = 1) -> None:
-        torch.set_num_threads(threads)
-        self.spec, self.device = spec, torch.device(device)
-        self.tokenizer = AutoTokenizer.from_pretrained(spec.folder, local_files_only=True, trust_remote_code=False)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        model = AutoModel.from_pretrained(
-            spec.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
-        self.model = model.to(self.device).eval()
+    def __init__(self, spec: ModelSpec, model: Model | None = None, padding_side: str = "right") -> None:
+        self.spec, self.model, self._left = spec, model or Model(spec, spec.folder), padding_side == "left"
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 2048) -> Encoded:
         """Encode in batches of equal length, ``batch_tokens`` = length × count per forward pass; in the order of
         ``texts``.
 
         On the CPU the vector of a text has the same bits whatever the batch, its neighbours and ``batch_tokens``.
+        Where memory runs out batches are halved, down to one text, which then has a reason instead of a vector.
         """
         if not texts:
             raise ValueError("nothing to encode")
-        limit = self.spec.max_length
-        prompted = [self.spec.prompt + text for text in texts]
-        # Ten characters a token is generous: what lies beyond cannot be reached, and a 10 MB text must not be
-        # tokenised.
-        cut = [text[: 10 * limit] for text in prompted]
-        rows = self.tokenizer(cut, truncation=True, max_length=limit)["input_ids"]
-        lengths = np.array([len(row) for row in rows])
-        vectors = np.empty((len(texts), self.model.config.hidden_size), np.float32)
-        for length, batch in _batches(lengths, batch_tokens, limit):
-            vectors[batch] = self._forward([rows[i] for i in batch], length)
-        # The tokenizer does not say whether it cut: a row that fills the limit most likely was.
-        full = (lengths >= limit) | np.array([len(text) > 10 * limit for text in prompted])
-        return Encoded(vectors, lengths, full)
+        pieces = self._tokenize(texts)
+        lengths = np.array([len(row) for row in pieces.rows])
+        padded = np.minimum(-(-lengths // PADDING) * PADDING, self.spec.max_length)
+        pooled, back_offs = self._pool_all(pieces.rows, padded, batch_tokens)
+        starts = np.flatnonzero(np.diff(pieces.text, prepend=-1))
+        if len(starts) < len(lengths):  # a long text is the mean of its pieces by their tokens
+            pooled = np.add.reduceat(pooled * lengths[:, None].astype(np.float32), starts)
+        with np.errstate(invalid="ignore"):
+            vectors = unit_rows(pooled[:, : self.spec.dimension])
+        states = zip(np.isfinite(vectors).all(1) & vectors.any(1), np.isneginf(pooled[:, 0]), strict=True)  # type: ignore
+        reasons = [None if good else OUT_OF_MEMORY if too_large else NOT_FINITE for good, too_large in states]
+        tokens, read = np.add.reduceat(lengths, starts), np.add.reduceat(padded, starts)
+        return Encoded(vectors, tokens, read, pieces.truncated, reasons, back_offs)
 
-    @torch.inference_mode()
+    def _tokenize(self, texts: Sequence[str]) -> _Pieces:
+        limit, most = self.spec.max_length, MAX_PIECES if self.spec.long_text == "chunk" else 1
+        prompted = [self.spec.role_prompt + text for text in texts]
+        cap = CHARS_PER_TOKEN * limit * most
+        found = self.model.tokenizer(
+            [text[:cap] for text in prompted],
+            truncation=True,
+            max_length=limit,
+            return_overflowing_tokens=most > 1,
+            return_attention_mask=False,
+        )
+        rows = [row or [self.model.tokenizer.pad_token_id] for row in found["input_ids"]]
+        cut = np.array([len(text) > cap for text in prompted])
+        if most == 1:
+            return _Pieces(rows, np.arange(len(texts)), cut | [bool(e.overflowing) for e in found.encodings])
+        text = np.array(found["overflow_to_sample_mapping"])
+        place = np.arange(len(text)) - np.searchsorted(text, text)  # of a piece within its text
+        kept = np.flatnonzero(place < most)
+        cut[text[place >= most]] = True
+        return _Pieces([rows[piece] for piece in kept], text[kept], cut)
+
+    def _pool_all(
+        self, rows: list[list[int]], padded: NDArray[np.int64], batch_tokens: int
+    ) -> tuple[NDArray[np.float32], int]:
+        """(pooled vectors (n, d), how often a batch was halved), longest rows first, so that memory peaks at once and
+        not at the end.
+
+        Only rows of one padded length meet. On the CPU a vector then depends on its text alone, to the last bit: the
+        other rows of a batch change nothing in the engines' products, but another padded length does.
+        """
+        pooled = np.empty((len(rows), self.model.width), np.float32)
+        back_offs, self.model.share = 0, min(1.0, 2 * self.model.share)  # memory may be free again
+        for length in np.unique(padded)[::-1].tolist():
+            places = np.flatnonzero(padded == length)
+            while len(places):
+                batch, places = np.split(places, [max(1, int(batch_tokens * self.model.share) // length)])
+                pooled[batch], halved = self._pool([rows[place] for place in batch], length)
+                back_offs += halved
+                self.model.share /= 2**halved
+        return pooled, back_offs
+
+    def _pool(self, rows: list[list[int]], length: int) -> tuple[NDArray[np.float32], int]:
+        """(n, d) and how often it had to be halved; a row that does not fit by itself becomes −∞."""
+        try:
+            return self._forward(rows, length), 0
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(rows) == 1:
+            return np.full((1, self.model.width), -np.inf, np.float32), 0
+        half = len(rows) // 2
+        (first, deeper), (second, again) = self._pool(rows[:half], length), self._pool(rows[half:], length)
+        return np.concatenate([first, second]), 1 + max(deeper, again)
+
     def _forward(self, rows: list[list[int]], length: int) -> NDArray[np.float32]:
-        ids = torch.full((len(rows), length), self.tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), length), dtype=torch.long)
-        for i, row in enumerate(rows):  # padded on the right whatever the tokenizer prefers, so positions start at 0
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        pooled = pool(hidden, mask, self.spec.pooling).float()
-        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+        ids = np.full((len(rows), length), self.model.tokenizer.pad_token_id, np.int64)
+        mask = np.zeros_like(ids)
+        for i, row in enumerate(rows):
+            place = slice(length - len(row), None) if self._left else slice(len(row))
+            ids[i, place], mask[i, place] = row, 1
+        hidden = self.model.run(ids, mask)
+        return pool(hidden, torch.from_numpy(mask).to(hidden.device), self.spec.pooling).float().cpu().numpy()
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(n, t, d) token vectors and their (n, t) mask, padded on the right, to (n, d)."""
+    """(n, t, d) token vectors and their (n, t) mask, padded on either side, to (n, d).
+
+    ``weighted_mean`` counts the i-th token i times, for decoders, whose later tokens have read more (SGPT: Muennighoff,
+    2022).
+    """
+    rows = torch.arange(len(hidden), device=hidden.device)
     if pooling == "cls":
-        return hidden[:, 0]
+        return hidden[rows, mask.argmax(1)]
     if pooling == "last_token":
-        return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return hidden[rows, mask.shape[1] - 1 - mask.flip(1).argmax(1)]
+    weights = (mask * mask.cumsum(1) if pooling == "weighted_mean" else mask).unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def _batches(lengths: NDArray[np.int64], batch_tokens: int, limit: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """(padded length, places) of each batch, longest first, so that memory peaks at once and not at the end.
-
-    Only texts of one padded length meet. On the CPU a vector then depends on its text alone, to the last bit: the
-    other rows of a batch change nothing in torch's products, but another padded length does.
-    """
-    padded = np.minimum(-(-lengths // PADDING) * PADDING, limit)
-    for length in np.unique(padded)[::-1].tolist():
-        places = np.flatnonzero(padded == length)
-        rows = max(1, batch_tokens // length)
-        for start in range(0, len(places), rows):
-            yield length, places[start : start + rows]
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of the GPU or of this machine, in whatever words the engine has for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("out of memory", "allocate memory", "bad_alloc"))

@@ -1,43 +1,36 @@
 """Distinct texts that the model has not seen → embeddings."""
 
-from importlib.util import find_spec
-from pathlib import Path
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import Column, DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
-from recsys_spark.embed import distinct_texts, embed_texts, missing_texts
-from recsys_spark.errors import UsageError
+from recsys_spark.embed import distinct_texts, embed_texts, estimated_tokens, gpu_profile, in_slice, missing_texts
+from recsys_spark.errors import QualityError
 from recsys_spark.job import Run
-from recsys_spark.kernels.model_folder import ModelSpec, read_model
+from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.publishing import Report, inputs, run_key
-from recsys_spark.tables import EMBEDDINGS, ITEMS, USERS
+from recsys_spark.steps.model import resolve_model, ship_model
+from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
+from recsys_spark.tables import EMBEDDINGS, ITEMS, QUARANTINE, USERS
 
 _TASK_SHARE = 32  # texts: fewer are not worth a task of their own
+_SAMPLE = 256  # texts that a dry run encodes
 
 
-def resolve_model(options: EncoderOptions) -> ModelSpec:
-    """The encoder that the options name, read once on the driver.
+@dataclass(frozen=True)
+class _Work:
+    """Texts of one role that are not encoded yet."""
 
-    Raises:
-        UsageError, InputError: the package or the folder is not there or not usable.
-    """
-    folder = options.model
-    if folder.startswith("package:"):
-        name = folder.removeprefix("package:")
-        found = find_spec(name) if name.isidentifier() else None
-        if found is None or not found.submodule_search_locations:
-            raise UsageError(
-                f"model package '{name}' is not installed; give --model=FOLDER, or install it on every machine"
-            )
-        root = Path(found.submodule_search_locations[0])
-        folder = str(
-            next(
-                (config.parent for config in sorted(root.glob("**/config.json")) if "Pooling" not in str(config)), root
-            )
-        )
-    return read_model(str(Path(folder).expanduser().absolute()), options.pooling, options.max_length, options.prompt)
+    model: ModelSpec
+    missing: DataFrame
+    texts: int
+    tokens: int  # estimated
+    known: int
 
 
 def embed(run: Run, options: EncoderOptions) -> Report:
@@ -47,30 +40,123 @@ def embed(run: Run, options: EncoderOptions) -> Report:
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.versions})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
     if not run.lake.has_commit(EMBEDDINGS, key):
-        embeddings = run.lake.read_or_empty(run.spark, EMBEDDINGS)
-        texts = distinct_texts(known.frame(run, ITEMS), known.frame(run, USERS))
-        missing = missing_texts(texts, embeddings, model.fingerprint)
-        count = missing.count()
+        work = [_survey(run, role, texts) for role, texts in _roles(run, known, model)]
+        report["cache_hits"] = sum(part.known for part in work)
         if options.dry_run:
-            return report | {"texts_to_encode": count}
-        if count or run.lake.version(EMBEDDINGS) is None:
-            report |= {"status": "done"} | _encode(run, options, model, missing, count, key)
+            return report | _estimate(run, work, options)
+        if any(part.texts for part in work) or run.lake.version(EMBEDDINGS) is None:
+            report |= {"status": "done"} | _encode_all(run, options, work, key)
     return report | {"tables": {EMBEDDINGS.name: run.lake.rows(EMBEDDINGS)}}
 
 
-def _encode(run: Run, options: EncoderOptions, model: ModelSpec, missing: DataFrame, count: int, key: str) -> Report:
-    cores = run.spark.sparkContext.defaultParallelism
-    tasks = max(1, min(cores, -(-count // _TASK_SHARE)), -(-count // options.texts_per_task))
-    work = Observation("encoding")
-    encoded = embed_texts(missing, model, tasks=tasks, batch_tokens=options.batch_tokens)
-    encoded = encoded.observe(work, F.sum("tokens").alias("tokens"), F.sum("truncated").alias("truncated"))
-    staged = run.lake.stage(encoded.select(*EMBEDDINGS.columns), EMBEDDINGS)
-    run.lake.commit(staged, key, append=True)
-    # Spark drops what it knows to be empty, observation included.
-    figures = work.get if count else {"tokens": 0, "truncated": 0}
+def _roles(run: Run, known: Inputs, model: ModelSpec) -> Iterable[tuple[ModelSpec, DataFrame]]:
+    """A text that items and users share is encoded once, unless their prompts differ."""
+    items, users = known.frame(run, ITEMS), known.frame(run, USERS)
+    if model.of_users.fingerprint == model.fingerprint:
+        return [(model, distinct_texts(items, users))]
+    return [(model, distinct_texts(items)), (model.of_users, distinct_texts(users))]
+
+
+def _survey(run: Run, model: ModelSpec, texts: DataFrame) -> _Work:
+    missing = missing_texts(texts, run.lake.read_or_empty(run.spark, EMBEDDINGS), model.fingerprint)
+    tokens = F.coalesce(F.sum(estimated_tokens(model.max_length)), F.lit(0))
+    todo = missing.agg(F.count("*").alias("texts"), tokens.alias("tokens")).first()
+    assert todo is not None
+    return _Work(model, missing, todo["texts"], todo["tokens"], texts.count() - todo["texts"])
+
+
+def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
+    """Tokens and seconds, from encoding the first texts by hash on one core of the driver."""
+    report: Report = {"texts_to_encode": 0, "tokens_to_encode": 0, "estimated_seconds": 0}
+    for part in work:
+        report["texts_to_encode"] += part.texts
+        sample = [row["text"] for row in part.missing.orderBy("text_hash").limit(_SAMPLE).select("text").collect()]
+        if sample:
+            from recsys_spark.kernels.encoder import Encoder
+
+            encoder = Encoder(part.model)
+            encoder.encode(sample[:8], options.batch_tokens)
+            started = time.monotonic()
+            tokens = encoder.encode(sample, options.batch_tokens).tokens.sum()
+            share = part.texts / len(sample) / run.spark.sparkContext.defaultParallelism
+            report["tokens_to_encode"] += round(tokens * part.texts / len(sample))
+            report["estimated_seconds"] += round((time.monotonic() - started) * share)
+    return report
+
+
+def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) -> Report:
+    """Slice by slice, each committed by itself: what a killed run has committed, the next one finds done."""
+    started = time.monotonic()
+    slices = [max(1, -(-part.texts // options.texts_per_commit)) for part in work]
+    plan = [(part, number, of) for part, of in zip(work, slices, strict=True) for number in range(of)]
+    total: Counter[str] = Counter()
+    for place, (part, number, of) in enumerate(plan, 1):
+        ship_model(run.spark, part.model)
+        done = _encode(run, options, part, number, of, key if place == len(plan) else f"{key}:{place}/{len(plan)}")
+        done["workers"] = max(0, done["workers"] - total["workers"])  # the same ones again, most likely
+        total.update(done)
+        if place < len(plan):
+            run.progress.note(f"embed_texts: {total['texts_encoded']:,} of {sum(p.texts for p in work):,} texts")
+    seconds, padded = max(time.monotonic() - started, 1e-3), total.pop("padded")
     return {
-        "texts_encoded": staged.rows,
-        "texts_failed": count - staged.rows,
-        "tokens": figures["tokens"] or 0,
-        "texts_truncated": figures["truncated"] or 0,
+        **total,
+        "padding_share": round(1 - total["tokens"] / max(padded, 1), 4),
+        "texts_per_second": round(total["texts_encoded"] / seconds, 1),
+        "tokens_per_second": round(total["tokens"] / seconds),
     }
+
+
+def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str) -> Report:
+    """Encode and publish one slice.
+
+    Raises:
+        QualityError: so many texts have no vector that the model must be at fault; the slice is not published.
+    """
+    tasks = _tasks(work, slices, run.spark.sparkContext.defaultParallelism, options.tokens_per_task)
+    profile = gpu_profile(options.gpu_share) if options.gpu_share else None
+    texts = work.missing.where(in_slice(number, slices)) if slices > 1 else work.missing
+    encoded = embed_texts(texts, work.model, tasks=tasks, batch_tokens=options.batch_tokens, profile=profile)
+    figures = Observation("encoding")
+    embeddings = encoded.observe(figures, *_figures()).where(F.col("reason").isNull()).select(*EMBEDDINGS.columns)
+    staged = run.lake.stage(embeddings, EMBEDDINGS)
+    found = figures.get if work.texts else {}  # Spark drops what it knows to be empty, observation included
+    failures = found.get("failures") or []
+    if len(failures) > options.max_failed_share * (staged.rows + len(failures)):
+        raise QualityError(
+            f"{len(failures)} of {staged.rows + len(failures)} texts have no vector, more than max_failed_share "
+            f"{options.max_failed_share}; the first: {failures[0]['reason']}"
+        )
+    _quarantine(run, failures, key)
+    run.lake.commit(staged, key, append=True)
+    counts = {name: value or 0 for name, value in found.items() if name != "failures"}
+    return {"workers": 0, "padded": 0, **counts, "texts_encoded": staged.rows, "texts_failed": len(failures)}
+
+
+def _figures() -> list[Column]:
+    """What is counted on the way. ``failures`` grows with the bad texts of one slice, which is bounded."""
+    return [
+        F.sum("tokens").alias("tokens"),
+        F.sum("padded").alias("padded"),
+        F.sum("truncated").alias("texts_truncated"),
+        F.sum("back_offs").alias("back_offs"),
+        F.sum("loads").alias("model_loads"),
+        F.approx_count_distinct("worker").alias("workers"),
+        F.collect_list(F.when(F.col("reason").isNotNull(), F.struct("text_hash", "reason"))).alias("failures"),
+    ]
+
+
+def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:
+    """Full waves of even tasks; fewer than cores only where there is next to nothing to do."""
+    texts, tokens = -(-work.texts // slices), -(-work.tokens // slices)
+    waves = max(1, -(-tokens // (tokens_per_task * cores)))
+    return max(1, min(cores, -(-texts // _TASK_SHARE))) if waves == 1 else waves * cores
+
+
+def _quarantine(run: Run, failures: list[Row], key: str) -> None:
+    if failures:
+        rows = [
+            (EMBEDDINGS.name, row["reason"], json.dumps({"text_hash": row["text_hash"]}))
+            for row in sorted(failures, key=lambda row: row["text_hash"])
+        ]
+        frame = run.spark.createDataFrame(rows, QUARANTINE.ddl)
+        run.lake.commit(run.lake.stage(frame, QUARANTINE), key, append=True)

@@ -6,6 +6,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
+from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, pool_items, weigh_pairs
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, run_key, unchanged
@@ -31,7 +32,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     space, dimension = first
     tasks = 2 * run.spark.sparkContext.defaultParallelism
     sums = pool_items(weigh_pairs(events, options.run_date, options.weights), vectors, tasks=tasks)
-    texts = known.frame(run, EMBEDDINGS).where(F.col("model") == encoder_of(space))
+    texts = known.frame(run, EMBEDDINGS).where(F.col("model") == of_users(encoder_of(space)))
     own = known.frame(run, USERS).join(texts, on="text_hash", how="inner").select("user_id", "embedding")
     prior = options.user_text_weight
     frame = build_profiles(sums, own, space, options.run_date, dimension=dimension, prior=prior)

@@ -2,8 +2,9 @@
 
 from recsys_spark.job import Run
 from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions
-from recsys_spark.steps.embed import embed, resolve_model
+from recsys_spark.steps.embed import embed
 from recsys_spark.steps.ingest import ingest_tables
+from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.recommend import recommendations

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from recsys_spark.errors import InputError
 from recsys_spark.kernels.model_folder import ModelSpec, read_model
@@ -82,15 +84,166 @@ def test_different_texts_have_different_vectors(encoded):
     assert abs(encoded.vectors[0] - encoded.vectors[3]).max() > 1e-3
 
 
-def test_batches_hold_at_most_the_tokens_asked_for_and_every_text_once():
-    from recsys_spark.kernels.encoder import PADDING, _batches
+def test_batches_hold_at_most_the_tokens_asked_for_and_only_texts_of_one_padded_length(encoder, monkeypatch):
+    from recsys_spark.kernels.encoder import PADDING
 
-    lengths = np.random.default_rng(4).integers(1, 8 * PADDING, 100)
-    batches = list(_batches(lengths, 10 * PADDING, 7 * PADDING + 1))
-    assert sorted(place for _, places in batches for place in places.tolist()) == list(range(100))
-    for padded, places in batches:
-        assert min(lengths[places].max(), 7 * PADDING + 1) <= padded <= 7 * PADDING + 1
-        assert len(places) == 1 or padded * len(places) <= 10 * PADDING
+    seen = []
+    monkeypatch.setattr(encoder.model, "run", watched(encoder.model.run, seen))
+    texts = ["word " * n for n in range(1, 40)] * 3
+    encoded = encoder.encode(texts, 10 * PADDING)
+    assert sum(len(mask) for mask in seen) == len(texts)
+    for mask in seen:
+        assert len(mask) == 1 or mask.size <= 10 * PADDING
+        assert mask.shape[1] - mask.sum(1).min() < PADDING
+    assert [mask.shape[1] for mask in seen] == sorted((mask.shape[1] for mask in seen), reverse=True)
+    assert sum(mask.size for mask in seen) == encoded.padded.sum()
+    assert sum(mask.sum() for mask in seen) == encoded.tokens.sum()
+
+
+def watched(run, seen):
+    """The engine, noting the masks that it is given."""
+
+    def watch(ids, mask):
+        seen.append(mask)
+        return run(ids, mask)
+
+    return watch
+
+
+def short_of_memory(run, most):
+    """An engine that has memory for ``most`` tokens only."""
+    import torch
+
+    def try_to_run(ids, mask):
+        if ids.size > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(ids, mask)
+
+    return try_to_run
+
+
+def test_out_of_memory_halves_the_batch_down_to_one_text_and_changes_no_vector(encoder, encoded, monkeypatch):
+    monkeypatch.setattr(encoder.model, "run", short_of_memory(encoder.model.run, 50))
+    squeezed = encoder.encode(TEXTS * 5, 2048)
+    assert squeezed.back_offs > 0
+    assert squeezed.reasons == [None] * len(TEXTS) * 5
+    np.testing.assert_array_equal(squeezed.vectors, np.tile(encoded.vectors, (5, 1)))
+
+
+def test_a_text_that_does_not_fit_by_itself_has_a_reason_and_the_others_their_vectors(encoder, encoded, monkeypatch):
+    from recsys_spark.kernels.encoder import OUT_OF_MEMORY
+
+    most = encoded.padded.max() - 1
+    monkeypatch.setattr(encoder.model, "run", short_of_memory(encoder.model.run, most))
+    squeezed = encoder.encode(TEXTS)
+    fits = encoded.padded <= most
+    assert [reason == OUT_OF_MEMORY for reason in squeezed.reasons] == (~fits).tolist()
+    assert 0 < fits.sum() < len(TEXTS)
+    np.testing.assert_array_equal(squeezed.vectors[fits], encoded.vectors[fits])
+
+
+def test_memory_that_is_free_again_is_used_again(encoder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder.model, "run", short_of_memory(encoder.model.run, 100))
+        encoder.encode(["word " * 20] * 50)
+    shrunk = encoder.model.share
+    for _ in range(10):
+        encoder.encode(["word"])
+    assert shrunk < encoder.model.share == 1
+
+
+def test_another_error_of_the_engine_is_not_taken_for_a_lack_of_memory(encoder, monkeypatch):
+    monkeypatch.setattr(encoder.model, "run", lambda ids, mask: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encoder.encode(["word"])
+
+
+@pytest.mark.parametrize("spoiled", [float("nan"), float("inf"), 0.0])
+def test_a_vector_that_is_not_finite_or_zero_has_a_reason(encoder, monkeypatch, spoiled):
+    from recsys_spark.kernels.encoder import NOT_FINITE
+
+    run = encoder.model.run
+
+    def spoil(ids, mask):
+        hidden = run(ids, mask).clone()
+        hidden[mask.sum(1) < 4] = spoiled
+        return hidden
+
+    monkeypatch.setattr(encoder.model, "run", spoil)
+    assert encoder.encode(["z", "one two three four five"]).reasons == [NOT_FINITE, None]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last_token", "weighted_mean"])
+def test_padding_on_either_side_pools_the_same_tokens(pooling):
+    import torch
+
+    from recsys_spark.kernels.encoder import pool
+
+    tokens = torch.arange(6.0).reshape(3, 2)
+    empty = torch.full((2, 2), 99.0)
+    right, left = torch.cat([tokens, empty]), torch.cat([empty, tokens])
+    masks = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]])
+    pooled = pool(torch.stack([right, left]), masks, pooling)
+    weights = {"mean": [1, 1, 1], "cls": [1, 0, 0], "last_token": [0, 0, 1], "weighted_mean": [1, 2, 3]}[pooling]
+    expected = (tokens * torch.tensor(weights)[:, None]).sum(0) / sum(weights)
+    torch.testing.assert_close(pooled, torch.stack([expected, expected]))
+
+
+def test_a_decoder_padded_on_the_left_gives_the_same_vectors(tiny_decoder):
+    from recsys_spark.kernels.encoder import Encoder
+
+    spec = read_model(str(tiny_decoder), pooling="last_token", max_length=48)
+    right, left = Encoder(spec), Encoder(spec, padding_side="left")
+    texts = ["a film", "a fil", "a fi", "a f", "a longer film of words"]
+    np.testing.assert_allclose(left.encode(texts).vectors, right.encode(texts).vectors, atol=1e-5)
+
+
+def test_a_long_text_in_pieces_is_their_mean_by_tokens(tiny_bert):
+    whole = encoder_of(tiny_bert, max_length=10, long_text="chunk")
+    text = "abcdefgh" "ijklmnop" "qrs"  # a token a letter; [CLS] and [SEP] take two of ten
+    text = " ".join(text)
+    encoded = whole.encode([text, "a b", "abc"])
+    assert encoded.truncated.tolist() == [False] * 3
+    cut = encoder_of(tiny_bert, max_length=10)
+    assert cut.encode([text]).truncated.tolist() == [True]
+    raw = cut.model.run
+    parts = [" ".join(part) for part in ("abcdefgh", "ijklmnop", "qrs")]
+    sums = 0
+    for part in parts:
+        ids = np.array([cut.model.tokenizer(part)["input_ids"]])
+        sums = sums + raw(ids, np.ones_like(ids))[0].sum(0).numpy()
+    np.testing.assert_allclose(encoded.vectors[0], sums / np.linalg.norm(sums), atol=1e-5)
+    assert encoded.tokens[0] == 19 + 3 * 2
+    np.testing.assert_array_equal(encoded.vectors[1], cut.encode(["a b"]).vectors[0])
+
+
+def test_a_text_of_too_many_pieces_is_truncated(tiny_bert):
+    from recsys_spark.kernels.encoder import MAX_PIECES
+
+    whole = encoder_of(tiny_bert, max_length=10, long_text="chunk")
+    most = "a " * (8 * MAX_PIECES)
+    encoded = whole.encode([most, most + "b"])
+    assert encoded.truncated.tolist() == [False, True]
+    np.testing.assert_array_equal(encoded.vectors[0], encoded.vectors[1])
+
+
+def test_the_first_numbers_of_a_vector_are_scaled_to_unit_length_again(tiny_bert):
+    whole = encoder_of(tiny_bert).encode(["a film"]).vectors[0, :8]
+    short = encoder_of(tiny_bert, dimension=8).encode(["a film"]).vectors[0]
+    np.testing.assert_allclose(short, whole / np.linalg.norm(whole), atol=1e-6)
+
+
+def test_items_and_users_have_prompts_of_their_own_in_one_space(tiny_bert):
+    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.kernels.model_folder import of_users
+
+    spec = read_model(str(tiny_bert), prompt="passage: ", user_prompt="query: ")
+    plain = encoder_of(tiny_bert).encode(["passage: a film", "query: a film"]).vectors
+    np.testing.assert_array_equal(Encoder(spec).encode(["a film"]).vectors[0], plain[0])
+    np.testing.assert_array_equal(Encoder(spec.of_users).encode(["a film"]).vectors[0], plain[1])
+    assert of_users(spec.fingerprint) == spec.of_users.fingerprint != spec.fingerprint
+    same = read_model(str(tiny_bert), prompt="x: ", user_prompt="x: ")
+    assert of_users(same.fingerprint) == same.of_users.fingerprint == same.fingerprint
 
 
 def test_a_huge_text_is_cut_counted_and_equals_its_beginning(encoder):
@@ -102,6 +255,17 @@ def test_a_huge_text_is_cut_counted_and_equals_its_beginning(encoder):
 
 def test_a_text_cut_by_characters_counts_as_truncated_however_few_tokens_it_has(encoder):
     assert encoder.encode(["q" * 1000]).truncated.tolist() == [True]  # one unknown word
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_vector_is_the_same_to_the_last_bit_whatever_is_encoded_with_it(encoder, data):
+    texts = data.draw(st.lists(st.text(max_size=60), min_size=2, max_size=20, unique=True))
+    together = encoder.encode(texts, data.draw(st.integers(1, 400))).vectors
+    order = data.draw(st.permutations(range(len(texts))))
+    shuffled = encoder.encode([texts[place] for place in order], data.draw(st.integers(1, 400))).vectors
+    np.testing.assert_array_equal(shuffled, together[list(order)])
+    np.testing.assert_array_equal(encoder.encode(texts[:1]).vectors[0], together[0])
 
 
 def test_the_prompt_is_put_before_every_text(tiny_bert):
@@ -116,23 +280,27 @@ def test_nothing_to_encode_is_a_mistake(encoder):
         encoder.encode([])
 
 
-def test_an_encoder_is_loaded_once_and_gives_way_to_another(tiny_bert, tiny_decoder):
-    from recsys_spark.kernels.encoder import _LOADED, load_encoder
+def test_a_model_is_loaded_once_and_gives_way_to_another(tiny_bert, tiny_decoder):
+    from recsys_spark.kernels.encoder import _LOADED, load_model
 
-    first = load_encoder(read_model(str(tiny_bert)))
-    assert load_encoder(read_model(str(tiny_bert))) is first
-    other = load_encoder(read_model(str(tiny_decoder), max_length=48))
-    assert list(_LOADED.values()) == [other]
+    spec = read_model(str(tiny_bert))
+    first, anew = load_model(spec, spec.folder)
+    assert anew
+    assert load_model(read_model(str(tiny_bert), prompt="other"), spec.folder) == (first, False)
+    other = read_model(str(tiny_decoder), max_length=48)
+    model, anew = load_model(other, other.folder)
+    assert anew
+    assert list(_LOADED.values()) == [model]
 
 
 def test_other_weights_than_the_driver_saw_are_refused(tmp_path, tiny_bert, tiny_decoder):
-    from recsys_spark.kernels.encoder import load_encoder
+    from recsys_spark.kernels.encoder import load_model
 
-    seen = read_model(str(tiny_bert))
+    seen = dataclasses.replace(read_model(str(tiny_bert)), precision="bf16")
     with pytest.raises(InputError, match="differs between driver and executor"):
-        load_encoder(dataclasses.replace(seen, folder=str(tiny_decoder)))
-    with pytest.raises(InputError, match="model folder"):
-        load_encoder(dataclasses.replace(seen, folder=str(tmp_path / "absent"), prompt="other"))
+        load_model(seen, str(tiny_decoder))
+    with pytest.raises(InputError, match="not there on this machine"):
+        load_model(seen, str(tmp_path / "absent"))
 
 
 class Canary:
@@ -152,7 +320,7 @@ def test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by(t
     (root / "model.safetensors").unlink()
     (root / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
     with pytest.raises(OSError, match="safetensors"):
-        Encoder(ModelSpec(str(root), "mean", 32, "", "none"))
+        Encoder(ModelSpec(str(root), "none", "none"))
     assert not (tmp_path / "canary").exists()
 
 

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Encoding inside Spark against what people would otherwise write. Prints one JSON line last.
+
+    tests/benchmarks/bench_encode.py --texts=FILE [--model=DIR] [--n=2000] [--pairs=5]
+
+FILE has one text a line, or a table with tabs whose last column is the text; it may end in .gz. The same texts, the
+same longest text (128 tokens), the same cores and the same run for all; each is warm before it is timed, ours and its
+peer take turns, and a ratio is the median over these pairs. Ours includes Spark, Arrow, Parquet and the commit;
+sentence-transformers and the article's way run in one process without Spark. The article's way (all padded to the
+longest, 16 a batch) encodes a quarter of the texts: its time for a text does not depend on the text.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets up
+    os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
+
+import numpy as np
+import torch
+from pyspark.ml.functions import predict_batch_udf
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, FloatType
+from transformers import AutoModel, AutoTokenizer
+
+from recsys_spark.embed import embed_texts
+from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.lake import Lake
+from recsys_spark.options import DEFAULT_MODEL, EncoderOptions
+from recsys_spark.steps.model import resolve_model
+from recsys_spark.tables import EMBEDDINGS
+
+MAX_LENGTH = 128
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main() -> None:
+    """Measure and print."""
+    asked = arguments()
+    texts = read_texts(asked.texts, asked.n)
+    scratch = tempfile.mkdtemp(prefix="bench-encode-")
+    try:
+        print(json.dumps(measure(texts, asked.model, asked.pairs, Path(scratch))))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--texts", required=True, type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--pairs", type=int, default=5)
+    return parser.parse_args()
+
+
+def read_texts(path: Path, n: int) -> list[str]:
+    """The first n distinct texts."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        found = dict.fromkeys(line.decode("utf-8").rpartition("\t")[2].strip() for line in lines)
+    return [text for text in found if text][:n]
+
+
+def measure(texts: list[str], model: str, pairs: int, scratch: Path) -> dict[str, object]:
+    """All figures of one run."""
+    bench = Bench(texts, scratch)
+    options = {"lake": str(scratch), "model": model, "max_length": MAX_LENGTH}
+    fp32 = resolve_model(EncoderOptions(**options))
+    int8 = resolve_model(EncoderOptions(**options, precision="int8"))
+    peer = sentence_transformers(fp32.folder, texts)
+    rows: dict[str, object] = {"texts": len(texts), "cores": CORES}
+    seconds, rows["vs_sentence_transformers"] = paired("sentence-transformers", peer, "ours", bench.job(fp32), pairs)
+    rows["texts_per_s"] = round(len(texts) / seconds, 1)
+    udf = bench.batch_udf(fp32.folder)
+    _, rows["vs_predict_batch_udf"] = paired("predict_batch_udf", udf, "ours", bench.job(fp32), pairs)
+    quarter = texts[::4]
+    share = len(texts) / len(quarter)
+    slow = article(fp32.folder, quarter)
+    _, rows["vs_article_padding"] = paired("the article's way", slow, "ours", bench.job(fp32), pairs, share)
+    _, rows["int8_vs_sentence_transformers"] = paired("sentence-transformers", peer, "int8", bench.job(int8), pairs)
+    exact, reduced = bench.encoded(fp32), bench.encoded(int8)
+    rows["padding_share"] = round(1 - exact["tokens"].sum() / exact["padded"].sum(), 4)
+    cosines = (exact["vectors"] * reduced["vectors"]).sum(1)
+    rows |= {"int8_mean_cosine": round(float(cosines.mean()), 5), "int8_least_cosine": round(float(cosines.min()), 5)}
+    return rows | {"fp32_largest_difference": float(np.abs(exact["vectors"] - peer()).max())}
+
+
+class Bench:
+    """The session and the texts as a cached DataFrame."""
+
+    def __init__(self, texts: list[str], scratch: Path) -> None:
+        """Settings of conf/spark-local.conf that matter here."""
+        builder = SparkSession.builder.master(f"local[{CORES},4]").config("spark.ui.enabled", "false")
+        builder = builder.config("spark.driver.memory", "3g").config("spark.ui.showConsoleProgress", "false")
+        self.spark = builder.config("spark.sql.execution.arrow.pyspark.enabled", "true").getOrCreate()
+        self.spark.sparkContext.setLogLevel("ERROR")
+        rows = [(f"{number:08x}", text) for number, text in enumerate(texts)]
+        frame = self.spark.createDataFrame(rows, "text_hash string, text string")
+        self.texts = frame.repartition(CORES).cache()
+        self.texts.count()
+        self.lake, self._runs = Lake(str(scratch / "lake")), 0
+
+    def job(self, model: ModelSpec) -> Callable[[], object]:
+        """The stage as the job runs it: encode, write Parquet, commit."""
+
+        def run() -> None:
+            self._runs += 1
+            encoded = embed_texts(self.texts, model, tasks=CORES).where(F.col("reason").isNull())
+            staged = self.lake.stage(encoded.select(*EMBEDDINGS.columns), EMBEDDINGS)
+            self.lake.commit(staged, f"run {self._runs}", append=True)
+
+        return run
+
+    def encoded(self, model: ModelSpec) -> dict[str, np.ndarray]:
+        """Vectors in the order of the texts, and token counts."""
+        table = embed_texts(self.texts, model, tasks=CORES).toArrow().sort_by("text_hash")
+        vectors = table["embedding"].combine_chunks().values.to_numpy().reshape(table.num_rows, -1)
+        return {"vectors": vectors, "tokens": table["tokens"].to_numpy(), "padded": table["padded"].to_numpy()}
+
+    def batch_udf(self, folder: str) -> Callable[[], object]:
+        """As the examples of predict_batch_udf do: 32 rows at a time, in the order of arrival."""
+
+        def make() -> Callable[[np.ndarray], np.ndarray]:
+            torch.set_num_threads(1)
+            encode = plain_encoder(folder, padding=True)
+            return lambda texts: encode(list(texts))
+
+        embed = predict_batch_udf(make, return_type=ArrayType(FloatType()), batch_size=32)
+        return lambda: self.texts.select("text_hash", embed("text")).write.format("noop").mode("overwrite").save()
+
+
+def sentence_transformers(folder: str, texts: list[str]) -> Callable[[], np.ndarray]:
+    """With all cores in one process, which is what it does by itself."""
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(CORES)
+    model = SentenceTransformer(folder, device="cpu")
+    model.max_seq_length = MAX_LENGTH
+    return lambda: model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+
+def article(folder: str, texts: list[str]) -> Callable[[], object]:
+    """Everything padded to the longest length, 16 texts at a time."""
+    encode = plain_encoder(folder, padding="max_length")
+    return lambda: [encode(texts[start : start + 16]) for start in range(0, len(texts), 16)]
+
+
+def plain_encoder(folder: str, padding: bool | str) -> Callable[[list[str]], np.ndarray]:
+    """Tokenise, run, mean over the tokens, unit length."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+
+    @torch.inference_mode()
+    def encode(texts: list[str]) -> np.ndarray:
+        inputs = tokenizer(texts, padding=padding, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        pooled = (model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
+        return torch.nn.functional.normalize(pooled, dim=-1).numpy()
+
+    return encode
+
+
+def paired(
+    peer: str, run_peer: Callable[[], object], name: str, run: Callable[[], object], pairs: int, share: float = 1.0
+) -> tuple[float, float]:
+    """(median seconds of ``run``, median of peer's seconds × ``share`` / its own), both warm, taking turns."""
+    run_peer(), run()
+    times = []
+    for number in range(pairs):
+        first = (run_peer, run) if number % 2 else (run, run_peer)
+        taken = {each: timed(each) for each in first}
+        times.append((taken[run_peer] * share, taken[run]))
+        print(f"{peer} {times[-1][0]:.2f} s, {name} {times[-1][1]:.2f} s", file=sys.stderr)
+    return median(mine for _, mine in times), round(median(theirs / mine for theirs, mine in times), 3)
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The step embed: slices, figures, failures, dry run, roles; on tiny lakes, with models that are broken on purpose."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import functions as F
+from safetensors.numpy import load_file, save_file
+
+from recsys_spark.embed import estimated_tokens, in_slice
+from recsys_spark.errors import QualityError
+from recsys_spark.kernels.model_folder import of_users
+from recsys_spark.options import BlockOptions, EncoderOptions, ProfileOptions
+from recsys_spark.steps import embed as step
+from recsys_spark.steps.embed import embed
+from recsys_spark.steps.model import resolve_model
+from recsys_spark.steps.profiles import profiles
+from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.tables import EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
+from tests.test_bad_input import DAY, Bench
+
+WORDS = [f"text number {n} " * (n % 7 + 1) for n in range(40)]
+
+
+def named(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def items_of(texts):
+    return [(f"i{n}", text, text, named(text), None, None, None) for n, text in enumerate(texts)]
+
+
+@pytest.fixture
+def bench(spark, tmp_path):
+    return Bench(spark, tmp_path)
+
+
+@pytest.fixture
+def asked(bench, tiny_bert):
+    """Options for the tiny model, changed by keywords."""
+
+    def options(**changes):
+        return EncoderOptions(**{"lake": bench.lake.uri, "model": str(tiny_bert)} | changes)
+
+    return options
+
+
+def rows_of(bench):
+    table = DeltaTable(f"{bench.lake.uri}/embeddings").to_pyarrow_table()
+    return sorted((r["text_hash"], r["model"], tuple(r["embedding"])) for r in table.to_pylist())
+
+
+@pytest.fixture
+def poisoned(tiny_bert, tmp_path):
+    """The tiny model, but every text with the letter q becomes NaN."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "poisoned")
+    weights = load_file(folder / "model.safetensors")
+    name = next(key for key in weights if key.endswith("word_embeddings.weight"))
+    for letter in ("q", "##q"):
+        place = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][letter]
+        weights[name][place] = np.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_slices_tasks_and_budgets_change_nothing_in_the_table(bench, asked, tmp_path, spark):
+    bench.put(ITEMS, *items_of(WORDS))
+    bench.put(USERS, ("u1", WORDS[0], named(WORDS[0])), ("u2", "only mine", named("only mine")))
+    report = embed(bench.run, asked())
+    assert (report["texts_encoded"], report["texts_failed"], report["cache_hits"]) == (41, 0, 0)
+    other = Bench(spark, tmp_path / "other")
+    other.put(ITEMS, *items_of(WORDS[::-1]))
+    other.put(USERS, ("u2", "only mine", named("only mine")))
+    changed = asked(lake=other.lake.uri, texts_per_commit=9, tokens_per_task=1500, batch_tokens=30)
+    assert embed(other.run, changed)["texts_encoded"] == 41
+    assert DeltaTable(f"{other.lake.uri}/embeddings").version() == 4  # 41 texts by 9: five commits
+    assert rows_of(other) == rows_of(bench)
+
+
+def test_the_report_counts_what_was_done(bench, asked):
+    bench.put(ITEMS, *items_of([*WORDS, "word " * 100]))
+    bench.put(USERS)
+    report = embed(bench.run, asked(max_length=32))
+    assert report["texts_truncated"] == sum(len(f"{text}".replace(" ", "")) > 30 for text in [*WORDS, "word " * 100])
+    assert 0 < report["padding_share"] < 0.2
+    assert report["tokens"] <= 41 * 32
+    assert 0 <= report["model_loads"] <= report["workers"]
+    assert report["back_offs"] == 0
+    assert report["texts_per_second"] > 0
+    assert report["tokens_per_second"] > report["texts_per_second"]
+
+
+def test_what_was_encoded_before_is_a_cache_hit_and_the_next_run_encodes_nothing(bench, asked, monkeypatch):
+    bench.put(ITEMS, *items_of(WORDS[:10]))
+    bench.put(USERS)
+    embed(bench.run, asked())
+    bench.put(ITEMS, *items_of(WORDS[:15]))
+    report = embed(bench.run, asked())
+    assert (report["cache_hits"], report["texts_encoded"]) == (10, 5)
+    monkeypatch.setattr(step, "embed_texts", None)
+    assert embed(bench.run, asked())["status"] == "unchanged"
+    bench.put(ITEMS, *items_of(WORDS[3:12]))  # other items, known texts
+    report = embed(bench.run, asked())
+    assert (report["status"], report["cache_hits"], report["texts_encoded"]) == ("unchanged", 9, 0)
+
+
+def test_a_text_that_the_model_answers_with_nan_is_quarantined_with_its_reason(bench, asked, poisoned):
+    bad = ["quite bad", "a quick one"]
+    bench.put(ITEMS, *items_of([*WORDS, *bad]))
+    bench.put(USERS)
+    report = embed(bench.run, asked(model=str(poisoned)))
+    assert (report["texts_encoded"], report["texts_failed"]) == (40, 2)
+    kept = DeltaTable(f"{bench.lake.uri}/quarantine").to_pyarrow_table().to_pylist()
+    assert {json.loads(row["row"])["text_hash"] for row in kept} == {named(text) for text in bad}
+    assert {(row["table"], row["reason"]) for row in kept} == {
+        ("embeddings", "the model gave no finite vector for this text")
+    }
+    assert not {named(text) for text in bad} & {row[0] for row in rows_of(bench)}
+    assert embed(bench.run, asked(model=str(poisoned)))["status"] == "unchanged"
+
+
+def test_a_model_that_fails_often_publishes_nothing(bench, asked, poisoned):
+    bench.put(ITEMS, *items_of([*WORDS[:10], "quite bad"]))
+    bench.put(USERS)
+    with pytest.raises(QualityError, match="1 of 11 texts have no vector.*max_failed_share 0.05.*no finite vector"):
+        embed(bench.run, asked(model=str(poisoned)))
+    assert bench.lake.version(EMBEDDINGS) is None
+    assert bench.lake.version(QUARANTINE) is None
+    assert embed(bench.run, asked(model=str(poisoned), max_failed_share=0.2))["texts_failed"] == 1
+
+
+def test_a_dry_run_estimates_tokens_and_time_and_writes_nothing(bench, asked):
+    bench.put(ITEMS, *items_of(WORDS))
+    bench.put(USERS)
+    report = embed(bench.run, asked(dry_run=True))
+    exact = embed(bench.run, asked())["tokens"]
+    assert (report["texts_to_encode"], report["tokens_to_encode"]) == (40, exact)  # the sample is all there is
+    assert report["estimated_seconds"] >= 0
+    assert report["tables"] == {}
+
+
+def test_users_are_encoded_with_their_own_prompt_and_still_meet_the_items(bench, asked):
+    shared = "an old sea story"
+    bench.put(ITEMS, *items_of([shared, "a new land story"]))
+    bench.put(USERS, ("u1", shared, named(shared)))
+    options = asked(prompt="passage: ", user_prompt="query: ")
+    report = embed(bench.run, options)
+    assert report["texts_encoded"] == 3
+    spec = resolve_model(options)
+    assert {(name, model) for name, model, _ in rows_of(bench)} == {
+        (named(shared), spec.fingerprint),
+        (named("a new land story"), spec.fingerprint),
+        (named(shared), of_users(spec.fingerprint)),
+    }
+    item_vectors(bench.run, BlockOptions(lake=bench.lake.uri), spec)
+    bench.put_events()
+    profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
+    own = next(vector for _, model, vector in rows_of(bench) if model.endswith(".query"))
+    profile = DeltaTable(f"{bench.lake.uri}/{USER_PROFILES.name}").to_pyarrow_table().to_pylist()[0]["embedding"]
+    np.testing.assert_allclose(profile[: len(own)], 0.5 * np.array(own), atol=1e-6)
+
+
+def test_every_text_is_in_one_slice_and_slices_are_even(spark):
+    names = spark.createDataFrame([(named(str(n)),) for n in range(3000)], "text_hash string")
+    counts = [names.where(in_slice(number, 3)).count() for number in range(3)]
+    assert sum(counts) == 3000
+    assert min(counts) > 900
+
+
+def test_tasks_are_full_waves_of_even_work(spark):
+    texts = spark.createDataFrame([("x" * 10,), ("x" * 4000,)], "text string")
+    assert [row[0] for row in texts.select(estimated_tokens(256)).collect()] == [5, 256]
+
+    def tasks(count, tokens, cores=4, tokens_per_task=1000):
+        return step._tasks(step._Work(None, None, count, tokens, 0), 1, cores, tokens_per_task)
+
+    assert tasks(0, 0) == 1
+    assert tasks(10, 100) == 1
+    assert tasks(100, 1000) == 4
+    assert tasks(1000, 4000) == 4
+    assert tasks(1000, 4001) == 8
+    assert tasks(10_000, 39_000) == 40
+
+
+def test_tasks_carry_the_same_work_though_texts_differ_in_length(spark):
+    lengths = np.random.default_rng(5).lognormal(5, 0.7, 8000).astype(int)
+    rows = [(named(str(place)), "x" * int(length)) for place, length in enumerate(lengths)]
+    texts = spark.createDataFrame(rows, "text_hash string, text string").repartition(4, "text_hash")
+    shares = texts.groupBy(F.spark_partition_id()).agg(F.sum(estimated_tokens(256)).alias("tokens")).collect()
+    tokens = [row["tokens"] for row in shares]
+    assert len(tokens) == 4
+    assert max(tokens) < 1.1 * np.mean(tokens)
