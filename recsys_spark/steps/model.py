@@ -16,7 +16,7 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.model_folder import ModelSpec, digest, read_model
 from recsys_spark.options import EncoderOptions
 
-_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
+_HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<revision>[0-9a-f]{40})")
 _SHIPPED = ("*.safetensors", "*.onnx", "openvino.*", "*.json", "*.txt", "*.model")
 
 
