@@ -21,6 +21,7 @@ EXTRAS = {
     # Faster engines for the CPU, chosen by `engine` and `precision`. onnxscript: torch exports through it.
     "onnx": ["onnxruntime>=1.22", "onnx>=1.18", "onnxscript>=0.5"],
     "openvino": ["openvino>=2025.2"],
+    "gguf": ["gguf>=0.19,<1", "accelerate>=1.1,<2"],  # through them transformers unpacks GGUF, once
     "test": ["pytest>=8", "hypothesis>=6.100"],
     "bench": ["sentence-transformers>=5.1"],  # what encoding is compared with
     "lint": ["ruff>=0.9", "mypy>=1.13"],

@@ -22,6 +22,7 @@ PACKAGES = {"onnx": "onnxruntime onnx onnxscript", "openvino": "openvino"}
 """What an engine needs, the extras of setup.py."""
 
 transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()  # it would report a missing pooler, which nobody uses
 
 
 def torch_engine(folder: str, device: str, precision: str) -> Engine:

@@ -1,0 +1,81 @@
+"""The driver of test_killed_executor: the step embed_texts on two executors of their own, one of which is killed.
+
+python -m tests.faults.embedding_cluster LAKE MODEL FLAG
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.resource import ResourceProfile
+from pyspark.sql import DataFrame, SparkSession
+
+from recsys_spark.job import Run
+from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.lake import Lake
+from recsys_spark.options import EncoderOptions
+from recsys_spark.progress import Progress
+from recsys_spark.steps import embed as step
+
+VICTIM = 4
+"""The partition of the encoding stage whose executor dies once its texts are encoded: half-way through eight."""
+
+
+def first_time(flag: str) -> bool:
+    """Whether no process has asked before: the file ``flag`` is made by exactly one of them."""
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def kill_executor(flag: str) -> None:
+    """SIGKILL for the JVM above this Python worker, whose parent is pyspark.daemon; only the first time."""
+    jvm = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+    if b"CoarseGrainedExecutorBackend" not in Path(f"/proc/{jvm}/cmdline").read_bytes():
+        raise RuntimeError(f"process {jvm} is not an executor")
+    if first_time(flag):
+        os.kill(jvm, signal.SIGKILL)
+
+
+def main(lake: str, model: str, flag: str) -> None:
+    encode, ship = step.embed_texts, step.ship_model
+
+    def encode_and_die(
+        texts: DataFrame, spec: ModelSpec, *, tasks: int, batch_tokens: int, profile: ResourceProfile | None
+    ) -> DataFrame:
+        def killer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                if TaskContext.get().partitionId() == VICTIM:
+                    kill_executor(flag)
+                yield batch
+
+        assert tasks == 2 * VICTIM
+        encoded = encode(texts, spec, tasks=tasks, batch_tokens=batch_tokens, profile=profile)
+        return encoded.mapInArrow(killer, encoded.schema)
+
+    def ship_and_hide(spark: SparkSession, spec: ModelSpec) -> None:
+        """From here on no executor finds the model where the driver did."""
+        ship(spark, spec)
+        Path(spec.folder).rename(f"{spec.folder}-hidden")
+
+    step.embed_texts, step.ship_model = encode_and_die, ship_and_hide
+    session = SparkSession.builder.master("local-cluster[2,1,1024]")
+    session = session.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").getOrCreate()
+    options = EncoderOptions(lake=lake, model=model, tokens_per_task=180)
+    try:
+        report = step.embed(Run("embed_texts", Lake(lake), Progress()), options)
+        report["executors"] = len(list(Path(os.environ["SPARK_HOME"]).glob("work/app-*/*")))  # started so far
+        print(json.dumps(report))
+    finally:
+        session.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

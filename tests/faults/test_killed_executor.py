@@ -1,0 +1,112 @@
+"""kill -9 of an executor or of a Python worker amid encoding: Spark repeats what was lost, and the table has the same
+bits."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyspark
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from recsys_spark.embed import embed_texts
+from recsys_spark.kernels.model_folder import read_model
+from recsys_spark.tables import EMBEDDINGS, ITEMS, USERS
+from tests.conftest import ROOT
+from tests.faults.embedding_cluster import first_time
+
+TEXTS = [f"text {n} {'xyzzy '[: n % 6] * (n % 5)}".strip() for n in range(200)]
+HASHES = [hashlib.sha256(text.encode()).hexdigest() for text in TEXTS]
+
+
+def bits(embeddings: pa.Table) -> list[tuple[str, str, bytes]]:
+    """Hash, model and vector of every row, in the order of the hashes."""
+    names, models, vectors = (embeddings[name].to_pylist() for name in EMBEDDINGS.columns)
+    return sorted(zip(names, models, [np.asarray(v, np.float32).tobytes() for v in vectors], strict=True))
+
+
+def published(lake: Path) -> list[tuple[str, str, bytes]]:
+    return bits(DeltaTable(str(lake / EMBEDDINGS.name)).to_pyarrow_table())
+
+
+def write_texts(lake: Path, count: int) -> None:
+    """A lake of items with one text each, and a user who shares one of them."""
+    items = dict.fromkeys(ITEMS.columns, [None] * count)
+    items |= {"item_id": [f"i{n}" for n in range(count)], "text": TEXTS[:count], "text_hash": HASHES[:count]}
+    users = {"user_id": ["u1"], "text": TEXTS[:1], "text_hash": HASHES[:1]}
+    for table, columns in ((ITEMS, items), (USERS, users)):
+        write_deltalake(str(lake / table.name), pa.table(columns, table.arrow_schema), mode="overwrite")
+
+
+def encode_on_two_executors(folder: Path, model: Path, flag: Path) -> dict:
+    """The report of a driver of its own that encodes into ``folder / "lake"``."""
+    write_texts(folder / "lake", len(TEXTS))
+    shutil.copytree(model, folder / "model")
+    home = folder / "spark"  # a SPARK_HOME of our own: executors work in its folder work
+    (home / "work").mkdir(parents=True)
+    for part in Path(pyspark.__file__).parent.iterdir():
+        if part.name != "work":
+            (home / part.name).symlink_to(part)
+    environment = {"SPARK_HOME": str(home), "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    environment |= {"SPARK_LOCAL_IP": "127.0.0.1", "TMPDIR": str(folder)}
+    command = [sys.executable, "-m", "tests.faults.embedding_cluster", f"{folder}/lake", f"{folder}/model", str(flag)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_a_killed_executor_is_replaced_and_the_table_has_the_same_bits(tiny_bert: Path, tmp_path: Path):
+    reports = {}
+    for name in ("calm", "killed"):
+        (tmp_path / name).mkdir()
+        flag = tmp_path / name / "flag"
+        if name == "calm":
+            flag.touch()
+        reports[name] = encode_on_two_executors(tmp_path / name, tiny_bert, flag)
+        assert flag.exists(), "the executor has not been killed"
+    calm, killed = reports["calm"], reports["killed"]
+    assert (calm["executors"], killed["executors"]) == (2, 3)
+    for fact in ("status", "model", "texts_encoded", "texts_failed", "tokens", "texts_truncated", "tables"):
+        assert killed[fact] == calm[fact], fact
+    assert calm["texts_encoded"] == len(TEXTS)
+    assert published(tmp_path / "killed" / "lake") == published(tmp_path / "calm" / "lake")
+    assert [row[0] for row in published(tmp_path / "calm" / "lake")] == sorted(HASHES)
+
+
+def dying(flag: Path) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Hands batches on. The first worker that comes to a second batch is killed there, with the first one sent."""
+
+    def through(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(batches):
+            if number == 1 and first_time(str(flag)):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    return through
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_killed_python_worker_changes_no_bit(spark, tiny_bert: Path, tmp_path: Path, place: str):
+    model, flag = read_model(str(tiny_bert), max_length=32), tmp_path / "flag"
+    texts = spark.createDataFrame(list(zip(HASHES, TEXTS, strict=True))[:60], "text_hash string, text string")
+    texts = texts.coalesce(2)
+    calm = embed_texts(texts, model, tasks=3).toArrow()
+    if place == "before":
+        killed = embed_texts(texts.mapInArrow(dying(flag), texts.schema), model, tasks=3)
+    else:
+        killed = embed_texts(texts, model, tasks=3)
+        killed = killed.mapInArrow(dying(flag), killed.schema)
+    again = killed.toArrow()
+    assert flag.exists(), "no worker has been killed"
+    assert bits(again) == bits(calm)
+    assert sorted(again["text_hash"].to_pylist()) == sorted(HASHES[:60])
+    assert again["tokens"].to_numpy().sum() == calm["tokens"].to_numpy().sum()
