@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.tables import Make, Notes
 
 if TYPE_CHECKING:
     from recsys_spark.kernels.encoder import Encoder
@@ -36,6 +37,7 @@ _ENCODED = {
     "loads": "int",
     "worker": "string",
 }
+COSTS = ("tokens", "padded", "truncated", "back_offs", "loads")
 _ENCODED_DDL = ", ".join(f"{name} {kind}" for name, kind in _ENCODED.items())
 
 
@@ -64,18 +66,48 @@ def in_slice(slice_number: int, slices: int) -> Column:
     return F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("bigint"), F.lit(slices)) == slice_number
 
 
-def embed_texts(
-    texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 2048, profile: ResourceProfile | None = None
-) -> DataFrame:
+def spread_texts(texts: DataFrame, tasks: int) -> DataFrame:
+    """``text_hash, text`` in even tasks: by hash. Their number is explicit because Spark merges small partitions
+    otherwise, and this work is not small."""
+    return texts.select("text_hash", "text").repartition(tasks, "text_hash")
+
+
+def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 2048) -> DataFrame:
     """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason`` and what it cost: ``tokens,
     padded, truncated``, and once per window of texts ``back_offs, loads, worker``.
 
-    A text without a vector has a null embedding and its reason. ``tasks`` is explicit because Spark merges small
-    partitions otherwise, and this work is not small; texts go to tasks by hash, which makes these even.
+    A text without a vector has a null embedding and its reason.
     """
-    spread = texts.repartition(tasks, "text_hash")
-    encoded = spread.mapInArrow(_encode_batches(model, batch_tokens), _ENCODED_DDL, profile=profile)
-    return encoded.select(*_ENCODED)
+
+    def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for window in _windows(batches, WINDOW_TEXTS):
+            yield _encode_window(window, model, batch_tokens)
+
+    return spread_texts(texts, tasks).mapInArrow(encode, _ENCODED_DDL).select(*_ENCODED)
+
+
+def embedding_rows(model: ModelSpec, batch_tokens: int) -> Make:
+    """``embed_texts`` within the task that writes: rows of the table ``embeddings``, and what they cost as notes.
+
+    ``failures`` are hashes with reasons: they grow with the bad texts of one task.
+    """
+
+    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+        notes |= {"workers": [], "failures": [], **dict.fromkeys(COSTS, 0)}
+        for window in _windows(batches, WINDOW_TEXTS):
+            rows = _encode_window(window, model, batch_tokens)
+            _note(rows, notes)
+            yield rows.filter(rows["reason"].is_null()).select(["text_hash", "model", "embedding"])
+
+    return make
+
+
+def _note(rows: pa.RecordBatch, notes: Notes) -> None:
+    for name in COSTS:
+        notes[name] += pc.sum(rows[name]).as_py()
+    notes["workers"] = sorted({*notes["workers"], rows["worker"][0].as_py()})
+    failed = rows.filter(rows["reason"].is_valid()).select(["text_hash", "reason"])
+    notes["failures"] += [list(row.values()) for row in failed.to_pylist()]
 
 
 def embed_udf(model: ModelSpec, batch_tokens: int = 2048) -> Any:
@@ -96,16 +128,6 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 2048) -> Any:
             yield result
 
     return embed.asNondeterministic()  # keeps the optimizer from running the model twice per row
-
-
-def _encode_batches(
-    model: ModelSpec, batch_tokens: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for window in _windows(batches, WINDOW_TEXTS):
-            yield _encode_window(window, model, batch_tokens)
-
-    return encode
 
 
 def _encode_window(window: pa.Table, model: ModelSpec, batch_tokens: int) -> pa.RecordBatch:
@@ -162,10 +184,10 @@ def _local_folder(model: ModelSpec) -> str:
     return next((place for place in places if os.path.isdir(place)), model.folder)
 
 
-def gpu_profile(share: float) -> ResourceProfile:
-    """Tasks with ``share`` of a GPU each (0.5: two on one), for the encoding stage alone: the executors have the GPUs
-    that ``spark.executor.resource.gpu.amount`` gave them."""
-    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", share)).build
+def gpu_profile(share: float, cpus: int = 1) -> ResourceProfile:
+    """Tasks with ``share`` of a GPU (0.5: two on one) and ``cpus`` cores each, for the encoding stage alone: the
+    executors have the GPUs that ``spark.executor.resource.gpu.amount`` gave them."""
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cpus).resource("gpu", share)).build
 
 
 def task_device(context: TaskContext | None) -> str:

@@ -16,6 +16,8 @@ _KINDS: dict[str, type[RecsysError]] = {
 _PHRASES: list[tuple[str, type[RecsysError], str]] = [
     (r"PATH_NOT_FOUND", InputError, "an input path does not exist"),
     (r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|CRC|checksum", InputError, "an input file is unreadable or damaged"),
+    (r"TaskResourceProfiles are only supported|No executor resource configs were specified", UsageError,
+     "gpu_share needs a cluster whose executors have GPUs (SPARK_PROFILE=gpu)"),
     (r"No space left on device", RetryError, "the disk is full: make room, then run the same command again"),
     (r"CAST_INVALID_INPUT|CANNOT_PARSE_TIMESTAMP|NUMERIC_VALUE_OUT_OF_RANGE|DIVIDE_BY_ZERO", QualityError,
      "a value does not fit an expression of the dataset file; use try_cast, try_to_timestamp or try_divide there, "

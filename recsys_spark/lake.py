@@ -7,7 +7,7 @@ killed job leaves at most files that no commit names. Readers always get one who
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,18 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.fs import FileSystem
 
 from recsys_spark.errors import ConflictError, InputError
-from recsys_spark.tables import Table
+from recsys_spark.tables import Make, Notes, Table
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame, SparkSession
 
 ROW_GROUP_ROWS = 16_384
 _KEY = "recsys_run_key"
-_FILE_DDL = "path string, bytes bigint, rows bigint, stats string"
+_FILE_DDL = "path string, bytes bigint, rows bigint, stats string, notes string"
+_FILE_SCHEMA = pa.schema(
+    {"path": pa.string(), "bytes": pa.int64(), "rows": pa.int64(), "stats": pa.string(), "notes": pa.string()}
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Staged:
     table: Table
     actions: list[AddAction]
     rows: int
+    notes: list[Notes]
 
 
 class Lake:
@@ -96,23 +101,31 @@ class Lake:
         folder = self.table_uri(staged.table)
         return _parquet(spark, staged.table, [f"{folder}/{action.path}" for action in staged.actions])
 
-    def stage(self, frame: "DataFrame", table: Table) -> Staged:
+    def stage(
+        self, frame: "DataFrame", table: Table, make: Make | None = None, profile: "ResourceProfile | None" = None
+    ) -> Staged:
         """Run the plan: every task writes its rows to files of its own and returns only their metadata.
 
-        The rows returned grow with tasks, never with users or events.
+        The rows returned grow with tasks, never with users or events. ``make`` is the last transformation, in the
+        Python process that also writes: as a stage of its own it would have a second process, and what is loaded
+        there (a model) would soon be loaded in both.
         """
         found = dict(frame.dtypes)
-        if found != table.columns:
+        if make is None and found != table.columns:
             raise TypeError(f"table '{table.name}' wants {table.columns}, the transformation made {found}")
         uri, schema = self.table_uri(table), table.arrow_schema
         keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint")]
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
-        files = frame.select(*table.columns).mapInArrow(lambda batches: _write(batches, uri, schema, keys), _FILE_DDL)
+        columns = frame.columns if make else list(table.columns)
+        files = frame.select(*columns).mapInArrow(
+            lambda batches: _write(batches, make, uri, schema, keys), _FILE_DDL, profile=profile
+        )
         now = int(time.time() * 1000)  # Delta's own bookkeeping of file ages, for vacuum; no result depends on it
-        written = sorted(files.collect(), key=lambda row: row["path"])
+        tasks = files.collect()
+        written = sorted((row for row in tasks if row["path"]), key=lambda row: row["path"])
         actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in written]
-        return Staged(table, actions, sum(row["rows"] for row in written))
+        return Staged(table, actions, sum(row["rows"] for row in written), [json.loads(row["notes"]) for row in tasks])
 
     def commit(self, staged: Staged, key: str, *, append: bool = False, metadata: dict[str, str] | None = None) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
@@ -177,13 +190,16 @@ def _spark_path(uri: str) -> str:
     return "s3a://" + uri.removeprefix("s3://") if uri.startswith("s3://") else uri
 
 
-def _write(batches: Iterable[pa.RecordBatch], uri: str, schema: pa.Schema, keys: list[str]) -> Iterator[pa.RecordBatch]:
+def _write(
+    batches: Iterator[pa.RecordBatch], make: Make | None, uri: str, schema: pa.Schema, keys: list[str]
+) -> Iterator[pa.RecordBatch]:
     """One task: all its rows into one file with a name that no other attempt can have."""
+    notes: Notes = {}
     filesystem, folder = FileSystem.from_uri(uri)
     name = f"part-{uuid.uuid4().hex}.parquet"
     writer, rows, bounds = None, 0, _Bounds(keys)
     dictionary = [field.name for field in schema if field.type == pa.string()]
-    for batch in batches:
+    for batch in make(batches, notes) if make else batches:
         if batch.num_rows == 0:
             continue
         if writer is None:
@@ -199,11 +215,14 @@ def _write(batches: Iterable[pa.RecordBatch], uri: str, schema: pa.Schema, keys:
         writer.write_table(chunk, row_group_size=ROW_GROUP_ROWS)
         rows += chunk.num_rows
         bounds.add(chunk)
+    stats, size, path = None, 0, None
     if writer is not None:
         writer.close()
-        size = filesystem.get_file_info(f"{folder}/{name}").size
+        path, size = name, filesystem.get_file_info(f"{folder}/{name}").size
         stats = json.dumps({"numRecords": rows, **bounds.as_stats()})
-        yield pa.RecordBatch.from_pydict({"path": [name], "bytes": [size], "rows": [rows], "stats": [stats]})
+    if path or notes:
+        told = {"path": path, "bytes": size, "rows": rows, "stats": stats, "notes": json.dumps(notes)}
+        yield pa.RecordBatch.from_pylist([told], _FILE_SCHEMA)
 
 
 class _Bounds:

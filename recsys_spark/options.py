@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from recsys_spark.config import JobConfig, Weights
 from recsys_spark.profiles import EventWeights
@@ -76,6 +76,13 @@ class EncoderOptions(JobConfig):
         le=1,
         description="GPUs of an encoding task: 1, or up to 0.5; default: spark.task.resource.gpu.amount",
     )
+
+    @field_validator("gpu_share")
+    @classmethod
+    def _whole_or_up_to_half(cls, share: float | None) -> float | None:
+        if share is not None and 0.5 < share < 1:
+            raise ValueError("1, or a share of at most 0.5: Spark gives GPUs to tasks in no other parts")
+        return share
 
 
 class BlockOptions(JobConfig):

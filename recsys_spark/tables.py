@@ -1,8 +1,14 @@
 """The contracts of the lake: each table a name, its columns, its key and what always holds."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
+
+Notes = dict[str, Any]
+Make = Callable[[Iterator[pa.RecordBatch], Notes], Iterator[pa.RecordBatch]]
+"""Turns the batches of a task into those of a table, and notes on the way what the driver should know of it (JSON)."""
 
 _ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),

@@ -100,7 +100,7 @@ def test_what_was_encoded_before_is_a_cache_hit_and_the_next_run_encodes_nothing
     bench.put(ITEMS, *items_of(WORDS[:15]))
     report = embed(bench.run, asked())
     assert (report["cache_hits"], report["texts_encoded"]) == (10, 5)
-    monkeypatch.setattr(step, "embed_texts", None)
+    monkeypatch.setattr(step, "embedding_rows", None)
     assert embed(bench.run, asked())["status"] == "unchanged"
     bench.put(ITEMS, *items_of(WORDS[3:12]))  # other items, known texts
     report = embed(bench.run, asked())

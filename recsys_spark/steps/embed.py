@@ -6,10 +6,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, Observation, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.embed import distinct_texts, embed_texts, estimated_tokens, gpu_profile, in_slice, missing_texts
+from recsys_spark.embed import (
+    COSTS,
+    distinct_texts,
+    embedding_rows,
+    estimated_tokens,
+    gpu_profile,
+    in_slice,
+    missing_texts,
+    spread_texts,
+)
 from recsys_spark.errors import QualityError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
@@ -113,36 +122,23 @@ def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices:
         QualityError: so many texts have no vector that the model must be at fault; the slice is not published.
     """
     tasks = _tasks(work, slices, run.spark.sparkContext.defaultParallelism, options.tokens_per_task)
-    profile = gpu_profile(options.gpu_share) if options.gpu_share else None
     texts = work.missing.where(in_slice(number, slices)) if slices > 1 else work.missing
-    encoded = embed_texts(texts, work.model, tasks=tasks, batch_tokens=options.batch_tokens, profile=profile)
-    figures = Observation("encoding")
-    embeddings = encoded.observe(figures, *_figures()).where(F.col("reason").isNull()).select(*EMBEDDINGS.columns)
-    staged = run.lake.stage(embeddings, EMBEDDINGS)
-    found = figures.get if work.texts else {}  # Spark drops what it knows to be empty, observation included
-    failures = found.get("failures") or []
+    cpus = int(run.spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+    profile = gpu_profile(options.gpu_share, cpus) if options.gpu_share else None
+    make = embedding_rows(work.model, options.batch_tokens)
+    staged = run.lake.stage(spread_texts(texts, tasks), EMBEDDINGS, make, profile)
+    failures = sorted(failure for notes in staged.notes for failure in notes["failures"])
     if len(failures) > options.max_failed_share * (staged.rows + len(failures)):
         raise QualityError(
             f"{len(failures)} of {staged.rows + len(failures)} texts have no vector, more than max_failed_share "
-            f"{options.max_failed_share}; the first: {failures[0]['reason']}"
+            f"{options.max_failed_share}; the first: {failures[0][1]}"
         )
     _quarantine(run, failures, key)
     run.lake.commit(staged, key, append=True)
-    counts = {name: value or 0 for name, value in found.items() if name != "failures"}
-    return {"workers": 0, "padded": 0, **counts, "texts_encoded": staged.rows, "texts_failed": len(failures)}
-
-
-def _figures() -> list[Column]:
-    """What is counted on the way. ``failures`` grows with the bad texts of one slice, which is bounded."""
-    return [
-        F.sum("tokens").alias("tokens"),
-        F.sum("padded").alias("padded"),
-        F.sum("truncated").alias("texts_truncated"),
-        F.sum("back_offs").alias("back_offs"),
-        F.sum("loads").alias("model_loads"),
-        F.approx_count_distinct("worker").alias("workers"),
-        F.collect_list(F.when(F.col("reason").isNotNull(), F.struct("text_hash", "reason"))).alias("failures"),
-    ]
+    names = {"truncated": "texts_truncated", "loads": "model_loads"}
+    counts = {names.get(cost, cost): sum(notes[cost] for notes in staged.notes) for cost in COSTS}
+    workers = len({worker for notes in staged.notes for worker in notes["workers"]})
+    return {**counts, "workers": workers, "texts_encoded": staged.rows, "texts_failed": len(failures)}
 
 
 def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:
@@ -152,11 +148,8 @@ def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:
     return max(1, min(cores, -(-texts // _TASK_SHARE))) if waves == 1 else waves * cores
 
 
-def _quarantine(run: Run, failures: list[Row], key: str) -> None:
+def _quarantine(run: Run, failures: list[list[str]], key: str) -> None:
     if failures:
-        rows = [
-            (EMBEDDINGS.name, row["reason"], json.dumps({"text_hash": row["text_hash"]}))
-            for row in sorted(failures, key=lambda row: row["text_hash"])
-        ]
+        rows = [(EMBEDDINGS.name, reason, json.dumps({"text_hash": name})) for name, reason in failures]
         frame = run.spark.createDataFrame(rows, QUARANTINE.ddl)
         run.lake.commit(run.lake.stage(frame, QUARANTINE), key, append=True)

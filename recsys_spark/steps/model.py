@@ -1,5 +1,6 @@
 """The encoder that the options name: found, understood and converted once on the driver, then sent to the executors."""
 
+import atexit
 import os
 import re
 import zipfile
@@ -52,6 +53,7 @@ def ship_model(spark: SparkSession, model: ModelSpec) -> None:
     if master == "local" or master.startswith("local[") or any(shipped_name(model) in a for a in context.listArchives):
         return
     archive = Path(gettempdir()) / f"{shipped_name(model)}-{os.getpid()}.zip"
+    atexit.register(archive.unlink, missing_ok=True)  # not sooner: a new executor may fetch it late
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as whole:
         for path in sorted(p for ending in _SHIPPED for p in Path(model.folder).glob(ending)):
             whole.write(path, path.name)

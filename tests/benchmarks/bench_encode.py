@@ -29,11 +29,10 @@ import numpy as np
 import torch
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
 from transformers import AutoModel, AutoTokenizer
 
-from recsys_spark.embed import embed_texts
+from recsys_spark.embed import embed_texts, embedding_rows, spread_texts
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Lake
 from recsys_spark.options import DEFAULT_MODEL, EncoderOptions
@@ -116,8 +115,8 @@ class Bench:
 
         def run() -> None:
             self._runs += 1
-            encoded = embed_texts(self.texts, model, tasks=CORES).where(F.col("reason").isNull())
-            staged = self.lake.stage(encoded.select(*EMBEDDINGS.columns), EMBEDDINGS)
+            texts = spread_texts(self.texts, CORES)
+            staged = self.lake.stage(texts, EMBEDDINGS, embedding_rows(model, batch_tokens=2048))
             self.lake.commit(staged, f"run {self._runs}", append=True)
 
         return run

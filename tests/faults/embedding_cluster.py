@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pyarrow as pa
 from pyspark import TaskContext
-from pyspark.resource import ResourceProfile
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Lake
+from recsys_spark.lake import Lake, Make, Notes
 from recsys_spark.options import EncoderOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps import embed as step
@@ -45,27 +44,23 @@ def kill_executor(flag: str) -> None:
 
 
 def main(lake: str, model: str, flag: str) -> None:
-    encode, ship = step.embed_texts, step.ship_model
+    encode, ship = step.embedding_rows, step.ship_model
 
-    def encode_and_die(
-        texts: DataFrame, spec: ModelSpec, *, tasks: int, batch_tokens: int, profile: ResourceProfile | None
-    ) -> DataFrame:
-        def killer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
+    def encode_and_die(spec: ModelSpec, batch_tokens: int) -> Make:
+        def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+            for batch in encode(spec, batch_tokens)(batches, notes):
                 if TaskContext.get().partitionId() == VICTIM:
                     kill_executor(flag)
                 yield batch
 
-        assert tasks == 2 * VICTIM
-        encoded = encode(texts, spec, tasks=tasks, batch_tokens=batch_tokens, profile=profile)
-        return encoded.mapInArrow(killer, encoded.schema)
+        return make
 
     def ship_and_hide(spark: SparkSession, spec: ModelSpec) -> None:
         """From here on no executor finds the model where the driver did."""
         ship(spark, spec)
         Path(spec.folder).rename(f"{spec.folder}-hidden")
 
-    step.embed_texts, step.ship_model = encode_and_die, ship_and_hide
+    step.embedding_rows, step.ship_model = encode_and_die, ship_and_hide
     session = SparkSession.builder.master("local-cluster[2,1,1024]")
     session = session.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").getOrCreate()
     options = EncoderOptions(lake=lake, model=model, tokens_per_task=180)

@@ -72,7 +72,7 @@ def test_a_run_with_nothing_new_loads_no_model(spark, tiny_bert: Path, tmp_path:
 
     write_texts(tmp_path, TEXTS)
     assert embed(tmp_path, tiny_bert)["texts_encoded"] == TEXTS
-    for name in ("embed_texts", "ship_model"):
+    for name in ("embedding_rows", "ship_model"):
         monkeypatch.setattr(step, name, forbidden)
     with monkeypatch.context() as closed:
         closed.setattr(Run, "spark", property(forbidden))
