@@ -72,7 +72,7 @@ def spread_texts(texts: DataFrame, tasks: int) -> DataFrame:
     return texts.select("text_hash", "text").repartition(tasks, "text_hash")
 
 
-def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 2048) -> DataFrame:
+def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 512) -> DataFrame:
     """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason`` and what it cost: ``tokens,
     padded, truncated``, and once per window of texts ``back_offs, loads, worker``.
 
@@ -110,7 +110,7 @@ def _note(rows: pa.RecordBatch, notes: Notes) -> None:
     notes["failures"] += [list(row.values()) for row in failed.to_pylist()]
 
 
-def embed_udf(model: ModelSpec, batch_tokens: int = 2048) -> Any:
+def embed_udf(model: ModelSpec, batch_tokens: int = 512) -> Any:
     """The encoder as a column function, for DataFrames of your own: ``df.select(embed_udf(model)("text"))``.
 
     Returns array<float> of unit length; null for null or blank text. The model is loaded once per Python worker.

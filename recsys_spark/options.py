@@ -62,7 +62,9 @@ class EncoderOptions(JobConfig):
     engine: Literal["torch", "onnx", "openvino"] | None = Field(
         None, description="what computes; default: torch, for int8 onnx; the latter two need an extra of setup.py"
     )
-    batch_tokens: int = Field(2048, ge=1, description="tokens in one forward pass; 16384 and more on a GPU")
+    batch_tokens: int = Field(
+        512, ge=1, description="tokens in one forward pass: what fits in the cache of a core; 32768 on a GPU"
+    )
     tokens_per_task: int = Field(65_536, ge=1, description="tokens that one task encodes, about")
     texts_per_commit: int = Field(
         100_000, ge=1, description="texts that are committed together: a killed run loses no more than these"

@@ -98,7 +98,7 @@ class Encoder:
     def __init__(self, spec: ModelSpec, model: Model | None = None, padding_side: str = "right") -> None:
         self.spec, self.model, self._left = spec, model or Model(spec, spec.folder), padding_side == "left"
 
-    def encode(self, texts: Sequence[str], batch_tokens: int = 2048) -> Encoded:
+    def encode(self, texts: Sequence[str], batch_tokens: int = 512) -> Encoded:
         """Encode in batches of equal length, ``batch_tokens`` = length × count per forward pass; in the order of
         ``texts``.
 
@@ -156,7 +156,9 @@ class Encoder:
         for length in np.unique(padded)[::-1].tolist():
             places = np.flatnonzero(padded == length)
             while len(places):
-                batch, places = np.split(places, [max(1, int(batch_tokens * self.model.share) // length)])
+                most = max(1, int(batch_tokens * self.model.share) // length)
+                batches = -(-len(places) // most)  # of even size: a small rest would be slow
+                batch, places = np.split(places, [-(-len(places) // batches)])
                 pooled[batch], halved = self._pool([rows[place] for place in batch], length)
                 back_offs += halved
                 self.model.share /= 2**halved
