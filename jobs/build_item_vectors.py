@@ -14,7 +14,7 @@ class Config(EncoderOptions, BlockOptions):
 def run(job: Run, config: Config) -> Report:
     """Build the vectors of all items."""
     with job.progress.step("build_item_vectors"):
-        return item_vectors(job, config, resolve_model(config))
+        return item_vectors(job, config, resolve_model(config, job))
 
 
 if __name__ == "__main__":

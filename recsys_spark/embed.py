@@ -20,25 +20,18 @@ from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.tables import Make, Notes
 
 if TYPE_CHECKING:
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.kernels.encoder import Encoded, Encoder
 
 WINDOW_TEXTS = 4096
 """Texts sorted together by length: over several Arrow batches, since small windows waste most of the gain."""
 
-_ENCODED = {
-    "text_hash": "string",
-    "model": "string",
-    "embedding": "array<float>",
-    "reason": "string",
-    "tokens": "bigint",
-    "padded": "bigint",
-    "truncated": "int",
-    "back_offs": "int",
-    "loads": "int",
-    "worker": "string",
-}
-COSTS = ("tokens", "padded", "truncated", "back_offs", "loads")
-_ENCODED_DDL = ", ".join(f"{name} {kind}" for name, kind in _ENCODED.items())
+FAILURES_KEPT = 100
+"""Texts without a vector that a task tells the driver of, by hash and reason; the others it counts."""
+
+COSTS = ("tokens", "padded_tokens", "texts_truncated", "texts_failed", "back_offs", "model_loads")
+_ENCODED_DDL = (
+    "text_hash string, model string, embedding array<float>, reason string, tokens bigint, padded bigint, truncated int"
+)
 
 
 def distinct_texts(*frames: DataFrame) -> DataFrame:
@@ -54,6 +47,18 @@ def missing_texts(texts: DataFrame, embeddings: DataFrame, model: str) -> DataFr
     """The texts that ``model`` has not embedded yet."""
     known = embeddings.where(F.col("model") == model).select("text_hash")
     return texts.join(known, on="text_hash", how="left_anti").select("text_hash", "text")
+
+
+def count_texts(texts: DataFrame, embeddings: DataFrame, model: ModelSpec) -> DataFrame:
+    """One row ``known, missing, tokens``: texts that are embedded, that are not, and what these will cost, about."""
+    embedded = (
+        embeddings.where(F.col("model") == model.fingerprint).select("text_hash", F.lit(1).alias("one")).distinct()
+    )
+    missing = F.col("one").isNull()
+    cost = F.sum(F.when(missing, estimated_tokens(model.max_length)).otherwise(0))
+    return texts.join(embedded, on="text_hash", how="left").agg(
+        F.count("one").alias("known"), F.count_if(missing).alias("missing"), F.coalesce(cost, F.lit(0)).alias("tokens")
+    )
 
 
 def estimated_tokens(max_length: int) -> Column:
@@ -73,47 +78,46 @@ def spread_texts(texts: DataFrame, tasks: int) -> DataFrame:
 
 
 def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 512) -> DataFrame:
-    """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason`` and what it cost: ``tokens,
-    padded, truncated``, and once per window of texts ``back_offs, loads, worker``.
+    """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason, tokens, padded, truncated``.
 
     A text without a vector has a null embedding and its reason.
     """
 
     def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for window in _windows(batches, WINDOW_TEXTS):
-            yield _encode_window(window, model, batch_tokens)
+            encoder, _ = _task_encoder(model)
+            yield _rows(window, model, encoder.encode(window["text"].to_pylist(), batch_tokens))
 
-    return spread_texts(texts, tasks).mapInArrow(encode, _ENCODED_DDL).select(*_ENCODED)
+    encoded = spread_texts(texts, tasks).mapInArrow(encode, _ENCODED_DDL)
+    return encoded.select("text_hash", "model", "embedding", "reason", "tokens", "padded", "truncated")
 
 
-def embedding_rows(model: ModelSpec, batch_tokens: int) -> Make:
-    """``embed_texts`` within the task that writes: rows of the table ``embeddings``, and what they cost as notes.
-
-    ``failures`` are hashes with reasons: they grow with the bad texts of one task.
-    """
+def embedding_rows(model: ModelSpec, batch_tokens: int = 512) -> Make:
+    """``embed_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
+    worker, and the first failures (hash, reason)."""
 
     def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
-        notes |= {"workers": [], "failures": [], **dict.fromkeys(COSTS, 0)}
+        notes |= {"worker": f"{socket.gethostname()}:{os.getpid()}", "failures": [], **dict.fromkeys(COSTS, 0)}
         for window in _windows(batches, WINDOW_TEXTS):
-            rows = _encode_window(window, model, batch_tokens)
-            _note(rows, notes)
+            encoder, loaded = _task_encoder(model)
+            encoded = encoder.encode(window["text"].to_pylist(), batch_tokens)
+            rows = _rows(window, model, encoded)
+            failed = rows.filter(rows["reason"].is_valid()).select(["text_hash", "reason"])
+            kept = failed.slice(0, FAILURES_KEPT - len(notes["failures"])).to_pylist()
+            notes["failures"] += [list(row.values()) for row in kept]
+            sums = (encoded.tokens.sum(), encoded.padded.sum(), encoded.truncated.sum(), failed.num_rows)
+            for name, cost in zip(COSTS, (*sums, encoded.back_offs, loaded), strict=True):
+                notes[name] += int(cost)
             yield rows.filter(rows["reason"].is_null()).select(["text_hash", "model", "embedding"])
 
     return make
 
 
-def _note(rows: pa.RecordBatch, notes: Notes) -> None:
-    for name in COSTS:
-        notes[name] += pc.sum(rows[name]).as_py()
-    notes["workers"] = sorted({*notes["workers"], rows["worker"][0].as_py()})
-    failed = rows.filter(rows["reason"].is_valid()).select(["text_hash", "reason"])
-    notes["failures"] += [list(row.values()) for row in failed.to_pylist()]
-
-
 def embed_udf(model: ModelSpec, batch_tokens: int = 512) -> Any:
     """The encoder as a column function, for DataFrames of your own: ``df.select(embed_udf(model)("text"))``.
 
-    Returns array<float> of unit length; null for null or blank text. The model is loaded once per Python worker.
+    Returns array<float> of unit length; null for null or blank text, and where the model gives no finite vector. The
+    model is loaded once per Python worker.
     """
 
     @F.pandas_udf("array<float>")  # type: ignore[call-overload]
@@ -123,32 +127,27 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 512) -> Any:
             result = pd.Series([None] * len(batch), dtype=object)
             there = [i for i, text in enumerate(batch) if text and text.strip()]
             if there:
-                vectors = encoder.encode([batch.iloc[i] for i in there], batch_tokens).vectors
-                result.iloc[there] = pd.Series(list(vectors), index=there)
+                encoded = encoder.encode([batch.iloc[i] for i in there], batch_tokens)
+                for i, vector, reason in zip(there, encoded.vectors, encoded.reasons, strict=True):
+                    result.iat[i] = vector if reason is None else None
             yield result
 
     return embed.asNondeterministic()  # keeps the optimizer from running the model twice per row
 
 
-def _encode_window(window: pa.Table, model: ModelSpec, batch_tokens: int) -> pa.RecordBatch:
-    encoder, loaded = _task_encoder(model)
-    encoded = encoder.encode(window["text"].to_pylist(), batch_tokens)
+def _rows(window: pa.Table, model: ModelSpec, encoded: "Encoded") -> pa.RecordBatch:
     rows, dimension = encoded.vectors.shape
-    failed = pa.array(encoded.reasons, pa.string())
+    reasons = pa.array(encoded.reasons, pa.string())
     offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(dimension)
     vectors = pa.ListArray.from_arrays(pa.array(offsets), pa.array(encoded.vectors.ravel()))
-    once = np.arange(rows) == 0
     columns = {
         "text_hash": window["text_hash"].combine_chunks(),
         "model": pa.array([model.fingerprint] * rows, pa.string()),
-        "embedding": pc.if_else(failed.is_valid(), pa.scalar(None, vectors.type), vectors),
-        "reason": failed,
+        "embedding": pc.if_else(reasons.is_valid(), pa.scalar(None, vectors.type), vectors),
+        "reason": reasons,
         "tokens": pa.array(encoded.tokens, pa.int64()),
         "padded": pa.array(encoded.padded, pa.int64()),
         "truncated": pa.array(encoded.truncated.astype(np.int32)),
-        "back_offs": pa.array(np.where(once, encoded.back_offs, 0).astype(np.int32)),
-        "loads": pa.array((once & loaded).astype(np.int32)),
-        "worker": pa.array([f"{socket.gethostname()}:{os.getpid()}"] * rows, pa.string()),
     }
     return pa.RecordBatch.from_pydict(columns)
 

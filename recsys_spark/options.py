@@ -67,7 +67,9 @@ class EncoderOptions(JobConfig):
     )
     tokens_per_task: int = Field(65_536, ge=1, description="tokens that one task encodes, about")
     texts_per_commit: int = Field(
-        100_000, ge=1, description="texts that are committed together: a killed run loses no more than these"
+        100_000,
+        ge=1,
+        description="texts that are committed together, in 20 parts at most: a killed run loses no more than one",
     )
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="share of texts without a vector above which nothing is published"

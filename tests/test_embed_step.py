@@ -5,14 +5,15 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from safetensors.numpy import load_file, save_file
 
-from recsys_spark.embed import estimated_tokens, in_slice
+from recsys_spark.embed import embed_udf, embedding_rows, estimated_tokens, in_slice
 from recsys_spark.errors import QualityError
-from recsys_spark.kernels.model_folder import of_users
+from recsys_spark.kernels.model_folder import of_users, read_model
 from recsys_spark.options import BlockOptions, EncoderOptions, ProfileOptions
 from recsys_spark.steps import embed as step
 from recsys_spark.steps.embed import embed
@@ -130,6 +131,31 @@ def test_a_model_that_fails_often_publishes_nothing(bench, asked, poisoned):
     assert bench.lake.version(EMBEDDINGS) is None
     assert bench.lake.version(QUARANTINE) is None
     assert embed(bench.run, asked(model=str(poisoned), max_failed_share=0.2))["texts_failed"] == 1
+
+
+def test_a_task_names_its_first_failures_and_counts_them_all(spark, poisoned, monkeypatch):
+    monkeypatch.setattr("recsys_spark.embed.FAILURES_KEPT", 3)
+    bad = [f"q {n}" for n in range(7)]
+    texts = [*bad, "good"]
+    batches = [pa.record_batch({"text_hash": [named(t) for t in texts], "text": texts})] * 2
+    notes = {}
+    rows = list(embedding_rows(read_model(str(poisoned)))(iter(batches), notes))
+    assert [row.num_rows for row in rows] == [2]  # one window
+    assert (notes["texts_failed"], len(notes["failures"])) == (14, 3)
+    assert {reason for _, reason in notes["failures"]} == {"the model gave no finite vector for this text"}
+
+
+def test_the_column_function_gives_null_where_the_model_gives_nan(spark, poisoned):
+    texts = spark.createDataFrame([("quite bad",), ("good",)], "text string").coalesce(1)
+    rows = texts.select("text", embed_udf(read_model(str(poisoned)))("text").alias("embedding")).collect()
+    assert {row["text"]: row["embedding"] is None for row in rows} == {"quite bad": True, "good": False}
+
+
+def test_however_many_texts_the_tables_are_read_for_twenty_slices_at_most(bench, asked):
+    bench.put(ITEMS, *items_of(WORDS[:25]))
+    bench.put(USERS)
+    assert embed(bench.run, asked(texts_per_commit=1))["texts_encoded"] == 25
+    assert bench.lake.version(EMBEDDINGS) == 19
 
 
 def test_a_dry_run_estimates_tokens_and_time_and_writes_nothing(bench, asked):

@@ -130,7 +130,7 @@ def test_an_engine_is_asked_only_for_what_it_can(folder, precision, engine, said
 def test_a_model_is_converted_once_into_its_own_folder(folder, monkeypatch):
     pytest.importorskip("onnxruntime")
     first = resolve(folder, engine="onnx")
-    assert Path(first.folder) == folder / "recsys-onnx-fp32"
+    assert Path(first.folder) == folder / f"recsys-onnx-fp32-{first.weights[:16]}"
     monkeypatch.setattr("recsys_spark.kernels.conversion.convert", None)
     assert resolve(folder, engine="onnx") == first
     assert first.fingerprint == resolve(folder).fingerprint
@@ -141,7 +141,21 @@ def test_a_folder_that_cannot_be_written_is_converted_into_the_cache(folder, mon
     monkeypatch.setattr("os.access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert Path(resolve(folder, engine="onnx").folder).parent == tmp_path / "cache" / "recsys-spark"
-    assert not (folder / "recsys-onnx-fp32").exists()
+    assert not list(folder.glob("recsys-*"))
+
+
+def test_weights_that_are_replaced_in_place_are_converted_anew(folder, tiny_bert):
+    from safetensors.numpy import load_file, save_file
+
+    from recsys_spark.kernels.encoder import Encoder
+
+    pytest.importorskip("onnxruntime")
+    first = Encoder(resolve(folder, engine="onnx")).encode(["a film"]).vectors
+    weights = {name: value[::-1].copy() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    second = Encoder(resolve(folder, engine="onnx")).encode(["a film"]).vectors
+    assert abs(second - first).max() > 0.01
+    assert abs(second - Encoder(resolve(folder)).encode(["a film"]).vectors).max() < 1e-5
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from recsys_spark.errors import UsageError
 from recsys_spark.kernels.calibration import TEXTS
-from recsys_spark.kernels.engines import PACKAGES, missing_package
+from recsys_spark.kernels.engines import PACKAGES, load_transformer, missing_package
 from recsys_spark.kernels.model_folder import max_length_of
 
 MIGRATION = 0.75
@@ -64,14 +64,12 @@ def convert(folder: str, engine: str, precision: str, target: Path) -> None:
     if missing := [name for name in PACKAGES[engine].split() if find_spec(name) is None]:
         raise missing_package(engine, missing[0])
     target.parent.mkdir(parents=True, exist_ok=True)
-    model = AutoModel.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-    ).eval()
+    model = load_transformer(folder, torch.float32)
     with TemporaryDirectory(dir=target.parent, prefix=".converting-") as scratch:
         made = Path(scratch) / target.name
         made.mkdir()
         try:
-            with _quiet(), torch.no_grad():
+            with quiet(), torch.no_grad():
                 _write(model, folder, engine, precision, made)
         except Exception as error:
             kind = type(model).__name__
@@ -203,11 +201,16 @@ def _tokens(folder: str) -> list[list[int]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters speak of their own insides on standard output, in warnings and in the log."""
+def quiet() -> Iterator[None]:
+    """Without the progress bars, warnings and advice of exporters and loaders, which speak of their own insides."""
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        with (
+            warnings.catch_warnings(),
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

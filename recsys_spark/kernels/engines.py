@@ -25,14 +25,18 @@ transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # it would report a missing pooler, which nobody uses
 
 
-def torch_engine(folder: str, device: str, precision: str) -> Engine:
-    """PyTorch in ``fp32`` or ``bf16``, with its fused attention; position ids follow the mask, so padding may stand on
-    either side."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+def load_transformer(folder: str, dtype: torch.dtype) -> Any:
+    """The model of a folder, ready to run: from safetensors, without code of its own, without a network."""
     model = AutoModel.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype
     )
-    model = model.to(device).eval()
+    return model.eval()
+
+
+def torch_engine(folder: str, device: str, precision: str) -> Engine:
+    """PyTorch in ``fp32`` or ``bf16``, with its fused attention; position ids follow the mask, so padding may stand on
+    either side."""
+    model = load_transformer(folder, torch.bfloat16 if precision == "bf16" else torch.float32).to(device)
     model.config.use_cache = False  # keys and values of a decoder: memory for nothing
 
     @torch.inference_mode()

@@ -6,13 +6,9 @@ Once, because unpacking takes half a minute and far more memory than the file; e
 
 import argparse
 import json
-import logging
-import os
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +19,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils import is_accelerate_available, is_gguf_available
 
 from recsys_spark.errors import InputError, RecsysError, RetryError, UsageError
+from recsys_spark.kernels.conversion import quiet
 
 _MAGIC = b"GGUF"
 
@@ -38,7 +35,7 @@ def convert_gguf(file: Path, target: Path) -> int:
         UsageError: a package is missing, transformers does not know the architecture, or the folder is there already.
     """
     _check(file, target)
-    with _quiet():
+    with quiet():
         model, tokenizer = _load(file, torch.float16)
         if not all(weight.isfinite().all() for weight in model.parameters()):
             model, tokenizer = _load(file, torch.float32)
@@ -66,7 +63,7 @@ def _check(file: Path, target: Path) -> None:
         raise UsageError(f"folder {target} is there already: remove it or name another")
     there = {"accelerate": is_accelerate_available(), "gguf": is_gguf_available()}
     if missing := " and ".join(name for name, found in there.items() if not found):
-        raise UsageError(f"reading GGUF needs {missing}, in a recent release: pip install 'recsys-spark[gguf]'")
+        raise UsageError(f"reading GGUF needs {missing}: {sys.executable} -m pip install gguf accelerate")
 
 
 def _load(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -102,23 +99,6 @@ def _plain(model: PreTrainedModel) -> PreTrainedModel:
     plain = AutoModel.from_config(config, dtype=model.dtype, trust_remote_code=False)
     plain.load_state_dict(model.state_dict())
     return plain
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Progress bars and advice of the libraries; tqdm finds its stream when a bar starts."""
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            Path(os.devnull).open("w") as nowhere,
-            redirect_stdout(nowhere),
-            redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ _FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
 _WEIGHTS = ("*.safetensors", "model.onnx", "openvino.*")
 _ITEM_PROMPTS, _USER_PROMPTS = ("passage", "document"), ("query",)
 
+
 @dataclass(frozen=True)
 class ModelSpec:
     """An encoder, completely: whoever holds it can encode, and ``fingerprint`` names the vectors it makes."""

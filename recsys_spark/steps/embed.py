@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.embed import (
     COSTS,
+    count_texts,
     distinct_texts,
     embedding_rows,
-    estimated_tokens,
     gpu_profile,
     in_slice,
     missing_texts,
@@ -22,6 +21,7 @@ from recsys_spark.embed import (
 from recsys_spark.errors import QualityError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.lake import Staged
 from recsys_spark.options import EncoderOptions
 from recsys_spark.steps.model import resolve_model, ship_model
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
@@ -29,6 +29,7 @@ from recsys_spark.tables import EMBEDDINGS, ITEMS, QUARANTINE, USERS
 
 _TASK_SHARE = 32  # texts: fewer are not worth a task of their own
 _SAMPLE = 256  # texts that a dry run encodes
+_MOST_SLICES = 20  # each reads the tables again to find its texts
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Work:
 
 def embed(run: Run, options: EncoderOptions) -> Report:
     """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark."""
-    model = resolve_model(options)
+    model = resolve_model(options, run)
     known = inputs(run, ITEMS, USERS)
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.versions})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
@@ -67,11 +68,11 @@ def _roles(run: Run, known: Inputs, model: ModelSpec) -> Iterable[tuple[ModelSpe
 
 
 def _survey(run: Run, model: ModelSpec, texts: DataFrame) -> _Work:
-    missing = missing_texts(texts, run.lake.read_or_empty(run.spark, EMBEDDINGS), model.fingerprint)
-    tokens = F.coalesce(F.sum(estimated_tokens(model.max_length)), F.lit(0))
-    todo = missing.agg(F.count("*").alias("texts"), tokens.alias("tokens")).first()
-    assert todo is not None
-    return _Work(model, missing, todo["texts"], todo["tokens"], texts.count() - todo["texts"])
+    embeddings = run.lake.read_or_empty(run.spark, EMBEDDINGS)
+    counts = count_texts(texts, embeddings, model).collect()[0]
+    return _Work(
+        model, missing_texts(texts, embeddings, model.fingerprint), counts["missing"], counts["tokens"], counts["known"]
+    )
 
 
 def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
@@ -81,9 +82,9 @@ def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
         report["texts_to_encode"] += part.texts
         sample = [row["text"] for row in part.missing.orderBy("text_hash").limit(_SAMPLE).select("text").collect()]
         if sample:
-            from recsys_spark.kernels.encoder import Encoder
+            from recsys_spark.kernels.encoder import Encoder, load_model
 
-            encoder = Encoder(part.model)
+            encoder = Encoder(part.model, load_model(part.model, part.model.folder)[0])
             encoder.encode(sample[:8], options.batch_tokens)
             started = time.monotonic()
             tokens = encoder.encode(sample, options.batch_tokens).tokens.sum()
@@ -96,26 +97,30 @@ def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
 def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) -> Report:
     """Slice by slice, each committed by itself: what a killed run has committed, the next one finds done."""
     started = time.monotonic()
-    slices = [max(1, -(-part.texts // options.texts_per_commit)) for part in work]
+    slices = [min(_MOST_SLICES, max(1, -(-part.texts // options.texts_per_commit))) for part in work]
     plan = [(part, number, of) for part, of in zip(work, slices, strict=True) for number in range(of)]
-    total: Counter[str] = Counter()
+    total, workers = Counter[str](), set[str]()
     for place, (part, number, of) in enumerate(plan, 1):
         ship_model(run.spark, part.model)
-        done = _encode(run, options, part, number, of, key if place == len(plan) else f"{key}:{place}/{len(plan)}")
-        done["workers"] = max(0, done["workers"] - total["workers"])  # the same ones again, most likely
-        total.update(done)
+        staged = _encode(run, options, part, number, of, key if place == len(plan) else f"{key}:{place}/{len(plan)}")
+        total["texts_encoded"] += staged.rows
+        for notes in staged.notes:
+            total.update({cost: notes[cost] for cost in COSTS})
+            workers.add(notes["worker"])
         if place < len(plan):
             run.progress.note(f"embed_texts: {total['texts_encoded']:,} of {sum(p.texts for p in work):,} texts")
-    seconds, padded = max(time.monotonic() - started, 1e-3), total.pop("padded")
+    seconds, padded = max(time.monotonic() - started, 1e-3), total["padded_tokens"]
     return {
-        **total,
-        "padding_share": round(1 - total["tokens"] / max(padded, 1), 4),
+        "texts_encoded": total["texts_encoded"],
+        **{cost: total[cost] for cost in COSTS if cost != "padded_tokens"},
+        "workers": len(workers),
+        "padding_share": round(1 - total["tokens"] / padded, 4) if padded else 0.0,
         "texts_per_second": round(total["texts_encoded"] / seconds, 1),
         "tokens_per_second": round(total["tokens"] / seconds),
     }
 
 
-def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str) -> Report:
+def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str) -> Staged:
     """Encode and publish one slice.
 
     Raises:
@@ -127,18 +132,16 @@ def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices:
     profile = gpu_profile(options.gpu_share, cpus) if options.gpu_share else None
     make = embedding_rows(work.model, options.batch_tokens)
     staged = run.lake.stage(spread_texts(texts, tasks), EMBEDDINGS, make, profile)
+    failed = sum(notes["texts_failed"] for notes in staged.notes)
     failures = sorted(failure for notes in staged.notes for failure in notes["failures"])
-    if len(failures) > options.max_failed_share * (staged.rows + len(failures)):
+    if failed > options.max_failed_share * (staged.rows + failed):
         raise QualityError(
-            f"{len(failures)} of {staged.rows + len(failures)} texts have no vector, more than max_failed_share "
+            f"{failed} of {staged.rows + failed} texts have no vector, more than max_failed_share "
             f"{options.max_failed_share}; the first: {failures[0][1]}"
         )
     _quarantine(run, failures, key)
     run.lake.commit(staged, key, append=True)
-    names = {"truncated": "texts_truncated", "loads": "model_loads"}
-    counts = {names.get(cost, cost): sum(notes[cost] for notes in staged.notes) for cost in COSTS}
-    workers = len({worker for notes in staged.notes for worker in notes["workers"]})
-    return {**counts, "workers": workers, "texts_encoded": staged.rows, "texts_failed": len(failures)}
+    return staged
 
 
 def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.embed import shipped_name
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec, digest, read_model
 from recsys_spark.options import EncoderOptions
 
@@ -21,13 +22,14 @@ _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<revision>[0-9a-f]{40
 _SHIPPED = ("*.safetensors", "*.onnx", "openvino.*", "*.json", "*.txt", "*.model")
 
 
-def resolve_model(options: EncoderOptions) -> ModelSpec:
-    """The encoder that the options name, read once on the driver.
+def resolve_model(options: EncoderOptions, run: Run | None = None) -> ModelSpec:
+    """The encoder that the options name, read once on the driver. ``run`` is asked for its session only where the model
+    is an archive, which Spark unpacks when it starts.
 
     Raises:
         UsageError, InputError: the package, folder, archive or revision is not there or not usable.
     """
-    folder = _folder(options.model)
+    folder = _folder(options.model, run)
     _check_root(folder, options.models_root)
     spec = read_model(
         str(folder),
@@ -60,10 +62,12 @@ def ship_model(spark: SparkSession, model: ModelSpec) -> None:
     context.addArchive(f"{archive}#{shipped_name(model)}")
 
 
-def _folder(model: str) -> Path:
+def _folder(model: str, run: Run | None) -> Path:
     """``package:NAME``, ``hub:OWNER/NAME@REVISION``, ``archive:NAME`` or a path."""
     kind, _, name = model.partition(":")
-    finders = {"package": _in_package, "hub": _in_hub_cache, "archive": _in_archive}
+    if kind == "archive":
+        return _in_archive(name, run)
+    finders = {"package": _in_package, "hub": _in_hub_cache}
     if kind in finders:
         return finders[kind](name)
     if "://" in model or "\0" in model or ".." in Path(model).parts:
@@ -99,12 +103,11 @@ def _in_hub_cache(name: str) -> Path:
         ) from error
 
 
-def _in_archive(name: str) -> Path:
-    places = [Path.cwd() / name]
-    if SparkSession.getActiveSession() is not None:
-        places.append(Path(SparkFiles.get(name)))
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
+def _in_archive(name: str, run: Run | None) -> Path:
+    found = Path.cwd() / name  # where YARN unpacks it
+    if not found.is_dir() and run is not None and run.spark:
+        found = Path(SparkFiles.get(name))
+    if not found.is_dir():
         raise InputError(f"model 'archive:{name}': no archive of this name; add -- --archives FILE.zip#{name}")
     return found
 
@@ -119,8 +122,8 @@ def _check_root(folder: Path, models_root: str | None) -> None:
 
 
 def _converted(spec: ModelSpec, engine: str) -> ModelSpec:
-    name = f"recsys-{engine}-{spec.precision}"
-    places = [Path(spec.folder) / name, _cache() / f"{spec.weights[:16]}-{name}"]
+    name = f"recsys-{engine}-{spec.precision}-{spec.weights[:16]}"  # weights may be replaced in place
+    places = [Path(spec.folder) / name, _cache() / name]
     target = next((place for place in places if place.is_dir()), None)
     if target is None:
         from recsys_spark.kernels.conversion import convert

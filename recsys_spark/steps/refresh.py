@@ -18,7 +18,7 @@ class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions
 def refresh(run: Run, options: RefreshOptions) -> Report:
     """Ingest, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on where it
     stopped."""
-    model = resolve_model(options)
+    model = resolve_model(options, run)
     steps = {
         "ingest_tables": lambda: ingest_tables(run, options),
         "embed_texts": lambda: embed(run, options),

@@ -116,7 +116,7 @@ class Bench:
         def run() -> None:
             self._runs += 1
             texts = spread_texts(self.texts, CORES)
-            staged = self.lake.stage(texts, EMBEDDINGS, embedding_rows(model, batch_tokens=512))
+            staged = self.lake.stage(texts, EMBEDDINGS, embedding_rows(model))
             self.lake.commit(staged, f"run {self._runs}", append=True)
 
         return run

@@ -200,7 +200,7 @@ def test_a_decoder_padded_on_the_left_gives_the_same_vectors(tiny_decoder):
 
 def test_a_long_text_in_pieces_is_their_mean_by_tokens(tiny_bert):
     whole = encoder_of(tiny_bert, max_length=10, long_text="chunk")
-    text = "abcdefgh" "ijklmnop" "qrs"  # a token a letter; [CLS] and [SEP] take two of ten
+    text = "abcdefghijklmnopqrs"  # a token a letter; [CLS] and [SEP] take two of ten
     text = " ".join(text)
     encoded = whole.encode([text, "a b", "abc"])
     assert encoded.truncated.tolist() == [False] * 3
@@ -283,6 +283,7 @@ def test_nothing_to_encode_is_a_mistake(encoder):
 def test_a_model_is_loaded_once_and_gives_way_to_another(tiny_bert, tiny_decoder):
     from recsys_spark.kernels.encoder import _LOADED, load_model
 
+    _LOADED.clear()
     spec = read_model(str(tiny_bert))
     first, anew = load_model(spec, spec.folder)
     assert anew
