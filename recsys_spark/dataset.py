@@ -49,6 +49,7 @@ class Dataset(_Strict):
     items: TableQuery
     events: EventQuery
     users: TableQuery | None = None
+    user_rules: TableQuery | None = None
 
 
 def load_dataset(name: str) -> Dataset:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.tables import EVENTS, ITEMS, USERS, Table
+from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
 from recsys_spark.text import cleaned, fields_of, from_template, text_hash
 
 DUPLICATE = "duplicate key"
@@ -24,6 +24,7 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
 
     Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
     """
+    raw = _completed(raw, "locale", "available_from", "available_until", "boost")
     frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"])
     judged = frame.select(
         _id("item_id"),
@@ -33,7 +34,13 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         _category(raw).alias("category"),
         "brand",
         F.expr("try_cast(price AS double)").alias("price"),
-        _blank("item_id").alias("reason"),
+        _trimmed(F.col("locale")).alias("locale"),
+        F.expr("try_cast(available_from AS date)").alias("available_from"),
+        F.expr("try_cast(available_until AS date)").alias("available_until"),
+        F.expr("try_cast(boost AS float)").alias("boost"),
+        F.coalesce(_blank("item_id"), *map(_not_a_date, ("available_from", "available_until")), _boost()).alias(
+            "reason"
+        ),
         "row",
         F.expr("try_cast(updated_at AS timestamp)").alias("updated_at"),
     )
@@ -42,11 +49,25 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
 
 def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
     """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
-    frame = _with_text(_with_row(raw), template, max_chars, extra=[])
+    frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[])
     judged = frame.select(
-        _id("user_id"), "text", text_hash(F.col("text")).alias("text_hash"), _blank("user_id").alias("reason"), "row"
+        _id("user_id"),
+        "text",
+        text_hash(F.col("text")).alias("text_hash"),
+        _trimmed(F.col("locale")).alias("locale"),
+        _blank("user_id").alias("reason"),
+        "row",
     )
     return _one_per_key(judged, USERS, [])
+
+
+def judge_rules(raw: DataFrame) -> DataFrame:
+    """Allow and deny rules: both ids and a known rule."""
+    rule = F.lower(_trimmed(F.col("rule")))
+    known = F.when(~F.coalesce(rule.isin("allow", "deny"), F.lit(False)), "rule is neither allow nor deny")
+    reasons = F.coalesce(_blank("user_id"), _blank("item_id"), known)
+    judged = _with_row(raw).select(_id("user_id"), _id("item_id"), rule.alias("rule"), reasons.alias("reason"), "row")
+    return _one_per_key(judged, USER_RULES, [])
 
 
 def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
@@ -81,7 +102,7 @@ def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
 def users_of(events: DataFrame) -> DataFrame:
     """Where a dataset describes no users: everybody who has an event, without a text."""
     nothing = F.lit(None).cast("string")
-    return events.select("user_id", nothing.alias("text"), nothing.alias("text_hash")).distinct()
+    return events.select("user_id", *(nothing.alias(name) for name in ("text", "text_hash", "locale"))).distinct()
 
 
 def accepted(judged: DataFrame, table: Table) -> DataFrame:
@@ -96,6 +117,11 @@ def rejected(judged: DataFrame, table: Table) -> DataFrame:
 
 def _with_row(raw: DataFrame) -> DataFrame:
     return raw.withColumn("row", F.to_json(F.struct(*(F.col(f"`{column}`") for column in raw.columns))))
+
+
+def _completed(raw: DataFrame, *names: str) -> DataFrame:
+    """With columns that a source need not have."""
+    return raw.withColumns({name: F.lit(None).cast("string") for name in names if name not in raw.columns})
 
 
 def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str]) -> DataFrame:
@@ -116,6 +142,16 @@ def _blank(name: str) -> Column:
 
 def _trimmed(text: Column) -> Column:
     return F.trim(text.cast("string"), F.lit(_SPACE))
+
+
+def _not_a_date(name: str) -> Column:
+    there = F.coalesce(_trimmed(F.col(name)), F.lit("")) != ""
+    return F.when(there & F.expr(f"try_cast({name} AS date)").isNull(), f"{name} is not a date")
+
+
+def _boost() -> Column:
+    there = F.coalesce(_trimmed(F.col("boost")), F.lit("")) != ""
+    return F.when(there & ~_is_finite(F.expr("try_cast(boost AS float)")), "boost is not a number")
 
 
 def _is_finite(value: Column) -> Column:

@@ -61,6 +61,11 @@ class Lake:
         delta = self._open(table)
         return None if delta is None else delta.version()
 
+    def identity(self, table: Table) -> str | None:
+        """A name that a table keeps until it is dropped; None where it was never published."""
+        delta = self._open(table)
+        return None if delta is None else str(delta.metadata().id)
+
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if it is still what the table shows."""
         delta = self._open(table)

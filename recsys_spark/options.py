@@ -134,13 +134,49 @@ class ProfileOptions(EventOptions):
         return EventWeights(self.event_weights, self.rating_center, self.half_life_days)
 
 
-class TopKOptions(RunDate):
-    """Profiles to lists."""
+class JoinOptions(JobConfig):
+    """Length of the lists, and how the join is cut: sizes change memory and time, never a row."""
 
     k: int = Field(10, ge=1, description="list length")
-    user_block_rows: int = Field(4096, ge=1, description="users multiplied at once")
-    item_block_rows: int = Field(8192, ge=1, description="items multiplied at once")
-    tasks: int | None = Field(None, ge=1, description="user partitions of the Top-K join; default: twice the cores")
+    min_score: float | None = Field(None, description="lower scores are not listed")
+    user_block_rows: int = Field(16_384, ge=1, description="users whose lists one task makes at once")
+    item_block_rows: int = Field(65_536, ge=1, description="items that a task holds at once")
+    tasks: int | None = Field(
+        None,
+        ge=1,
+        description="user partitions of the Top-K join; default: by user_block_rows, a multiple of the cores",
+    )
+
+
+class NeighborOptions(JoinOptions):
+    """Items to items."""
+
+    k: int = Field(20, ge=1, description="list length")
+
+
+class TopKOptions(RunDate, JoinOptions):
+    """Profiles to lists."""
+
+    quota: int | None = Field(None, ge=1, description="most items of one brand, or category, in a list")
+    quota_on: Literal["brand", "category"] = Field("brand", description="what the quota counts; of a path its end")
+    match_on: Literal["locale"] | None = Field(
+        None, description="list only items whose value equals the user's; a missing one equals nothing"
+    )
+    approximate: bool = Field(
+        False,
+        description="meet only the nearest lists of items; scores stay exact, recall is measured in every run",
+    )
+    target_recall: float = Field(
+        0.99, gt=0, le=1, description="approximate: share of the exact list to find; more lists are met until it is"
+    )
+    lists: int | None = Field(None, ge=1, description="approximate: lists of items; default: about 2·√items")
+    nprobe: int | None = Field(None, ge=1, description="approximate: lists a user meets at first; default: 1 in 16")
+    recall_users: int = Field(400, ge=1, description="approximate: users whose exact lists recall is measured by")
+    grouping_seed: int = Field(0, ge=0, description="approximate: seed of the grouping")
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="reorder: 0 by score, 1 by how much items differ (maximal marginal relevance)"
+    )
+    diversify_from: int = Field(100, ge=1, description="candidates by score that diversity chooses from")
 
 
 class EvaluationOptions(EventOptions):

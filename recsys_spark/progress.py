@@ -1,4 +1,5 @@
-"""What a person sees while a job works: on a terminal a live line with task counts, elsewhere one line per step."""
+"""What a person sees while a job works: on a terminal a live line with task counts and the time that is left, elsewhere
+one line per step and, in long ones, one a minute."""
 
 import sys
 import threading
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+_QUIET_SECONDS = 60.0
+
 
 class Progress:
     """Writes to standard error only: standard output belongs to results."""
@@ -16,6 +19,7 @@ class Progress:
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._session: SparkSession | None = None
+        self._stage_since: dict[int, float] = {}
 
     def watch(self, session: SparkSession) -> None:
         """Count the tasks of this session from now on."""
@@ -25,27 +29,33 @@ class Progress:
     def step(self, title: str) -> Iterator[None]:
         """Show that ``title`` is being worked on, then how long it took."""
         started = time.monotonic()
-        done = threading.Event()
         if sys.stderr.isatty():
-            with self._console.status(title) as status:
-                watcher = threading.Thread(target=self._follow, args=(title, status.update, done), daemon=True)
-                watcher.start()
-                try:
-                    yield
-                finally:
-                    done.set()
-                    watcher.join()
+            with self._console.status(title) as status, self._followed(title, status.update, 0.3):
+                yield
         else:
-            yield
+            with self._followed(title, self.note, _QUIET_SECONDS):
+                yield
         self._console.print(f"  [green]✓[/] {title} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def note(self, text: str) -> None:
         """Say how far a long step has come."""
         self._console.print(f"    [dim]{text}[/]")
 
-    def _follow(self, title: str, update: Callable[[str], None], done: threading.Event) -> None:
-        while not done.wait(0.3):
-            update(f"{title} [dim]{self._tasks()}[/]")
+    @contextmanager
+    def _followed(self, title: str, show: Callable[[str], None], seconds: float) -> Iterator[None]:
+        done = threading.Event()
+
+        def follow() -> None:
+            while not done.wait(seconds):
+                show(f"{title} [dim]{self._tasks()}[/]")
+
+        watcher = threading.Thread(target=follow, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
     def _tasks(self) -> str:
         if self._session is None:
@@ -53,4 +63,15 @@ class Progress:
         tracker = self._session.sparkContext.statusTracker()
         stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
         finished, total = sum(s.numCompletedTasks for s in stages if s), sum(s.numTasks for s in stages if s)
-        return f"{finished}/{total} tasks" if total else ""
+        now = time.monotonic()
+        since = min((self._stage_since.setdefault(s.stageId, now) for s in stages if s), default=now)
+        return tasks_and_time(finished, total, now - since)
+
+
+def tasks_and_time(finished: int, total: int, seconds: float) -> str:
+    """``12/62 tasks, about 3 min left``: the time that is left at the pace so far, once it is longer than seconds."""
+    if not total:
+        return ""
+    left = seconds * (total - finished) / finished if finished else 0.0
+    about = f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left" if left >= 5 else ""
+    return f"{finished}/{total} tasks{about}"

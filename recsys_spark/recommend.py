@@ -1,158 +1,126 @@
-"""User profiles against item vectors: the blockwise exact cosine Top-K join."""
+"""User profiles against item blocks: the blockwise cosine Top-K join, with the rules of a list inside the block."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import (
-    IdIndex,
-    block_row,
-    is_usable,
-    item_block,
-    join_blocks,
-    matrix,
-    next_block_number,
-    pack_items,
-    records,
-    slices,
-)
+from recsys_spark.blocks import slices
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.topk import NONE, RunningTopK
-from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.kernels.shortlist import NUMPY
+from recsys_spark.tables import Make, Notes
+from recsys_spark.user_block import ListRules, UserBlock
 
-_USER_BLOCK_DDL = (
-    "user_block bigint, user_ids array<string>, user_vectors binary, user_dimension int, "
-    "seen_rows binary, seen_ids array<string>"
-)
-_RESULT_DDL = "user_id string, item_id string, score float, rank int"
+RESULT_DDL = "user_id string, item_id string, score float, rank int"
+USER_COLUMNS = {"seen": "array<string>", "allowed": "array<string>", "match_key": "string", "stratum": "int"}
+"""What a rule may know of a user: see ``ListRules`` and ``top_k_join``."""
 
 
 def top_k_join(
     profiles: DataFrame,
-    items: DataFrame,
+    items: ItemBlocks,
     k: int,
     *,
     seen: DataFrame | None = None,
-    user_block_rows: int = 4096,
-    item_block_rows: int = 8192,
+    allowed: DataFrame | None = None,
+    rules: ListRules = ListRules(),  # noqa: B008  (frozen)
+    user_block_rows: int = 16_384,
     tasks: int | None = None,
 ) -> DataFrame:
-    """The k items of greatest cosine for every user, seen items excluded before the cut.
+    """The k items of greatest score for every user, all rules applied before the cut.
 
     Args:
-        profiles: ``user_id, embedding`` (array<float>, any length of vector; zero, NaN and null vectors are left out).
-        items: ``item_id, embedding``, of the same dimension.
+        profiles: ``user_id, embedding`` (array<float>, of any length; vectors without a direction are left out) and,
+            for ``rules.keyed``, ``match_key``.
+        items: of the same dimension.
         k: list length; a user with fewer eligible items gets a shorter list.
-        seen: ``user_id, item_id`` pairs that must not be listed.
-        user_block_rows, item_block_rows: B and n; a task holds about 4·(B·d + n·d + 2·B·n) + 12·B·k bytes.
-            The result does not depend on them.
+        seen: ``user_id, item_id`` pairs that must not be listed: seen before, or denied.
+        allowed: ``user_id, item_id``; a user named here is listed nothing else.
+        rules: what holds for every list.
+        user_block_rows: B, see ``task_bytes``. The result does not depend on it.
         tasks: number of user partitions; by default twice the cores.
 
     Returns:
         ``user_id, item_id, score, rank``: score descending then item_id ascending, ranks from 1. Scores are the
-        cosine computed in float64 from float32 unit vectors, rounded to float32; equal scores are ties and fall to
-        the smaller item_id.
+        cosine (and boost) computed in float64 from float32 unit vectors, rounded to float32; equal scores are ties
+        and fall to the smaller item_id.
 
     Raises:
         UsageError: k < 1; in the tasks: dimensions of profiles and items differ.
     """
-    if k < 1:
-        raise UsageError(f"k must be at least 1, found {k}")
+    make = list_rows(items, k, rules, user_block_rows)
     # Reached through the DataFrame: how many tasks run at once changes nothing but the time.
     tasks = tasks or 2 * profiles.sparkSession.sparkContext.defaultParallelism
-    users = profiles.where(is_usable(F.col("embedding"))).select("user_id", "embedding")
-    users = _with_seen(users, seen).repartition(tasks, "user_id").sortWithinPartitions("user_id")
-    user_blocks = users.mapInArrow(_pack_users(user_block_rows), _USER_BLOCK_DDL)
-    item_blocks = pack_items(items, item_block_rows, partitions=tasks)
-    joined = join_blocks(user_blocks, item_blocks, _join(k), _RESULT_DDL)
-    return joined.select("user_id", "item_id", "score", "rank")
+    users = users_with_rules(profiles, seen, allowed, tasks)
+    return users.mapInArrow(lambda batches: make(batches, {}), RESULT_DDL)
 
 
-def _with_seen(users: DataFrame, seen: DataFrame | None) -> DataFrame:
-    if seen is None:
-        return users.withColumn("seen", F.lit(None).cast("array<string>"))
-    lists = seen.groupBy("user_id").agg(F.collect_set("item_id").alias("seen"))
-    return users.join(lists, on="user_id", how="left").select("user_id", "embedding", "seen")
+def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
+    """``user_id, embedding`` and USER_COLUMNS in ``tasks`` partitions: what ``list_rows`` takes."""
+    kinds = {"match_key": "string", "stratum": "int"}
+    more = [F.col(n) if n in profiles.columns else F.lit(None).cast(kind).alias(n) for n, kind in kinds.items()]
+    users = profiles.select("user_id", "embedding", *more)
+    for name, pairs in (("seen", seen), ("allowed", allowed)):
+        if pairs is None:
+            users = users.withColumn(name, F.lit(None).cast("array<string>"))
+        else:
+            lists = pairs.groupBy("user_id").agg(F.collect_set("item_id").alias(name))
+            users = users.join(lists, on="user_id", how="left")
+    spread = users.repartition(tasks, "user_id")
+    return spread.select("user_id", "embedding", "seen", "allowed", "match_key", "stratum")
 
 
-def _pack_users(rows: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for count, part in enumerate(slices(batches, rows)):
-            vectors = unit_rows(matrix(part["embedding"]))
-            seen = part["seen"].combine_chunks()
-            owners = pc.list_parent_indices(seen).to_numpy().astype(np.int32)
-            yield block_row(
-                _USER_BLOCK_DDL,
-                next_block_number(count),
-                part["user_id"].to_pylist(),
-                vectors.tobytes(),
-                vectors.shape[1],
-                owners.tobytes(),
-                seen.flatten().to_pylist(),
-            )
+def task_bytes(dimension: int, k: int, user_rows: int, item_rows: int) -> int:
+    """The most memory of a task's Python process: grows with the blocks and k, not with users or items.
 
-    return pack
+    The interpreter and its libraries; the users' vectors as they arrive and at unit length; one item block; the lists,
+    their order and the ids taken for them; one tile of products and its shortlist.
+    """
+    users = user_rows * (8 * dimension + 40)
+    lists = user_rows * k * 80
+    block = item_rows * (4 * dimension + 64)
+    tile = NUMPY.rows * (NUMPY.columns * 6 + 4 * k * 40)
+    return 210_000_000 + users + lists + block + tile
 
 
-def _join(k: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def join(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        state: _UserBlock | None = None
-        ids: dict[int, pa.Array] = {}
-        for record in records(batches):
-            number = record["user_block"].as_py()
-            if state is None or state.number != number:
-                if state is not None:
-                    yield state.lists(ids)
-                state = _UserBlock(number, record, k)
-            state.offer(record, ids)
-        if state is not None:
-            yield state.lists(ids)
+def list_rows(
+    items: ItemBlocks,
+    k: int,
+    rules: ListRules = ListRules(),  # noqa: B008  (frozen)
+    user_block_rows: int = 16_384,
+    stamp: dict[str, Any] | None = None,
+    names: dict[str, str] | None = None,
+) -> Make:
+    """Users with their rules (``users_with_rules``) to lists, ``user_block_rows`` users at a time.
 
-    return join
+    ``stamp`` has the values of further columns, the same in every row; ``names`` other names for columns. Notes the
+    users without a usable vector (``dropped``) and the places that stay empty (``places_short``),
+    and of an approximate join ``shares``: stratum and share of the exact list found, for users with a stratum.
+    """
+    if k < 1:
+        raise UsageError(f"k must be at least 1, found {k}")
+
+    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+        notes |= {"users": 0, "dropped": 0, "places_short": 0, "shares": []}
+        for part in slices(batches, user_block_rows):
+            users = UserBlock(part, items, k, rules)
+            notes["users"] += part.num_rows
+            notes["dropped"] += part.num_rows - len(users.ids)
+            for block in items.blocks():
+                users.meet(block)
+                del block  # or two would be held while the next one is read
+            notes["places_short"] += users.places_short
+            notes["shares"] += users.shares()
+            for lists in users.lists():
+                yield _stamped(lists.rename_columns([(names or {}).get(n, n) for n in lists.schema.names]), stamp or {})
+
+    return make
 
 
-class _UserBlock:
-    """One block of users on its way past the item blocks."""
-
-    def __init__(self, number: int, record: dict[str, Any], k: int) -> None:
-        self.number = number
-        self._user_ids = record["user_ids"].values
-        self._dimension = record["user_dimension"].as_py()
-        vectors = np.frombuffer(record["user_vectors"].as_buffer(), np.float32).reshape(-1, self._dimension).copy()
-        self._seen_rows = np.frombuffer(record["seen_rows"].as_py(), np.int32).astype(np.int64)
-        self._seen = IdIndex(record["seen_ids"].values)
-        self._running = RunningTopK(vectors, k)
-
-    def offer(self, record: dict[str, Any], ids: dict[int, pa.Array]) -> None:
-        """Let the lists meet the next item block."""
-        first, block_ids, vectors = item_block(record)
-        if vectors.shape[1] != self._dimension:
-            raise UsageError(
-                f"profiles have {self._dimension} numbers, items {vectors.shape[1]}: they come from different models; "
-                "run build_item_vectors and build_profiles again"
-            )
-        ids.setdefault(first, block_ids)
-        places, columns = self._seen.matches(block_ids)
-        self._running.update(vectors, first, (self._seen_rows[places], columns))
-
-    def lists(self, ids: dict[int, pa.Array]) -> pa.RecordBatch:
-        """The finished lists as rows, in the order of users and ranks."""
-        rows, places = np.nonzero(self._running.ordinals != NONE)
-        ordinals = self._running.ordinals[rows, places]
-        firsts = np.array(sorted(ids), np.int64)
-        starts = np.cumsum([0, *(len(ids[first]) for first in firsts)])
-        block = np.searchsorted(firsts, ordinals, "right") - 1
-        catalogue = pa.chunked_array([ids[first] for first in firsts], pa.string())
-        picked = catalogue.take(pa.array(starts[block] + ordinals - firsts[block], pa.int64()))
-        columns = [
-            self._user_ids.take(pa.array(rows)),
-            picked.combine_chunks(),
-            pa.array(self._running.scores[rows, places], pa.float32()),
-            pa.array(places + 1, pa.int32()),
-        ]
-        return pa.RecordBatch.from_arrays(columns, names=["user_id", "item_id", "score", "rank"])
+def _stamped(lists: pa.RecordBatch, stamp: dict[str, Any]) -> pa.RecordBatch:
+    for name, value in stamp.items():
+        lists = lists.append_column(name, pa.repeat(pa.scalar(value), lists.num_rows))
+    return lists

@@ -53,11 +53,24 @@ ITEMS = Table(
         "category": "array<string>",
         "brand": "string",
         "price": "double",
+        "locale": "string",  # with match_on: only users of the same locale are offered it
+        "available_from": "date",  # both days inclusive; null: always
+        "available_until": "date",
+        "boost": "float",  # added to its scores: freshness, margin; null counts 0
     },
     key=("item_id",),
 )
 
-USERS = Table("users", {"user_id": "string", "text": "string", "text_hash": "string"}, key=("user_id",))
+USERS = Table(
+    "users",
+    {"user_id": "string", "text": "string", "text_hash": "string", "locale": "string"},
+    key=("user_id",),
+)
+
+# `rule` is "deny": never list the item; or "allow": list nothing but items that are allowed to this user.
+USER_RULES = Table(
+    "user_rules", {"user_id": "string", "item_id": "string", "rule": "string"}, key=("user_id", "item_id", "rule")
+)
 
 EVENTS = Table(
     "events",
@@ -111,6 +124,13 @@ RECOMMENDATIONS = Table(
     key=("user_id", "rank"),
 )
 
+# The items most similar to an item, itself left out.
+ITEM_NEIGHBORS = Table(
+    "item_neighbors",
+    {"item_id": "string", "neighbor_id": "string", "score": "float", "rank": "int", "model": "string"},
+    key=("item_id", "rank"),
+)
+
 METRICS = Table(
     "metrics",
     {
@@ -130,11 +150,13 @@ TABLES = {
         ITEMS,
         USERS,
         EVENTS,
+        USER_RULES,
         QUARANTINE,
         EMBEDDINGS,
         ITEM_VECTORS,
         USER_PROFILES,
         RECOMMENDATIONS,
+        ITEM_NEIGHBORS,
         METRICS,
     )
 }

@@ -138,7 +138,8 @@ class Bench:
         return Run("bench", self.lake, Progress())
 
     def put(self, table, *rows):
-        self.lake.commit(self.lake.stage(self.spark.createDataFrame(list(rows), table.ddl), table), f"{rows}")
+        full = [row + (None,) * (len(table.columns) - len(row)) for row in rows]
+        self.lake.commit(self.lake.stage(self.spark.createDataFrame(full, table.ddl), table), f"{rows}")
 
     def put_vectors(self, model="m-1", vectors=VECTORS):
         self.put(ITEM_VECTORS, *((item, model, vector) for item, vector in vectors.items()))

@@ -11,13 +11,13 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.failures import readable
-from recsys_spark.ingest import accepted, judge_events, judge_items, judge_users, rejected, users_of
+from recsys_spark.ingest import accepted, judge_events, judge_items, judge_rules, judge_users, rejected, users_of
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import IngestOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USERS
+from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS
 
 ITEM_DDL = "item_id string, title string, blurb string, category string, brand string, price string, updated_at string"
 EVENT_DDL = "user_id string, item_id string, event_type string, timestamp string, value string"
@@ -238,7 +238,7 @@ def test_a_category_is_a_path_without_blank_names(spark):
 def test_accepted_and_rejected_split_the_rows(spark):
     frame = spark.createDataFrame([("u1",), (None,), ("u1",)], "user_id string")
     users = judge_users(frame, [], 100)
-    assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None)]
+    assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None, None)]
     bad = sorted(tuple(row) for row in rejected(users, USERS).collect())
     assert bad == [("users", "duplicate key", '{"user_id":"u1"}'), ("users", "user_id is null or blank", "{}")]
 
@@ -247,13 +247,15 @@ def test_users_are_everybody_with_an_event(spark):
     events = spark.createDataFrame([("u1", "a"), ("u2", "a"), ("u1", "b")], "user_id string, item_id string")
     found = users_of(events)
     assert dict(found.dtypes) == USERS.columns
-    assert sorted(tuple(row) for row in found.collect()) == [("u1", None, None), ("u2", None, None)]
+    assert sorted(tuple(row) for row in found.collect()) == [("u1", None, None, None), ("u2", None, None, None)]
 
 
-def test_a_dataset_becomes_four_tables_and_only_what_changed_makes_a_new_version(shop, spark):
+def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(shop, spark):
     report = shop.ingest()
     assert report == {
-        "status": "done", "tables": {"quarantine": 0, "items": 2, "users": 2, "events": 2}, "quarantined": {},
+        "status": "done",
+        "tables": {"quarantine": 0, "items": 2, "users": 2, "events": 2, "user_rules": 0},
+        "quarantined": {},
     }  # fmt: skip
     texts = {row["item_id"]: row["text"] for row in shop.rows(spark, ITEMS)}
     assert texts == {"a1": "red tea pot. Made by ada.", "a2": "garden spade."}
@@ -273,7 +275,7 @@ def test_malformed_records_go_to_quarantine_and_the_rest_is_published(shop, spar
     broken = '{"user": "u3", "sku": \nnot json\n[1, 2\n'
     shop.write(products=PRODUCTS + more, log=lines + broken)
     report = shop.ingest(max_bad_share=0.9)
-    assert report["tables"] == {"quarantine": 5, "items": 2, "users": 2, "events": 2}
+    assert report["tables"] == {"quarantine": 5, "items": 2, "users": 2, "events": 2, "user_rules": 0}
     assert report["quarantined"] == {"source log: malformed record": 3, "source products: malformed record": 2}
     kept = " ".join(row["row"] for row in shop.rows(spark, QUARANTINE))
     for part in ("a3,tea,cup,too many", "a4,too few", "not json"):
@@ -284,7 +286,7 @@ def test_json_without_a_schema_quarantines_malformed_lines_too(shop):
     shop.write(dataset=DATASET.replace('schema = "user string, sku string, what string, at string, amount string"', ""))
     shop.write(log="".join(json.dumps(row) + "\n" for row in LOG) + "not json\n")
     report = shop.ingest(max_bad_share=0.9)
-    assert report["tables"] == {"quarantine": 1, "items": 2, "users": 2, "events": 2}
+    assert report["tables"] == {"quarantine": 1, "items": 2, "users": 2, "events": 2, "user_rules": 0}
     assert report["quarantined"] == {"source log: malformed record": 1}
 
 
@@ -395,3 +397,26 @@ def test_a_value_that_an_expression_cannot_take_is_explained(shop):
     assert "'a lot'" in str(known)
     assert "\n" not in str(known)
     assert shop.lake.version(ITEMS) is None
+
+
+def test_what_rules_know_of_items_and_users_is_ingested_and_judged(spark):
+    ddl = "item_id string, title string, category string, brand string, price string, updated_at string, "
+    ddl += "locale string, available_from string, available_until string, boost string"
+    rows = [
+        ("a", "tea", None, None, None, None, " de ", "2024-02-01", "2024-03-01", "0.5"),
+        ("b", "tea", None, None, None, None, None, None, " ", ""),
+        ("c", "tea", None, None, None, None, None, "soon", None, None),
+        ("d", "tea", None, None, None, None, None, None, None, "high"),
+    ]
+    found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    about = ("locale", "available_from", "available_until", "boost")
+    assert [found.by_id["a"][name] for name in about] == ["de", date(2024, 2, 1), date(2024, 3, 1), 0.5]
+    assert [found.by_id["b"][name] for name in about] == [None] * 4
+    assert found.reasons == ["available_from is not a date", "boost is not a number"]
+
+
+def test_user_rules_are_allow_or_deny(spark):
+    rows = [("u1", "a", "Deny"), ("u1", "b", "allow "), ("u1", "c", "perhaps"), ("", "a", "deny"), ("u1", "a", "deny")]
+    found = judged(judge_rules(spark.createDataFrame(rows, "user_id string, item_id string, rule string")), USER_RULES)
+    assert found.good == [("u1", "a", "deny"), ("u1", "b", "allow")]
+    assert found.reasons == ["duplicate key", "rule is neither allow nor deny", "user_id is null or blank"]

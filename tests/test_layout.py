@@ -19,7 +19,18 @@ STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
 # Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads.
 TRANSFORMATIONS = [
     ROOT / "recsys_spark" / f"{name}.py"
-    for name in ("blocks", "embed", "evaluate", "ingest", "profiles", "recommend", "showcase", "text", "vectors")
+    for name in (
+        "blocks",
+        "embed",
+        "evaluate",
+        "ingest",
+        "profiles",
+        "recommend",
+        "rules",
+        "showcase",
+        "text",
+        "vectors",
+    )
 ]
 ACTIONS = {
     "count",
@@ -89,9 +100,11 @@ def test_nothing_below_the_steps_imports_them(path):
     assert not {name for name in imports(path) if name.startswith(("recsys_spark.steps", "jobs"))}
 
 
-def test_torch_is_imported_in_four_kernels_alone():
+def test_torch_is_imported_in_five_kernels_alone():
     heavy = {short(path) for path in PACKAGE if {n.split(".")[0] for n in imports(path)} & {"torch", "transformers"}}
-    assert heavy == {f"recsys_spark/kernels/{name}.py" for name in ("encoder", "engines", "conversion", "gguf")}
+    assert heavy == {
+        f"recsys_spark/kernels/{name}.py" for name in ("encoder", "engines", "conversion", "gguf", "torch_product")
+    }
 
 
 def test_no_clock_but_run_date():

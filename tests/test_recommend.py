@@ -1,5 +1,7 @@
 """The Top-K join against brute force, hand-made catalogues and Spark's own nearest-by join."""
 
+import uuid
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -8,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
+from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.recommend import top_k_join
 
 USER_DDL = "user_id string, embedding array<float>"
@@ -46,6 +49,17 @@ def frames(spark, users, items, seen=(), partitions=2):
     )
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """Items as blocks in a folder of their own."""
+    scratch = tmp_path_factory.mktemp("blocks")
+
+    def pack(items, rows=8192, tasks=2, **options):
+        return write_item_blocks(items, str(scratch / uuid.uuid4().hex), rows, tasks=tasks, **options)
+
+    return pack
+
+
 def whole_numbers(random, names, dimension):
     """Small whole numbers: parallel vectors and exact ties are frequent."""
     vectors = random.integers(-2, 3, (len(names), dimension))
@@ -62,13 +76,12 @@ def catalogue():
     return users, items, seen
 
 
-def test_rows_equal_brute_force_whatever_the_blocks_tasks_and_partitions(spark, catalogue):
+def test_rows_equal_brute_force_whatever_the_blocks_tasks_and_partitions(spark, packed, catalogue):
     expected = brute_force(*catalogue[:2], 7, catalogue[2])
     for user_rows, item_rows, tasks, partitions in [(4096, 8192, None, 1), (7, 4, 1, 3), (1, 30, 3, 2)]:
         users, items, seen = frames(spark, *catalogue, partitions=partitions)
-        lists = top_k_join(
-            users, items, 7, seen=seen, user_block_rows=user_rows, item_block_rows=item_rows, tasks=tasks
-        )
+        blocks = packed(items, item_rows, tasks or 4)
+        lists = top_k_join(users, blocks, 7, seen=seen, user_block_rows=user_rows, tasks=tasks)
         assert collected(lists) == expected
 
 
@@ -79,15 +92,14 @@ def test_rows_equal_brute_force_whatever_the_blocks_tasks_and_partitions(spark, 
     k=st.integers(1, 15),
     blocks=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3)),
 )
-def test_random_catalogues_equal_brute_force(spark, seed, sizes, k, blocks):
+def test_random_catalogues_equal_brute_force(spark, packed, seed, sizes, k, blocks):
     random = np.random.default_rng(seed)
     users = whole_numbers(random, [f"u{n}" for n in range(sizes[0])], sizes[2])
     items = whole_numbers(random, [f"i{n}" for n in range(sizes[1])], sizes[2])
     seen = {(f"u{u}", f"i{i}") for u, i in random.integers(0, 9, (20, 2))}
     profiles, vectors, pairs = frames(spark, users, items, seen)
-    lists = top_k_join(
-        profiles, vectors, k, seen=pairs, user_block_rows=blocks[0], item_block_rows=blocks[1], tasks=blocks[2]
-    )
+    items_packed = packed(vectors, blocks[1], blocks[2])
+    lists = top_k_join(profiles, items_packed, k, seen=pairs, user_block_rows=blocks[0], tasks=blocks[2])
     assert collected(lists) == brute_force(users, items, k, seen)
 
 
@@ -131,12 +143,12 @@ ODD_SEEN = [
 
 
 @pytest.fixture(scope="module")
-def odd_lists(spark):
+def odd_lists(spark, packed):
     """Everything odd in one join: user → [(item, score, rank)]."""
     users, items = spark.createDataFrame(ODD_USERS, USER_DDL), spark.createDataFrame(ODD_ITEMS, ITEM_DDL)
     seen = spark.createDataFrame(ODD_SEEN, SEEN_DDL)
     lists = {}
-    for user, *place in collected(top_k_join(users, items, 50, seen=seen, user_block_rows=2, item_block_rows=2)):
+    for user, *place in collected(top_k_join(users, packed(items, 2), 50, seen=seen, user_block_rows=2)):
         lists.setdefault(user, []).append(tuple(place))
     return lists
 
@@ -167,47 +179,47 @@ def test_seen_items_are_left_out_once_named_twice_or_beside_nulls(odd_lists):
     assert [item for item, _, _ in odd_lists["Zoë 🙂"]] == ["", "B", "a", "é"]
 
 
-def test_seen_items_are_left_out_before_the_cut_and_lists_stay_full(spark):
+def test_seen_items_are_left_out_before_the_cut_and_lists_stay_full(spark, packed):
     users, items, seen = frames(
         spark, {"u": [1, 0]}, {f"i{n}": [9 - n, 1] for n in range(9)}, {("u", f"i{n}") for n in range(5)}
     )
-    assert [row[1] for row in collected(top_k_join(users, items, 3, seen=seen))] == ["i5", "i6", "i7"]
+    assert [row[1] for row in collected(top_k_join(users, packed(items), 3, seen=seen))] == ["i5", "i6", "i7"]
 
 
-def test_more_duplicates_than_places_fall_to_the_smallest_ids(spark):
+def test_more_duplicates_than_places_fall_to_the_smallest_ids(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 2]}, {f"i{n:02}": [2, 4] for n in range(30)})
-    lists = top_k_join(users, items, 4, item_block_rows=7, tasks=3)
+    lists = top_k_join(users, packed(items, 7, 3), 4, tasks=3)
     assert [row[1] for row in collected(lists)] == ["i00", "i01", "i02", "i03"]
 
 
-def test_no_items_or_no_profiles_give_an_empty_result_with_its_schema(spark):
+def test_no_items_or_no_profiles_give_an_empty_result_with_its_schema(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
     expected = "user_id string, item_id string, score float, rank int"
-    for lists in (top_k_join(users, items.limit(0), 3), top_k_join(users.limit(0), items, 3)):
+    for lists in (top_k_join(users, packed(items.limit(0)), 3), top_k_join(users.limit(0), packed(items), 3)):
         assert ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in lists.schema) == expected
         assert lists.collect() == []
 
 
-def test_dimensions_that_differ_are_refused_in_words(spark):
+def test_dimensions_that_differ_are_refused_in_words(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0, 0]}, {"i": [1, 0]})
     with pytest.raises(Exception, match="profiles have 3 numbers, items 2: they come from different models"):
-        top_k_join(users, items, 3).collect()
+        top_k_join(users, packed(items), 3).collect()
 
 
-def test_vectors_of_several_lengths_in_one_table_are_refused_in_words(spark):
+def test_vectors_of_several_lengths_in_one_table_are_refused_in_words(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0], "j": [1, 0, 0]})
     with pytest.raises(Exception, match="vectors of 2 and of 3 numbers in one table: two models were mixed"):
-        top_k_join(users, items, 3, tasks=1).collect()
+        top_k_join(users, packed(items, tasks=1), 3).collect()
 
 
-def test_a_list_must_have_a_place(spark):
+def test_a_list_must_have_a_place(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
     with pytest.raises(UsageError, match="k must be at least 1, found 0"):
-        top_k_join(users, items, 0)
+        top_k_join(users, packed(items), 0)
 
 
 @pytest.mark.skipif(not hasattr(DataFrame, "nearestByJoin"), reason="this Spark has no DataFrame.nearestByJoin")
-def test_scores_equal_those_of_the_nearest_by_join_of_spark(spark):
+def test_scores_equal_those_of_the_nearest_by_join_of_spark(spark, packed):
     random = np.random.default_rng(5)
     users = {f"u{n}": vector for n, vector in enumerate(random.normal(size=(20, 8)).astype(np.float32))}
     items = {f"i{n}": vector for n, vector in enumerate(random.normal(size=(30, 8)).astype(np.float32))}
@@ -215,7 +227,7 @@ def test_scores_equal_those_of_the_nearest_by_join_of_spark(spark):
     cosine = F.expr("vector_cosine_similarity(profile, embedding)")
     theirs = profiles.withColumnRenamed("embedding", "profile").nearestByJoin(vectors, cosine, 6, "exact", "similarity")
     rows = theirs.select("user_id", "item_id", cosine.alias("score")).collect()
-    ours = collected(top_k_join(profiles, vectors, 6))
+    ours = collected(top_k_join(profiles, packed(vectors), 6))
     assert {(row["user_id"], row["item_id"]) for row in rows} == {row[:2] for row in ours}
     scores = {(row["user_id"], row["item_id"]): row["score"] for row in rows}
     np.testing.assert_allclose([row[2] for row in ours], [scores[row[:2]] for row in ours], atol=1e-6)

@@ -1,93 +1,189 @@
 """Exact blockwise Top-K by inner product, in bounded memory.
 
-The product of two blocks runs in float32; every candidate that could belong to a list is scored again in float64,
-pair by pair, and rounded to float32. Lists therefore do not depend on block sizes, nor on the order in which blocks
-arrive.
+The product of two tiles runs in float32 and only shortlists (``shortlist.py``): what could still belong to a list is
+scored again in float64, pair by pair, and rounded to float32. Lists therefore do not depend on block sizes, on the
+order in which blocks arrive, nor on the machine that multiplies.
+
+A place in a list is one unsigned number: the score, turned so that greater scores are smaller numbers, then the item's
+ordinal. The order of these numbers is the order of the list, ties included.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-Scores = NDArray[np.float32]
-Ordinals = NDArray[np.int64]
+from recsys_spark.kernels.quota import crowded_out, within_quota
+from recsys_spark.kernels.shortlist import (
+    NO_PAIRS,
+    NUMPY,
+    Multiplier,
+    Pairs,
+    Route,
+    Rows,
+    Scores,
+    Shortlist,
+    ascending,
+    descending,
+    in_rows,
+)
 
-NONE = np.int64(np.iinfo(np.int64).max)
-"""The ordinal of an empty place in a list."""
+Places = NDArray[np.uint64]
+
+EMPTY = np.uint64(np.iinfo(np.uint64).max)
+"""A place that holds no item."""
+_PAIRS_AT_ONCE = 256
+_QUOTA_COLUMNS = 512
+
+
+def places(scores: Scores, ordinals: Rows) -> Places:
+    """Finite scores and ordinals (below 2³²) as one number each, ascending in the order of a list."""
+    return descending(scores) << np.uint64(32) | ordinals.astype(np.uint64)
+
+
+def scores_of(taken: Places) -> Scores:
+    """The scores of places; −inf where a place is empty."""
+    return np.where(taken == EMPTY, np.float32(-np.inf), ascending(taken >> np.uint64(32)))
+
+
+def ordinals_of(taken: Places) -> NDArray[np.int64]:
+    """The ordinals of places that are not empty."""
+    return (taken & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 class RunningTopK:
-    """The k best items so far for each of B queries.
+    """The k best items so far for each of B queries. Beside the inputs: 8·B·k bytes (16 with a quota) and one tile."""
 
-    Items are known by ``ordinal`` (int64), and ordinals are ascending in the order that breaks ties. Memory beside
-    the inputs: B·k·12 bytes for the lists, B·n·4 for the scores of one block of n items, and the same again for its
-    mask.
-    """
-
-    def __init__(self, queries: NDArray[np.float32], k: int) -> None:
+    def __init__(
+        self,
+        queries: Scores,
+        k: int,
+        *,
+        least: float | None = None,
+        quota: int | None = None,
+        multiplier: Multiplier = NUMPY,
+    ) -> None:
+        """``least``: lower scores are not listed. ``quota``: most items of one group in a list. ``multiplier``:
+        what multiplies."""
         if k < 1:
             raise ValueError(f"k must be at least 1, found {k}")
-        rows, dimension = queries.shape
         self._queries = np.ascontiguousarray(queries)
-        self.scores: Scores = np.full((rows, k), -np.inf, np.float32)
-        self.ordinals: Ordinals = np.full((rows, k), NONE)
-        # |float32 dot − exact dot| ≤ d·u/(1 − d·u) for unit vectors, u = 2⁻²⁴ (Higham, Accuracy and Stability, §3.1);
-        # the last addend covers the rounding of the exact score.
-        unit = 2.0**-24
-        self._error = np.float32(1.01 * dimension * unit / (1 - dimension * unit) + 2 * unit)
+        self._least = np.float32(np.finfo(np.float32).min if least is None else least)
+        self._quota, self._multiplier = quota or 0, multiplier
+        self.places: Places = np.full((len(queries), k), EMPTY)
+        self._groups = np.full(self.places.shape if quota else (0, 0), -1, np.int64)
 
     def update(
         self,
-        items: NDArray[np.float32],
-        first_ordinal: int,
-        excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        items: Scores,
+        ordinals: Rows,
+        *,
+        routes: Sequence[Route] | None = None,
+        excluded: Pairs = NO_PAIRS,
+        given: Pairs = NO_PAIRS,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
-        """Offer a block of n unit vectors with ordinals ``first_ordinal … + n − 1``.
+        """Offer a block of n items.
 
-        ``excluded`` are (query rows, block columns) that must not be listed.
+        Args:
+            items, ordinals: (n, d) and (n,).
+            routes: which queries meet which part of the block; by default all meet all.
+            excluded: (rows, columns) that must not be listed.
+            given: (rows, columns) offered whatever the routes say.
+            groups: (n,) for the quota; a negative group has none.
         """
-        if not len(items):
+        routes = [Route(np.arange(len(self._queries)), 0, len(items))] if routes is None else routes
+        step = _QUOTA_COLUMNS if self._quota else max(len(items), 1)  # no floor rises within a block under a quota
+        for start in range(0, len(items), step):
+            part = slice(start, start + step)
+            self._update(
+                items[part],
+                ordinals[part],
+                [route.clipped(start, start + step) for route in routes],
+                _of_columns(excluded, start, start + step),
+                _of_columns(given, start, start + step),
+                None if groups is None else groups[part],
+            )
+
+    def _update(
+        self,
+        items: Scores,
+        ordinals: Rows,
+        routes: list[Route],
+        excluded: Pairs,
+        given: Pairs,
+        groups: NDArray[np.int64] | None,
+    ) -> None:
+        error = product_error(self._queries, items)
+        routed = any(len(route.rows) < len(self._queries) for route in routes)
+        height = self._multiplier.rows * (16 if routed else 1)  # few of a tile take each route
+        for first in range(0, len(self._queries), height):
+            tile = slice(first, min(first + height, len(self._queries)))
+            found = Shortlist(
+                self._queries[tile], items, scores_of(self.places[tile]), self._least, error, bool(self._quota)
+            )
+            found.scan([route.of_rows(tile) for route in routes], _of_rows(excluded, tile), self._multiplier)
+            rows, columns, products = found.pairs()
+            if groups is not None:
+                kept = ~crowded_out(
+                    rows, groups[columns], products + error, self._groups[tile], found.listed, self._quota
+                )
+                rows, columns = rows[kept], columns[kept]
+            more = _of_rows(given, tile)
+            order = np.argsort(np.concatenate([rows, more[0]]), kind="stable")
+            rows, columns = np.concatenate([rows, more[0]])[order], np.concatenate([columns, more[1]])[order]
+            scores = exact_scores(self._queries[tile], rows, items, columns)
+            good = scores >= self._least
+            self._merge(tile, rows[good], places(scores[good], ordinals[columns[good]]), groups, columns[good])
+
+    def _merge(self, tile: slice, rows: Rows, new: Places, groups: NDArray[np.int64] | None, columns: Rows) -> None:
+        lists = self.places[tile]
+        touched, line, place, width = in_rows(rows, len(lists))
+        k = lists.shape[1]
+        wide = np.full((len(touched), k + width), EMPTY)
+        wide[:, :k] = lists[touched]
+        wide[line, k + place] = new
+        if groups is None:
+            wide.partition(k - 1, axis=1)
+            lists[touched] = np.sort(wide[:, :k], axis=1)
             return
-        product = self._queries @ items.T
-        if excluded is not None:
-            product[excluded] = -np.inf
-        floor = np.maximum(self._floor(), self._block_floor(product))
-        rows, columns = np.nonzero(product >= np.maximum(floor, np.finfo(np.float32).min)[:, None])
-        if len(rows):
-            self._merge(rows, first_ordinal + columns, _exact(self._queries, rows, items, columns))
-
-    def _floor(self) -> Scores:
-        """A product below this cannot enter a list that is already full."""
-        return self.scores[:, -1] - self._error
-
-    def _block_floor(self, product: Scores) -> Scores:
-        """While lists are not full: a product below this is not even among the k best of its own block."""
-        k, (rows, columns) = self.scores.shape[1], product.shape
-        floor = np.full(rows, -np.inf, np.float32)
-        open_rows = np.flatnonzero(np.isneginf(self.scores[:, -1]))
-        if columns > k and len(open_rows):
-            floor[open_rows] = np.partition(product[open_rows], columns - k, axis=1)[:, columns - k] - 2 * self._error
-        return floor
-
-    def _merge(self, rows: NDArray[np.int64], ordinals: Ordinals, scores: Scores) -> None:
-        touched, place, counts = np.unique(rows, return_inverse=True, return_counts=True)
-        column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        k = self.scores.shape[1]
-        all_scores = np.full((len(touched), k + counts.max()), -np.inf, np.float32)
-        all_ordinals = np.full(all_scores.shape, NONE)
-        all_scores[:, :k], all_ordinals[:, :k] = self.scores[touched], self.ordinals[touched]
-        all_scores[place, k + column], all_ordinals[place, k + column] = scores, ordinals
-        best = np.lexsort((all_ordinals, -all_scores), axis=-1)[:, :k]
-        self.scores[touched] = np.take_along_axis(all_scores, best, axis=1)
-        self.ordinals[touched] = np.take_along_axis(all_ordinals, best, axis=1)
+        wide_groups = np.full(wide.shape, -1, np.int64)
+        wide_groups[:, :k] = self._groups[tile][touched]
+        wide_groups[line, k + place] = groups[columns]
+        wide, wide_groups = within_quota(wide, wide_groups, self._quota, EMPTY)
+        lists[touched], self._groups[tile][touched] = wide[:, :k], wide_groups[:, :k]
 
 
-def _exact(
-    queries: NDArray[np.float32], rows: NDArray[np.int64], items: NDArray[np.float32], columns: NDArray[np.int64]
-) -> Scores:
+def product_error(queries: Scores, items: Scores) -> np.float32:
+    """How far a float32 product may be from the exact score: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
+
+    Higham, Accuracy and Stability of Numerical Algorithms, §3.1; another 2·u for the rounding of the score itself.
+    """
+    unit = 2.0**-24
+    bound = items.shape[1] * unit / (1 - items.shape[1] * unit) + 2 * unit
+    return np.float32(1.01 * bound * _longest(queries) * _longest(items))
+
+
+def exact_scores(queries: Scores, rows: Rows, items: Scores, columns: Rows) -> Scores:
     """The dot product of each pair in float64, rounded to float32: a function of the two vectors alone."""
     scores = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), 65_536):
-        part = slice(start, start + 65_536)
-        products = queries[rows[part]].astype(np.float64) * items[columns[part]]
-        scores[part] = products.sum(axis=1)
+    order = np.argsort(columns)  # neighbours in memory
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):  # what fits in the cache of a core
+        part = order[start : start + _PAIRS_AT_ONCE]
+        left, right = queries[rows[part]].astype(np.float64), items[columns[part]].astype(np.float64)
+        scores[part] = np.einsum("ij,ij->i", left, right)
     return scores
+
+
+def _longest(vectors: Scores) -> float:
+    return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
+
+
+def _of_rows(pairs: Pairs, tile: slice) -> Pairs:
+    inside = (pairs[0] >= tile.start) & (pairs[0] < tile.stop)
+    return pairs[0][inside] - tile.start, pairs[1][inside]
+
+
+def _of_columns(pairs: Pairs, start: int, stop: int) -> Pairs:
+    inside = (pairs[1] >= start) & (pairs[1] < stop)
+    return pairs[0][inside], pairs[1][inside] - start

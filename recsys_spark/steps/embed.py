@@ -47,7 +47,7 @@ def embed(run: Run, options: EncoderOptions) -> Report:
     """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark."""
     model = resolve_model(options, run)
     known = inputs(run, ITEMS, USERS)
-    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.versions})
+    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
     if not run.lake.has_commit(EMBEDDINGS, key):
         work = [_survey(run, role, texts) for role, texts in _roles(run, known, model)]

@@ -21,7 +21,7 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
         InputError: the published lists were made for another run_date.
     """
     known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
-    facts = {"inputs": known.versions, "options": options.model_dump(mode="json", exclude={"lake"})}
+    facts = {"inputs": known.states, "options": options.model_dump(mode="json", exclude={"lake"})}
     key = run_key("evaluate_recommendations", facts)
     published = known.frame(run, RECOMMENDATIONS)
     lists = published.where(F.col("run_date") == F.lit(options.run_date))

@@ -1,6 +1,7 @@
 """Raw sources → items, users, events, quarantine."""
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import timedelta
 from functools import reduce
 
@@ -9,15 +10,25 @@ from pyspark.sql import functions as F
 
 from recsys_spark.dataset import Dataset, load_dataset
 from recsys_spark.errors import InputError, QualityError
-from recsys_spark.ingest import DUPLICATE, accepted, judge_events, judge_items, judge_users, rejected, users_of
+from recsys_spark.ingest import (
+    DUPLICATE,
+    accepted,
+    judge_events,
+    judge_items,
+    judge_rules,
+    judge_users,
+    rejected,
+    users_of,
+)
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import IngestOptions
 from recsys_spark.sources import absolute, malformed, query, read_source, snapshot_of, well_formed
 from recsys_spark.steps.publishing import Report, run_key, unchanged
-from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USERS
+from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
-_TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS)
+_TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS, USER_RULES)
+_ABOUT_ITEMS = ["title", "category", "brand", "price", "updated_at"]
 
 
 def ingest_tables(run: Run, options: IngestOptions) -> Report:
@@ -38,11 +49,13 @@ def ingest_tables(run: Run, options: IngestOptions) -> Report:
     good = {table.name: accepted(frame, table) for table, frame in judged.items()}
     if USERS.name not in good:
         good[USERS.name] = users_of(good[EVENTS.name])
+    if USER_RULES.name not in good:
+        good[USER_RULES.name] = run.spark.createDataFrame([], USER_RULES.ddl)
     bad = reduce(DataFrame.unionByName, [*broken, *(rejected(frame, table) for table, frame in judged.items())])
     staged = {QUARANTINE.name: run.lake.stage(bad, QUARANTINE)}
-    staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS)}
+    staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS, USER_RULES)}
     reasons = _reasons(run, staged[QUARANTINE.name])
-    _audit(reasons, staged, options)
+    _audit(reasons, staged, {*judged, USERS}, options)
     for part in staged.values():
         run.lake.commit(part, key)
     counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
@@ -54,7 +67,7 @@ def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tup
     for name, frame in sources.items():
         well_formed(frame).createOrReplaceTempView(name)
     broken = [rows for name, frame in sources.items() if (rows := malformed(frame, name)) is not None]
-    items = query(run.spark, "items", dataset.items, ["item_id"], ["title", "category", "brand", "price", "updated_at"])
+    items = query(run.spark, "items", dataset.items, ["item_id"], _ABOUT_ITEMS)
     events = query(run.spark, "events", dataset.events, ["user_id", "item_id", "event_type", "timestamp"], ["value"])
     asked = dataset.events.latest
     latest = options.run_date + timedelta(days=1) if asked == "run_date" else asked
@@ -65,6 +78,9 @@ def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tup
     if dataset.users:
         users = query(run.spark, "users", dataset.users, ["user_id"], [])
         judged[USERS] = judge_users(users, dataset.users.text, options.max_text_chars)
+    if dataset.user_rules:
+        rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [])
+        judged[USER_RULES] = judge_rules(rules)
     return judged, broken
 
 
@@ -73,9 +89,11 @@ def _reasons(run: Run, staged: Staged) -> Counter[tuple[str, str]]:
     return Counter({(row["table"], row["reason"]): row["rows"] for row in rows})
 
 
-def _audit(reasons: Counter[tuple[str, str]], staged: dict[str, Staged], options: IngestOptions) -> None:
+def _audit(
+    reasons: Counter[tuple[str, str]], staged: dict[str, Staged], read: Collection[Table], options: IngestOptions
+) -> None:
     broken = sum(rows for (table, _), rows in reasons.items() if table.startswith("source "))
-    for table in (ITEMS, USERS, EVENTS):
+    for table in (table for table in (ITEMS, USERS, EVENTS, USER_RULES) if table in read):
         bad = sum(rows for (name, reason), rows in reasons.items() if name == table.name and reason != DUPLICATE)
         good = staged[table.name].rows
         share = (bad + broken) / max(bad + broken + good, 1)
@@ -86,7 +104,7 @@ def _audit(reasons: Counter[tuple[str, str]], staged: dict[str, Staged], options
                 f"{options.max_bad_share:.1%}; nothing was published. Most frequent: {worst}. "
                 "Mend the source or its dataset file, or raise --max_bad_share"
             )
-        if not good and table is not USERS:
+        if not good and table not in (USERS, USER_RULES):
             raise InputError(
                 f"table '{table.name}' would be empty: dataset '{options.dataset}' selects no rows from {options.data}"
             )

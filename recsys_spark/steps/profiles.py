@@ -17,7 +17,7 @@ from recsys_spark.vectors import encoder_of
 def profiles(run: Run, options: ProfileOptions) -> Report:
     """Publish the profile of every user who has events with known items, or a text."""
     known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
-    facts = {"inputs": known.versions, "run_date": options.run_date, "weights": asdict(options.weights)}
+    facts = {"inputs": known.states, "run_date": options.run_date, "weights": asdict(options.weights)}
     facts["user_text_weight"] = options.user_text_weight
     key = run_key("build_profiles", facts)
     if (done := unchanged(run, key, USER_PROFILES)) is not None:

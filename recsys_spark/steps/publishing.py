@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError
 from recsys_spark.job import Run
+from recsys_spark.lake import Staged
 from recsys_spark.tables import Table
 
 Report = dict[str, Any]
@@ -20,6 +21,8 @@ class Inputs:
     """The versions that a step reads, fixed before it starts."""
 
     versions: Mapping[str, int]
+    states: Mapping[str, str]
+    """What run keys are made of: version numbers start over where a table is dropped and made again."""
 
     def frame(self, run: Run, table: Table) -> DataFrame:
         """The fixed version of a table."""
@@ -38,7 +41,8 @@ def inputs(run: Run, *tables: Table) -> Inputs:
         raise InputError(
             f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)"
         )
-    return Inputs({name: version for name, version in versions.items() if version is not None})
+    states = {table.name: f"{run.lake.identity(table)}@{versions[table.name]}" for table in tables}
+    return Inputs({name: version for name, version in versions.items() if version is not None}, states)
 
 
 def run_key(step: str, facts: Mapping[str, Any]) -> str:
@@ -64,5 +68,10 @@ def publish(
     staged = run.lake.stage(frame, table)
     if if_empty is not None and not staged.rows:
         raise InputError(if_empty)
+    return publish_staged(run, key, staged, facts)
+
+
+def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any]) -> Report:
+    """Commit what is staged as a whole snapshot."""
     run.lake.commit(staged, key, metadata={"recsys_inputs": json.dumps(facts, sort_keys=True, default=str)})
-    return {"status": "done", "tables": {table.name: staged.rows}}
+    return {"status": "done", "tables": {staged.table.name: staged.rows}}

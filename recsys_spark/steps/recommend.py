@@ -1,55 +1,80 @@
-"""user_profiles, item_vectors and seen items → recommendations."""
+"""user_profiles, item_vectors, seen items and rules → recommendations."""
 
-from pyspark.sql import Observation
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import is_usable
 from recsys_spark.errors import UsageError
+from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
+from recsys_spark.lake import Staged
 from recsys_spark.options import TopKOptions
 from recsys_spark.profiles import before
-from recsys_spark.recommend import top_k_join
-from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, run_key, unchanged
-from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
+from recsys_spark.recommend import list_rows, users_with_rules
+from recsys_spark.rules import allowed, denied, profiles_with_keys
+from recsys_spark.steps.approximate import stage_with_recall
+from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
+from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
+from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
+from recsys_spark.user_block import ListRules
 
 
 def recommendations(run: Run, options: TopKOptions) -> Report:
     """Publish the lists of all users that have a profile."""
-    known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS)
-    facts = {"inputs": known.versions, "run_date": options.run_date, "k": options.k}
+    known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *_rule_tables(run, options))
+    facts = {"inputs": known.states, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
         return done
-    space = _one_space(run, known)
+    space = one_space(run, known)
     if options.dry_run:
         return {"tables": {}}
-    seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
-    counts = Observation("profiles")
-    users = known.frame(run, USER_PROFILES).observe(
-        counts, F.count("*").alias("users"), F.count_if(~is_usable(F.col("embedding"))).alias("dropped")
-    )
-    lists = top_k_join(
-        users,
-        known.frame(run, ITEM_VECTORS),
-        options.k,
-        seen=seen,
-        user_block_rows=options.user_block_rows,
-        item_block_rows=options.item_block_rows,
-        tasks=options.tasks,
-    )
-    stamped = lists.withColumns({"run_date": F.lit(options.run_date), "model": F.lit(space)})
-    report = publish(run, key, stamped.select(*RECOMMENDATIONS.columns), RECOMMENDATIONS, facts)
-    # Spark drops what it knows to be empty, observation included.
-    figures = counts.get if run.lake.rows(USER_PROFILES) else {"users": 0, "dropped": 0}
-    full = (figures["users"] - figures["dropped"]) * options.k
-    return report | {
-        "users": figures["users"],
-        "profiles_dropped": figures["dropped"],
-        "places_short": full - report["tables"][RECOMMENDATIONS.name],
-    }
+    blocks, users = item_blocks(run, known, options), run.lake.rows(USER_PROFILES)
+    tasks = tasks_for(run, options, users)
+    bound = announce(run, options, blocks, users, tasks)
+    stamp = {"run_date": options.run_date, "model": space}
+
+    def stage(profiles: DataFrame, nprobe: int) -> Staged:
+        keyed = bool(options.match_on)
+        rules = ListRules(
+            options.min_score,
+            options.quota,
+            blocks.boosted,
+            options.run_date,
+            keyed,
+            nprobe,
+            options.diversity,
+            options.diversify_from,
+        )
+        make = list_rows(blocks, options.k, rules, options.user_block_rows, stamp)
+        return run.lake.stage(_users(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
+
+    profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()
+    if options.approximate:
+        staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
+    else:
+        staged = stage(profiles, 0)
+    report = publish_staged(run, key, staged, facts | recall)
+    return report | _figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)} | recall
 
 
-def _one_space(run: Run, known: Inputs) -> str:
+def _rule_tables(run: Run, options: TopKOptions) -> list[Table]:
+    """What rules are read from: a lake of vectors and events alone has none."""
+    wanted = [ITEMS] if options.quota or options.match_on else []
+    found = [table for table in (ITEMS, USER_RULES) if run.lake.version(table) is not None and table not in wanted]
+    return [*wanted, *found, *([USERS] if options.match_on else [])]
+
+
+def rules_of(options: TopKOptions) -> dict[str, Any]:
+    """The options that lists depend on; block sizes and tasks are none of them."""
+    exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
+    approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
+    return options.model_dump(mode="json", include=exact | (approximate if options.approximate else set()))
+
+
+def one_space(run: Run, known: Inputs) -> str:
     """Two vector spaces never meet: refused by name before anything is multiplied."""
     named = {}
     for table in (USER_PROFILES, ITEM_VECTORS):
@@ -64,3 +89,20 @@ def _one_space(run: Run, known: Inputs) -> str:
             "run build_profiles again after build_item_vectors"
         )
     return str(items)
+
+
+def _users(run: Run, known: Inputs, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:
+    if options.match_on:
+        profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
+    seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
+    if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):
+        return users_with_rules(profiles, seen, None, tasks)
+    rules = known.frame(run, USER_RULES)
+    return users_with_rules(profiles, denied(seen, rules), allowed(rules), tasks)
+
+
+def _figures(notes: Sequence[Mapping[str, Any]], blocks: ItemBlocks) -> dict[str, int]:
+    """Sums over the tasks."""
+    names = ("users", "dropped", "places_short")
+    users, dropped, short = (sum(note.get(name, 0) for note in notes) for name in names)
+    return {"users": users, "profiles_dropped": dropped, "items": blocks.rows, "places_short": short}

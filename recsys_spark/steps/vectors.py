@@ -13,7 +13,7 @@ from recsys_spark.vectors import build_item_vectors
 def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded."""
     known = inputs(run, ITEMS, EMBEDDINGS)
-    facts = {"inputs": known.versions, "model": model.fingerprint, "blocks": asdict(options.blocks)}
+    facts = {"inputs": known.states, "model": model.fingerprint, "blocks": asdict(options.blocks)}
     key = run_key("build_item_vectors", facts)
     if (done := unchanged(run, key, ITEM_VECTORS)) is not None or options.dry_run:
         return done or {"tables": {}}

@@ -41,7 +41,7 @@ def write_texts(lake: Path, count: int) -> None:
     """A lake of items with one text each, and a user who shares one of them."""
     items = dict.fromkeys(ITEMS.columns, [None] * count)
     items |= {"item_id": [f"i{n}" for n in range(count)], "text": TEXTS[:count], "text_hash": HASHES[:count]}
-    users = {"user_id": ["u1"], "text": TEXTS[:1], "text_hash": HASHES[:1]}
+    users = dict.fromkeys(USERS.columns, [None]) | {"user_id": ["u1"], "text": TEXTS[:1], "text_hash": HASHES[:1]}
     for table, columns in ((ITEMS, items), (USERS, users)):
         write_deltalake(str(lake / table.name), pa.table(columns, table.arrow_schema), mode="overwrite")
 

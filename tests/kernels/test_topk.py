@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.topk import NONE, RunningTopK
+from recsys_spark.kernels.shortlist import Route
+from recsys_spark.kernels.topk import EMPTY, RunningTopK, ordinals_of, places, scores_of
 
 
 def unit(rows):
@@ -29,17 +30,14 @@ def in_blocks(queries, items, k, cuts, excluded=(), order=None):
     for start, stop in blocks if order is None else [blocks[place] for place in order]:
         inside = sorted((row, column - start) for row, column in excluded if start <= column < stop)
         pairs = np.array(inside, np.int64).reshape(-1, 2)
-        running.update(items[start:stop], start, (pairs[:, 0], pairs[:, 1]))
+        running.update(items[start:stop], np.arange(start, stop), excluded=(pairs[:, 0], pairs[:, 1]))
     return running
 
 
 def listed(running):
     """The lists without their empty places."""
-    filled = running.ordinals != NONE
-    return [
-        list(zip(running.ordinals[row][filled[row]].tolist(), running.scores[row][filled[row]], strict=True))
-        for row in range(len(filled))
-    ]
+    lists = [row[row != EMPTY] for row in running.places]
+    return [list(zip(ordinals_of(row).tolist(), scores_of(row), strict=True)) for row in lists]
 
 
 @st.composite
@@ -78,52 +76,102 @@ def test_a_large_block_equals_many_small_ones_bit_for_bit():
     random = np.random.default_rng(3)
     queries, items = unit(random.normal(size=(50, 33))), unit(random.normal(size=(2000, 33)))
     whole, cut = in_blocks(queries, items, 10, []), in_blocks(queries, items, 10, list(range(7, 2000, 7)))
-    assert whole.scores.tobytes() == cut.scores.tobytes()
-    assert (whole.ordinals == cut.ordinals).all()
+    assert whole.places.tobytes() == cut.places.tobytes()
     assert listed(whole) == brute_force(queries, items, 10)
 
 
 def test_duplicates_longer_than_the_list_fall_to_the_smallest_ordinals():
     items = unit([[1, 0]] * 20 + [[0, 1]])
     running = RunningTopK(unit([[1, 0], [1, 1]]), 3)
-    running.update(items[7:], 7)
-    running.update(items[:7], 0)
-    assert running.ordinals.tolist() == [[0, 1, 2], [0, 1, 2]]
+    running.update(items[7:], np.arange(7, 21))
+    running.update(items[:7], np.arange(7))
+    assert ordinals_of(running.places).tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_a_list_longer_than_the_catalogue_ends_in_empty_places():
     running = RunningTopK(unit([[1, 0]]), 4)
-    running.update(unit([[0, 1], [1, 0]]), 10)
-    assert running.ordinals.tolist() == [[11, 10, NONE, NONE]]
-    assert running.scores.tolist() == [[1.0, 0.0, -np.inf, -np.inf]]
+    running.update(unit([[0, 1], [1, 0]]), np.array([10, 11]))
+    assert listed(running) == [[(11, 1.0), (10, 0.0)]]
+    assert scores_of(running.places).tolist() == [[1.0, 0.0, -np.inf, -np.inf]]
 
 
 def test_opposite_vectors_are_listed_when_nothing_better_is_there():
     running = RunningTopK(unit([[1, 0]]), 2)
-    running.update(unit([[-1, 0]]), 0)
+    running.update(unit([[-1, 0]]), np.arange(1))
     assert listed(running) == [[(0, -1.0)]]
 
 
 def test_a_query_with_every_item_excluded_has_an_empty_list_and_the_others_are_full():
     running = RunningTopK(unit([[1, 0], [0, 1]]), 2)
-    running.update(unit([[1, 0], [0, 1], [1, 1]]), 0, (np.array([0, 0, 0]), np.array([0, 1, 2])))
-    assert running.ordinals.tolist() == [[NONE, NONE], [1, 2]]
+    seen = np.array([0, 0, 0]), np.array([0, 1, 2])
+    running.update(unit([[1, 0], [0, 1], [1, 1]]), np.arange(3), excluded=seen)
+    assert [[ordinal for ordinal, _ in row] for row in listed(running)] == [[], [1, 2]]
 
 
 def test_the_best_item_excluded_makes_room_for_the_next():
     items = unit([[1, 0], [2, 1], [1, 1]])
     running = RunningTopK(unit([[1, 0]]), 2)
-    running.update(items, 0, (np.array([0]), np.array([0])))
-    assert running.ordinals.tolist() == [[1, 2]]
+    running.update(items, np.arange(3), excluded=(np.array([0]), np.array([0])))
+    assert ordinals_of(running.places).tolist() == [[1, 2]]
 
 
 def test_nothing_offered_leaves_the_lists_empty():
     running = RunningTopK(unit([[1, 0]]), 2)
-    running.update(np.empty((0, 2), np.float32), 5)
-    assert running.ordinals.tolist() == [[NONE, NONE]]
+    running.update(np.empty((0, 2), np.float32), np.empty(0, np.int64))
+    assert listed(running) == [[]]
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_a_list_must_have_a_place(k):
     with pytest.raises(ValueError, match=f"k must be at least 1, found {k}"):
         RunningTopK(unit([[1, 0]]), k)
+
+
+@given(st.lists(st.tuples(st.floats(-2, 2, width=32), st.integers(0, 2**32 - 1)), min_size=1, max_size=30))
+def test_places_are_in_the_order_of_scores_descending_and_ordinals_ascending(found):
+    scores, ordinals = np.array([s for s, _ in found], np.float32), np.array([o for _, o in found], np.int64)
+    ordered = np.sort(places(scores, ordinals))
+    expected = sorted(((-np.float32(score) + 0.0, ordinal) for score, ordinal in found))
+    assert [(-s + 0.0, o) for s, o in zip(scores_of(ordered), ordinals_of(ordered).tolist(), strict=True)] == expected
+
+
+@st.composite
+def ruled(draw):
+    """A problem with groups, a least score, routes and given pairs."""
+    queries, items, k, cuts, excluded, order = draw(problems())
+    groups = np.array(draw(st.lists(st.integers(-1, 3), min_size=len(items), max_size=len(items))), np.int64)
+    given_pairs = draw(st.sets(st.tuples(st.integers(0, len(queries) - 1), st.integers(0, len(items) - 1)), max_size=9))
+    meets = np.array(draw(st.lists(st.booleans(), min_size=len(queries), max_size=len(queries))))
+    least = draw(st.one_of(st.none(), st.floats(-1, 1, width=32)))
+    return queries, items, k, groups, draw(st.integers(1, 3)), given_pairs - excluded, meets, least, excluded
+
+
+@settings(max_examples=150, deadline=None)
+@given(ruled(), st.integers(1, 30))
+def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
+    queries, items, k, groups, quota, given_pairs, meets, least, excluded = problem
+    running = RunningTopK(queries, k, least=least, quota=quota)
+    for start in range(0, len(items), step):
+        stop = min(start + step, len(items))
+        seen, extra = (
+            np.array([(r, c - start) for r, c in sorted(pairs) if start <= c < stop], np.int64).reshape(-1, 2).T
+            for pairs in (excluded, {(r, c) for r, c in given_pairs if not meets[r]})
+        )
+        running.update(
+            items[start:stop],
+            np.arange(start, stop),
+            routes=[Route(np.flatnonzero(meets), 0, stop - start)],
+            excluded=(seen[0], seen[1]),
+            given=(extra[0], extra[1]),
+            groups=groups[start:stop],
+        )
+    expected = []
+    for row, ranked in enumerate(brute_force(queries, items, len(items), excluded)):
+        taken, count = [], {}
+        for item, score in ranked:
+            eligible = (meets[row] or (row, item) in given_pairs) and (least is None or score >= np.float32(least))
+            if eligible and (groups[item] < 0 or count.get(groups[item], 0) < quota):
+                count[groups[item]] = count.get(groups[item], 0) + 1
+                taken.append((item, score))
+        expected.append(taken[:k])
+    assert listed(running) == expected

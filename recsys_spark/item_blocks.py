@@ -1,0 +1,194 @@
+"""Item vectors as block files: written once, then read by every task of a join on its own.
+
+No item crosses a shuffle or a broadcast for the sake of a user, neither side has to fit into memory, and a task holds
+one block at a time. A block is an Arrow file of one record batch: ids, ordinals, unit vectors and what the rules of a
+list want to know of an item.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import as_lists, matrix, partition, slices, unit_vectors
+from recsys_spark.errors import UsageError
+from recsys_spark.kernels.clusters import nearest_rows
+from recsys_spark.kernels.vectors import Matrix
+
+RULE_COLUMNS = {
+    "match_key": "string",  # only users of an equal key meet it
+    "quota_group": "bigint",  # a list takes so many of a group
+    "boost": "float",  # joins the score
+    "available_from": "date",  # both days inclusive
+    "available_until": "date",
+}
+"""What a rule may know of an item; all may be null."""
+PARTITIONS = 255
+"""At most: an ordinal is 8 bits of partition and 24 of place, ascending with item_id."""
+_PLACE_BITS = 24
+_ROW_DDL = (
+    "item_id string, match_key string, quota_group bigint, boost float, available_from date, available_until date, "
+    "ordinal bigint, list int, embedding array<float>"
+)
+_ROW_NAMES = [column.split()[0] for column in _ROW_DDL.split(", ")]
+_FILE_DDL = "place bigint, path string, rows bigint, dimension int, boosts bigint"
+_FILE_SCHEMA = pa.schema(
+    {"place": pa.int64(), "path": pa.string(), "rows": pa.int64(), "dimension": pa.int32(), "boosts": pa.int64()}
+)
+_MANIFEST, _CENTROIDS = "blocks.json", "centroids.npy"
+
+
+@dataclass(frozen=True)
+class ItemBlocks:
+    """Where the blocks are. Small: it travels with every task.
+
+    ``block_rows`` is the most items in one; ``lists`` the number of centroids, 0 where items lie in the order of
+    item_id.
+    """
+
+    uri: str
+    paths: tuple[str, ...]
+    rows: int
+    dimension: int
+    block_rows: int
+    lists: int = 0
+    boosted: bool = False
+
+    def blocks(self) -> Iterator[pa.RecordBatch]:
+        """One after the other: 4·n·d bytes and the ids of n items."""
+        yield from self._batches(None)
+
+    def ids(self) -> Iterator[pa.RecordBatch]:
+        """``item_id, ordinal`` of one block after the other; vectors are not read."""
+        yield from self._batches([_ROW_NAMES.index("item_id"), _ROW_NAMES.index("ordinal")])
+
+    def centroids(self) -> Matrix:
+        """(lists, d): the directions that items are grouped by."""
+        filesystem, folder = FileSystem.from_uri(self.uri)
+        with filesystem.open_input_file(f"{folder}/{_CENTROIDS}") as file:
+            return np.load(file)
+
+    def _batches(self, fields: list[int] | None) -> Iterator[pa.RecordBatch]:
+        filesystem, folder = FileSystem.from_uri(self.uri)
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        for path in self.paths:
+            with filesystem.open_input_file(f"{folder}/{path}") as file:
+                yield pa.ipc.open_file(file, options=options).get_batch(0)
+
+
+def write_item_blocks(
+    items: DataFrame, uri: str, block_rows: int, *, tasks: int, centroids: Matrix | None = None
+) -> ItemBlocks:
+    """Write ``item_id, embedding`` and any of RULE_COLUMNS as blocks of at most ``block_rows`` items below ``uri``.
+
+    Vectors without a direction (null, NaN, zero) are left out. Blocks are in the order of item_id; where items have a
+    ``match_key``, or with ``centroids`` (unit rows), in the order of key and nearest centroid.
+    """
+    filesystem, folder = FileSystem.from_uri(uri)
+    filesystem.create_dir(folder, recursive=True)
+    tasks = min(tasks, PARTITIONS)
+    rules = [F.col(n) if n in items.columns else F.lit(None).cast(kind).alias(n) for n, kind in RULE_COLUMNS.items()]
+    ordered = items.select("item_id", *rules, "embedding").where(F.size("embedding") > 0)
+    ordered = ordered.repartitionByRange(tasks, "item_id").sortWithinPartitions("item_id")
+    number, write = _number(centroids), _write(uri, block_rows)
+    if centroids is None and "match_key" not in items.columns:
+        files = ordered.mapInArrow(lambda batches: write(number(batches)), _FILE_DDL)
+    else:
+        numbered = ordered.mapInArrow(number, _ROW_DDL)
+        grouped = numbered.repartition(tasks, "match_key", "list").sortWithinPartitions("match_key", "list", "ordinal")
+        files = grouped.mapInArrow(write, _FILE_DDL)
+    found = sorted(files.collect(), key=lambda file: file["place"])  # one row per block
+    return _described(uri, found, block_rows, centroids)
+
+
+def _described(uri: str, files: list[Row], rows: int, centroids: Matrix | None) -> ItemBlocks:
+    dimensions = sorted({file["dimension"] for file in files})
+    if len(dimensions) > 1:
+        raise UsageError(
+            f"vectors of {dimensions[0]} and of {dimensions[-1]} numbers in one table: two models were mixed"
+        )
+    blocks = ItemBlocks(
+        uri,
+        tuple(file["path"] for file in files),
+        sum(file["rows"] for file in files),
+        dimensions[0] if dimensions else 0,
+        block_rows=rows,
+        lists=0 if centroids is None else len(centroids),
+        boosted=any(file["boosts"] for file in files),
+    )
+    filesystem, folder = FileSystem.from_uri(uri)
+    if centroids is not None:
+        with filesystem.open_output_stream(f"{folder}/{_CENTROIDS}") as file:
+            np.save(file, centroids)
+    with filesystem.open_output_stream(f"{folder}/{_MANIFEST}") as file:  # last: what has it is whole
+        file.write(json.dumps(asdict(blocks) | {"uri": ""}).encode())
+    return blocks
+
+
+def open_item_blocks(uri: str) -> ItemBlocks | None:
+    """Blocks that an earlier run wrote below ``uri``, or None."""
+    filesystem, folder = FileSystem.from_uri(uri)
+    if filesystem.get_file_info(f"{folder}/{_MANIFEST}").type != FileType.File:
+        return None
+    with filesystem.open_input_file(f"{folder}/{_MANIFEST}") as file:
+        known = json.loads(file.read())
+    return ItemBlocks(**known | {"uri": uri, "paths": tuple(known["paths"])})
+
+
+def drop_other_blocks(uri: str) -> None:
+    """Remove what lies beside the blocks of ``uri``: those of earlier runs."""
+    filesystem, folder = FileSystem.from_uri(uri)
+    for found in filesystem.get_file_info(FileSelector(folder.rpartition("/")[0], allow_not_found=True)):
+        if found.type == FileType.Directory and found.base_name != folder.rpartition("/")[2]:
+            filesystem.delete_dir(found.path)
+
+
+def _number(centroids: Matrix | None) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Ascending numbers for rows that arrive in the order of item_id, and the list of each."""
+
+    def number(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        first = partition() << _PLACE_BITS
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            usable, vectors = unit_vectors(batch["embedding"])
+            count = len(vectors)
+            lists = nearest_rows(vectors, centroids) if centroids is not None else np.zeros(count, np.int32)
+            kept = batch.drop_columns(["embedding"]).take(pa.array(usable))
+            columns = [*kept.columns, pa.array(np.arange(first, first + count)), pa.array(lists), as_lists(vectors)]
+            yield pa.RecordBatch.from_arrays(columns, names=_ROW_NAMES)
+            first += count
+
+    return number
+
+
+def _write(uri: str, block_rows: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Rows to files, and what the driver wants to know of each."""
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        filesystem, folder = FileSystem.from_uri(uri)
+        for count, part in enumerate(slices(batches, block_rows)):
+            vectors = matrix(part["embedding"])
+            columns = part.drop_columns(["embedding"])
+            fixed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            block = columns.append_column("embedding", fixed).combine_chunks()
+            path = f"{uuid.uuid4().hex}.arrow"
+            opened = filesystem.open_output_stream(f"{folder}/{path}")
+            with opened as file, pa.ipc.new_file(file, block.schema) as writer:
+                writer.write_table(block)
+            told = {
+                "place": partition() << 32 | count,
+                "path": path,
+                "rows": len(vectors),
+                "dimension": vectors.shape[1],
+            }
+            told["boosts"] = len(vectors) - part["boost"].null_count
+            yield pa.RecordBatch.from_pylist([told], _FILE_SCHEMA)
+
+    return write

@@ -1,0 +1,185 @@
+"""Which pairs of a tile of queries and a block of items may enter a list: float32 products above a rising floor.
+
+A pair is dropped only when its product proves that k others have a greater exact score.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float32]
+Rows = NDArray[np.integer]
+Pairs = tuple[Rows, Rows]
+"""(rows of queries, columns of a block)."""
+Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, np.float32], tuple[Rows, Rows, Scores]]
+"""(queries, items, floor, least, excluded, k, slack) to the pairs at or above both floors, row by row, and their
+products.
+
+``floor`` is −inf for queries without a full list: it is raised in place to the k-th product of the tile less the slack,
+for k > 0. ``excluded`` pairs are left out.
+"""
+
+NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def descending(scores: Scores) -> NDArray[np.uint64]:
+    """Finite scores as numbers below 2³² that rise as scores fall; 0 and −0 are one."""
+    bits = (scores + np.float32(0)).view(np.uint32)
+    return (~np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))).astype(np.uint64)
+
+
+def ascending(numbers: NDArray[np.uint64]) -> Scores:
+    """The scores that the low 32 bits stand for: the inverse of ``descending``."""
+    rising = ~numbers.astype(np.uint32)
+    return np.where(rising >> 31, rising & np.uint32((1 << 31) - 1), ~rising).view(np.float32)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The queries ``rows`` (ascending) meet the items ``start … stop − 1`` of a block."""
+
+    rows: Rows
+    start: int
+    stop: int
+
+    def clipped(self, start: int, stop: int) -> "Route":
+        """The part within these columns, counted from ``start``."""
+        return Route(self.rows, max(self.start, start) - start, min(self.stop, stop) - start)
+
+    def of_rows(self, tile: slice) -> "Route":
+        """The part within these rows, counted from the first."""
+        first, last = np.searchsorted(self.rows, (tile.start, tile.stop))
+        return Route(self.rows[first:last] - tile.start, self.start, self.stop)
+
+
+def numpy_product(
+    queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, slack: np.float32
+) -> tuple[Rows, Rows, Scores]:
+    """A ``Product`` on the CPU."""
+    product, above = _tile_buffers(len(queries), len(items))
+    np.matmul(queries, items.T, out=product)
+    product[excluded] = -np.inf
+    width = len(items)
+    without = np.flatnonzero(np.isneginf(floor))
+    if 0 < k < width and len(without):
+        floor[without] = np.partition(product[without], width - k, axis=1)[:, width - k] - slack
+    np.greater_equal(product, np.maximum(floor, least)[:, None], out=above)
+    flat = np.flatnonzero(above)
+    rows, columns = np.divmod(flat, width)
+    return rows, columns, product.ravel()[flat]
+
+
+def _tile_buffers(rows: int, columns: int) -> tuple[Scores, NDArray[np.bool_]]:
+    """Memory of the last tile: a new one for every tile would be new pages for the system to clear."""
+    size = rows * columns
+    if len(_BUFFERS[0]) < size:
+        _BUFFERS[:] = [np.empty(size, np.float32), np.empty(size, bool)]
+    return _BUFFERS[0][:size].reshape(rows, columns), _BUFFERS[1][:size].reshape(rows, columns)
+
+
+_BUFFERS = [np.empty(0, np.float32), np.empty(0, bool)]
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """What multiplies, and in tiles of how many queries and items: large enough for a matrix product, small enough for
+    a cache."""
+
+    product: Product
+    rows: int
+    columns: int
+
+
+NUMPY = Multiplier(numpy_product, 1024, 2048)
+
+
+class Shortlist:
+    """The pairs found so far. Holds 14 bytes a pair, 3·k of a query and those of one tile."""
+
+    def __init__(
+        self, queries: Scores, items: Scores, listed: Scores, least: np.float32, error: np.float32, by_group: bool
+    ) -> None:
+        """``listed``: the scores of the lists so far, −inf where a place is empty. ``by_group``: k greater scores do
+        not keep an item out, for some may be of a full group."""
+        self._queries, self._items = queries, items
+        self.listed, self._error, self._by_group = listed, error, by_group
+        self._floor = listed[:, -1] - error
+        self._least = np.maximum(least - error, np.finfo(np.float32).min)
+        self._found: list[tuple[Rows, Rows, Scores]] = [_NOTHING]
+        self._count = 0
+
+    def scan(self, routes: Sequence[Route], excluded: Pairs, multiplier: Multiplier) -> None:
+        """Multiply along the routes."""
+        order = np.argsort(excluded[1], kind="stable")
+        excluded = excluded[0][order], excluded[1][order]
+        for route in routes:
+            for start in range(route.start, route.stop if len(route.rows) else 0, multiplier.columns):
+                part = Route(route.rows, start, min(start + multiplier.columns, route.stop))
+                self._tile(part, excluded, multiplier.product)
+                if self._count > 3 * self.listed.size:
+                    self._thin()
+        self._thin()
+
+    def pairs(self) -> tuple[Rows, Rows, Scores]:
+        """Rows ascending, columns, products."""
+        rows, columns, products = self._found[0]
+        order = np.argsort(rows, kind="stable")  # 16 bits: a radix sort
+        return rows[order], columns[order], products[order]
+
+    def _tile(self, route: Route, excluded: Pairs, product: Product) -> None:
+        rows, columns = route.rows, slice(route.start, route.stop)
+        queries = self._queries if len(rows) == len(self._queries) else self._queries[rows]
+        floor = self._floor[rows]
+        whole = len(rows) == len(self._queries)
+        k = self.listed.shape[1] if whole and not self._by_group else 0  # a short route proves little
+        found = product(queries, self._items[columns], floor, self._least, _on(route, excluded), k, 2 * self._error)
+        self._floor[rows] = floor
+        self._found.append((rows[found[0]].astype(np.uint16), (found[1] + route.start).astype(np.int64), found[2]))
+        self._count += len(found[0])
+
+    def _thin(self) -> None:
+        """Raise the floor to what k lower bounds prove, and drop what lies below."""
+        rows, columns, products = (np.concatenate(part) for part in zip(*self._found, strict=True))
+        if not self._by_group and len(rows):
+            self._raise(rows, products)
+            kept = products >= self._floor[rows]
+            rows, columns, products = rows[kept], columns[kept], products[kept]
+        self._found, self._count = [(rows, columns, products)], len(rows)
+
+    def _raise(self, rows: Rows, products: Scores) -> None:
+        """One sort of (row, bound) as one number each finds the k-th bound of every row."""
+        listed_rows, _ = np.nonzero(self.listed > -np.inf)
+        bounds = np.concatenate([products - self._error, self.listed[self.listed > -np.inf]])
+        owners = np.concatenate([rows, listed_rows]).astype(np.uint64)
+        ordered = np.sort(owners << np.uint64(32) | descending(bounds))
+        counts = np.bincount(owners.astype(np.int64), minlength=len(self.listed))
+        k, ends = self.listed.shape[1], np.cumsum(counts)
+        full = np.flatnonzero(counts >= k)
+        kth = ascending(ordered[(ends - counts)[full] + k - 1])
+        self._floor[full] = np.maximum(self._floor[full], kth - self._error)
+
+
+_NOTHING = np.empty(0, np.uint16), np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+def in_rows(rows: Rows, count: int) -> tuple[Rows, Rows, Rows, int]:
+    """For ascending rows below ``count``: the distinct ones, for each entry the number of its row among them and its
+    place within the row, and the most entries of a row."""
+    counts = np.bincount(rows, minlength=count)
+    touched = np.flatnonzero(counts)
+    starts = np.cumsum(counts) - counts
+    line = np.repeat(np.arange(len(touched)), counts[touched])
+    return touched, line, np.arange(len(rows)) - starts[rows], int(counts.max(initial=0))
+
+
+def _on(route: Route, excluded: Pairs) -> Pairs:
+    """Excluded pairs (sorted by column) of a route, by place in its rows and columns."""
+    first, last = np.searchsorted(excluded[1], (route.start, route.stop))
+    if first == last:
+        return NO_PAIRS
+    rows, columns = excluded[0][first:last], excluded[1][first:last] - route.start
+    place = np.searchsorted(route.rows, rows).clip(max=len(route.rows) - 1)
+    there = route.rows[place] == rows
+    return place[there], columns[there]

@@ -1,0 +1,70 @@
+"""How much of the exact lists an approximate join finds, from a stratified sample of users. Pure DataFrame functions
+and the estimate on their few rows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+_BUCKETS = 1 << 40
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Mean recall@k over all users, with a 95 % confidence interval; ``users`` were looked at."""
+
+    mean: float
+    low: float
+    high: float
+    users: int
+
+
+def stratum() -> Column:
+    """Users of similarly many events: 0, 1, 2–3, 4–7, …"""
+    return F.floor(F.log2(F.greatest(F.col("events"), F.lit(0)) + 1)).cast("int")
+
+
+def strata(profiles: DataFrame) -> DataFrame:
+    """``stratum, users``: a few dozen rows."""
+    return profiles.groupBy(stratum().alias("stratum")).agg(F.count("*").alias("users"))
+
+
+def with_strata(profiles: DataFrame, sizes: Mapping[int, int], users: int) -> DataFrame:
+    """Profiles with ``stratum``: of about ``users`` of them, as many of each stratum as of any other where it has them,
+    picked by a hash of the id; null for all others."""
+    each = users / max(len(sizes), 1)
+    limits = [F.lit(x) for number, size in sizes.items() for x in (number, int(min(1.0, each / size) * _BUCKETS))]
+    if not limits:
+        return profiles.withColumn("stratum", F.lit(None).cast("int"))
+    picked = F.pmod(F.xxhash64("user_id"), F.lit(_BUCKETS)) < F.element_at(F.create_map(*limits), stratum())
+    return profiles.withColumn("stratum", F.when(picked, stratum()))
+
+
+def estimated(shares: Sequence[tuple[int, float]], sizes: Mapping[int, int]) -> Recall:
+    """The mean over all users from shares by stratum: Σ Wₕ·x̄ₕ ± 1.96·√(Σ Wₕ²·sₕ²/nₕ·(1 − nₕ/Nₕ)).
+
+    Cochran, Sampling Techniques (1977), chapter 5. A stratum of one sampled user has the variance of all. Without users
+    the recall is 1: nothing is missing.
+    """
+    if not shares:
+        return Recall(1.0, 1.0, 1.0, 0)
+    by_stratum: dict[int, list[float]] = {}
+    for number, share in shares:
+        by_stratum.setdefault(number, []).append(share)
+    total = sum(sizes[number] for number in by_stratum)
+    overall = _variance([share for _, share in shares])
+    mean = spread = 0.0
+    for number, found in by_stratum.items():
+        weight, n = sizes[number] / total, len(found)
+        mean += weight * sum(found) / n
+        variance = _variance(found) if n > 1 else overall
+        spread += weight**2 * variance / n * (1 - min(n / sizes[number], 1))
+    half = 1.96 * math.sqrt(spread)
+    return Recall(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(shares))
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)

@@ -1,0 +1,70 @@
+"""An approximate join that proves its recall, or becomes exact."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import unit_vectors
+from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.job import Run
+from recsys_spark.kernels.clusters import spherical_kmeans
+from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.lake import Staged
+from recsys_spark.options import TopKOptions
+from recsys_spark.recall import Recall, estimated, strata, with_strata
+
+_PER_LIST = 64  # sampled vectors for each centroid
+_SHARE = 16  # of the lists are met at first
+
+Stage = Callable[[DataFrame, int], Staged]
+"""(profiles, nprobe) to staged lists; 0 is exact."""
+
+
+def list_count(options: TopKOptions, items: int) -> int:
+    """The number of lists: by default the power of two nearest to 2·√items."""
+    return options.lists or 2 ** max(0, round(np.log2(2 * max(items, 1) ** 0.5)))
+
+
+def centroids(vectors: DataFrame, lists: int, items: int, seed: int) -> Matrix:
+    """Directions of a sample of at most about 64 vectors a list, picked by a hash of the id: it fits on the driver."""
+    share = min(1.0, lists * _PER_LIST / max(items, 1))
+    picked = vectors.where(F.pmod(F.xxhash64("item_id"), F.lit(1 << 40)) < int(share * (1 << 40)))
+    sample = picked.orderBy("item_id").select("embedding").toArrow()["embedding"].combine_chunks()
+    return spherical_kmeans(unit_vectors(sample)[1], lists, seed=seed)
+
+
+def stage_with_recall(
+    run: Run, options: TopKOptions, blocks: ItemBlocks, profiles: DataFrame, stage: Stage
+) -> tuple[Staged, dict[str, Any]]:
+    """Lists whose measured recall reaches ``target_recall``: more lists are met until they do, at last all.
+
+    The tasks score a sample of their users exactly beside the rest: no second job and no join.
+    """
+    sizes = {row["stratum"]: row["users"] for row in strata(profiles).collect()}
+    users = with_strata(profiles, sizes, options.recall_users)
+    nprobe = options.nprobe or max(1, blocks.lists // _SHARE)
+    attempts = []
+    while nprobe < blocks.lists:
+        staged = stage(users, nprobe)
+        recall = estimated([tuple(share) for note in staged.notes for share in note["shares"]], sizes)
+        attempts.append({"nprobe": nprobe, "recall": round(recall.mean, 5)})
+        if recall.mean >= options.target_recall:
+            return staged, _record(options, blocks, nprobe, recall, attempts)
+        run.progress.note(
+            f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.lists} lists is below "
+            f"{options.target_recall}: half as many again"
+        )
+        nprobe = -(-nprobe * 3 // 2)
+    run.progress.note("all lists are met: the join is exact")
+    return stage(profiles, 0), _record(options, blocks, 0, Recall(1.0, 1.0, 1.0, 0), attempts)
+
+
+def _record(
+    options: TopKOptions, blocks: ItemBlocks, nprobe: int, recall: Recall, attempts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    figures = {name: round(value, 5) for name, value in asdict(recall).items()}
+    return {"recall": figures | {"k": options.k, "lists": blocks.lists, "nprobe": nprobe, "attempts": attempts}}

@@ -1,0 +1,310 @@
+#!/usr/bin/env python3
+"""The Top-K join in Spark against what people would otherwise use. Prints one JSON line last.
+
+    tests/benchmarks/bench_topk.py --users=20000 --items=100000 --dim=384 --k=100 [--pairs=5] [--vectors=FOLDER]
+    tests/benchmarks/bench_topk.py --grow [--users=5000 --items=25000]
+
+Random unit vectors; or, with a FOLDER that has embeddings.npy, items that are noisy copies of its rows and profiles
+that pool a few of them, for which the approximate join is measured too. Ours reads profiles and item blocks from a
+lake, joins, writes Parquet and commits; packing the blocks happens once for each version of the item vectors
+(``pack_s``). faiss.knn has all cores and both matrices in memory. Each is warm before it is timed, both take turns, and
+a ratio is the median over these pairs. The slow ones run on a slice of users (ALS: a fifth; crossJoin and
+nearestByJoin: 200 users and 5,000 items) and their time is scaled by the pairs of a user and an item. ``--grow``
+doubles users and items in turn and prints how time and memory of ours grow.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets up
+    os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import as_lists
+from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
+from recsys_spark.job import Run
+from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.lake import Lake, Staged
+from recsys_spark.options import TopKOptions
+from recsys_spark.progress import Progress
+from recsys_spark.recommend import list_rows, task_bytes, users_with_rules
+from recsys_spark.steps.approximate import centroids, list_count, stage_with_recall
+from recsys_spark.tables import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Notes, Table
+from recsys_spark.user_block import ListRules
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SLICE = (200, 5000)
+USER_BLOCK_ROWS, ITEM_BLOCK_ROWS = 16_384, 65_536
+
+
+def main() -> None:
+    """Measure and print."""
+    asked = arguments()
+    scratch = tempfile.mkdtemp(prefix="bench-topk-")
+    try:
+        print(json.dumps(grow(asked, scratch) if asked.grow else compare(asked, scratch)))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--vectors", type=Path, help="folder with embeddings.npy")
+    parser.add_argument("--only", default="faiss,als,slow,approx", help="which comparisons, by comma")
+    parser.add_argument("--grow", action="store_true")
+    return parser.parse_args()
+
+
+def compare(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
+    """Ours against each peer."""
+    queries, items = vectors(asked)
+    bench = Bench(scratch, queries, items, asked.k)
+    ours, flops = bench.exact, 2.0 * queries.shape[0] * items.shape[0] * items.shape[1]
+    bench.exact()
+    rows: dict[str, object] = {"users": len(queries), "items": len(items), "dim": items.shape[1], "k": asked.k}
+    if "faiss" in asked.only:
+        seconds, rows["vs_faiss_knn"] = paired("faiss.knn", bench.faiss, "ours", ours, asked.pairs)
+        rows |= {"gflops": round(flops / seconds / 1e9, 1), "seconds": round(seconds, 2)}
+        rows |= {"pack_s": round(bench.pack_seconds, 2)}
+    if "als" in asked.only:
+        _, rows["vs_als"] = paired("ALS (a fifth)", bench.als(scratch, 5), "ours", ours, min(asked.pairs, 3), 5)
+    if "slow" in asked.only:
+        share = len(queries) * len(items) / (SLICE[0] * SLICE[1])
+        _, rows["vs_cross_join"] = paired("crossJoin (slice)", bench.cross_join, "ours", ours, 1, share)
+        _, rows["vs_nearest_by_join"] = paired("nearestByJoin (slice)", bench.nearest_by, "ours", ours, 1, share)
+    if "approx" in asked.only and asked.vectors:
+        rows["approx"] = bench.approximate(asked.pairs)
+    rows |= {"peak_rss_mb": round(bench.peak_bytes / 1e6), "bound_mb": round(bench.bound / 1e6)}
+    return rows
+
+
+def grow(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
+    """Ours alone, with twice the users, then twice the items, and again."""
+    users, items, steps = asked.users, asked.items, []
+    for step in range(5):
+        asked.users, asked.items = users << ((step + 1) // 2), items << (step // 2)
+        bench = Bench(f"{scratch}/{step}", *vectors(asked), asked.k)
+        bench.exact()
+        seconds = timed(bench.exact)
+        pairs = asked.users * asked.items
+        steps.append({"users": asked.users, "items": asked.items, "seconds": round(seconds, 2)})
+        steps[-1] |= {"ns_per_pair": round(seconds / pairs * 1e9, 3), "peak_rss_mb": round(bench.peak_bytes / 1e6)}
+        print(steps[-1], file=sys.stderr)
+        bench.spark.stop()
+    return {"dim": asked.dim, "k": asked.k, "steps": steps, "bound_mb": round(bench.bound / 1e6)}
+
+
+def vectors(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """(users, d), (items, d) unit vectors."""
+    rng = np.random.default_rng(0)
+    if asked.vectors is None:
+        draw = [rng.standard_normal((n, asked.dim), dtype=np.float32) for n in (asked.users, asked.items)]
+        return unit(draw[0]), unit(draw[1])
+    base = unit(np.load(asked.vectors / "embeddings.npy").astype(np.float32))
+    width = base.shape[1]
+    noise = rng.standard_normal((asked.items, width), dtype=np.float32) * np.float32(0.1 / np.sqrt(width))
+    items = unit(base[np.arange(asked.items) % len(base)] + noise)
+    pooled = sum(base[rng.integers(0, len(base), asked.users)] * np.float32(0.7**age) for age in range(6))
+    return unit(pooled), items
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows at unit length, a slice at a time."""
+    return np.concatenate([unit_rows(part) for part in np.array_split(rows, max(len(rows) // 65_536, 1))])
+
+
+class Bench:
+    """A session, a lake with both tables, and one method per way."""
+
+    def __init__(self, scratch: str, queries: np.ndarray, items: np.ndarray, k: int) -> None:
+        """Settings of conf/spark-local.conf that matter here."""
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+        builder = SparkSession.builder.master(f"local[{CORES},4]").config("spark.ui.enabled", "false")
+        builder = builder.config("spark.driver.memory", "4g").config("spark.ui.showConsoleProgress", "false")
+        builder = builder.config("spark.sql.shuffle.partitions", str(2 * CORES))
+        self.spark = builder.config("spark.sql.execution.arrow.pyspark.enabled", "true").getOrCreate()
+        self.spark.sparkContext.setLogLevel("ERROR")
+        self.queries, self.items, self.k = queries, items, k
+        self.lake, self._runs, self.peak_bytes = Lake(f"{scratch}/lake"), 0, 0
+        self._publish(ITEM_VECTORS, items, "item_id", f"{scratch}/items.npy")
+        self._publish(USER_PROFILES, queries, "user_id", f"{scratch}/users.npy")
+        self.packed()  # warm
+        self.blocks, self.pack_seconds = self.packed()
+
+    @property
+    def bound(self) -> int:
+        """What the formula says of a task's memory."""
+        tasks = CORES * -(-len(self.queries) // (CORES * USER_BLOCK_ROWS))
+        rows = min(USER_BLOCK_ROWS, -(-len(self.queries) // tasks)), min(ITEM_BLOCK_ROWS, len(self.items))
+        return task_bytes(self.items.shape[1], self.k, *rows)
+
+    def packed(self) -> tuple[ItemBlocks, float]:
+        """The item blocks, as the last publication of item vectors leaves them, and the seconds that took."""
+        items, started = self.lake.read(self.spark, ITEM_VECTORS), time.perf_counter()
+        blocks = write_item_blocks(items, f"{self.lake.uri}/_b/{started}", ITEM_BLOCK_ROWS, tasks=CORES)
+        return blocks, time.perf_counter() - started
+
+    def exact(self) -> None:
+        """Read profiles and blocks, join, write, commit."""
+        self._join(self.blocks)
+
+    def faiss(self) -> None:
+        """All cores, no Spark."""
+        import faiss
+
+        faiss.omp_set_num_threads(CORES)
+        faiss.knn(self.queries, self.items, self.k, metric=faiss.METRIC_INNER_PRODUCT)
+
+    def approximate(self, pairs: int) -> dict[str, object]:
+        """Against the exact join over the same blocks; the index, like the blocks, is built apart."""
+        options = TopKOptions(lake=self.lake.uri, run_date="2000-01-01", k=self.k, approximate=True)
+        count, started = list_count(options, len(self.items)), time.perf_counter()
+        vectors = self.lake.read(self.spark, ITEM_VECTORS)
+        groups = centroids(vectors, count, len(self.items), options.grouping_seed)
+        index = write_item_blocks(vectors, f"{self.lake.uri}/_b/lists", ITEM_BLOCK_ROWS, tasks=CORES, centroids=groups)
+        built = time.perf_counter() - started
+        blocks = write_item_blocks(vectors, f"{self.lake.uri}/_b/plain", ITEM_BLOCK_ROWS, tasks=CORES)
+        profiles, run = self.lake.read(self.spark, USER_PROFILES), Run("bench", self.lake, Progress())
+
+        def join(options: TopKOptions) -> tuple[Staged, dict[str, Any]]:
+            stage = lambda users, nprobe: self._stage(index, users, ListRules(nprobe=nprobe))  # noqa: E731
+            staged, record = stage_with_recall(run, options, index, profiles, stage)
+            self.lake.commit(staged, f"approximate {time.perf_counter()}")
+            return staged, record
+
+        found, record = join(options)
+        known = options.model_copy(update={"nprobe": record["recall"]["nprobe"]})
+        exact = self._stage(blocks, profiles)
+        _, speedup = paired("exact", lambda: self._join(blocks), "approximate", lambda: join(known), pairs)
+        lists = [self.lake.read_staged(self.spark, part).select("user_id", "item_id") for part in (found, exact)]
+        full = lists[0].intersect(lists[1]).count() / lists[1].count()
+        return {
+            "speedup": speedup,
+            "recall": record["recall"],
+            "full_check": round(full, 5),
+            "index_s": round(built, 1),
+        }
+
+    def als(self, scratch: str, share: int) -> Callable[[], None]:
+        """recommendForAllUsers of a model that has these vectors as its factors."""
+        from pyspark.ml.recommendation import ALSModel
+
+        folder = f"{scratch}/als"
+        for name, rows in (("userFactors", self.queries[::share]), ("itemFactors", self.items)):
+            features = self._frame(rows, f"{scratch}/{name}.npy", "id int, features array<float>")
+            features.write.parquet(f"{folder}/{name}")
+        about = {"class": "org.apache.spark.ml.recommendation.ALSModel", "timestamp": 0, "uid": "ALS_bench"}
+        about |= {"sparkVersion": self.spark.version, "paramMap": {}, "rank": self.items.shape[1]}
+        about["defaultParamMap"] = {"predictionCol": "prediction", "userCol": "user", "itemCol": "item"} | {
+            "coldStartStrategy": "nan",
+            "blockSize": 4096,
+        }
+        self.spark.sparkContext.parallelize([json.dumps(about)], 1).saveAsTextFile(f"{folder}/metadata")
+        model = ALSModel.load(folder)
+        return lambda: noop(model.recommendForAllUsers(self.k))
+
+    def cross_join(self) -> None:
+        """On the slice, with Spark's own dot product and a window."""
+        users, items = self._slice()
+        score = F.expr("vector_inner_product(profile, embedding)")
+        order = Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id")
+        pairs = users.crossJoin(items).select("user_id", "item_id", score.alias("score"))
+        noop(pairs.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= self.k))
+
+    def nearest_by(self) -> None:
+        """On the slice, with Spark's own join."""
+        users, items = self._slice()
+        score = F.expr("vector_inner_product(profile, embedding)")
+        noop(users.nearestByJoin(items, score, min(self.k, 100), "exact", "similarity"))
+
+    def _slice(self) -> tuple[DataFrame, DataFrame]:
+        users = self.lake.read(self.spark, USER_PROFILES).limit(SLICE[0]).withColumnRenamed("embedding", "profile")
+        return users, self.lake.read(self.spark, ITEM_VECTORS).limit(SLICE[1])
+
+    def _join(self, blocks: ItemBlocks) -> None:
+        self._runs += 1
+        self.lake.commit(self._stage(blocks, self.lake.read(self.spark, USER_PROFILES)), f"run {self._runs}")
+
+    def _stage(self, blocks: ItemBlocks, profiles: DataFrame, rules: ListRules = ListRules()) -> Staged:  # noqa: B008
+        tasks = CORES * -(-len(self.queries) // (CORES * USER_BLOCK_ROWS))
+        users = users_with_rules(profiles, None, None, tasks)
+        rows = list_rows(blocks, self.k, rules, USER_BLOCK_ROWS, {"run_date": None, "model": "bench"})
+
+        def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak so far was another task's
+            yield from rows(batches, notes)
+            status = Path("/proc/self/status").read_text()
+            notes["peak"] = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+        staged = self.lake.stage(users, RECOMMENDATIONS, make)
+        self.peak_bytes = max([self.peak_bytes, *(notes["peak"] for notes in staged.notes)])
+        return staged
+
+    def _publish(self, table: Table, rows: np.ndarray, key: str, path: str) -> None:
+        frame = self._frame(rows, path, "id int, features array<float>")
+        columns = {key: F.format_string(key[0] + "%09d", "id"), "embedding": F.col("features"), "model": F.lit("bench")}
+        frame = frame.withColumns(columns)
+        missing = {name: F.lit(None).cast(kind) for name, kind in table.columns.items() if name not in columns}
+        frame = frame.withColumns(missing).select(*table.columns)
+        self.lake.commit(self.lake.stage(frame, table), "bench")
+
+    def _frame(self, rows: np.ndarray, path: str, ddl: str) -> DataFrame:
+        np.save(path, rows)
+
+        def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            matrix = np.load(path, mmap_mode="r")
+            for batch in batches:
+                ids = batch["id"].to_numpy()
+                columns = [pa.array(ids.astype(np.int32)), as_lists(np.ascontiguousarray(matrix[ids]))]
+                yield pa.RecordBatch.from_arrays(columns, names=["id", "features"])
+
+        return self.spark.range(0, len(rows), 1, 2 * CORES).mapInArrow(read, ddl)
+
+
+def noop(frame: DataFrame) -> None:
+    """Compute all rows and keep none."""
+    frame.write.format("noop").mode("overwrite").save()
+
+
+def paired(
+    peer: str, run_peer: Callable[[], object], name: str, run: Callable[[], object], pairs: int, share: float = 1.0
+) -> tuple[float, float]:
+    """(median seconds of ``run``, median of peer's seconds × ``share`` / its own), both warm, taking turns."""
+    run_peer(), run()
+    times = []
+    for number in range(pairs):
+        first = (run_peer, run) if number % 2 else (run, run_peer)
+        taken = {each: timed(each) for each in first}
+        times.append((taken[run_peer] * share, taken[run]))
+        print(f"{peer} {times[-1][0]:.2f} s, {name} {times[-1][1]:.2f} s", file=sys.stderr)
+    return median(mine for _, mine in times), round(median(theirs / mine for theirs, mine in times), 3)
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The recall of an approximate join: the estimate, and the runs that report it."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_spark.job import Run
+from recsys_spark.lake import Lake
+from recsys_spark.options import NeighborOptions, TopKOptions
+from recsys_spark.progress import Progress, tasks_and_time
+from recsys_spark.recall import estimated, strata, with_strata
+from recsys_spark.steps.neighbors import neighbors
+from recsys_spark.steps.recommend import recommendations
+from recsys_spark.tables import EVENTS, ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES
+
+DAY = date(2024, 5, 1)
+
+
+def test_the_estimate_weighs_strata_by_their_users():
+    shares = [(0, 1.0)] * 10 + [(3, 0.5)] * 10
+    found = estimated(shares, {0: 900, 3: 100})
+    assert found.mean == pytest.approx(0.95)
+    assert (found.low, found.high, found.users) == (found.mean, found.mean, 20)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(5)
+    population = {0: random.beta(30, 1, 3000), 1: random.beta(9, 1, 500), 4: random.beta(3, 1, 60)}
+    sizes = {number: len(values) for number, values in population.items()}
+    truth = np.concatenate(list(population.values())).mean()
+    hits = 0
+    for _ in range(300):
+        shares = [(n, x) for n, v in population.items() for x in random.choice(v, 50, replace=False).tolist()]
+        found = estimated(shares, sizes)
+        hits += found.low <= truth <= found.high
+    assert 270 <= hits <= 298  # 95 % of 300 is 285
+
+
+def test_a_whole_stratum_in_the_sample_leaves_no_doubt_and_no_sample_nothing_missing():
+    found = estimated([(0, 0.25), (0, 0.75)], {0: 2})
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)
+    assert estimated([], {}) == estimated([], {0: 9})
+    assert estimated([], {}).mean == 1.0
+
+
+def test_rare_strata_are_sampled_as_much_as_frequent_ones(spark):
+    rows = [(f"u{n}", 0 if n % 20 else 9) for n in range(4000)]
+    profiles = spark.createDataFrame(rows, "user_id string, events bigint")
+    sizes = {row["stratum"]: row["users"] for row in strata(profiles).collect()}
+    assert sizes == {0: 3800, 3: 200}
+    picked = with_strata(profiles, sizes, 200).groupBy("stratum").count().collect()
+    counts = {row["stratum"]: row["count"] for row in picked}
+    assert 60 < counts[0] < 140
+    assert 60 < counts[3] < 140
+    assert with_strata(profiles, {}, 200).where("stratum IS NOT NULL").count() == 0
+
+
+class Bench:
+    def __init__(self, spark, folder, users=60, items=300):
+        self.spark, self.run = spark, Run("recommend_items", Lake(str(folder / "lake")), Progress())
+        random = np.random.default_rng(2)
+        self.put(ITEM_VECTORS, [(f"i{n:03}", "m-1", v) for n, v in enumerate(random.normal(size=(items, 6)).tolist())])
+        profiles = random.normal(size=(users, 6)).tolist()
+        self.put(USER_PROFILES, [(f"u{n:02}", "m-1", v, n, None, None) for n, v in enumerate(profiles)])
+        self.put(EVENTS, [])
+
+    def put(self, table, rows):
+        full = [row + (None,) * (len(table.columns) - len(row)) for row in rows]
+        staged = self.run.lake.stage(self.spark.createDataFrame(full, table.ddl), table)
+        self.run.lake.commit(staged, f"{table.name} {rows[:1]} {len(rows)}")
+
+    def lists(self, **options):
+        report = recommendations(self.run, TopKOptions(lake=self.run.lake.uri, run_date=DAY, k=5, **options))
+        rows = self.run.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
+        return report, [(row["user_id"], row["item_id"], row["score"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def bench(spark, tmp_path_factory):
+    return Bench(spark, tmp_path_factory.mktemp("recall"))
+
+
+def test_an_approximate_run_reports_a_recall_that_a_full_check_confirms(bench):
+    _, exact = bench.lists()
+    options = {"approximate": True, "lists": 12, "nprobe": 2, "recall_users": 600}
+    report, found = bench.lists(target_recall=0.5, **options)
+    true = len({row[:2] for row in found} & {row[:2] for row in exact}) / len(exact)
+    assert report["recall"]["mean"] == pytest.approx(true, abs=1e-4)  # all 60 users were looked at
+    assert report["recall"]["users"] == 60
+    assert 0.5 <= true < 1
+
+
+def test_below_the_target_more_lists_are_met_and_at_last_all(bench, capsys):
+    _, exact = bench.lists()
+    report, found = bench.lists(approximate=True, lists=12, nprobe=2, recall_users=60, target_recall=1.0)
+    assert [attempt["nprobe"] for attempt in report["recall"]["attempts"]][:3] == [2, 3, 5]
+    assert report["recall"]["mean"] == 1.0
+    assert found == exact
+    assert "is below 1.0" in capsys.readouterr().err
+
+
+def test_blocks_are_packed_once_and_older_ones_go(bench):
+    folder = bench.run.lake.uri + "/_blocks/recommend_items"
+    bench.lists(min_score=0.1)
+    [first] = Path(folder).iterdir()
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    bench.lists(min_score=0.2)
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    bench.lists(item_block_rows=50)
+    assert [path.name for path in Path(folder).iterdir()] != [first.name]
+    assert len(list(Path(folder).iterdir())) == 1
+    assert json.loads((next(Path(folder).iterdir()) / "blocks.json").read_text())["rows"] == 300
+
+
+def test_deny_allow_quota_and_availability_hold_in_the_job(spark, tmp_path):
+    shop = Bench(spark, tmp_path, users=3, items=12)
+    yesterday = date(2024, 4, 30)
+    brands = [(f"i{n:03}", None, None, None, None, f"b{n % 2}", None, "de", None, None, None) for n in range(11)]
+    shop.put(ITEMS, [*brands, ("i011", None, None, None, None, "b1", None, "de", None, yesterday, None)])
+    shop.put(USER_RULES, [("u00", "i001", "deny"), ("u01", "i002", "allow"), ("u01", "i004", "allow")])
+    report, found = shop.lists(quota=2)
+    of = {user: [item for owner, item, _ in found if owner == user] for user in ("u00", "u01", "u02")}
+    assert "i001" not in of["u00"]
+    assert sorted(of["u01"]) == ["i002", "i004"]
+    assert len(of["u00"]) == len(of["u02"]) == 4  # two of either brand
+    assert not [item for _, item, _ in found if item == "i011"]
+    assert report["places_short"] == 3 + 1 + 1
+    again, _ = shop.lists(quota=2)
+    assert again["status"] == "unchanged"
+    shop.put(USER_RULES, [("u02", of["u02"][0], "deny")])
+    assert of["u02"][0] not in [item for user, item, _ in shop.lists(quota=2)[1] if user == "u02"]
+
+
+def test_find_neighbors_publishes_every_item_but_itself(bench):
+    report = neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=4))
+    assert report["tables"] == {"item_neighbors": 1200}
+    rows = bench.run.lake.read(bench.spark, ITEM_NEIGHBORS).collect()
+    assert not [row for row in rows if row["item_id"] == row["neighbor_id"]]
+    assert {row["model"] for row in rows} == {"m-1"}
+    again = neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=4))
+    assert again["status"] == "unchanged"
+
+
+def test_progress_says_how_long_it_will_take():
+    assert tasks_and_time(0, 62, 10) == "0/62 tasks"
+    assert tasks_and_time(12, 62, 60) == "12/62 tasks, about 4 min left"
+    assert tasks_and_time(60, 62, 300) == "60/62 tasks, about 10 s left"
+    assert tasks_and_time(62, 62, 300) == "62/62 tasks"
+    assert tasks_and_time(0, 0, 1) == ""
