@@ -101,7 +101,8 @@ def write_item_blocks(
         files = ordered.mapInArrow(lambda batches: write(number(batches)), _FILE_DDL)
     else:
         numbered = ordered.mapInArrow(number, _ROW_DDL)
-        grouped = numbered.repartition(tasks, "match_key", "list").sortWithinPartitions("match_key", "list", "ordinal")
+        order = ("match_key", "list", "ordinal")  # by ranges: one key may be most of the catalogue
+        grouped = numbered.repartitionByRange(tasks, *order).sortWithinPartitions(*order)
         files = grouped.mapInArrow(write, _FILE_DDL)
     found = sorted(files.collect(), key=lambda file: file["place"])  # one row per block
     return _described(uri, found, block_rows, centroids)
@@ -164,6 +165,8 @@ def _number(centroids: Matrix | None) -> Callable[[Iterator[pa.RecordBatch]], It
             columns = [*kept.columns, pa.array(np.arange(first, first + count)), pa.array(lists), as_lists(vectors)]
             yield pa.RecordBatch.from_arrays(columns, names=_ROW_NAMES)
             first += count
+            if first > (partition() + 1) << _PLACE_BITS:
+                raise UsageError(f"more than {1 << _PLACE_BITS:,} items in one of the tasks that pack them: more tasks")
 
     return number
 

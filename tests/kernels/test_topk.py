@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.shortlist import Route
+from recsys_spark.kernels.shortlist import Multiplier, Route, numpy_product
 from recsys_spark.kernels.topk import EMPTY, RunningTopK, ordinals_of, places, scores_of
 
 
@@ -119,6 +119,28 @@ def test_nothing_offered_leaves_the_lists_empty():
     running = RunningTopK(unit([[1, 0]]), 2)
     running.update(np.empty((0, 2), np.float32), np.empty(0, np.int64))
     assert listed(running) == [[]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems())
+def test_the_product_of_torch_gives_the_same_lists(problem):
+    from recsys_spark.kernels.torch_product import torch_multiplier
+
+    queries, items, k, _, excluded, _ = problem
+    running = RunningTopK(queries, k, multiplier=torch_multiplier("cpu"))
+    pairs = np.array(sorted(excluded), np.int64).reshape(-1, 2)
+    inside = pairs[:, 1] < len(items)
+    running.update(items, np.arange(len(items)), excluded=(pairs[inside, 0], pairs[inside, 1]))
+    assert listed(running) == brute_force(queries, items, k, excluded)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 40)])
+def test_tiles_of_any_size_give_the_same_lists(size):
+    random = np.random.default_rng(6)
+    queries, items = unit(random.normal(size=(9, 5))), unit(random.integers(-1, 2, (60, 5)) + 0.5)
+    running = RunningTopK(queries, 4, multiplier=Multiplier(numpy_product, *size))
+    running.update(items, np.arange(60))
+    assert listed(running) == brute_force(queries, items, 4)
 
 
 @pytest.mark.parametrize("k", [0, -1])

@@ -1,0 +1,91 @@
+"""Item vectors as block files: what is in them, and what a run that broke off leaves."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import recsys_spark.item_blocks as item_blocks_module
+from recsys_spark.errors import UsageError
+from recsys_spark.item_blocks import _number, drop_other_blocks, open_item_blocks, write_item_blocks
+from recsys_spark.kernels.clusters import nearest_lists, nearest_rows, spherical_kmeans
+from recsys_spark.kernels.vectors import unit_rows
+
+DDL = "item_id string, embedding array<float>"
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return np.random.default_rng(4).normal(size=(50, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def items(spark, vectors):
+    rows = [(f"i{n:02}", v) for n, v in enumerate(vectors.tolist())]
+    return spark.createDataFrame([*rows, ("none", None), ("zero", [0.0] * 6)], DDL).repartition(3)
+
+
+def test_blocks_hold_unit_vectors_in_the_order_of_ids_under_ascending_numbers(items, vectors, tmp_path):
+    blocks = write_item_blocks(items, str(tmp_path / "b"), 7, tasks=3)
+    assert (blocks.rows, blocks.dimension, blocks.block_rows) == (50, 6, 7)
+    batches = list(blocks.blocks())
+    assert max(batch.num_rows for batch in batches) == 7
+    table = pa.Table.from_batches(batches)
+    assert table["item_id"].to_pylist() == [f"i{n:02}" for n in range(50)]
+    assert (np.diff(table["ordinal"].to_numpy()) > 0).all()
+    found = table["embedding"].combine_chunks().values.to_numpy().reshape(50, 6)
+    assert (found == unit_rows(vectors)).all()
+    ids = pa.Table.from_batches(list(blocks.ids()))
+    assert ids.column_names == ["item_id", "ordinal"]
+    assert ids["item_id"].to_pylist() == table["item_id"].to_pylist()
+
+
+def test_grouped_blocks_keep_the_numbers_of_plain_ones_and_know_their_nearest_centroid(items, vectors, tmp_path):
+    plain = pa.Table.from_batches(list(write_item_blocks(items, str(tmp_path / "a"), 9, tasks=2).blocks()))
+    centroids = spherical_kmeans(unit_rows(vectors), 5)
+    blocks = write_item_blocks(items, str(tmp_path / "b"), 9, tasks=2, centroids=centroids)
+    grouped = pa.Table.from_batches(list(blocks.blocks()))
+    numbers = [dict(zip(t["item_id"].to_pylist(), t["ordinal"].to_pylist(), strict=True)) for t in (plain, grouped)]
+    assert numbers[0] == numbers[1]
+    lists = dict(zip(grouped["item_id"].to_pylist(), grouped["list"].to_pylist(), strict=True))
+    expected = nearest_rows(unit_rows(vectors), centroids)
+    assert lists == {f"i{n:02}": int(number) for n, number in enumerate(expected)}
+    assert (blocks.centroids() == centroids).all()
+
+
+def test_blocks_are_found_again_whole_or_not_at_all(items, tmp_path):
+    first, second = str(tmp_path / "one"), str(tmp_path / "two")
+    blocks = write_item_blocks(items, first, 20, tasks=2)
+    assert open_item_blocks(first) == blocks
+    (tmp_path / "one" / "blocks.json").unlink()  # the manifest is written last
+    assert open_item_blocks(first) is None
+    assert open_item_blocks(str(tmp_path / "nowhere")) is None
+    write_item_blocks(items, second, 20, tasks=2)
+    drop_other_blocks(second)
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
+def test_more_items_than_a_task_can_number_are_refused(monkeypatch):
+    monkeypatch.setattr(item_blocks_module, "_PLACE_BITS", 1)
+    batch = {"item_id": ["a", "b", "c"], "match_key": [None] * 3, "quota_group": [None] * 3, "boost": [None] * 3}
+    batch |= {"available_from": [None] * 3, "available_until": [None] * 3, "embedding": [[1.0], [2.0], [3.0]]}
+    rows = pa.RecordBatch.from_pydict(batch)
+    with pytest.raises(UsageError, match="more than 2 items in one of the tasks that pack them"):
+        list(_number(None)(iter([rows])))
+
+
+def test_kmeans_finds_directions_that_are_there_and_is_deterministic():
+    random = np.random.default_rng(0)
+    centres = unit_rows(random.normal(size=(4, 20)))
+    sample = unit_rows(np.repeat(centres, 30, axis=0) + random.normal(size=(120, 20)) * 0.02)
+    found = spherical_kmeans(sample[random.permutation(120)], 12, seed=3)
+    assert ((sample @ found.T).max(axis=1) > 0.98).all()
+    assert (spherical_kmeans(sample, 12, seed=3) == spherical_kmeans(sample, 12, seed=3)).all()
+    assert len(spherical_kmeans(sample[:3], 12)) == 3
+
+
+def test_the_nearest_lists_come_in_the_order_of_nearness():
+    random = np.random.default_rng(1)
+    vectors, centroids = unit_rows(random.normal(size=(30, 5))), unit_rows(random.normal(size=(9, 5)))
+    expected = np.argsort(-(vectors.astype(np.float64) @ centroids.T), axis=1)[:, :4]
+    assert (nearest_lists(vectors, centroids, 4) == expected).all()
+    assert nearest_lists(vectors, centroids, 99).shape == (30, 9)
