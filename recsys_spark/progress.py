@@ -39,7 +39,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Say how far a long step has come."""
-        self._console.print(f"    [dim]{text}[/]")
+        self._console.print(f"    [dim]{text}[/]", soft_wrap=True)
 
     @contextmanager
     def _followed(self, title: str, show: Callable[[str], None], seconds: float) -> Iterator[None]:
