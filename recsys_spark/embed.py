@@ -16,6 +16,7 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.blocks import as_lists
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.tables import Make, Notes
 
@@ -136,13 +137,10 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 512) -> Any:
 
 
 def _rows(window: pa.Table, model: ModelSpec, encoded: "Encoded") -> pa.RecordBatch:
-    rows, dimension = encoded.vectors.shape
-    reasons = pa.array(encoded.reasons, pa.string())
-    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(dimension)
-    vectors = pa.ListArray.from_arrays(pa.array(offsets), pa.array(encoded.vectors.ravel()))
+    reasons, vectors = pa.array(encoded.reasons, pa.string()), as_lists(encoded.vectors)
     columns = {
         "text_hash": window["text_hash"].combine_chunks(),
-        "model": pa.array([model.fingerprint] * rows, pa.string()),
+        "model": pa.array([model.fingerprint] * len(vectors), pa.string()),
         "embedding": pc.if_else(reasons.is_valid(), pa.scalar(None, vectors.type), vectors),
         "reason": reasons,
         "tokens": pa.array(encoded.tokens, pa.int64()),

@@ -37,9 +37,16 @@ _ROW_DDL = (
     "ordinal bigint, list int, embedding array<float>"
 )
 _ROW_NAMES = [column.split()[0] for column in _ROW_DDL.split(", ")]
-_FILE_DDL = "place bigint, path string, rows bigint, dimension int, boosts bigint"
+_FILE_DDL = "place bigint, path string, rows bigint, dimension int, boosts bigint, dates bigint"
 _FILE_SCHEMA = pa.schema(
-    {"place": pa.int64(), "path": pa.string(), "rows": pa.int64(), "dimension": pa.int32(), "boosts": pa.int64()}
+    {
+        "place": pa.int64(),
+        "path": pa.string(),
+        "rows": pa.int64(),
+        "dimension": pa.int32(),
+        "boosts": pa.int64(),
+        "dates": pa.int64(),
+    }
 )
 _MANIFEST, _CENTROIDS = "blocks.json", "centroids.npy"
 
@@ -49,7 +56,7 @@ class ItemBlocks:
     """Where the blocks are. Small: it travels with every task.
 
     ``block_rows`` is the most items in one; ``lists`` the number of centroids, 0 where items lie in the order of
-    item_id.
+    item_id; ``boosted`` and ``dated``: whether any item has a boost, or days on which alone it is available.
     """
 
     uri: str
@@ -59,6 +66,7 @@ class ItemBlocks:
     block_rows: int
     lists: int = 0
     boosted: bool = False
+    dated: bool = False
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
         """One after the other: 4·n·d bytes and the ids of n items."""
@@ -122,6 +130,7 @@ def _described(uri: str, files: list[Row], rows: int, centroids: Matrix | None) 
         block_rows=rows,
         lists=0 if centroids is None else len(centroids),
         boosted=any(file["boosts"] for file in files),
+        dated=any(file["dates"] for file in files),
     )
     filesystem, folder = FileSystem.from_uri(uri)
     if centroids is not None:
@@ -151,7 +160,9 @@ def drop_other_blocks(uri: str) -> None:
 
 
 def _number(centroids: Matrix | None) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Ascending numbers for rows that arrive in the order of item_id, and the list of each."""
+    """Ascending numbers for rows that arrive in the order of item_id, and the list of each: by products in float64, the
+    same whatever the batch."""
+    wide = None if centroids is None else centroids.astype(np.float64)
 
     def number(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         first = partition() << _PLACE_BITS
@@ -160,7 +171,7 @@ def _number(centroids: Matrix | None) -> Callable[[Iterator[pa.RecordBatch]], It
                 continue
             usable, vectors = unit_vectors(batch["embedding"])
             count = len(vectors)
-            lists = nearest_rows(vectors, centroids) if centroids is not None else np.zeros(count, np.int32)
+            lists = np.zeros(count, np.int32) if wide is None else nearest_rows(vectors, wide)
             kept = batch.drop_columns(["embedding"]).take(pa.array(usable))
             columns = [*kept.columns, pa.array(np.arange(first, first + count)), pa.array(lists), as_lists(vectors)]
             yield pa.RecordBatch.from_arrays(columns, names=_ROW_NAMES)
@@ -190,8 +201,9 @@ def _write(uri: str, block_rows: int) -> Callable[[Iterator[pa.RecordBatch]], It
                 "path": path,
                 "rows": len(vectors),
                 "dimension": vectors.shape[1],
+                "boosts": len(vectors) - part["boost"].null_count,
+                "dates": 2 * len(vectors) - part["available_from"].null_count - part["available_until"].null_count,
             }
-            told["boosts"] = len(vectors) - part["boost"].null_count
             yield pa.RecordBatch.from_pylist([told], _FILE_SCHEMA)
 
     return write

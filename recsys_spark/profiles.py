@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks import (
     IdIndex,
+    as_lists,
     block_row,
     is_usable,
     item_block,
@@ -195,11 +196,9 @@ class _PairBlock:
 
     def sums_of_users(self) -> pa.RecordBatch:
         """One row per user."""
-        users, width = self._sums.shape
-        offsets = pa.array(np.arange(users + 1, dtype=np.int32) * np.int32(width))
         columns = [
             self._user_ids,
-            pa.ListArray.from_arrays(offsets, pa.array(self._sums.ravel())),
+            as_lists(self._sums),
             pa.array(self._events),
             pa.array(self._last, pa.timestamp("us", tz="UTC")),
         ]

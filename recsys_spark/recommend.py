@@ -10,13 +10,13 @@ from pyspark.sql import functions as F
 from recsys_spark.blocks import slices
 from recsys_spark.errors import UsageError
 from recsys_spark.item_blocks import ItemBlocks
-from recsys_spark.kernels.shortlist import NUMPY
+from recsys_spark.kernels.shortlist import NUMPY, tile_rows
 from recsys_spark.tables import Make, Notes
-from recsys_spark.user_block import ListRules, UserBlock
+from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, ListRules, UserBlock, candidates
 
 RESULT_DDL = "user_id string, item_id string, score float, rank int"
 USER_COLUMNS = {"seen": "array<string>", "allowed": "array<string>", "match_key": "string", "stratum": "int"}
-"""What a rule may know of a user: see ``ListRules`` and ``top_k_join``."""
+"""What a rule may know of a user; all may be null. ``stratum`` marks the sample that recall is measured by."""
 
 
 def top_k_join(
@@ -60,30 +60,31 @@ def top_k_join(
 
 def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
     """``user_id, embedding`` and USER_COLUMNS in ``tasks`` partitions: what ``list_rows`` takes."""
-    kinds = {"match_key": "string", "stratum": "int"}
-    more = [F.col(n) if n in profiles.columns else F.lit(None).cast(kind).alias(n) for n, kind in kinds.items()]
-    users = profiles.select("user_id", "embedding", *more)
     for name, pairs in (("seen", seen), ("allowed", allowed)):
-        if pairs is None:
-            users = users.withColumn(name, F.lit(None).cast("array<string>"))
-        else:
+        if pairs is not None:
             lists = pairs.groupBy("user_id").agg(F.collect_set("item_id").alias(name))
-            users = users.join(lists, on="user_id", how="left")
-    spread = users.repartition(tasks, "user_id")
-    return spread.select("user_id", "embedding", "seen", "allowed", "match_key", "stratum")
+            profiles = profiles.join(lists, on="user_id", how="left")
+    absent = {n: F.lit(None).cast(kind) for n, kind in USER_COLUMNS.items() if n not in profiles.columns}
+    users = profiles.withColumns(absent) if absent else profiles
+    return users.select("user_id", "embedding", *USER_COLUMNS).repartition(tasks, "user_id")
 
 
-def task_bytes(dimension: int, k: int, user_rows: int, item_rows: int) -> int:
-    """The most memory of a task's Python process: grows with the blocks and k, not with users or items.
+def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = ListRules()) -> int:  # noqa: B008
+    """About the most memory of a task's Python process: grows with the blocks and k, not with users or items.
 
-    The interpreter and its libraries; the users' vectors as they arrive and at unit length; one item block; the lists,
-    their order and the ids taken for them; one tile of products and its shortlist.
+    The interpreter and its libraries; the users' vectors as they arrive and at unit length; one item block, once more
+    where items are boosted or not always available; the lists, their order and the ids taken for them; one tile of
+    products and its shortlist; for diversity the vectors of some users' candidates.
     """
-    users = user_rows * (8 * dimension + 40)
+    k = candidates(k, rules)
+    item_rows, routed = min(items.block_rows, items.rows), bool(rules.nprobe) or rules.keyed
+    users = user_rows * (8 * items.dimension + 40)
     lists = user_rows * k * 80
-    block = item_rows * (4 * dimension + 64)
-    tile = NUMPY.rows * (NUMPY.columns * 6 + 4 * k * 40)
-    return 210_000_000 + users + lists + block + tile
+    block = item_rows * (4 * items.dimension + 64) * (1 + rules.boosts + items.dated)
+    rows = min(tile_rows(NUMPY, routed), user_rows)
+    tile = NUMPY.rows * NUMPY.columns * 6 + rows * (3 * k * 50 + 4 * items.dimension * routed)
+    diverse = DIVERSIFIED_AT_ONCE * k * items.dimension * 8 if rules.diversity else 0
+    return 210_000_000 + users + lists + block + tile + diverse
 
 
 def list_rows(

@@ -5,10 +5,7 @@ from pyspark.sql import functions as F
 
 
 def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None, quota_on: str | None) -> DataFrame:
-    """``item_id, embedding`` and the rule columns of the item blocks.
-
-    Items are broadcast only when they are small: a join of two tables by ``item_id``.
-    """
+    """``item_id, embedding`` and the rule columns of the item blocks."""
     group = {"brand": F.col("brand"), "category": F.element_at("category", -1), None: F.lit(None).cast("string")}[
         quota_on
     ]
@@ -21,13 +18,9 @@ def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None,
         "available_from",
         "available_until",
     )
-    joined = vectors.select("item_id", "embedding").join(about, on="item_id", how="left")
-    return joined.select("item_id", "embedding", *(c for c in about.columns if c not in ("item_id", *unused(match_on))))
-
-
-def unused(match_on: str | None) -> tuple[str, ...]:
-    """Columns that would only make the blocks be sorted for nothing."""
-    return () if match_on else ("match_key",)
+    if not match_on:
+        about = about.drop("match_key")  # blocks are sorted by a key that is there
+    return vectors.select("item_id", "embedding").join(about, on="item_id", how="left")
 
 
 def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> DataFrame:
@@ -36,18 +29,9 @@ def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> 
     return profiles.join(keys, on="user_id", how="left")
 
 
-def items_as_users(vectors: DataFrame, tasks: int) -> DataFrame:
-    """Items in the place of users, who must not be listed to themselves: what ``list_rows`` takes."""
-    nothing = F.lit(None)
-    rows = vectors.select(
-        F.col("item_id").alias("user_id"),
-        "embedding",
-        F.array("item_id").alias("seen"),
-        nothing.cast("array<string>").alias("allowed"),
-        nothing.cast("string").alias("match_key"),
-        nothing.cast("int").alias("stratum"),
-    )
-    return rows.repartition(tasks, "user_id")
+def items_as_users(vectors: DataFrame) -> DataFrame:
+    """Items in the place of users, who must not be listed to themselves."""
+    return vectors.select(F.col("item_id").alias("user_id"), "embedding", F.array("item_id").alias("seen"))
 
 
 def denied(seen: DataFrame, rules: DataFrame) -> DataFrame:

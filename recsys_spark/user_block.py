@@ -21,7 +21,7 @@ from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, s
 
 Rows = NDArray[np.int64]
 _USERS_AT_ONCE = 1024
-_DIVERSIFIED_AT_ONCE = 256  # users: the vectors of all their candidates are held
+DIVERSIFIED_AT_ONCE = 256  # users: the vectors of all their candidates are held
 _NEAREST = 4  # lists
 
 
@@ -50,6 +50,11 @@ class ListRules:
     diversify_from: int = 100
 
 
+def candidates(k: int, rules: ListRules) -> int:
+    """How many items a list is chosen from."""
+    return max(k, rules.diversify_from) if rules.diversity else k
+
+
 class UserBlock:
     """Some users on their way past the item blocks."""
 
@@ -68,11 +73,10 @@ class UserBlock:
         self._keys = _rows_by_key(part["match_key"]) if rules.keyed else None
         self._probes = [None] if not rules.nprobe else _probes(vectors, items, rules.nprobe)
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
-        self._k, candidates = k, max(k, rules.diversify_from) if rules.diversity else k
+        self._k = k
         self._running = RunningTopK(
-            queries, candidates, least=rules.min_score, quota=rules.quota, multiplier=_multiplier()
+            queries, candidates(k, rules), least=rules.min_score, quota=rules.quota, multiplier=_multiplier()
         )
-
         self._strata = part["stratum"].filter(part["stratum"].is_valid()).to_pylist()
         self._sampled = np.flatnonzero(part["stratum"].is_valid().to_numpy())
         exact = part.take(pa.array(self._sampled))
@@ -249,8 +253,8 @@ def _ids_of(items: ItemBlocks, ordinals: Rows) -> pa.Array:
 def _diversified(items: ItemBlocks, taken: Places, k: int, diversity: float) -> Places:
     """(B, c) places to (B, k) in the order of maximal marginal relevance; the blocks pass once for some users."""
     chosen = np.full((len(taken), k), EMPTY)
-    for first in range(0, len(taken), _DIVERSIFIED_AT_ONCE):
-        part = taken[first : first + _DIVERSIFIED_AT_ONCE]
+    for first in range(0, len(taken), DIVERSIFIED_AT_ONCE):
+        part = taken[first : first + DIVERSIFIED_AT_ONCE]
         vectors = np.zeros((part.size, items.dimension), np.float32)
         there = np.flatnonzero(part != EMPTY)
         for where, block, rows in _found(items.blocks(), ordinals_of(part.ravel()[there])):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import matrix
+from recsys_spark.blocks import as_lists, matrix
 from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side
 
 _QUANTILES = 101
@@ -81,6 +81,5 @@ def _assemble_batch(rows: pa.Table, blocks: Blocks) -> pa.RecordBatch:
         },
         blocks.weights,
     )
-    offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * np.int32(vectors.shape[1]))
-    embedding = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
-    return pa.RecordBatch.from_arrays([rows["item_id"].combine_chunks(), embedding], names=["item_id", "embedding"])
+    columns = [rows["item_id"].combine_chunks(), as_lists(vectors)]
+    return pa.RecordBatch.from_arrays(columns, names=["item_id", "embedding"])

@@ -10,7 +10,7 @@ from recsys_spark.incremental import changed_keys, refreshed_lists, users_to_red
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.kernels.diversity import mmr_order
 from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.recommend import top_k_join
+from recsys_spark.recommend import list_rows, top_k_join, users_with_rules
 from recsys_spark.rules import items_as_users, items_with_rules
 from recsys_spark.user_block import ListRules
 
@@ -138,10 +138,8 @@ def test_all_lists_met_is_the_exact_join_and_fewer_hold_its_scores(shop, pack, b
 
 
 def test_an_item_is_no_neighbour_of_itself(shop, blocks):
-    from recsys_spark.recommend import list_rows
-
     make = list_rows(blocks, 3)
-    users = items_as_users(shop.catalogue(), 2)
+    users = users_with_rules(items_as_users(shop.catalogue()), None, None, 2)
     ddl = "user_id string, item_id string, score float, rank int"
     rows = users.mapInArrow(lambda batches: make(batches, {}), ddl).collect()
     assert len(rows) == 3 * 40

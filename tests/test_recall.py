@@ -1,6 +1,7 @@
 """The recall of an approximate join: the estimate, and the runs that report it."""
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_below_the_target_more_lists_are_met_and_at_last_all(bench, capsys):
 
 
 def test_blocks_are_packed_once_and_older_ones_go(bench):
-    folder = bench.run.lake.uri + "/_blocks/recommend_items"
+    folder = bench.run.lake.uri + "/_blocks/recommendations"
     bench.lists(min_score=0.1)
     [first] = Path(folder).iterdir()
     before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
@@ -150,3 +151,31 @@ def test_progress_says_how_long_it_will_take():
     assert tasks_and_time(60, 62, 300) == "60/62 tasks, about 10 s left"
     assert tasks_and_time(62, 62, 300) == "62/62 tasks"
     assert tasks_and_time(0, 0, 1) == ""
+
+
+def test_a_table_dropped_and_made_again_at_the_same_version_is_another_table(spark, tmp_path):
+    shop = Bench(spark, tmp_path, users=3, items=12)
+    _, first = shop.lists()
+    shutil.rmtree(tmp_path / "lake" / ITEM_VECTORS.name)
+    shop.put(ITEM_VECTORS, [(f"j{n}", "m-1", [1.0, float(n), 0.0, 0.0, 0.0, 1.0]) for n in range(6)])
+    assert shop.run.lake.version(ITEM_VECTORS) == 0
+    report, second = shop.lists()
+    assert report["status"] == "done"
+    assert {item for _, item, _ in second}.isdisjoint(item for _, item, _ in first)
+
+
+def test_an_approximate_run_without_a_usable_item_has_empty_lists(spark, tmp_path):
+    shop = Bench(spark, tmp_path, users=3, items=1)
+    shop.put(ITEM_VECTORS, [("none", "m-1", [0.0] * 6)])
+    report, found = shop.lists(approximate=True)
+    assert (found, report["places_short"], report["items"]) == ([], 15, 0)
+
+
+def test_smaller_blocks_are_packed_anew_for_neighbours(bench):
+    folder = Path(bench.run.lake.uri) / "_blocks" / "item_neighbors"
+    neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=3))
+    whole = [path.name for path in folder.iterdir()]
+    neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=2, item_block_rows=40))
+    [kept] = folder.iterdir()
+    assert [kept.name] != whole
+    assert json.loads((kept / "blocks.json").read_text())["block_rows"] == 40

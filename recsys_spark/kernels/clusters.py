@@ -8,7 +8,7 @@ from recsys_spark.kernels.vectors import Matrix, unit_rows
 _ROWS = 8192
 
 
-def nearest_rows(vectors: Matrix, centroids: Matrix) -> NDArray[np.int32]:
+def nearest_rows(vectors: Matrix, centroids: NDArray[np.floating]) -> NDArray[np.int32]:
     """(n,): the row of ``centroids`` of greatest inner product for each vector, the first of equal ones."""
     parts = [vectors[start : start + _ROWS] @ centroids.T for start in range(0, len(vectors), _ROWS)]
     return np.concatenate([part.argmax(axis=1) for part in parts] or [np.empty(0)]).astype(np.int32)

@@ -95,6 +95,11 @@ class Multiplier:
 NUMPY = Multiplier(numpy_product, 1024, 2048)
 
 
+def tile_rows(multiplier: Multiplier, routed: bool) -> int:
+    """Queries of one shortlist: more where few of them take each route; their numbers have 16 bits."""
+    return min(multiplier.rows * (16 if routed else 1), 1 << 16)
+
+
 class Shortlist:
     """The pairs found so far. Holds 14 bytes a pair, 3·k of a query and those of one tile."""
 

@@ -26,6 +26,7 @@ from recsys_spark.kernels.shortlist import (
     ascending,
     descending,
     in_rows,
+    tile_rows,
 )
 
 Places = NDArray[np.uint64]
@@ -116,7 +117,7 @@ class RunningTopK:
     ) -> None:
         error = product_error(self._queries, items)
         routed = any(len(route.rows) < len(self._queries) for route in routes)
-        height = self._multiplier.rows * (16 if routed else 1)  # few of a tile take each route
+        height = tile_rows(self._multiplier, routed)
         for first in range(0, len(self._queries), height):
             tile = slice(first, min(first + height, len(self._queries)))
             found = Shortlist(

@@ -1,34 +1,59 @@
 """item_vectors and what the rules know of items → block files, kept while nothing of it changes."""
 
+from collections.abc import Callable
+from typing import Any
+
+from pyspark.sql import DataFrame
+
 from recsys_spark.item_blocks import ItemBlocks, drop_other_blocks, open_item_blocks, write_item_blocks
 from recsys_spark.job import Run
+from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.options import JoinOptions, TopKOptions
 from recsys_spark.recommend import task_bytes
 from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.publishing import Inputs, run_key
-from recsys_spark.tables import ITEM_VECTORS, ITEMS
+from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, Table
+from recsys_spark.user_block import ListRules
 
 
 def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
-    """The blocks of these item vectors: those of an earlier run, or new ones. Older ones are removed."""
-    vectors, lists = known.frame(run, ITEM_VECTORS), 0
+    """The blocks that lists are made of, with what their rules ask of items."""
+    vectors, rows = known.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
+    lists, quota_on = 0, options.quota_on if options.quota else None
     if options.approximate:
-        lists = list_count(options, run.lake.rows(ITEM_VECTORS))
+        lists = list_count(options, rows)
     facts = {
         "inputs": {table.name: known.states.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
-        "rules": [options.match_on, options.quota_on if options.quota else None],
-        "rows": options.item_block_rows,
+        "rules": [options.match_on, quota_on],
         "lists": [lists, options.grouping_seed if lists else 0],
     }
-    uri = f"{run.lake.uri}/_blocks/{run.job}/{run_key('blocks', facts).partition(':')[2]}"
+
+    def make() -> tuple[DataFrame, Matrix | None]:
+        groups = centroids(vectors, lists, rows, options.grouping_seed) if lists else None
+        if ITEMS.name not in known.versions:
+            return vectors, groups
+        return items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, quota_on), groups
+
+    return kept_blocks(run, RECOMMENDATIONS, facts, options, make)
+
+
+def kept_blocks(
+    run: Run,
+    table: Table,
+    facts: dict[str, Any],
+    options: JoinOptions,
+    make: Callable[[], tuple[DataFrame, Matrix | None]],
+) -> ItemBlocks:
+    """The blocks of an earlier run with the same facts, or new ones of ``make`` (items, centroids).
+
+    Older ones for the same ``table`` are removed.
+    """
+    name = run_key("blocks", facts | {"rows": options.item_block_rows}).partition(":")[2]
+    uri = f"{run.lake.uri}/_blocks/{table.name}/{name}"
     blocks = open_item_blocks(uri)
     if blocks is None:
-        frame = vectors
-        if ITEMS.name in known.versions:
-            quota_on = options.quota_on if options.quota else None
-            frame = items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, quota_on)
-        groups = centroids(vectors, lists, run.lake.rows(ITEM_VECTORS), options.grouping_seed) if lists else None
+        frame, groups = make()
         blocks = write_item_blocks(frame, uri, options.item_block_rows, tasks=_cores(run), centroids=groups)
         drop_other_blocks(uri)
     return blocks
@@ -40,13 +65,12 @@ def tasks_for(run: Run, options: JoinOptions, users: int) -> int:
     return options.tasks or cores * max(1, -(-users // (cores * options.user_block_rows)))
 
 
-def announce(run: Run, options: JoinOptions, blocks: ItemBlocks, users: int, tasks: int) -> int:
-    """Say before the start what the join multiplies and what memory a task needs at most; return the bytes."""
-    rows = min(options.user_block_rows, users), min(blocks.block_rows, blocks.rows)
-    most = task_bytes(blocks.dimension, options.k, *rows)
+def announce(run: Run, options: JoinOptions, blocks: ItemBlocks, users: int, tasks: int, rules: ListRules) -> int:
+    """Say before the start what the join multiplies and what memory a task needs, about; return the bytes."""
+    most = task_bytes(blocks, options.k, min(options.user_block_rows, users), rules)
     run.progress.note(
         f"{users:,} users × {blocks.rows:,} items × {blocks.dimension} in {tasks} tasks; "
-        f"at most {most / 1e6:,.0f} MB of Python memory a task"
+        f"about {most / 1e6:,.0f} MB of Python memory a task"
     )
     return most
 

@@ -1,12 +1,11 @@
 """item_vectors → item_neighbors: the same join with items on both sides."""
 
 from recsys_spark.errors import UsageError
-from recsys_spark.item_blocks import drop_other_blocks, open_item_blocks, write_item_blocks
 from recsys_spark.job import Run
 from recsys_spark.options import NeighborOptions
-from recsys_spark.recommend import list_rows
+from recsys_spark.recommend import list_rows, users_with_rules
 from recsys_spark.rules import items_as_users
-from recsys_spark.steps.item_blocks import announce, tasks_for
+from recsys_spark.steps.item_blocks import announce, kept_blocks, tasks_for
 from recsys_spark.steps.publishing import Report, inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import ITEM_NEIGHBORS, ITEM_VECTORS
 from recsys_spark.user_block import ListRules
@@ -23,13 +22,10 @@ def neighbors(run: Run, options: NeighborOptions) -> Report:
     spaces = [row["model"] for row in vectors.select("model").distinct().limit(2).collect()]
     if len(spaces) > 1:
         raise UsageError(f"table 'item_vectors' mixes the vector spaces {' and '.join(sorted(spaces))}: build it again")
-    uri = f"{run.lake.uri}/_blocks/item_neighbors/{run_key('blocks', known.states).partition(':')[2]}"
-    tasks = tasks_for(run, options, count)
-    blocks = open_item_blocks(uri) or write_item_blocks(vectors, uri, options.item_block_rows, tasks=tasks)
-    drop_other_blocks(uri)
-    announce(run, options, blocks, count, tasks)
-    rules = ListRules(min_score=options.min_score)
+    blocks = kept_blocks(run, ITEM_NEIGHBORS, dict(known.states), options, lambda: (vectors, None))
+    tasks, rules = tasks_for(run, options, count), ListRules(min_score=options.min_score)
+    announce(run, options, blocks, count, tasks, rules)
     names = {"user_id": "item_id", "item_id": "neighbor_id"}
     make = list_rows(blocks, options.k, rules, options.user_block_rows, {"model": "".join(spaces)}, names)
-    staged = run.lake.stage(items_as_users(vectors, tasks), ITEM_NEIGHBORS, make)
+    staged = run.lake.stage(users_with_rules(items_as_users(vectors), None, None, tasks), ITEM_NEIGHBORS, make)
     return publish_staged(run, key, staged, facts) | {"items": blocks.rows}

@@ -1,6 +1,7 @@
 """user_profiles, item_vectors, seen items and rules → recommendations."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -33,22 +34,20 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
         return {"tables": {}}
     blocks, users = item_blocks(run, known, options), run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
-    bound = announce(run, options, blocks, users, tasks)
+    rules = ListRules(
+        min_score=options.min_score,
+        quota=options.quota,
+        boosts=blocks.boosted,
+        run_date=options.run_date,
+        keyed=bool(options.match_on),
+        diversity=options.diversity,
+        diversify_from=options.diversify_from,
+    )
+    bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
     stamp = {"run_date": options.run_date, "model": space}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
-        keyed = bool(options.match_on)
-        rules = ListRules(
-            options.min_score,
-            options.quota,
-            blocks.boosted,
-            options.run_date,
-            keyed,
-            nprobe,
-            options.diversity,
-            options.diversify_from,
-        )
-        make = list_rows(blocks, options.k, rules, options.user_block_rows, stamp)
+        make = list_rows(blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, stamp)
         return run.lake.stage(_users(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
 
     profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()

@@ -17,16 +17,15 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets up
     os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
 
 import numpy as np
 import torch
+from pairs import paired
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, FloatType
@@ -167,27 +166,6 @@ def plain_encoder(folder: str, padding: bool | str) -> Callable[[list[str]], np.
         return torch.nn.functional.normalize(pooled, dim=-1).numpy()
 
     return encode
-
-
-def paired(
-    peer: str, run_peer: Callable[[], object], name: str, run: Callable[[], object], pairs: int, share: float = 1.0
-) -> tuple[float, float]:
-    """(median seconds of ``run``, median of peer's seconds × ``share`` / its own), both warm, taking turns."""
-    run_peer(), run()
-    times = []
-    for number in range(pairs):
-        first = (run_peer, run) if number % 2 else (run, run_peer)
-        taken = {each: timed(each) for each in first}
-        times.append((taken[run_peer] * share, taken[run]))
-        print(f"{peer} {times[-1][0]:.2f} s, {name} {times[-1][1]:.2f} s", file=sys.stderr)
-    return median(mine for _, mine in times), round(median(theirs / mine for theirs, mine in times), 3)
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets up
@@ -30,6 +29,7 @@ if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets u
 
 import numpy as np
 import pyarrow as pa
+from pairs import paired, timed
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -154,8 +154,8 @@ class Bench:
     def bound(self) -> int:
         """What the formula says of a task's memory."""
         tasks = CORES * -(-len(self.queries) // (CORES * USER_BLOCK_ROWS))
-        rows = min(USER_BLOCK_ROWS, -(-len(self.queries) // tasks)), min(ITEM_BLOCK_ROWS, len(self.items))
-        return task_bytes(self.items.shape[1], self.k, *rows)
+        rows = min(USER_BLOCK_ROWS, -(-len(self.queries) // tasks))
+        return task_bytes(self.blocks, self.k, rows)
 
     def packed(self) -> tuple[ItemBlocks, float]:
         """The item blocks, as the last publication of item vectors leaves them, and the seconds that took."""
@@ -283,27 +283,6 @@ class Bench:
 def noop(frame: DataFrame) -> None:
     """Compute all rows and keep none."""
     frame.write.format("noop").mode("overwrite").save()
-
-
-def paired(
-    peer: str, run_peer: Callable[[], object], name: str, run: Callable[[], object], pairs: int, share: float = 1.0
-) -> tuple[float, float]:
-    """(median seconds of ``run``, median of peer's seconds × ``share`` / its own), both warm, taking turns."""
-    run_peer(), run()
-    times = []
-    for number in range(pairs):
-        first = (run_peer, run) if number % 2 else (run, run_peer)
-        taken = {each: timed(each) for each in first}
-        times.append((taken[run_peer] * share, taken[run]))
-        print(f"{peer} {times[-1][0]:.2f} s, {name} {times[-1][1]:.2f} s", file=sys.stderr)
-    return median(mine for _, mine in times), round(median(theirs / mine for theirs, mine in times), 3)
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

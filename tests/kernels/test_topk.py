@@ -197,3 +197,16 @@ def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
                 taken.append((item, score))
         expected.append(taken[:k])
     assert listed(running) == expected
+
+
+def test_more_queries_than_sixteen_bits_can_number_take_their_routes():
+    from recsys_spark.kernels.torch_product import torch_multiplier
+
+    count = (1 << 16) + 900
+    angles = np.linspace(0, 3, count)
+    queries = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    running = RunningTopK(queries, 1, multiplier=torch_multiplier("cpu"))
+    running.update(unit([[1, 0], [0, 1]]), np.arange(2), routes=[Route(np.arange(1, count), 0, 2)])
+    nearest = (queries[:, 1] > queries[:, 0]).astype(int)
+    assert running.places[0, 0] == EMPTY
+    assert (ordinals_of(running.places[1:, 0]) == nearest[1:]).all()
