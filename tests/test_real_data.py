@@ -42,7 +42,7 @@ def text_figures(items):
 
 
 def tables(items, users, events, quarantine=0):
-    return {"quarantine": quarantine, "items": items, "users": users, "events": events}
+    return {"quarantine": quarantine, "items": items, "users": users, "events": events, "user_rules": 0}
 
 
 def test_movielens_small(ingested):
