@@ -98,6 +98,13 @@ class BlockOptions(JobConfig):
     price_weight: float = Field(0.05, ge=0, description="weight of the price block; 0 leaves it out")
     category_dimension: int = Field(64, ge=1, description="numbers in the hashed category block")
     brand_dimension: int = Field(32, ge=1, description="numbers in the hashed brand block")
+    whitening: float | None = Field(
+        None, ge=0, description="shrink of the relaxed whitening of the text block, about 0.1; default: none"
+    )
+    refit_share: float = Field(
+        0.2, ge=0, description="whitening: growth of the embedded items since the fit from which it is fitted anew"
+    )
+    refit_whitening: bool = Field(False, description="whitening: fit it anew now")
 
     @property
     def blocks(self) -> Blocks:

@@ -19,6 +19,7 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", tz="UTC"),
     "array<float>": pa.list_(pa.float32()),
+    "array<double>": pa.list_(pa.float64()),
     "array<string>": pa.list_(pa.string()),
 }
 
@@ -91,7 +92,23 @@ EMBEDDINGS = Table(
     "embeddings", {"text_hash": "string", "model": "string", "embedding": "array<float>"}, key=("text_hash", "model")
 )
 
-# Unit length. `model` names the vector space: encoder fingerprint and block configuration.
+# Transforms of the text block, append-only: `name` is a digest of mean and matrix and part of every space that uses it.
+# The newest `fit` of an encoder (`model`) and shrink is the one in use.
+WHITENINGS = Table(
+    "whitenings",
+    {
+        "name": "string",
+        "model": "string",
+        "shrink": "double",
+        "fit": "int",
+        "items": "bigint",  # that it was fitted on
+        "mean": "array<double>",
+        "matrix": "array<double>",  # row by row
+    },
+    key=("name", "model", "shrink", "fit"),
+)
+
+# Unit length. `model` names the vector space: encoder fingerprint, block configuration and whitening.
 ITEM_VECTORS = Table(
     "item_vectors", {"item_id": "string", "model": "string", "embedding": "array<float>"}, key=("item_id",)
 )
@@ -153,6 +170,7 @@ TABLES = {
         USER_RULES,
         QUARANTINE,
         EMBEDDINGS,
+        WHITENINGS,
         ITEM_VECTORS,
         USER_PROFILES,
         RECOMMENDATIONS,

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists, matrix
 from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side
+from recsys_spark.kernels.whitening import Whitening
 
 _QUANTILES = 101
 _PREPARED = "item_id string, embedding array<float>"
@@ -33,10 +34,10 @@ class Blocks:
         """Weight by block name."""
         return {"text": self.text, "category": self.category, "brand": self.brand, "price": self.price}
 
-    def space(self, encoder: str) -> str:
-        """The name of the vector space: encoder fingerprint and block configuration."""
+    def space(self, encoder: str, whitening: str | None = None) -> str:
+        """The name of the vector space: encoder fingerprint, block configuration, name of the whitening if any."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{encoder}-{digest[:8]}"
+        return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 
 def encoder_of(space: str) -> str:
@@ -44,42 +45,61 @@ def encoder_of(space: str) -> str:
     return space.partition("-")[0]
 
 
-def build_item_vectors(items: DataFrame, embeddings: DataFrame, encoder: str, blocks: Blocks) -> DataFrame:
+def whitening_of(space: str) -> str | None:
+    """The name of the whitening within the name of a vector space."""
+    parts = space.split("-")
+    return parts[2] if len(parts) == 3 else None
+
+
+def item_embeddings(items: DataFrame, embeddings: DataFrame, encoder: str) -> DataFrame:
+    """The items whose text is embedded by ``encoder``, with ``embedding``."""
+    known = embeddings.where(F.col("model") == encoder).select("text_hash", "embedding")
+    return items.join(known, on="text_hash", how="inner")
+
+
+def build_item_vectors(
+    items: DataFrame, embeddings: DataFrame, encoder: str, blocks: Blocks, whitening: Whitening | None = None
+) -> DataFrame:
     """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
 
     The price block compares quantiles of the whole catalogue (101 approximate cut points, one aggregate).
-    Items without a text embedding are absent.
+    Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
+    known of it.
     """
     steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
     cuts = items.agg(F.expr(f"percentile_approx(price, array({steps}), 10000)").alias("cuts"))
-    known = embeddings.where(F.col("model") == encoder).select("text_hash", "embedding")
-    rows = items.join(known, on="text_hash", how="inner").crossJoin(F.broadcast(cuts))
+    rows = item_embeddings(items, embeddings, encoder).crossJoin(F.broadcast(cuts))
     columns = rows.select("item_id", "embedding", "category", "brand", "price", "cuts")
-    vectors = columns.mapInArrow(_assemble(blocks), _PREPARED)
-    return vectors.select("item_id", F.lit(blocks.space(encoder)).alias("model"), "embedding")
+    vectors = columns.mapInArrow(_assemble(blocks, whitening), _PREPARED)
+    space = blocks.space(encoder, whitening.name if whitening else None)
+    return vectors.select("item_id", F.lit(space).alias("model"), "embedding")
 
 
-def _assemble(blocks: Blocks) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _assemble(
+    blocks: Blocks, whitening: Whitening | None
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                yield _assemble_batch(pa.Table.from_batches([batch]), blocks)
+                yield _assemble_batch(pa.Table.from_batches([batch]), blocks, whitening)
 
     return assemble
 
 
-def _assemble_batch(rows: pa.Table, blocks: Blocks) -> pa.RecordBatch:
+def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None) -> pa.RecordBatch:
+    texts = matrix(rows["embedding"])
     cuts = np.array(rows["cuts"][0].as_py() or [], np.float64)
     prices = rows["price"].to_numpy().astype(np.float64)
     brands = [[brand] if brand else None for brand in rows["brand"].to_pylist()]
     vectors = side_by_side(
         {
-            "text": matrix(rows["embedding"]),
+            "text": whitening.apply(texts) if whitening else texts,
             "category": hashed_block(rows["category"].to_pylist(), blocks.category_dimension, "category"),
             "brand": hashed_block(brands, blocks.brand_dimension, "brand"),
             "price": price_block(prices, cuts),
         },
         blocks.weights,
     )
-    columns = [rows["item_id"].combine_chunks(), as_lists(vectors)]
+    there = np.flatnonzero(vectors.any(axis=1))
+    columns = [rows["item_id"].combine_chunks().take(pa.array(there)), as_lists(vectors[there])]
     return pa.RecordBatch.from_arrays(columns, names=["item_id", "embedding"])

@@ -30,6 +30,7 @@ TRANSFORMATIONS = [
         "showcase",
         "text",
         "vectors",
+        "whitening",
     )
 ]
 ACTIONS = {

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import InputError, UsageError
@@ -10,8 +11,10 @@ from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, pool_items, weigh_pairs
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, run_key, unchanged
+from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
-from recsys_spark.vectors import encoder_of
+from recsys_spark.vectors import encoder_of, whitening_of
+from recsys_spark.whitening import whitened
 
 
 def profiles(run: Run, options: ProfileOptions) -> Report:
@@ -32,11 +35,17 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     space, dimension = first
     tasks = 2 * run.spark.sparkContext.defaultParallelism
     sums = pool_items(weigh_pairs(events, options.run_date, options.weights), vectors, tasks=tasks)
-    texts = known.frame(run, EMBEDDINGS).where(F.col("model") == of_users(encoder_of(space)))
-    own = known.frame(run, USERS).join(texts, on="text_hash", how="inner").select("user_id", "embedding")
-    prior = options.user_text_weight
+    own, prior = _own_texts(run, known, space), options.user_text_weight
     frame = build_profiles(sums, own, space, options.run_date, dimension=dimension, prior=prior)
     return publish(run, key, frame, USER_PROFILES, facts)
+
+
+def _own_texts(run: Run, known: Inputs, space: str) -> DataFrame:
+    """``user_id, embedding``: the users' own texts in the text block of ``space``."""
+    texts = known.frame(run, EMBEDDINGS).where(F.col("model") == of_users(encoder_of(space)))
+    own = known.frame(run, USERS).join(texts, on="text_hash", how="inner").select("user_id", "embedding")
+    name = whitening_of(space)
+    return whitened(own, "user_id", stored(run, name)) if name else own
 
 
 def check_event_types(run: Run, known: Inputs, options: EventOptions) -> None:

@@ -1,4 +1,4 @@
-"""items and embeddings → item_vectors."""
+"""items and embeddings → item_vectors, and whitenings where one is asked for."""
 
 from dataclasses import asdict
 
@@ -6,20 +6,26 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.options import BlockOptions
 from recsys_spark.steps.publishing import Report, inputs, publish, run_key, unchanged
+from recsys_spark.steps.whitening import fitted
 from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS
-from recsys_spark.vectors import build_item_vectors
+from recsys_spark.vectors import build_item_vectors, item_embeddings
 
 
 def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded."""
     known = inputs(run, ITEMS, EMBEDDINGS)
     facts = {"inputs": known.states, "model": model.fingerprint, "blocks": asdict(options.blocks)}
+    if options.whitening is not None:
+        facts |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
     key = run_key("build_item_vectors", facts)
     if (done := unchanged(run, key, ITEM_VECTORS)) is not None or options.dry_run:
         return done or {"tables": {}}
-    vectors = build_item_vectors(
-        known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint, options.blocks
-    )
+    items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
+    texts = item_embeddings(items, embeddings, model.fingerprint)
+    fit = fitted(run, options, model.fingerprint, texts, str(known.states))
+    transform = fit.transform if fit else None
+    vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform)
     absent = f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
     report = publish(run, key, vectors, ITEM_VECTORS, facts, if_empty=absent)
-    return report | {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
+    report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
+    return report | ({"whitening": fit.transform.name, "whitening_fitted_on": fit.items} if fit else {})
