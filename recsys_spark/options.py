@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from recsys_spark.config import JobConfig, Weights
+from recsys_spark.histories import History
 from recsys_spark.profiles import EventWeights
 from recsys_spark.vectors import Blocks
 
@@ -132,13 +133,37 @@ class ProfileOptions(EventOptions):
     """Events to profiles."""
 
     rating_center: float = Field(3.0, description="a rating counts as its distance from this value")
-    half_life_days: float = Field(180.0, gt=0, description="age in days at which an event counts half")
+    half_life_days: float = Field(
+        180.0, ge=0, description="age in days at which an event counts half; 0: age does not count"
+    )
+    half_life_steps: float | None = Field(
+        None,
+        gt=0,
+        description="newer events of the user after which an event counts half, times the above; 1.9: 0.7 each",
+    )
+    max_events: int | None = Field(None, ge=1, description="only the last events of a user count, so many")
+    session_gap_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="minutes without an event that end a session: in one, repeats of an event with an item count once",
+    )
+    sif: float | None = Field(
+        None, gt=0, description="items count a / (a + their share of all events), with this a, about 0.001"
+    )
     user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
+    segment_weight: float = Field(
+        0.0, ge=0, description="what all users of the user's locale count together, in events of weight 1"
+    )
 
     @property
     def weights(self) -> EventWeights:
         """The event weights."""
         return EventWeights(self.event_weights, self.rating_center, self.half_life_days)
+
+    @property
+    def history(self) -> History:
+        """How a user's events bear on each other."""
+        return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
 
 
 class JoinOptions(JobConfig):

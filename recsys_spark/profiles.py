@@ -25,8 +25,10 @@ from recsys_spark.blocks import (
     pack_items,
     records,
 )
+from recsys_spark.histories import History, counted_events, damp_popular
 from recsys_spark.kernels.pooling import accumulate
 
+_PLAIN = History()
 _GRID = 2.0**40
 _MOST = 2.0**16
 """One event counts at most this much: a broken value must not overflow a sum. Below 2⁻⁴⁰, after 40 half-lives, it
@@ -40,7 +42,10 @@ _SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timesta
 
 @dataclass(frozen=True)
 class EventWeights:
-    """What an event counts: ``by_type`` × (value − rating_center, for ratings) × 2^(−age in days / half_life_days)."""
+    """What an event counts: ``by_type`` × (value − rating_center, for ratings) × 2^(−age in days / half_life_days).
+
+    A ``half_life_days`` of 0 leaves age out.
+    """
 
     by_type: Mapping[str, float]
     rating_center: float
@@ -48,14 +53,15 @@ class EventWeights:
     rating_type: str = "rating"
 
     def column(self, run_date: date) -> Column:
-        """The weight of an event, in units of 2⁻⁴⁰ as a long: integers add up to the same sum in any order."""
+        """The weight of an event times its ``decay``, in units of 2⁻⁴⁰ as a long: integers add up to the same sum in
+        any order."""
         kinds = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
         centred = F.when(
             F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0))
         )
         seconds = F.lit(str(run_date)).cast("timestamp").cast("double") - F.col("timestamp").cast("double")
-        decay = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
-        weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * decay
+        aged = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days)) if self.half_life_days else F.lit(1.0)
+        weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * aged * F.col("decay")
         bounded = F.greatest(F.lit(-_MOST), F.least(F.lit(_MOST), F.coalesce(weight, F.lit(0.0))))
         return F.round(bounded * _GRID).cast("bigint")
 
@@ -65,14 +71,40 @@ def before(events: DataFrame, run_date: date) -> DataFrame:
     return events.where(F.col("timestamp") < F.lit(str(run_date)).cast("timestamp"))
 
 
-def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights) -> DataFrame:
+def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights, history: History = _PLAIN) -> DataFrame:
     """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to
-    ``run_date``."""
-    known = before(events, run_date).withColumn("units", weights.column(run_date))
+    ``run_date``; ``events`` are those that ``history`` lets count."""
+    known = counted_events(before(events, run_date), history).withColumn("units", weights.column(run_date))
     pairs = known.groupBy("user_id", "item_id").agg(
         F.sum("units").alias("units"), F.count("*").alias("events"), F.max("timestamp").alias("last_timestamp")
     )
-    return pairs.select("user_id", "item_id", (F.col("units") / _GRID).alias("weight"), "events", "last_timestamp")
+    weight = (F.col("units") / _GRID).alias("weight")
+    weighed = pairs.select("user_id", "item_id", weight, "events", "last_timestamp")
+    return weighed if history.sif is None else damp_popular(weighed, history.sif)
+
+
+def segment_pairs(pairs: DataFrame, users: DataFrame) -> DataFrame:
+    """``pairs`` of all users of a locale added up, the locale in the place of the user: ``pool_items`` makes one sum of
+    each. Users without a locale are in none."""
+    known = users.where(F.col("locale").isNotNull()).select("user_id", "locale")
+    # Decimals add up to the same sum in any order, and millions of users do not overflow them.
+    units = F.sum(F.round(F.col("weight") * _GRID).cast("decimal(38,0)")).cast("double")
+    whole = (
+        pairs.join(known, on="user_id", how="inner")
+        .groupBy("locale", "item_id")
+        .agg(units.alias("units"), F.sum("events").alias("events"), F.max("last_timestamp").alias("last_timestamp"))
+    )
+    weight = (F.col("units") / _GRID).alias("weight")
+    return whole.select(F.col("locale").alias("user_id"), "item_id", weight, "events", "last_timestamp")
+
+
+def own_segments(users: DataFrame, sums: DataFrame) -> DataFrame:
+    """``user_id, segment``: to each user the sum of the own locale at unit length, from the sums of
+    ``segment_pairs``."""
+    norm = F.sqrt(F.aggregate("embedding", F.lit(0.0), lambda total, x: total + x * x))
+    units = sums.select(F.col("user_id").alias("locale"), "embedding", norm.alias("norm")).where(F.col("norm") > 0)
+    shown = units.select("locale", F.transform("embedding", lambda x: x / F.col("norm")).alias("segment"))
+    return users.join(shown, on="locale", how="inner").select("user_id", "segment")
 
 
 def pool_items(pairs: DataFrame, item_vectors: DataFrame, *, tasks: int, pair_block_rows: int = 262_144) -> DataFrame:
@@ -95,23 +127,30 @@ def build_profiles(
     *,
     dimension: int,
     prior: float,
+    segments: DataFrame | None = None,
+    segment_weight: float = 0.0,
 ) -> DataFrame:
-    """The sum of a user's items plus ``prior`` × the embedding of the user's own text.
+    """The sum of a user's items plus ``prior`` × the embedding of the user's own text, plus ``segment_weight`` × the
+    user's segment.
 
-    ``prior`` is in units of one event of weight 1. A user without events is known by the text alone; a user with
-    neither, or whose parts cancel to zero, is absent.
+    Both are in units of one event of weight 1, so they count for much where a history is short, and a user without
+    events is known by them alone. A user with none of the three, or whose parts cancel to zero, is absent.
 
     Args:
         sums: from ``pool_items``.
         own_texts: ``user_id, embedding`` of the encoder of ``space``.
         dimension: numbers of an item vector; the text block is the first of them.
+        segments: from ``own_segments``.
     """
     own = own_texts.select("user_id", F.col("embedding").alias("own"))
-    both = sums.join(own, on="user_id", how="full")
+    parts = sums.join(own, on="user_id", how="full")
     scaled = F.transform("own", lambda x: x.cast("double") * prior)
     padded = F.concat(scaled, F.array_repeat(F.lit(0.0), dimension - F.size("own")))
-    total = F.coalesce(F.zip_with("embedding", padded, lambda x, y: x + y), F.col("embedding"), padded)
-    profiles = both.select(
+    total = _plus(F.col("embedding"), padded)
+    if segments is not None:
+        parts = parts.join(segments, on="user_id", how="full")
+        total = _plus(total, F.transform("segment", lambda x: x * segment_weight))
+    profiles = parts.select(
         "user_id",
         F.lit(space).alias("model"),
         total.cast("array<float>").alias("embedding"),
@@ -120,6 +159,11 @@ def build_profiles(
         F.lit(str(run_date)).cast("timestamp").alias("reference_time"),
     )
     return profiles.where(is_usable(F.col("embedding")))
+
+
+def _plus(left: Column, right: Column) -> Column:
+    """The sum of two vectors of which either may be null."""
+    return F.coalesce(F.zip_with(left, right, lambda x, y: x + y), left, right)
 
 
 def _pack_pairs(rows: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

@@ -23,6 +23,7 @@ TRANSFORMATIONS = [
         "blocks",
         "embed",
         "evaluate",
+        "histories",
         "ingest",
         "profiles",
         "recommend",

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from recsys_spark.profiles import EventWeights, build_profiles, pool_items, weigh_pairs
+from recsys_spark.options import ProfileOptions
+from recsys_spark.profiles import EventWeights, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
+from recsys_spark.steps.profiles import profiles as profiles_step
+from recsys_spark.tables import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
+from tests.test_bad_input import Bench
 
 EVENT_DDL = "user_id string, item_id string, event_type string, timestamp timestamp, value double"
 VECTOR_DDL = "item_id string, embedding array<float>"
@@ -222,3 +226,66 @@ def test_profiles_name_their_space_and_their_times(profiles):
     assert {utc(row["reference_time"]) for row in profiles.values()} == {MIDNIGHT}
     assert utc(profiles["regular"]["last_timestamp"]) == YESTERDAY
     assert profiles["cold"]["last_timestamp"] is None
+
+
+USERS_DDL = "user_id string, text string, text_hash string, locale string"
+LOCALES = {f"u{n}": ("de", "fr", None)[n % 3] for n in range(9)} | {"newcomer": "de", "far away": "is"}
+
+
+@pytest.fixture(scope="module")
+def segmented(spark, events, vectors):
+    """user → unit sum of the user's locale."""
+    users = spark.createDataFrame([(user, None, None, locale) for user, locale in LOCALES.items()], USERS_DDL)
+    pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
+    sums = pool_items(segment_pairs(pairs, users), vector_frame(spark, vectors), tasks=2)
+    return {row["user_id"]: row["segment"] for row in own_segments(users, sums).collect()}
+
+
+def test_a_segment_is_the_direction_of_all_its_users_together(segmented, pooled):
+    assert set(segmented) == {user for user, locale in LOCALES.items() if locale in ("de", "fr")}
+    for user, found in segmented.items():
+        together = sum(np.array(pooled[other][0]) for other in pooled if LOCALES[other] == LOCALES[user])
+        np.testing.assert_allclose(found, direction(together), atol=1e-7)
+
+
+def test_a_segment_counts_like_so_many_events_and_stands_in_for_all_of_them(spark):
+    sums, own = spark.createDataFrame(SUMS, SUM_DDL), spark.createDataFrame(OWN, OWN_DDL)
+    rows = [("regular", [0.0, 0.0, 1.0]), ("newcomer", [0.0, 1.0, 0.0]), ("cold", [1.0, 0.0, 0.0])]
+    segments = spark.createDataFrame(rows, "user_id string, segment array<double>")
+    frame = build_profiles(sums, own, "enc-1", RUN_DATE, dimension=3, prior=0.5, segments=segments, segment_weight=2.0)
+    found = {row["user_id"]: row["embedding"] for row in frame.collect()}
+    assert found["regular"] == [1, 2, 5]
+    assert found["newcomer"] == [0, 2, 0]
+    np.testing.assert_allclose(found["cold"], [2.3, 0.4, 0], rtol=1e-6)
+    np.testing.assert_allclose(found["both"], [1, 0.5, 1], rtol=1e-6)
+
+
+def test_sums_of_a_segment_do_not_overflow(spark):
+    rows = [(f"u{n}", "i1", 65_536.0, 1, MIDNIGHT) for n in range(300)]
+    ddl = "user_id string, item_id string, weight double, events bigint, last_timestamp timestamp"
+    users = spark.createDataFrame([(row[0], None, None, "de") for row in rows], USERS_DDL)
+    [total] = segment_pairs(spark.createDataFrame(rows, ddl), users).collect()
+    assert (total["user_id"], total["item_id"], total["weight"], total["events"]) == ("de", "i1", 300 * 65_536, 300)
+
+
+def test_the_step_takes_segments_and_the_rules_of_a_history(spark, tmp_path):
+    bench = Bench(spark, tmp_path)
+    bench.put_vectors()
+    bench.put(EMBEDDINGS)
+    bench.put(USERS, ("u1", None, None, "de"), ("u2", None, None, "de"))
+    bench.put(EVENTS, *(("u1", f"a{n}", "view", MIDNIGHT - timedelta(days=n), None) for n in (1, 3)))
+
+    def built(**changes):
+        options = ProfileOptions(**{"lake": bench.lake.uri, "run_date": RUN_DATE, "half_life_days": 0.0} | changes)
+        report = profiles_step(bench.run, options)
+        rows = bench.lake.read(spark, USER_PROFILES).collect()
+        return report["status"], {row["user_id"]: (row["embedding"], row["events"]) for row in rows}
+
+    assert built() == ("done", {"u1": ([1, 1], 2)})
+    assert built(max_events=1) == ("done", {"u1": ([1, 0], 1)})
+    assert built(half_life_steps=1.0) == ("done", {"u1": ([1, 0.5], 2)})
+    assert built(half_life_steps=1.0)[0] == "unchanged"
+    status, found = built(segment_weight=1.0)
+    assert status == "done"
+    np.testing.assert_allclose(found["u1"][0], [1 + 0.5**0.5] * 2, rtol=1e-6)
+    np.testing.assert_allclose(found["u2"][0], [0.5**0.5] * 2, rtol=1e-6)

@@ -9,7 +9,7 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
-from recsys_spark.profiles import before, build_profiles, pool_items, weigh_pairs
+from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, run_key, unchanged
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
@@ -21,7 +21,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     """Publish the profile of every user who has events with known items, or a text."""
     known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
     facts = {"inputs": known.states, "run_date": options.run_date, "weights": asdict(options.weights)}
-    facts["user_text_weight"] = options.user_text_weight
+    facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
     key = run_key("build_profiles", facts)
     if (done := unchanged(run, key, USER_PROFILES)) is not None:
         return done
@@ -34,9 +34,21 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
     space, dimension = first
     tasks = 2 * run.spark.sparkContext.defaultParallelism
-    sums = pool_items(weigh_pairs(events, options.run_date, options.weights), vectors, tasks=tasks)
-    own, prior = _own_texts(run, known, space), options.user_text_weight
-    frame = build_profiles(sums, own, space, options.run_date, dimension=dimension, prior=prior)
+    pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
+    segments = None
+    if options.segment_weight:
+        users = known.frame(run, USERS)
+        segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))
+    frame = build_profiles(
+        pool_items(pairs, vectors, tasks=tasks),
+        _own_texts(run, known, space),
+        space,
+        options.run_date,
+        dimension=dimension,
+        prior=options.user_text_weight,
+        segments=segments,
+        segment_weight=options.segment_weight,
+    )
     return publish(run, key, frame, USER_PROFILES, facts)
 
 
