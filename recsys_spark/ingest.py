@@ -24,7 +24,7 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
 
     Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
     """
-    raw = _completed(raw, "locale", "available_from", "available_until", "boost")
+    raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec")
     frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"])
     judged = frame.select(
         _id("item_id"),
@@ -38,9 +38,10 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         F.expr("try_cast(available_from AS date)").alias("available_from"),
         F.expr("try_cast(available_until AS date)").alias("available_until"),
         F.expr("try_cast(boost AS float)").alias("boost"),
-        F.coalesce(_blank("item_id"), *map(_not_a_date, ("available_from", "available_until")), _boost()).alias(
-            "reason"
-        ),
+        _image(raw).alias("image_vec"),
+        F.coalesce(
+            _blank("item_id"), *map(_not_a_date, ("available_from", "available_until")), _boost(), _not_a_vector(raw)
+        ).alias("reason"),
         "row",
         F.expr("try_cast(updated_at AS timestamp)").alias("updated_at"),
     )
@@ -152,6 +153,25 @@ def _not_a_date(name: str) -> Column:
 def _boost() -> Column:
     there = F.coalesce(_trimmed(F.col("boost")), F.lit("")) != ""
     return F.when(there & ~_is_finite(F.expr("try_cast(boost AS float)")), "boost is not a number")
+
+
+def _image(raw: DataFrame) -> Column:
+    return F.when(F.size(_numbers(raw)) > 0, _numbers(raw))
+
+
+def _numbers(raw: DataFrame) -> Column:
+    """An array of numbers; a string, as of a CSV file, is read as one in JSON."""
+    kind = dict(raw.dtypes)["image_vec"]
+    given = F.col("image_vec")
+    return (given if kind.startswith("array") else F.from_json(given.cast("string"), "array<float>")).try_cast(
+        "array<float>"
+    )
+
+
+def _not_a_vector(raw: DataFrame) -> Column:
+    there = F.coalesce(_trimmed(F.col("image_vec")), F.lit("")) != ""
+    usable = F.coalesce(F.forall(_numbers(raw), _is_finite), F.lit(False))
+    return F.when(there & ~usable, "image_vec is not a vector of numbers")
 
 
 def _is_finite(value: Column) -> Column:

@@ -97,8 +97,14 @@ class BlockOptions(JobConfig):
     category_weight: float = Field(0.2, ge=0, description="weight of the category block; 0 leaves it out")
     brand_weight: float = Field(0.1, ge=0, description="weight of the brand block; 0 leaves it out")
     price_weight: float = Field(0.05, ge=0, description="weight of the price block; 0 leaves it out")
+    image_weight: float = Field(
+        0.2, ge=0, description="weight of the given vectors, image_vec of items; 0 leaves it out"
+    )
     category_dimension: int = Field(64, ge=1, description="numbers in the hashed category block")
     brand_dimension: int = Field(32, ge=1, description="numbers in the hashed brand block")
+    category_prices: int = Field(
+        20, ge=2, description="prices in a category from which they are compared within it, else in the whole catalogue"
+    )
     whitening: float | None = Field(
         None, ge=0, description="shrink of the relaxed whitening of the text block, about 0.1; default: none"
     )
@@ -115,8 +121,10 @@ class BlockOptions(JobConfig):
             category=self.category_weight,
             brand=self.brand_weight,
             price=self.price_weight,
+            image=self.image_weight,
             category_dimension=self.category_dimension,
             brand_dimension=self.brand_dimension,
+            category_prices=self.category_prices,
         )
 
 

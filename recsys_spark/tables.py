@@ -58,6 +58,7 @@ ITEMS = Table(
         "available_from": "date",  # both days inclusive; null: always
         "available_until": "date",
         "boost": "float",  # added to its scores: freshness, margin; null counts 0
+        "image_vec": "array<float>",  # of a picture, or any dense vector that the source brings; null: none
     },
     key=("item_id",),
 )

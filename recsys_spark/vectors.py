@@ -1,4 +1,4 @@
-"""Items to vectors: the text embedding with category, brand and price side by side. Pure DataFrame functions."""
+"""Items to vectors: the text embedding with category, brand, price and image side by side. Pure DataFrame functions."""
 
 import hashlib
 import json
@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import as_lists, matrix
+from recsys_spark.blocks import as_lists, matrix, unit_vectors
+from recsys_spark.errors import UsageError
 from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side
 from recsys_spark.kernels.whitening import Whitening
 
@@ -26,13 +28,15 @@ class Blocks:
     category: float = 0.2
     brand: float = 0.1
     price: float = 0.05
+    image: float = 0.2
     category_dimension: int = 64
     brand_dimension: int = 32
+    category_prices: int = 20
 
     @property
     def weights(self) -> dict[str, float]:
         """Weight by block name."""
-        return {"text": self.text, "category": self.category, "brand": self.brand, "price": self.price}
+        return {name: getattr(self, name) for name in ("text", "category", "brand", "price", "image")}
 
     def space(self, encoder: str, whitening: str | None = None) -> str:
         """The name of the vector space: encoder fingerprint, block configuration, name of the whitening if any."""
@@ -62,17 +66,29 @@ def build_item_vectors(
 ) -> DataFrame:
     """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
 
-    The price block compares quantiles of the whole catalogue (101 approximate cut points, one aggregate).
+    The price block compares quantiles within the category, the last name of an item's path, where it has
+    ``blocks.category_prices`` prices, else within the whole catalogue (101 approximate cut points, one aggregate each).
     Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
     known of it.
     """
-    steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
-    cuts = items.agg(F.expr(f"percentile_approx(price, array({steps}), 10000)").alias("cuts"))
-    rows = item_embeddings(items, embeddings, encoder).crossJoin(F.broadcast(cuts))
-    columns = rows.select("item_id", "embedding", "category", "brand", "price", "cuts")
+    rows = item_embeddings(_with_cuts(items, blocks), embeddings, encoder)
+    columns = rows.select("item_id", "embedding", "category", "brand", "price", "image_vec", "cuts", "image_dimension")
     vectors = columns.mapInArrow(_assemble(blocks, whitening), _PREPARED)
     space = blocks.space(encoder, whitening.name if whitening else None)
     return vectors.select("item_id", F.lit(space).alias("model"), "embedding")
+
+
+def _with_cuts(items: DataFrame, blocks: Blocks) -> DataFrame:
+    """Items with ``cuts``, the quantiles of the prices to compare theirs with, and ``image_dimension``."""
+    steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
+    quantiles = F.expr(f"percentile_approx(price, array({steps}), 10000)")
+    whole = items.agg(quantiles.alias("all_cuts"), F.max(F.size("image_vec")).alias("image_dimension"))
+    placed = items.withColumn("leaf", F.try_element_at("category", F.lit(-1)))
+    named = placed.where(F.col("leaf").isNotNull())
+    own = named.groupBy("leaf").agg(quantiles.alias("own_cuts"), F.count("price").alias("prices"))
+    large = own.where(F.col("prices") >= blocks.category_prices).drop("prices")
+    both = placed.join(F.broadcast(large), on="leaf", how="left").crossJoin(F.broadcast(whole))
+    return both.withColumn("cuts", F.coalesce("own_cuts", "all_cuts"))
 
 
 def _assemble(
@@ -88,7 +104,7 @@ def _assemble(
 
 def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None) -> pa.RecordBatch:
     texts = matrix(rows["embedding"])
-    cuts = np.array(rows["cuts"][0].as_py() or [], np.float64)
+    cuts = np.full((1, 1), np.nan) if rows["cuts"].null_count else matrix(rows["cuts"]).astype(np.float64)
     prices = rows["price"].to_numpy().astype(np.float64)
     brands = [[brand] if brand else None for brand in rows["brand"].to_pylist()]
     vectors = side_by_side(
@@ -97,9 +113,22 @@ def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None)
             "category": hashed_block(rows["category"].to_pylist(), blocks.category_dimension, "category"),
             "brand": hashed_block(brands, blocks.brand_dimension, "brand"),
             "price": price_block(prices, cuts),
+            "image": _images(rows),
         },
         blocks.weights,
     )
     there = np.flatnonzero(vectors.any(axis=1))
     columns = [rows["item_id"].combine_chunks().take(pa.array(there)), as_lists(vectors[there])]
     return pa.RecordBatch.from_arrays(columns, names=["item_id", "embedding"])
+
+
+def _images(rows: pa.Table) -> NDArray[np.float32]:
+    """The given vectors at unit length; zeros, which equal nothing, where there is none."""
+    width = max(rows["image_dimension"][0].as_py() or 0, 0)
+    there, vectors = unit_vectors(rows["image_vec"].combine_chunks())
+    if len(there) and vectors.shape[1] != width:
+        raise UsageError(f"image_vec of {vectors.shape[1]} and of {width} numbers in one table: two models were mixed")
+    block = np.zeros((rows.num_rows, width), np.float32)
+    if len(there):
+        block[there] = vectors
+    return block

@@ -420,3 +420,20 @@ def test_user_rules_are_allow_or_deny(spark):
     found = judged(judge_rules(spark.createDataFrame(rows, "user_id string, item_id string, rule string")), USER_RULES)
     assert found.good == [("u1", "a", "deny"), ("u1", "b", "allow")]
     assert found.reasons == ["duplicate key", "rule is neither allow nor deny", "user_id is null or blank"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "read"),
+    [
+        ("array<double>", [[0.5, 1.0], [], None, [0.5, None], [1e300, 1.0]], [[0.5, 1.0], None, None]),
+        ("array<string>", [["0.5", "1"], [], None, ["0.5", "x"], ["NaN", "1"]], [[0.5, 1.0], None, None]),
+        ("string", ["[0.5, 1]", " ", None, "0.5, 1", "[0.5, null]"], [[0.5, 1.0], None, None]),
+    ],
+)
+def test_vectors_that_come_with_items_are_arrays_or_json(spark, kind, given, read):
+    ddl = "item_id string, title string, category string, brand string, price string, updated_at string, "
+    ddl += f"image_vec {kind}"
+    rows = [(f"i{n}", "tea", None, None, None, None, vector) for n, vector in enumerate(given)]
+    found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    assert [found.by_id[f"i{n}"]["image_vec"] for n in range(3)] == read
+    assert found.reasons == ["image_vec is not a vector of numbers"] * 2

@@ -263,7 +263,10 @@ def test_a_segment_counts_like_so_many_events_and_stands_in_for_all_of_them(spar
 def test_sums_of_a_segment_do_not_overflow(spark):
     rows = [(f"u{n}", "i1", 65_536.0, 1, MIDNIGHT) for n in range(300)]
     ddl = "user_id string, item_id string, weight double, events bigint, last_timestamp timestamp"
-    users = spark.createDataFrame([(row[0], None, None, "de") for row in rows], USERS_DDL)
+    rows.append(("nomad", "i1", 1.0, 1, MIDNIGHT))
+    users = spark.createDataFrame(
+        [(row[0], None, None, None if row[0] == "nomad" else "de") for row in rows], USERS_DDL
+    )
     [total] = segment_pairs(spark.createDataFrame(rows, ddl), users).collect()
     assert (total["user_id"], total["item_id"], total["weight"], total["events"]) == ("de", "i1", 300 * 65_536, 300)
 

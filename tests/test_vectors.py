@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from pyspark.errors import PythonException
 
 from recsys_spark.vectors import Blocks, build_item_vectors, encoder_of
 
-ITEM_DDL = "item_id string, text_hash string, category array<string>, brand string, price double"
+ITEM_DDL = (
+    "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>"
+)
 EMBEDDING_DDL = "text_hash string, model string, embedding array<float>"
 ITEMS = [
     ("full", "h1", ["film", "war"], "acme", 10.0),
@@ -30,7 +33,8 @@ BLOCKS = Blocks(text=1.0, category=0.5, brand=0.3, price=0.2)
 
 
 def built(spark, blocks, items=ITEMS):
-    frames = spark.createDataFrame(items, ITEM_DDL), spark.createDataFrame(EMBEDDINGS, EMBEDDING_DDL)
+    full = [(*item, None)[:6] for item in items]
+    frames = spark.createDataFrame(full, ITEM_DDL), spark.createDataFrame(EMBEDDINGS, EMBEDDING_DDL)
     rows = build_item_vectors(*frames, "enc", blocks).collect()
     assert {row["model"] for row in rows} == {blocks.space("enc")}
     return {row["item_id"]: np.array(row["embedding"], np.float32) for row in rows}
@@ -91,9 +95,70 @@ def test_a_catalogue_without_any_price_has_empty_price_blocks(spark):
 
 @pytest.mark.parametrize(
     "other",
-    [Blocks(text=2.0), Blocks(category=0), Blocks(brand=0.2), Blocks(price=1), Blocks(category_dimension=65)],
+    [
+        Blocks(text=2.0),
+        Blocks(category=0),
+        Blocks(brand=0.2),
+        Blocks(price=1),
+        Blocks(image=1),
+        Blocks(category_dimension=65),
+        Blocks(category_prices=9),
+    ],
 )
 def test_the_space_is_named_after_the_encoder_and_every_weight(other):
     assert Blocks().space("enc") == Blocks().space("enc")
     assert other.space("enc") != Blocks().space("enc") != Blocks().space("another")
     assert encoder_of(other.space("enc")) == "enc"
+
+
+def priced(spark, items, category_prices):
+    """item → its price as a place between 0 and 1."""
+    blocks = Blocks(category=0.0, brand=0.0, price=0.5, category_prices=category_prices)
+    vectors = built(spark, blocks, items)
+    return {name: np.arctan2(vector[-1], vector[-2]) / (np.pi / 2) for name, vector in vectors.items()}
+
+
+def test_prices_are_compared_within_a_category_of_enough_prices_else_in_the_whole_catalogue(spark):
+    cheap = [(f"pen {n:02}", "h1", ["office", "pens"], None, float(n)) for n in range(20)]
+    dear = [(f"car {n:02}", "h1", ["vehicles", "cars"], None, 1000.0 + n) for n in range(20)]
+    few = [(f"pin {n}", "h1", ["office", "pins"], None, 19.0) for n in range(3)]
+    loose = [("loose", "h1", None, None, 1019.0), ("priceless", "h1", ["pens"], None, None)]
+    found = priced(spark, cheap + dear + few + loose, 20)
+    assert set(found) == {item[0] for item in cheap + dear + few + loose}
+    for kind in ("pen", "car"):
+        places = [found[f"{kind} {n:02}"] for n in range(20)]
+        assert places == sorted(places)
+        assert places[0] < 0.05
+        assert places[-1] > 0.95
+    assert found["pin 0"] == pytest.approx(0.5, abs=0.05)
+    assert found["loose"] > 0.95
+    whole = priced(spark, cheap + dear + few + loose, 21)
+    assert whole["pen 19"] == pytest.approx(0.5, abs=0.05)
+    assert whole["car 00"] > 0.5
+
+
+GIVEN = {"same": [1.0, 0.0], "twice": [2.0, 0.0], "across": [0.0, 1.0], "none": None, "zero": [0.0, 0.0]}
+
+
+def pictured(spark, given, **weights):
+    items = [(name, "h1", None, None, None, vector) for name, vector in given.items()]
+    return built(spark, Blocks(text=1.0, category=0.0, brand=0.0, price=0.0, **weights), items)
+
+
+def test_given_vectors_are_one_more_block_and_a_missing_one_equals_nothing(spark):
+    vectors = pictured(spark, GIVEN, image=1.0)
+    assert {vector.shape for vector in vectors.values()} == {(5,)}
+    pairs = {("same", "twice"): 1.0, ("same", "across"): 0.5, ("same", "none"): 0.5**0.5, ("none", "zero"): 1.0}
+    for (left, right), cosine in pairs.items():
+        assert vectors[left] @ vectors[right] == pytest.approx(cosine, abs=1e-6)
+    assert not vectors["none"][3:].any()
+
+
+def test_without_given_vectors_or_weight_there_is_no_such_block(spark):
+    assert {vector.shape for vector in pictured(spark, {"none": None}, image=1.0).values()} == {(3,)}
+    assert {vector.shape for vector in pictured(spark, GIVEN, image=0.0).values()} == {(3,)}
+
+
+def test_given_vectors_of_two_models_are_refused(spark):
+    with pytest.raises(PythonException, match="image_vec of 2 and of 3 numbers in one table"):
+        pictured(spark, {f"i{n}": [1.0] * (2 + n // 4) for n in range(5)}, image=1.0)

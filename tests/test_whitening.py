@@ -147,8 +147,8 @@ def test_a_row_without_a_direction_is_left_out(spark):
     found = whitened(spark.createDataFrame(rows, "user_id string, embedding array<float>"), "user_id", transform)
     assert [row["user_id"] for row in found.collect()] == ["b"]
     items = spark.createDataFrame(
-        [(name, name, None, None, None) for name in "ab"],
-        "item_id string, text_hash string, category array<string>, brand string, price double",
+        [(name, name, None, None, None, None) for name in "ab"],
+        "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>",
     )
     embeddings = spark.createDataFrame(
         [(name, "enc", vector) for name, vector in rows], "text_hash string, model string, embedding array<float>"

@@ -34,11 +34,13 @@ def hashed_block(names: Sequence[Sequence[str] | None], dimension: int, salt: st
 def price_block(prices: NDArray[np.float64], cuts: NDArray[np.float64]) -> Matrix:
     """(n, 2): the price's quantile among ``cuts`` as an angle in a quarter circle, so near prices are similar.
 
-    ``prices`` holds NaN where there is none, which gives a row of zeros. Opposite ends of the catalogue have cosine 0.
+    ``cuts`` is (m,), or (n, m) where each row has its own. ``prices`` holds NaN where there is none, which gives a row
+    of zeros; so do cuts that hold NaN. Opposite ends of the cuts have cosine 0.
     """
-    known = np.isfinite(prices) & (len(cuts) > 1)
-    low, high = np.searchsorted(cuts, prices, "left"), np.searchsorted(cuts, prices, "right")
-    angle = (low + high) / (2 * max(len(cuts), 1)) * (np.pi / 2)
+    number = cuts.shape[-1]
+    known = np.isfinite(prices) & np.isfinite(cuts).all(axis=-1) & (number > 1)
+    low, high = (cuts < prices[:, None]).sum(axis=1), (cuts <= prices[:, None]).sum(axis=1)
+    angle = (low + high) / (2 * max(number, 1)) * (np.pi / 2)
     return np.where(known[:, None], np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.0).astype(np.float32)
 
 

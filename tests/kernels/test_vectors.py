@@ -91,6 +91,13 @@ def test_a_missing_price_and_a_catalogue_without_prices_give_zeros():
     assert price_block(np.array([1.0, np.nan]), np.array([])).tolist() == [[0, 0], [0, 0]]
 
 
+def test_each_price_can_have_cuts_of_its_own():
+    cuts = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [np.nan] * 3])
+    block = price_block(np.array([2.0, 2.0, 2.0]), cuts)
+    alone = [price_block(np.array([2.0]), row)[0].tolist() for row in cuts[:2]]
+    assert block.tolist() == [*alone, [0, 0]]
+
+
 def test_one_price_for_all_makes_all_prices_equal():
     block = price_block(np.array([5.0, 5.0]), np.full(101, 5.0))
     assert block[0] @ block[1] == pytest.approx(1)
