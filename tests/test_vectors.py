@@ -1,10 +1,12 @@
 """Items to vectors: text, category, brand and price side by side."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.errors import PythonException
 
-from recsys_spark.vectors import Blocks, build_item_vectors, encoder_of
+from recsys_spark.errors import UsageError
+from recsys_spark.vectors import Blocks, _images, build_item_vectors, encoder_of
 
 ITEM_DDL = (
     "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>"
@@ -159,6 +161,9 @@ def test_without_given_vectors_or_weight_there_is_no_such_block(spark):
     assert {vector.shape for vector in pictured(spark, GIVEN, image=0.0).values()} == {(3,)}
 
 
-def test_given_vectors_of_two_models_are_refused(spark):
-    with pytest.raises(PythonException, match="image_vec of 2 and of 3 numbers in one table"):
+def test_given_vectors_of_two_models_are_refused_within_a_batch_and_across_batches(spark):
+    with pytest.raises(PythonException, match="of 2 and of 3 numbers in one table: two models were mixed"):
         pictured(spark, {f"i{n}": [1.0] * (2 + n // 4) for n in range(5)}, image=1.0)
+    batch = pa.table({"image_vec": pa.array([[1.0, 0.0], None], pa.list_(pa.float32())), "image_dimension": [3, 3]})
+    with pytest.raises(UsageError, match="image_vec of 2 and of 3 numbers in one table: two models were mixed"):
+        _images(batch)
