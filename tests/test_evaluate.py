@@ -1,12 +1,13 @@
 """Metrics worked out by hand, and against a slow oracle."""
 
 from datetime import UTC, date, datetime, timedelta
-from math import log2
+from math import inf, log2
 
 import numpy as np
 import pytest
 
 from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs, user_metrics
+from recsys_spark.kernels.metrics import rank_metrics
 
 LIST_DDL = "user_id string, item_id string, rank int"
 PAIR_DDL = "user_id string, item_id string"
@@ -70,6 +71,13 @@ def test_metrics_equal_a_slow_oracle(spark, k):
     found = {row["user_id"]: [row[name] for name in NAMES] for row in frame.collect()}
     judged = [user for user in lists if truth.get(user)]
     assert found == {user: pytest.approx(slow_metrics(lists[user], truth[user], k)) for user in judged}
+    ranks = [
+        (row, lists[user].index(item) + 1.0 if item in lists[user] else inf)
+        for row, user in enumerate(judged)
+        for item in truth[user]
+    ]
+    kernel = rank_metrics(np.array([r for _, r in ranks]), np.array([row for row, _ in ranks]), len(judged), k)
+    assert found == {u: pytest.approx([kernel[name][row] for name in NAMES]) for row, u in enumerate(judged)}
 
 
 def test_means_are_over_users_and_coverage_over_the_catalogue(spark):
