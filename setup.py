@@ -8,6 +8,7 @@ REQUIREMENTS = [
     "pandas>=2.2,<3",  # PySpark warns on pandas 3 and does not support it fully
     "pyarrow>=18",  # the least that PySpark 4.2 and 4.3 accept
     "numpy>=1.26",  # the first for Python 3.12; NumPy 2 works as well
+    "scipy>=1.13",  # sparse products: co-occurrence, words, item weights; 1.13 is the first for NumPy 2
     "torch>=2.10",  # older releases run code from a checkpoint even with weights_only=True (CVE-2026-24747)
     "transformers>=5,<6",  # model loading changed in 5; a new major release is to be tried first
     "safetensors>=0.5",  # the only format of weights that is read: it cannot carry code

@@ -171,7 +171,7 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
-NEEDED = "pyspark pandas pyarrow numpy deltalake pydantic pydantic_settings rich".split()
+NEEDED = "pyspark pandas pyarrow numpy scipy deltalake pydantic pydantic_settings rich".split()
 if missing := [name for name in NEEDED if find_spec(name) is None]:
     print(f"error: {sys.executable} lacks {', '.join(missing)}. Install the requirements in setup.py,"
           " or unset SPARK_HOME, SPARK_PROFILE and RECSYS_PYTHON to have a .venv made", file=sys.stderr)

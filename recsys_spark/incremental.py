@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
 from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.lists import ListRules
 from recsys_spark.recommend import top_k_join
-from recsys_spark.user_block import ListRules
 
 
 def changed_keys(old: DataFrame, new: DataFrame, key: str) -> DataFrame:

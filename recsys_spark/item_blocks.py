@@ -7,11 +7,12 @@ list want to know of an item.
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -32,11 +33,8 @@ RULE_COLUMNS = {
 PARTITIONS = 255
 """At most: an ordinal is 8 bits of partition and 24 of place, ascending with item_id."""
 _PLACE_BITS = 24
-_ROW_DDL = (
-    "item_id string, match_key string, quota_group bigint, boost float, available_from date, available_until date, "
-    "ordinal bigint, list int, embedding array<float>"
-)
-_ROW_NAMES = [column.split()[0] for column in _ROW_DDL.split(", ")]
+_ROW_COLUMNS = {"item_id": "string", **RULE_COLUMNS, "ordinal": "bigint", "list": "int"}
+_ROW_NAMES = list(_ROW_COLUMNS)
 _FILE_DDL = "place bigint, path string, rows bigint, dimension int, boosts bigint, dates bigint"
 _FILE_SCHEMA = pa.schema(
     {
@@ -72,6 +70,10 @@ class ItemBlocks:
         """One after the other: 4·n·d bytes and the ids of n items."""
         yield from self._batches(None)
 
+    def block(self, number: int) -> pa.RecordBatch:
+        """One of them."""
+        return next(self._batches(None, self.paths[number : number + 1]))
+
     def ids(self) -> Iterator[pa.RecordBatch]:
         """``item_id, ordinal`` of one block after the other; vectors are not read."""
         yield from self._batches([_ROW_NAMES.index("item_id"), _ROW_NAMES.index("ordinal")])
@@ -82,33 +84,41 @@ class ItemBlocks:
         with filesystem.open_input_file(f"{folder}/{_CENTROIDS}") as file:
             return np.load(file)
 
-    def _batches(self, fields: list[int] | None) -> Iterator[pa.RecordBatch]:
+    def _batches(self, fields: list[int] | None, paths: tuple[str, ...] | None = None) -> Iterator[pa.RecordBatch]:
         filesystem, folder = FileSystem.from_uri(self.uri)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        for path in self.paths:
+        for path in self.paths if paths is None else paths:
             with filesystem.open_input_file(f"{folder}/{path}") as file:
                 yield pa.ipc.open_file(file, options=options).get_batch(0)
 
 
 def write_item_blocks(
-    items: DataFrame, uri: str, block_rows: int, *, tasks: int, centroids: Matrix | None = None
+    items: DataFrame,
+    uri: str,
+    block_rows: int,
+    *,
+    tasks: int,
+    centroids: Matrix | None = None,
+    carried: Mapping[str, str] | None = None,
 ) -> ItemBlocks:
     """Write ``item_id, embedding`` and any of RULE_COLUMNS as blocks of at most ``block_rows`` items below ``uri``.
 
     Vectors without a direction (null, NaN, zero) are left out. Blocks are in the order of item_id; where items have a
-    ``match_key``, or with ``centroids`` (unit rows), in the order of key and nearest centroid.
+    ``match_key``, or with ``centroids`` (unit rows), in the order of key and nearest centroid. Items with ``carried``
+    columns (name to Spark type) have more to them than a vector: they are kept without a direction too, with zeros.
     """
     filesystem, folder = FileSystem.from_uri(uri)
     filesystem.create_dir(folder, recursive=True)
     tasks = min(tasks, PARTITIONS)
     rules = [F.col(n) if n in items.columns else F.lit(None).cast(kind).alias(n) for n, kind in RULE_COLUMNS.items()]
-    ordered = items.select("item_id", *rules, "embedding").where(F.size("embedding") > 0)
+    ordered = items.select("item_id", *rules, *(carried or {}), "embedding").where(F.size("embedding") > 0)
     ordered = ordered.repartitionByRange(tasks, "item_id").sortWithinPartitions("item_id")
-    number, write = _number(centroids), _write(uri, block_rows)
+    row_columns = {**_ROW_COLUMNS, **(carried or {}), "embedding": "array<float>"}
+    number, write = _number(centroids, list(row_columns), bool(carried)), _write(uri, block_rows)
     if centroids is None and "match_key" not in items.columns:
         files = ordered.mapInArrow(lambda batches: write(number(batches)), _FILE_DDL)
     else:
-        numbered = ordered.mapInArrow(number, _ROW_DDL)
+        numbered = ordered.mapInArrow(number, ", ".join(f"{name} {kind}" for name, kind in row_columns.items()))
         order = ("match_key", "list", "ordinal")  # by ranges: one key may be most of the catalogue
         grouped = numbered.repartitionByRange(tasks, *order).sortWithinPartitions(*order)
         files = grouped.mapInArrow(write, _FILE_DDL)
@@ -159,9 +169,11 @@ def drop_other_blocks(uri: str) -> None:
             filesystem.delete_dir(found.path)
 
 
-def _number(centroids: Matrix | None) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _number(
+    centroids: Matrix | None, names: list[str], zeros: bool
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Ascending numbers for rows that arrive in the order of item_id, and the list of each: by products in float64, the
-    same whatever the batch."""
+    same whatever the batch. ``zeros``: keep rows without a direction."""
     wide = None if centroids is None else centroids.astype(np.float64)
 
     def number(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -170,16 +182,26 @@ def _number(centroids: Matrix | None) -> Callable[[Iterator[pa.RecordBatch]], It
             if not batch.num_rows:
                 continue
             usable, vectors = unit_vectors(batch["embedding"])
+            if zeros:
+                usable, vectors = _with_zeros(batch["embedding"], usable, vectors)
             count = len(vectors)
             lists = np.zeros(count, np.int32) if wide is None else nearest_rows(vectors, wide)
             kept = batch.drop_columns(["embedding"]).take(pa.array(usable))
-            columns = [*kept.columns, pa.array(np.arange(first, first + count)), pa.array(lists), as_lists(vectors)]
-            yield pa.RecordBatch.from_arrays(columns, names=_ROW_NAMES)
+            added = {"ordinal": pa.array(np.arange(first, first + count)), "list": pa.array(lists)}
+            added["embedding"] = as_lists(vectors)
+            yield pa.RecordBatch.from_arrays([added[n] if n in added else kept[n] for n in names], names=names)
             first += count
             if first > (partition() + 1) << _PLACE_BITS:
                 raise UsageError(f"more than {1 << _PLACE_BITS:,} items in one of the tasks that pack them: more tasks")
 
     return number
+
+
+def _with_zeros(column: pa.Array, usable: NDArray[np.int64], vectors: Matrix) -> tuple[NDArray[np.int64], Matrix]:
+    whole = np.zeros((len(column), vectors.shape[1] or len(column[0])), np.float32)
+    if len(usable):
+        whole[usable] = vectors
+    return np.arange(len(column)), whole
 
 
 def _write(uri: str, block_rows: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:

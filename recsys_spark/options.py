@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from recsys_spark.config import JobConfig, Weights
 from recsys_spark.histories import History
+from recsys_spark.item_weights import WeightFit
 from recsys_spark.profiles import EventWeights
 from recsys_spark.vectors import Blocks
 
@@ -137,8 +138,8 @@ class EventOptions(RunDate):
     )
 
 
-class ProfileOptions(EventOptions):
-    """Events to profiles."""
+class HistoryOptions(EventOptions):
+    """What an event counts in a user's history."""
 
     rating_center: float = Field(3.0, description="a rating counts as its distance from this value")
     half_life_days: float = Field(
@@ -158,10 +159,6 @@ class ProfileOptions(EventOptions):
     sif: float | None = Field(
         None, gt=0, description="items count a / (a + their share of all events), with this a, about 0.001"
     )
-    user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
-    segment_weight: float = Field(
-        0.0, ge=0, description="what all users of the user's locale count together, in events of weight 1"
-    )
 
     @property
     def weights(self) -> EventWeights:
@@ -172,6 +169,45 @@ class ProfileOptions(EventOptions):
     def history(self) -> History:
         """How a user's events bear on each other."""
         return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
+
+
+class ProfileOptions(HistoryOptions):
+    """Events to profiles."""
+
+    user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
+    segment_weight: float = Field(
+        0.0, ge=0, description="what all users of the user's locale count together, in events of weight 1"
+    )
+
+
+class WeightOptions(HistoryOptions):
+    """Events, vectors and texts to item weights."""
+
+    hybrid_candidates: int = Field(100, ge=1, description="hybrid: items that an item's score is a sum over, at most")
+    hybrid_vector_weight: float = Field(
+        3.0, ge=0, description="hybrid: users in common that a cosine of 1 of two item vectors counts as"
+    )
+    hybrid_word_weight: float = Field(
+        3.0, ge=0, description="hybrid: users in common that a cosine of 1 of two texts (TF-IDF) counts as"
+    )
+    hybrid_ridge: float = Field(100.0, gt=0, description="hybrid: ridge of the regression of an item, in users")
+    hybrid_max_events: int = Field(
+        50_000_000, ge=1, description="hybrid: with more events it is fitted on a sample of the users, drawn by a hash"
+    )
+    hybrid_nprobe: int = Field(
+        0, ge=0, description="hybrid: lists of items, of about 2·√items, in which text neighbours are sought; 0: in all"
+    )
+
+    @property
+    def weight_fit(self) -> WeightFit:
+        """What weights depend on beside the tables."""
+        return WeightFit(
+            candidates=self.hybrid_candidates,
+            vector_weight=self.hybrid_vector_weight,
+            word_weight=self.hybrid_word_weight,
+            ridge=self.hybrid_ridge,
+            nprobe=self.hybrid_nprobe,
+        )
 
 
 class JoinOptions(JobConfig):
@@ -194,9 +230,12 @@ class NeighborOptions(JoinOptions):
     k: int = Field(20, ge=1, description="list length")
 
 
-class TopKOptions(RunDate, JoinOptions):
-    """Profiles to lists."""
+class TopKOptions(HistoryOptions, JoinOptions):
+    """Profiles, or histories, to lists."""
 
+    scorer: Literal["cosine", "hybrid"] = Field(
+        "cosine", description="cosine: profiles and item vectors; hybrid: histories and item_weights"
+    )
     quota: int | None = Field(None, ge=1, description="most items of one brand, or category, in a list")
     quota_on: Literal["brand", "category"] = Field("brand", description="what the quota counts; of a path its end")
     match_on: Literal["locale"] | None = Field(

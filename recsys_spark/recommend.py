@@ -9,10 +9,12 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks import slices
 from recsys_spark.errors import UsageError
+from recsys_spark.history_block import HISTORY_COLUMNS, HistoryBlock
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.shortlist import NUMPY, tile_rows
+from recsys_spark.lists import ListRules
 from recsys_spark.tables import Make, Notes
-from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, ListRules, UserBlock, candidates
+from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
 
 RESULT_DDL = "user_id string, item_id string, score float, rank int"
 USER_COLUMNS = {"seen": "array<string>", "allowed": "array<string>", "match_key": "string", "stratum": "int"}
@@ -59,14 +61,15 @@ def top_k_join(
 
 
 def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
-    """``user_id, embedding`` and USER_COLUMNS in ``tasks`` partitions: what ``list_rows`` takes."""
+    """Profiles, or histories, with USER_COLUMNS in ``tasks`` partitions: what ``list_rows`` takes."""
+    own = [name for name in ("embedding", *HISTORY_COLUMNS) if name in profiles.columns]
     for name, pairs in (("seen", seen), ("allowed", allowed)):
         if pairs is not None:
             lists = pairs.groupBy("user_id").agg(F.collect_set("item_id").alias(name))
             profiles = profiles.join(lists, on="user_id", how="left")
     absent = {n: F.lit(None).cast(kind) for n, kind in USER_COLUMNS.items() if n not in profiles.columns}
     users = profiles.withColumns(absent) if absent else profiles
-    return users.select("user_id", "embedding", *USER_COLUMNS).repartition(tasks, "user_id")
+    return users.select("user_id", *own, *USER_COLUMNS).repartition(tasks, "user_id")
 
 
 def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = ListRules()) -> int:  # noqa: B008
@@ -94,10 +97,12 @@ def list_rows(
     user_block_rows: int = 16_384,
     stamp: dict[str, Any] | None = None,
     names: dict[str, str] | None = None,
+    scored_by: type[UserBlock] | type[HistoryBlock] = UserBlock,
 ) -> Make:
     """Users with their rules (``users_with_rules``) to lists, ``user_block_rows`` users at a time.
 
-    ``stamp`` has the values of further columns, the same in every row; ``names`` other names for columns. Notes the
+    ``stamp`` has the values of further columns, the same in every row; ``names`` other names for columns;
+    ``scored_by`` what scores: profiles, or histories (``hybrid.py``). Notes the
     users without a usable vector (``dropped``) and the places that stay empty (``places_short``),
     and of an approximate join ``shares``: stratum and share of the exact list found, for users with a stratum.
     """
@@ -107,7 +112,7 @@ def list_rows(
     def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
         notes |= {"users": 0, "dropped": 0, "places_short": 0, "shares": []}
         for part in slices(batches, user_block_rows):
-            users = UserBlock(part, items, k, rules)
+            users = scored_by(part, items, k, rules)
             notes["users"] += part.num_rows
             notes["dropped"] += part.num_rows - len(users.ids)
             for block in items.blocks():

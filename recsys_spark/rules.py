@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 
 def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None, quota_on: str | None) -> DataFrame:
-    """``item_id, embedding`` and the rule columns of the item blocks."""
+    """``vectors`` (item_id and what else a block holds) with the rule columns of the item blocks."""
     group = {"brand": F.col("brand"), "category": F.element_at("category", -1), None: F.lit(None).cast("string")}[
         quota_on
     ]
@@ -20,7 +20,7 @@ def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None,
     )
     if not match_on:
         about = about.drop("match_key")  # blocks are sorted by a key that is there
-    return vectors.select("item_id", "embedding").join(about, on="item_id", how="left")
+    return vectors.drop("model").join(about, on="item_id", how="left")
 
 
 def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> DataFrame:

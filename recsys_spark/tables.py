@@ -149,6 +149,11 @@ ITEM_NEIGHBORS = Table(
     key=("item_id", "rank"),
 )
 
+# A hybrid score of an item is the sum, over a user's events, of what each counts times the weight of its item.
+ITEM_WEIGHTS = Table(
+    "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
+)
+
 METRICS = Table(
     "metrics",
     {
@@ -176,6 +181,7 @@ TABLES = {
         USER_PROFILES,
         RECOMMENDATIONS,
         ITEM_NEIGHBORS,
+        ITEM_WEIGHTS,
         METRICS,
     )
 }

@@ -1,53 +1,25 @@
 """A block of users on its way past the item blocks: what the rules of their lists mean for the kernel."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark import TaskContext
 
-from recsys_spark.blocks import IdIndex, unit_vectors
+from recsys_spark.blocks import unit_vectors
 from recsys_spark.embed import task_device
 from recsys_spark.errors import UsageError
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.clusters import nearest_lists
 from recsys_spark.kernels.diversity import mmr_order
-from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, Multiplier, Pairs, Route
+from recsys_spark.kernels.shortlist import NUMPY, Multiplier, Route
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, scores_of
+from recsys_spark.lists import ListRules, Rows, UserItems, as_rows, available, rows_by_key, where_found, without
 
-Rows = NDArray[np.int64]
-_USERS_AT_ONCE = 1024
 DIVERSIFIED_AT_ONCE = 256  # users: the vectors of all their candidates are held
 _NEAREST = 4  # lists
-
-
-@dataclass(frozen=True)
-class ListRules:
-    """What holds for every list.
-
-    Args:
-        min_score: lower scores are not listed.
-        quota: most items of one ``quota_group`` in a list; items without a group have no quota.
-        boosts: add each item's ``boost`` to its scores.
-        run_date: items that are not available on this day are not listed.
-        keyed: a user meets items of the same ``match_key`` only; without a key, none.
-        nprobe: how many lists of items, by their centroid, a user meets; 0 for all, which is exact.
-        diversity: 0 for lists by score; above, k of the best ``diversify_from`` by maximal marginal relevance. Ranks
-            then follow that order.
-    """
-
-    min_score: float | None = None
-    quota: int | None = None
-    boosts: bool = False
-    run_date: date | None = None
-    keyed: bool = False
-    nprobe: int = 0
-    diversity: float = 0.0
-    diversify_from: int = 100
 
 
 def candidates(k: int, rules: ListRules) -> int:
@@ -68,9 +40,9 @@ class UserBlock:
         part = part.take(pa.array(usable))
         self.ids: pa.ChunkedArray = part["user_id"]
         self._items, self._rules = items, rules
-        self._seen, self._allowed = _Pairs(part["seen"]), _Pairs(part["allowed"])
+        self._seen, self._allowed = UserItems(part["seen"]), UserItems(part["allowed"])
         self._restricted = part["allowed"].is_valid().to_numpy()
-        self._keys = _rows_by_key(part["match_key"]) if rules.keyed else None
+        self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
         self._probes = [None] if not rules.nprobe else _probes(vectors, items, rules.nprobe)
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
         self._k = k
@@ -86,7 +58,7 @@ class UserBlock:
         """Let the lists meet the next item block."""
         if self._judge is not None:
             self._judge.meet(block)
-        block = _available(block, self._rules.run_date)
+        block = available(block, self._rules.run_date)
         if not len(self.ids) or not block.num_rows:
             return
         vectors = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)
@@ -99,7 +71,7 @@ class UserBlock:
             block["ordinal"].to_numpy(),
             routes=self._routes(block),
             excluded=excluded,
-            given=_without(given, excluded, block.num_rows),
+            given=without(given, excluded, block.num_rows),
             groups=block["quota_group"].fill_null(-1).to_numpy(zero_copy_only=False) if self._rules.quota else None,
         )
 
@@ -128,19 +100,7 @@ class UserBlock:
         taken = self._running.places
         if self._rules.diversity:
             taken = _diversified(self._items, taken, self._k, self._rules.diversity)
-        ids = _ids_of(self._items, ordinals_of(taken[taken != EMPTY]))
-        done = 0
-        for first in range(0, len(taken), _USERS_AT_ONCE):
-            part = taken[first : first + _USERS_AT_ONCE]
-            rows, ranks = np.nonzero(part != EMPTY)
-            columns = [
-                self.ids.take(pa.array(first + rows)).combine_chunks(),
-                ids.slice(done, len(rows)),
-                pa.array(scores_of(part[rows, ranks]), pa.float32()),
-                pa.array(ranks + 1, pa.int32()),
-            ]
-            done += len(rows)
-            yield pa.RecordBatch.from_arrays(columns, names=["user_id", "item_id", "score", "rank"])
+        yield from as_rows(self._items, self.ids, taken)
 
     def _routes(self, block: pa.RecordBatch) -> list[Route] | None:
         """Which users meet which run of the block; None where all meet all."""
@@ -169,41 +129,6 @@ def _multiplier() -> Multiplier:
     return torch_multiplier(device)
 
 
-class _Pairs:
-    """The (user, item_id) pairs of a column of lists of ids."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        lists = column.combine_chunks()
-        self._rows = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
-        self._ids = IdIndex(lists.flatten()) if len(self._rows) else None
-
-    def within(self, block: pa.RecordBatch) -> Pairs:
-        """(rows, columns) of the pairs whose item is in the block, by row."""
-        if self._ids is None:
-            return NO_PAIRS
-        places, columns = self._ids.matches(block["item_id"])
-        return self._rows[places], columns
-
-
-def _available(block: pa.RecordBatch, day: date | None) -> pa.RecordBatch:
-    if day is None or block["available_from"].null_count + block["available_until"].null_count == 2 * block.num_rows:
-        return block
-    begun = pc.fill_null(pc.less_equal(block["available_from"], pa.scalar(day)), True)
-    return block.filter(pc.and_(begun, pc.fill_null(pc.greater_equal(block["available_until"], pa.scalar(day)), True)))
-
-
-def _without(pairs: Pairs, others: Pairs, width: int) -> Pairs:
-    kept = np.isin(pairs[0] * width + pairs[1], others[0] * width + others[1], invert=True)
-    return pairs[0][kept], pairs[1][kept]
-
-
-def _rows_by_key(keys: pa.ChunkedArray) -> dict[str | None, Rows]:
-    """A missing key equals nothing, as in a join."""
-    coded = keys.combine_chunks().dictionary_encode()
-    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return {key: np.flatnonzero(codes == code) for code, key in enumerate(coded.dictionary.to_pylist())}
-
-
 def _probes(vectors: NDArray[np.float32], items: ItemBlocks, nprobe: int) -> list[list[Rows] | None]:
     """Which rows meet each list: first the nearest lists of every row, which raise its floor, then its others."""
     probed = nearest_lists(vectors, items.centroids(), nprobe)
@@ -227,29 +152,6 @@ def _runs(block: pa.RecordBatch) -> Iterator[tuple[str | None, int, int, int]]:
         yield names[codes[start]], int(lists[start]), int(start), int(stop)
 
 
-def _found(blocks: Iterator[pa.RecordBatch], ordinals: Rows) -> Iterator[tuple[Rows, pa.RecordBatch, Rows]]:
-    """Where ordinals lie: (places in ``ordinals``, a block, the rows in it), one block after the other."""
-    order = np.argsort(ordinals)
-    ordered = ordinals[order]
-    for block in blocks:
-        numbers = block["ordinal"].to_numpy()
-        first, last = np.searchsorted(ordered, numbers), np.searchsorted(ordered, numbers, "right")
-        asked = np.repeat(np.arange(len(numbers)), last - first)
-        within = np.arange(len(asked)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
-        yield order[first[asked] + within], block, asked
-
-
-def _ids_of(items: ItemBlocks, ordinals: Rows) -> pa.Array:
-    """The item_id of each ordinal, by one more pass over the ids alone."""
-    places, ids = [np.empty(0, np.int64)], [pa.array([], pa.string())]
-    for where, block, rows in _found(items.ids(), ordinals):
-        places.append(where)
-        ids.append(block["item_id"].take(pa.array(rows)))
-    back = np.empty(len(ordinals), np.int64)
-    back[np.concatenate(places)] = np.arange(len(ordinals))
-    return pa.concat_arrays(ids).take(pa.array(back))
-
-
 def _diversified(items: ItemBlocks, taken: Places, k: int, diversity: float) -> Places:
     """(B, c) places to (B, k) in the order of maximal marginal relevance; the blocks pass once for some users."""
     chosen = np.full((len(taken), k), EMPTY)
@@ -257,7 +159,7 @@ def _diversified(items: ItemBlocks, taken: Places, k: int, diversity: float) -> 
         part = taken[first : first + DIVERSIFIED_AT_ONCE]
         vectors = np.zeros((part.size, items.dimension), np.float32)
         there = np.flatnonzero(part != EMPTY)
-        for where, block, rows in _found(items.blocks(), ordinals_of(part.ravel()[there])):
+        for where, block, rows in where_found(items.blocks(), ordinals_of(part.ravel()[there])):
             vectors[there[where]] = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)[rows]
         for row, (places, own) in enumerate(zip(part, vectors.reshape(*part.shape, -1), strict=True)):
             listed = int((places != EMPTY).sum())

@@ -70,7 +70,7 @@ def test_more_items_than_a_task_can_number_are_refused(monkeypatch):
     batch |= {"available_from": [None] * 3, "available_until": [None] * 3, "embedding": [[1.0], [2.0], [3.0]]}
     rows = pa.RecordBatch.from_pydict(batch)
     with pytest.raises(UsageError, match="more than 2 items in one of the tasks that pack them"):
-        list(_number(None)(iter([rows])))
+        list(_number(None, [*batch, "ordinal", "list"], zeros=False)(iter([rows])))
 
 
 def test_kmeans_finds_directions_that_are_there_and_is_deterministic():

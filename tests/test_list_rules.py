@@ -10,9 +10,9 @@ from recsys_spark.incremental import changed_keys, refreshed_lists, users_to_red
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.kernels.diversity import mmr_order
 from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.lists import ListRules
 from recsys_spark.recommend import list_rows, top_k_join, users_with_rules
 from recsys_spark.rules import items_as_users, items_with_rules
-from recsys_spark.user_block import ListRules
 
 ITEM_DDL = (
     "item_id string, embedding array<float>, match_key string, quota_group bigint, boost float, "

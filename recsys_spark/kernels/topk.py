@@ -106,6 +106,22 @@ class RunningTopK:
                 None if groups is None else groups[part],
             )
 
+    def offer(self, rows: Rows, scores: Scores, ordinals: Rows, *, groups: NDArray[np.int64] | None = None) -> None:
+        """Offer scored pairs: ascending ``rows`` of queries, and for each the score, the item's ordinal and its group.
+
+        Beside the inputs: 8·(k + p) bytes for each of 1,024 queries with at most p pairs.
+        """
+        good = scores >= self._least
+        if not self._quota:
+            good &= scores >= scores_of(self.places[:, -1])[rows]
+        rows, scores, ordinals = rows[good], scores[good], ordinals[good]
+        groups = None if groups is None else groups[good]
+        for first in range(0, len(self._queries), self._multiplier.rows):
+            tile = slice(first, min(first + self._multiplier.rows, len(self._queries)))
+            part = slice(*np.searchsorted(rows, (tile.start, tile.stop)))
+            new = places(scores[part], ordinals[part])
+            self._merge(tile, rows[part] - first, new, groups, np.arange(part.start, part.stop))
+
     def _update(
         self,
         items: Scores,

@@ -24,9 +24,9 @@ Stage = Callable[[DataFrame, int], Staged]
 """(profiles, nprobe) to staged lists; 0 is exact."""
 
 
-def list_count(options: TopKOptions, items: int) -> int:
+def list_count(asked: int | None, items: int) -> int:
     """The number of lists: by default the power of two nearest to 2·√items."""
-    return options.lists or 2 ** max(0, round(np.log2(2 * max(items, 1) ** 0.5)))
+    return asked or 2 ** max(0, round(np.log2(2 * max(items, 1) ** 0.5)))
 
 
 def centroids(vectors: DataFrame, lists: int, items: int, seed: int) -> Matrix:

@@ -1,6 +1,6 @@
 """item_vectors and what the rules know of items → block files, kept while nothing of it changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -8,13 +8,13 @@ from pyspark.sql import DataFrame
 from recsys_spark.item_blocks import ItemBlocks, drop_other_blocks, open_item_blocks, write_item_blocks
 from recsys_spark.job import Run
 from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.lists import ListRules
 from recsys_spark.options import JoinOptions, TopKOptions
 from recsys_spark.recommend import task_bytes
 from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.publishing import Inputs, run_key
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, Table
-from recsys_spark.user_block import ListRules
 
 
 def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
@@ -22,7 +22,7 @@ def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
     vectors, rows = known.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
     lists, quota_on = 0, options.quota_on if options.quota else None
     if options.approximate:
-        lists = list_count(options, rows)
+        lists = list_count(options.lists, rows)
     facts = {
         "inputs": {table.name: known.states.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
         "rules": [options.match_on, quota_on],
@@ -35,26 +35,29 @@ def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
             return vectors, groups
         return items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, quota_on), groups
 
-    return kept_blocks(run, RECOMMENDATIONS, facts, options, make)
+    return kept_blocks(run, RECOMMENDATIONS, facts, options.item_block_rows, make)
 
 
 def kept_blocks(
     run: Run,
     table: Table,
     facts: dict[str, Any],
-    options: JoinOptions,
+    rows: int,
     make: Callable[[], tuple[DataFrame, Matrix | None]],
+    *,
+    carried: Mapping[str, str] | None = None,
+    tasks: int | None = None,
 ) -> ItemBlocks:
     """The blocks of an earlier run with the same facts, or new ones of ``make`` (items, centroids).
 
-    Older ones for the same ``table`` are removed.
+    ``rows`` is the most items in one. Older blocks for the same ``table`` are removed.
     """
-    name = run_key("blocks", facts | {"rows": options.item_block_rows}).partition(":")[2]
+    name = run_key("blocks", facts | {"rows": rows, "carried": carried}).partition(":")[2]
     uri = f"{run.lake.uri}/_blocks/{table.name}/{name}"
     blocks = open_item_blocks(uri)
     if blocks is None:
         frame, groups = make()
-        blocks = write_item_blocks(frame, uri, options.item_block_rows, tasks=_cores(run), centroids=groups)
+        blocks = write_item_blocks(frame, uri, rows, tasks=tasks or _cores(run), centroids=groups, carried=carried)
         drop_other_blocks(uri)
     return blocks
 

@@ -2,13 +2,13 @@
 
 from recsys_spark.errors import UsageError
 from recsys_spark.job import Run
+from recsys_spark.lists import ListRules
 from recsys_spark.options import NeighborOptions
 from recsys_spark.recommend import list_rows, users_with_rules
 from recsys_spark.rules import items_as_users
 from recsys_spark.steps.item_blocks import announce, kept_blocks, tasks_for
 from recsys_spark.steps.publishing import Report, inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import ITEM_NEIGHBORS, ITEM_VECTORS
-from recsys_spark.user_block import ListRules
 
 
 def neighbors(run: Run, options: NeighborOptions) -> Report:
@@ -22,7 +22,7 @@ def neighbors(run: Run, options: NeighborOptions) -> Report:
     spaces = [row["model"] for row in vectors.select("model").distinct().limit(2).collect()]
     if len(spaces) > 1:
         raise UsageError(f"table 'item_vectors' mixes the vector spaces {' and '.join(sorted(spaces))}: build it again")
-    blocks = kept_blocks(run, ITEM_NEIGHBORS, dict(known.states), options, lambda: (vectors, None))
+    blocks = kept_blocks(run, ITEM_NEIGHBORS, dict(known.states), options.item_block_rows, lambda: (vectors, None))
     tasks, rules = tasks_for(run, options, count), ListRules(min_score=options.min_score)
     announce(run, options, blocks, count, tasks, rules)
     names = {"user_id": "item_id", "item_id": "neighbor_id"}

@@ -1,6 +1,5 @@
 """user_profiles, item_vectors, seen items and rules → recommendations."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,23 +7,24 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
-from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
+from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
-from recsys_spark.profiles import before
-from recsys_spark.recommend import list_rows, users_with_rules
-from recsys_spark.rules import allowed, denied, profiles_with_keys
+from recsys_spark.recommend import list_rows
 from recsys_spark.steps.approximate import stage_with_recall
+from recsys_spark.steps.hybrid import hybrid_recommendations
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
+from recsys_spark.steps.listing import figures, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
-from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
-from recsys_spark.user_block import ListRules
+from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
 
 
 def recommendations(run: Run, options: TopKOptions) -> Report:
-    """Publish the lists of all users that have a profile."""
-    known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *_rule_tables(run, options))
+    """Publish the lists of all users that have a profile, or for the hybrid scorer a history."""
+    if options.scorer == "hybrid":
+        return hybrid_recommendations(run, options)
+    known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.states, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
@@ -48,7 +48,7 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
         make = list_rows(blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, stamp)
-        return run.lake.stage(_users(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
+        return run.lake.stage(with_rules(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
 
     profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()
     if options.approximate:
@@ -56,21 +56,7 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
     else:
         staged = stage(profiles, 0)
     report = publish_staged(run, key, staged, facts | recall)
-    return report | _figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)} | recall
-
-
-def _rule_tables(run: Run, options: TopKOptions) -> list[Table]:
-    """What rules are read from: a lake of vectors and events alone has none."""
-    wanted = [ITEMS] if options.quota or options.match_on else []
-    found = [table for table in (ITEMS, USER_RULES) if run.lake.version(table) is not None and table not in wanted]
-    return [*wanted, *found, *([USERS] if options.match_on else [])]
-
-
-def rules_of(options: TopKOptions) -> dict[str, Any]:
-    """The options that lists depend on; block sizes and tasks are none of them."""
-    exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
-    approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
-    return options.model_dump(mode="json", include=exact | (approximate if options.approximate else set()))
+    return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)} | recall
 
 
 def one_space(run: Run, known: Inputs) -> str:
@@ -88,20 +74,3 @@ def one_space(run: Run, known: Inputs) -> str:
             "run build_profiles again after build_item_vectors"
         )
     return str(items)
-
-
-def _users(run: Run, known: Inputs, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:
-    if options.match_on:
-        profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
-    seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
-    if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):
-        return users_with_rules(profiles, seen, None, tasks)
-    rules = known.frame(run, USER_RULES)
-    return users_with_rules(profiles, denied(seen, rules), allowed(rules), tasks)
-
-
-def _figures(notes: Sequence[Mapping[str, Any]], blocks: ItemBlocks) -> dict[str, int]:
-    """Sums over the tasks."""
-    names = ("users", "dropped", "places_short")
-    users, dropped, short = (sum(note.get(name, 0) for note in notes) for name in names)
-    return {"users": users, "profiles_dropped": dropped, "items": blocks.rows, "places_short": short}

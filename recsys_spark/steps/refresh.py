@@ -1,9 +1,10 @@
 """The whole chain for one run_date."""
 
 from recsys_spark.job import Run
-from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions
+from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.ingest import ingest_tables
+from recsys_spark.steps.item_weights import item_weights
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.publishing import Report
@@ -11,7 +12,7 @@ from recsys_spark.steps.recommend import recommendations
 from recsys_spark.steps.vectors import item_vectors
 
 
-class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, TopKOptions):
+class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions):
     """Keys of all steps."""
 
 
@@ -24,8 +25,11 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
         "embed_texts": lambda: embed(run, options),
         "build_item_vectors": lambda: item_vectors(run, options, model),
         "build_profiles": lambda: profiles(run, options),
+        "fit_item_weights": lambda: item_weights(run, options),
         "recommend_items": lambda: recommendations(run, options),
     }
+    if options.scorer != "hybrid":
+        del steps["fit_item_weights"]
     if options.dry_run:  # later steps have nothing to read yet
         steps = {"ingest_tables": steps["ingest_tables"]}
     whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0}

@@ -38,12 +38,12 @@ from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
 from recsys_spark.job import Run
 from recsys_spark.kernels.vectors import unit_rows
 from recsys_spark.lake import Lake, Staged
+from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
 from recsys_spark.progress import Progress
 from recsys_spark.recommend import list_rows, task_bytes, users_with_rules
 from recsys_spark.steps.approximate import centroids, list_count, stage_with_recall
 from recsys_spark.tables import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Notes, Table
-from recsys_spark.user_block import ListRules
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SLICE = (200, 5000)
@@ -177,7 +177,7 @@ class Bench:
     def approximate(self, pairs: int) -> dict[str, object]:
         """Against the exact join over the same blocks; the index, like the blocks, is built apart."""
         options = TopKOptions(lake=self.lake.uri, run_date="2000-01-01", k=self.k, approximate=True)
-        count, started = list_count(options, len(self.items)), time.perf_counter()
+        count, started = list_count(options.lists, len(self.items)), time.perf_counter()
         vectors = self.lake.read(self.spark, ITEM_VECTORS)
         groups = centroids(vectors, count, len(self.items), options.grouping_seed)
         index = write_item_blocks(vectors, f"{self.lake.uri}/_b/lists", ITEM_BLOCK_ROWS, tasks=CORES, centroids=groups)

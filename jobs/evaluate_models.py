@@ -1,0 +1,18 @@
+"""Scorers compared under a published protocol, on full rankings."""
+
+from recsys_spark.job import Run, main
+from recsys_spark.steps.evaluate_models import ComparisonOptions, comparison
+from recsys_spark.steps.publishing import Report
+
+
+class Config(ComparisonOptions):
+    """Keys of evaluate_models."""
+
+
+def run(job: Run, config: Config) -> Report:
+    """Compare."""
+    return comparison(job, config)
+
+
+if __name__ == "__main__":
+    main(__file__, Config, run, __doc__)

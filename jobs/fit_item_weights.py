@@ -1,0 +1,20 @@
+"""Events, texts and item vectors to the weights of hybrid lists."""
+
+from recsys_spark.job import Run, main
+from recsys_spark.options import WeightOptions
+from recsys_spark.steps.item_weights import item_weights
+from recsys_spark.steps.publishing import Report
+
+
+class Config(WeightOptions):
+    """Keys of fit_item_weights."""
+
+
+def run(job: Run, config: Config) -> Report:
+    """Publish item_weights."""
+    with job.progress.step("fit_item_weights"):
+        return item_weights(job, config)
+
+
+if __name__ == "__main__":
+    main(__file__, Config, run, __doc__)

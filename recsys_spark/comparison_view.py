@@ -1,0 +1,44 @@
+"""A comparison as tables on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as View
+
+
+def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) -> None:
+    """Print metrics with intervals, what was chosen, slices and warnings."""
+    console = Console(width=120, highlight=False)
+    metrics, names = found["metrics"], list(found["metrics"])
+    view = _view(
+        "Test users, all items ranked; in brackets the 95 % interval", ["scorer", f"hit_rate@{at}", f"ndcg@{at}"]
+    )
+    others = ["mrr", "coverage", "gini", "novelty", "diversity"]
+    for name in [*others, "chosen on validation"]:
+        view.add_column(name, justify="left" if name.startswith("chosen") else "right")
+    for name in names:
+        row, setting = metrics[name], found["chosen"][name]
+        values = [f"{row[f'{other}@{at}']:.4f}" for other in others]
+        chosen = ", ".join(f"{key} {value:g}" for key, value in setting.items())
+        view.add_row(name, _with_interval(row, f"hit_rate@{at}"), _with_interval(row, f"ndcg@{at}"), *values, chosen)
+    console.print(view)
+    view = _view(f"hit_rate@{at} by slice", ["slice", "users", *names])
+    for name, parts in found["slices"].items():
+        users = max(part["users"] for part in parts.values())
+        if users:
+            view.add_row(name, f"{users:,}", *(f"{parts[one].get(f'hit_rate@{at}', 0):.4f}" for one in names))
+    console.print(view)
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {warning}")
+
+
+def _view(title: str, columns: Sequence[str]) -> View:
+    view = View(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        view.add_column(column, justify="right" if number else "left")
+    return view
+
+
+def _with_interval(row: Mapping[str, float], name: str) -> str:
+    return f"{row[name]:.4f}\n({row[f'{name}_low']:.3f}–{row[f'{name}_high']:.3f})"

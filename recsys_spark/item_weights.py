@@ -1,0 +1,200 @@
+"""Item features to item-item weights: candidates by blockwise joins of items with themselves, then a ridge per item.
+
+A task takes a block of items as targets and lets all blocks pass twice: once to find candidates, once to fetch the
+features of those it found. No pair of items is ever a row of a shuffle.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import as_lists
+from recsys_spark.codes import coded, within
+from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.kernels.item_weights import Features, co_occurrence, ridge_weights, supports
+from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of
+from recsys_spark.lists import ListRules, Rows, where_found
+from recsys_spark.tables import Make, Notes
+from recsys_spark.user_block import UserBlock
+
+WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class WeightFit:
+    """What weights depend on, beside the features.
+
+    Args:
+        candidates: items that an item's score is a sum over, at most.
+        vector_weight, word_weight: how many users in common a cosine of 1 of the vectors, or of the words, counts.
+        ridge: λ, in users.
+        shrink: users by which co-occurrence cosines of candidates are shrunk.
+        text_share: what the text counts beside co-occurrence in the choice of candidates.
+        nprobe: lists of items in which text neighbours are looked for; 0 for all.
+    """
+
+    candidates: int = 100
+    vector_weight: float = 3.0
+    word_weight: float = 3.0
+    ridge: float = 100.0
+    shrink: float = 20.0
+    text_share: float = 0.2
+    nprobe: int = 0
+
+
+def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> int:
+    """About the most memory of a task's Python process: the interpreter and its libraries; one item block, twice; the
+    features of the candidates of some targets, three times as many as are kept, with 100 users and words each; 64
+    systems of equations."""
+    item = 4 * items.dimension + 100 * 16 + 64
+    found = min(3 * fit.candidates * targets_at_once, items.rows)
+    return 230_000_000 + 2 * items.block_rows * item + 3 * found * item + 64 * fit.candidates**2 * 24
+
+
+def parts_of(spark: SparkSession, items: ItemBlocks) -> DataFrame:
+    """``part``, one task for each block."""
+    count = len(items.paths)
+    return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))
+
+
+def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> Make:
+    """``part`` (numbers of blocks) to ``item_id, neighbor_id, weight``.
+
+    Neighbours are items that somebody had. Weights that are 0 are left out; notes ``items`` and those ``without`` any
+    neighbour.
+    """
+
+    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+        notes |= {"items": 0, "without": 0}
+        for batch in batches:
+            for part in batch["part"].to_pylist():
+                block = items.block(part)
+                for start in range(0, block.num_rows, 8 * targets_at_once):
+                    targets = block.slice(start, 8 * targets_at_once)
+                    found = _candidates(items, targets, fit)
+                    for first in range(0, targets.num_rows, targets_at_once):
+                        rows = slice(first, first + targets_at_once)
+                        fitted = _fitted(items, targets.slice(first, targets_at_once), found[rows], fit)
+                        notes["items"] += len(found[rows])
+                        notes["without"] += len(found[rows]) - len(pc.unique(fitted["item_id"]))
+                        yield fitted
+
+    return make
+
+
+def _candidates(items: ItemBlocks, targets: pa.RecordBatch, fit: WeightFit) -> NDArray[np.int64]:
+    """(t, ·) ordinals: nearest by text, and twice as many by co-occurrence; −1 for none."""
+    count = targets.num_rows
+    texts = UserBlock(_as_users(targets), items, fit.candidates, ListRules(min_score=_SMALLEST, nprobe=fit.nprobe))
+    users = _CoOccurrence(targets, 2 * fit.candidates, fit.shrink)
+    for block in items.blocks():
+        had = block.filter(pc.greater(pc.list_value_length(block["users"]), 0))
+        if had.num_rows:
+            texts.meet(had)
+            users.meet(had)
+    found = np.full((count, 3 * fit.candidates), -1, np.int64)
+    rows = pc.index_in(texts.ids, targets["item_id"]).to_numpy()
+    found[rows, : fit.candidates] = _ordinals(texts.best)
+    found[:, fit.candidates :] = _ordinals(users.best)
+    return found
+
+
+def _ordinals(places: Places) -> NDArray[np.int64]:
+    return np.where(places == EMPTY, -1, ordinals_of(places))
+
+
+def _as_users(targets: pa.RecordBatch) -> pa.Table:
+    """Items in the place of users; none is its own neighbour."""
+    vectors = targets["embedding"].values.to_numpy().reshape(targets.num_rows, -1)
+    own = pa.ListArray.from_arrays(np.arange(targets.num_rows + 1, dtype=np.int32), targets["item_id"])
+    nothing = pa.nulls(targets.num_rows)
+    return pa.table(
+        {
+            "user_id": targets["item_id"],
+            "embedding": as_lists(vectors[:, :]),
+            "seen": own,
+            "allowed": nothing.cast(pa.list_(pa.string())),
+            "match_key": nothing.cast(pa.string()),
+            "stratum": nothing.cast(pa.int32()),
+        }
+    )
+
+
+class _CoOccurrence:
+    """The items that share most users with each target, of the blocks so far."""
+
+    def __init__(self, targets: pa.RecordBatch, most: int, shrink: float) -> None:
+        self._vocabulary, self._users = coded(targets["users"])
+        self._counts = np.diff(self._users.indptr).astype(np.float64)
+        self._ordinals, self._shrink = targets["ordinal"].to_numpy(), shrink
+        self._running = RunningTopK(np.empty((targets.num_rows, 0), np.float32), most, least=_SMALLEST)
+
+    def meet(self, block: pa.RecordBatch) -> None:
+        """Count the users in common with the items of a block."""
+        if not len(self._vocabulary):
+            return
+        users = within(block["users"], self._vocabulary)
+        counts = pc.list_value_length(block["users"]).to_numpy().astype(np.float64)
+        ordinals = block["ordinal"].to_numpy()
+        for first in range(0, len(self._counts), 1024):
+            common = sp.csr_array(self._users[first : first + 1024] @ users.T)
+            rows = first + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
+            scores = co_occurrence(common.data, self._counts[rows], counts[common.indices], self._shrink)
+            other = ordinals[common.indices] != self._ordinals[rows]
+            rows, columns, scores = rows[other], common.indices[other], scores[other]
+            self._running.offer(rows, scores.astype(np.float32), ordinals[columns])
+
+    @property
+    def best(self) -> Places:
+        """(t, most) places."""
+        return self._running.places
+
+
+def _fitted(items: ItemBlocks, targets: pa.RecordBatch, found: NDArray[np.int64], fit: WeightFit) -> pa.RecordBatch:
+    own = targets["ordinal"].to_numpy()
+    needed = np.unique(np.concatenate([own, found[found >= 0]]))
+    ids, features = _features(items, needed)
+    candidates = np.where(found >= 0, np.searchsorted(needed, found), -1)
+    candidates = _distinct(candidates)
+    rows = np.searchsorted(needed, own)
+    support = supports(features, rows, candidates, fit.candidates, shrink=fit.shrink, text_share=fit.text_share)
+    weights = ridge_weights(
+        features, rows, support, vector_weight=fit.vector_weight, word_weight=fit.word_weight, ridge=fit.ridge
+    )
+    target, place = np.nonzero((support >= 0) & (weights != 0))
+    columns = [
+        ids.take(pa.array(rows[target])),
+        ids.take(pa.array(support[target, place])),
+        pa.array(weights[target, place]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=["item_id", "neighbor_id", "weight"])
+
+
+def _distinct(candidates: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each row ascending, every number once, −1 elsewhere."""
+    ordered = np.sort(candidates, axis=1)
+    ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1
+    return np.sort(ordered, axis=1)
+
+
+def _features(items: ItemBlocks, ordinals: Rows) -> tuple[pa.Array, Features]:
+    """The ids and features of items, in the order of ``ordinals`` (distinct)."""
+    names = ["item_id", "users", "words", "word_values", "embedding"]
+    places, parts = [], []
+    for where, block, rows in where_found(items.blocks(), ordinals):
+        places.append(where)
+        parts.append(block.select(names).take(pa.array(rows)))
+    table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(np.argsort(np.concatenate(places))))
+    columns = {name: table[name].combine_chunks() for name in names}
+    vectors = columns["embedding"].flatten().to_numpy().reshape(table.num_rows, -1)
+    _, users = coded(columns["users"])
+    _, words = coded(columns["words"], columns["word_values"])
+    return columns["item_id"], Features(users, words, vectors)

@@ -1,0 +1,96 @@
+"""Item-item weights by one small ridge regression per item, on a support of candidates.
+
+An item's features lie side by side: who had it (sparse, one column per user), its words (sparse TF-IDF) and its
+embedding (dense), each scaled by the root of its weight. With Z the features of the support and z those of the target,
+the weights solve (Z·Zᵀ + λI) w = Z·z: co-occurrence and text in one Gram matrix. With all other items as support and
+no text this is EASE (Steck, WWW 2019).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys_spark.kernels.vectors import Matrix
+
+Rows = NDArray[np.int64]
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of m items: ``users`` (m, U) ones; ``words`` (m, V) and ``vectors`` (m, d) with unit rows, or rows of zeros."""
+
+    users: sp.csr_array
+    words: sp.csr_array
+    vectors: Matrix
+
+
+def co_occurrence(
+    common: NDArray[np.float64], count: NDArray[np.float64], counts: NDArray[np.float64], shrink: float
+) -> NDArray[np.float64]:
+    """The cosine of two items by their users, shrunk towards 0: common / (√(count · counts) + shrink)."""
+    return common / (np.sqrt(count * counts) + shrink)
+
+
+def supports(
+    features: Features, targets: Rows, candidates: Rows, size: int, *, shrink: float, text_share: float
+) -> Rows:
+    """(t, size) the best candidates of each target, ascending, −1 at the end where there are fewer.
+
+    Best: co-occurrence + text_share · mean of both text cosines; of equals the first. ``candidates``: (t, c) rows of
+    ``features``, ascending, −1 for none.
+    """
+    counts = np.diff(features.users.indptr).astype(np.float64)
+    chosen = np.full((len(targets), size), -1, np.int64)
+    for number, (target, row) in enumerate(zip(targets, candidates, strict=True)):
+        some = row[row >= 0]
+        common = features.users[some] @ _dense(features.users, target)
+        text = features.vectors[some].astype(np.float64) @ features.vectors[target].astype(np.float64)
+        text += features.words[some] @ _dense(features.words, target)
+        score = co_occurrence(common, counts[target], counts[some], shrink) + text_share / 2 * text
+        best = np.sort(some[np.argsort(-score, kind="stable")[:size]])
+        chosen[number, : len(best)] = best
+    return chosen
+
+
+def ridge_weights(
+    features: Features, targets: Rows, supports: Rows, *, vector_weight: float, word_weight: float, ridge: float
+) -> NDArray[np.float32]:
+    """(t, K) weights of each target's support.
+
+    Args:
+        features: of m items.
+        targets: (t,) rows.
+        supports: (t, K) rows, −1 where a support is shorter (its weight is 0); never the target itself.
+        vector_weight, word_weight: how many users in common a cosine of 1 counts.
+        ridge: λ > 0, in users.
+    """
+    sparse = sp.csr_array(sp.hstack([features.users, np.sqrt(word_weight) * features.words], format="csr"))
+    count, width = supports.shape
+    weights = np.zeros((count, width), np.float32)
+    for first in range(0, count, _AT_ONCE):
+        part = slice(first, min(first + _AT_ONCE, count))
+        rows = np.column_stack([supports[part], targets[part]])
+        systems = np.stack([_gram(sparse, features.vectors, vector_weight, row) for row in rows])
+        left, right = systems[:, :width, :width], systems[:, :width, width:]
+        left[:, np.arange(width), np.arange(width)] += ridge
+        weights[part] = np.linalg.solve(left, right)[..., 0]
+    return weights
+
+
+def _gram(sparse: sp.csr_array, vectors: Matrix, vector_weight: float, rows: Rows) -> NDArray[np.float64]:
+    """Inner products in float64; of a row that is −1 they are 0."""
+    there = np.flatnonzero(rows >= 0)
+    some, wide = sparse[rows[there]], vectors[rows[there]].astype(np.float64)
+    gram = np.zeros((len(rows), len(rows)))
+    gram[np.ix_(there, there)] = (some @ some.T).toarray() + vector_weight * (wide @ wide.T)
+    return gram
+
+
+def _dense(matrix: sp.csr_array, row: int) -> NDArray[np.float64]:
+    line = np.zeros(matrix.shape[1])
+    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    line[matrix.indices[part]] = matrix.data[part]
+    return line

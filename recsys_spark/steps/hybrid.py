@@ -1,0 +1,80 @@
+"""item_weights, events and rules → recommendations: lists whose scores are sums over a user's history."""
+
+from dataclasses import asdict
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.errors import UsageError
+from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryBlock, history_bytes
+from recsys_spark.hybrid import histories, weighted_items
+from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.job import Run
+from recsys_spark.lists import ListRules
+from recsys_spark.options import TopKOptions
+from recsys_spark.profiles import weigh_pairs
+from recsys_spark.recommend import list_rows
+from recsys_spark.rules import items_with_rules
+from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
+from recsys_spark.steps.listing import figures, rule_tables, rules_of, with_rules
+from recsys_spark.steps.profiles import check_event_types
+from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
+from recsys_spark.tables import EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
+
+_BLOCK_ROWS = 16_384
+
+
+def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
+    """Publish the lists of all users that have a history.
+
+    Raises:
+        UsageError: options that need vectors.
+    """
+    if options.approximate or options.diversity:
+        name = "approximate" if options.approximate else "diversity"
+        raise UsageError(
+            f"--{name} compares vectors, and hybrid scores have none: leave it out, or use --scorer=cosine"
+        )
+    known = inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
+    facts = {"inputs": known.states, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
+    facts |= {"weights": asdict(options.weights), "history": asdict(options.history)}
+    key = run_key("recommend_items", facts)
+    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
+        return done
+    check_event_types(run, known, options)
+    if options.dry_run:
+        return {"tables": {}}
+    blocks = _weight_blocks(run, known, options)
+    rules = ListRules(
+        min_score=options.min_score,
+        quota=options.quota,
+        boosts=blocks.boosted,
+        run_date=options.run_date,
+        keyed=bool(options.match_on),
+    )
+    pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, options.weights, options.history)
+    tasks = tasks_for(run, options, run.lake.rows(USERS))
+    bound = history_bytes(blocks, options.k, options.user_block_rows)
+    run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {bound / 1e6:,.0f} MB of Python memory a task")
+    stamp = {"run_date": options.run_date, "model": f"hybrid-{key.partition(':')[2][:8]}"}
+    make = list_rows(blocks, options.k, rules, options.user_block_rows, stamp, scored_by=HistoryBlock)
+    staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
+    report = publish_staged(run, key, staged, facts)
+    return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
+
+
+def _weight_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
+    quota_on = options.quota_on if options.quota else None
+    tables = (ITEM_WEIGHTS, ITEMS)
+    facts = {
+        "inputs": {table.name: known.states.get(table.name) for table in tables},
+        "rules": [options.match_on, quota_on],
+    }
+
+    def make() -> tuple[DataFrame, None]:
+        weights = weighted_items(known.frame(run, ITEM_WEIGHTS))
+        if ITEMS.name not in known.versions:
+            return weights, None
+        return items_with_rules(weights, known.frame(run, ITEMS), options.match_on, quota_on), None
+
+    rows = min(options.item_block_rows, _BLOCK_ROWS)
+    return kept_blocks(run, RECOMMENDATIONS, facts, rows, make, carried=WEIGHT_COLUMNS)

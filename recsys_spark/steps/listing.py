@@ -1,0 +1,47 @@
+"""What the lists of every scorer need: the tables of rules, users with their rules, figures of a report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.job import Run
+from recsys_spark.options import TopKOptions
+from recsys_spark.profiles import before
+from recsys_spark.recommend import users_with_rules
+from recsys_spark.rules import allowed, denied, profiles_with_keys
+from recsys_spark.steps.publishing import Inputs
+from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
+
+
+def rule_tables(run: Run, options: TopKOptions) -> list[Table]:
+    """What rules are read from: a lake of vectors and events alone has none."""
+    wanted = [ITEMS] if options.quota or options.match_on else []
+    found = [table for table in (ITEMS, USER_RULES) if run.lake.version(table) is not None and table not in wanted]
+    return [*wanted, *found, *([USERS] if options.match_on else [])]
+
+
+def rules_of(options: TopKOptions) -> dict[str, Any]:
+    """The options that lists depend on; block sizes and tasks are none of them."""
+    exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
+    approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
+    return options.model_dump(mode="json", include=exact | (approximate if options.approximate else set()))
+
+
+def with_rules(run: Run, known: Inputs, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:
+    """Profiles or histories with what rules know of their users, in ``tasks`` partitions."""
+    if options.match_on:
+        profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
+    seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
+    if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):
+        return users_with_rules(profiles, seen, None, tasks)
+    rules = known.frame(run, USER_RULES)
+    return users_with_rules(profiles, denied(seen, rules), allowed(rules), tasks)
+
+
+def figures(notes: Sequence[Mapping[str, Any]], blocks: ItemBlocks) -> dict[str, int]:
+    """Sums over the tasks."""
+    names = ("users", "dropped", "places_short")
+    users, dropped, short = (sum(note.get(name, 0) for note in notes) for name in names)
+    return {"users": users, "profiles_dropped": dropped, "items": blocks.rows, "places_short": short}

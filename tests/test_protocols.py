@@ -1,0 +1,161 @@
+"""Protocols: what each event is for; and the comparison of scorers against brute force."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from recsys_spark.baselines import fitted_pairs, gram_of, partial_grams
+from recsys_spark.comparison import METRICS, SUMS_DDL, Contestant, Question, compared, merged
+from recsys_spark.kernels.scorers import ItemWeights
+from recsys_spark.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
+from recsys_spark.scorer_files import keep_array, keep_scorer, open_scorer
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+ITEMS = [f"i{n}" for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def histories():
+    random = np.random.default_rng(2)
+    return {f"u{u:02}": [ITEMS[i] for i in random.integers(0, 8, 1 + u % 6)] for u in range(25)}
+
+
+@pytest.fixture(scope="module")
+def events(spark, histories):
+    rows = [(u, i, START + timedelta(days=n), 1.0) for u, items in histories.items() for n, i in enumerate(items)]
+    ddl = "user_id string, item_id string, timestamp timestamp, weight double"
+    return spark.createDataFrame(rows + rows[:5], ddl).repartition(4)
+
+
+@pytest.fixture(scope="module")
+def numbers(spark):
+    return spark.createDataFrame([(item, n) for n, item in enumerate(ITEMS)], "item_id string, row int")
+
+
+def roles_of(events, protocol, most=100):
+    rows = with_roles(newest_events(events, most), protocol).collect()
+    ordered = sorted(rows, key=lambda row: row["timestamp"])
+    return {
+        user: [(r["item_id"], r["role"], r["fitted"]) for r in ordered if r["user_id"] == user]
+        for user in {row["user_id"] for row in rows}
+    }
+
+
+def test_leave_one_out_tests_the_last_event_and_validates_the_one_before(events, histories):
+    found = roles_of(events, Protocol("leave_one_out"))
+    for user, items in histories.items():
+        short = len(items) < 3
+        roles = [FIT] * len(items) if short else [FIT] * (len(items) - 2) + [VALID, TEST]
+        assert found[user] == [(item, role, True) for item, role in zip(items, roles, strict=True)]
+
+
+def test_only_the_newest_events_of_a_user_count(events, histories):
+    found = roles_of(events, Protocol("leave_one_out"), most=4)
+    assert {user: [item for item, *_ in rows] for user, rows in found.items()} == {
+        user: items[-4:] for user, items in histories.items()
+    }
+
+
+def test_temporal_splits_by_day(events, histories):
+    found = roles_of(events, Protocol("temporal", valid_from=date(2024, 1, 3), test_from=date(2024, 1, 5)))
+    for user, items in histories.items():
+        assert [role for _, role, _ in found[user]] == [FIT, FIT, VALID, VALID, TEST, TEST][: len(items)]
+
+
+def test_cold_items_have_no_event_to_fit_on(events):
+    met = set()
+    for seed in range(8):
+        rows = [row for rows in roles_of(events, Protocol("cold_items", seed=seed)).values() for row in rows]
+        roles = [tuple({role for name, role, _ in rows if name == item}) for item in ITEMS]
+        assert all(len(found) == 1 for found in roles)
+        met |= {(seed, *roles)}
+    assert len({roles[1:] for roles in met}) > 1
+    assert {role for roles in met for (role,) in roles[1:]} == {FIT, VALID, TEST}
+
+
+def test_nothing_of_new_users_is_fitted_on(events, histories):
+    found = roles_of(events, Protocol("new_users", seed=3))
+    asked = {user for user, rows in found.items() if not rows[0][2]}
+    assert 0 < len(asked) < 15
+    for user, rows in found.items():
+        assert len({fitted for *_, fitted in rows}) == 1
+        last = {TEST, VALID} if user in asked else {FIT}
+        assert rows[-1][1] in last
+        assert {role for _, role, _ in rows[:-1]} <= {FIT}
+
+
+@pytest.fixture(scope="module")
+def users(events, numbers):
+    return user_rows(with_roles(newest_events(events, 100), Protocol("leave_one_out")), numbers)
+
+
+def test_grams_count_the_users_that_two_items_share(users, histories):
+    for last_role, cut in ((FIT, 2), (VALID, 1), (TEST, 0)):
+        gram = gram_of([tuple(row) for row in partial_grams(users, 8, last_role).collect()], 8).toarray()
+        kept = [set(items[: len(items) - cut] if len(items) > 2 else items) for items in histories.values()]
+        expected = [[sum(a in items and b in items for items in kept) for b in ITEMS] for a in ITEMS]
+        assert gram.tolist() == expected
+
+
+def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
+    found = {tuple(row) for row in fitted_pairs(users, numbers, VALID).collect()}
+    cut = {user: items[:-1] if len(items) > 2 else items for user, items in histories.items()}
+    assert found == {(user, item) for user, items in cut.items() for item in items}
+
+
+def test_a_scorer_comes_back_from_its_files(tmp_path):
+    dense = np.arange(9, dtype=np.float32).reshape(3, 3)
+    for number, held in enumerate((dense, sp.csr_array(dense))):
+        kept = keep_scorer(ItemWeights(held), str(tmp_path / str(number)))
+        history = sp.csr_array(np.array([[1.0, 2.0, 0.0]]))
+        assert open_scorer(kept).scores(history).tolist() == ItemWeights(held).scores(history).tolist()
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+@pytest.mark.parametrize("test", [True, False])
+def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, test):
+    random = np.random.default_rng(7)
+    weights = random.standard_normal((8, 8)).astype(np.float32)
+    uri = str(tmp_path)
+    for name, array in (("counts", np.arange(8)), ("lengths", np.arange(8)), ("vectors", np.eye(8, dtype=np.float32))):
+        keep_array(array, f"{uri}/{name}.npy")
+    tried = [Contestant("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
+    question = Question(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
+    rows = users.repartition(3).mapInArrow(compared(tried, question), SUMS_DDL).collect()
+    totals = merged(rows, question)
+    for number, contestant in enumerate(tried):
+        ranks = []
+        for items in histories.values():
+            if len(items) < (3 if test else 3):
+                continue
+            history, target = (items[:-1], items[-1]) if test else (items[:-2], items[-2])
+            if not history:
+                continue
+            scores = sum(contestant.decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
+            seen = {ITEMS.index(i) for i in history} if mask_seen else set()
+            own = ITEMS.index(target)
+            ranks.append(1 + sum(scores[i] > scores[own] for i in range(8) if i == own or i not in seen))
+        found = dict(zip(METRICS, totals[number, "all"].means[0], strict=True))
+        assert totals[number, "all"].users == len(ranks)
+        assert found["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranks]))
+        assert found["ndcg"] == pytest.approx(np.mean([1 / np.log2(r + 1) if r <= 3 else 0 for r in ranks]))
+        assert totals[number, "all"].exposure.sum() <= 3 * len(ranks)
+        parts = [totals[number, name].users for name in ("history: below 5", "history: 5 to 10")]
+        assert sum(parts) == len(ranks)
+
+
+def test_sums_do_not_depend_on_partitions(users, tmp_path):
+    uri = str(tmp_path)
+    for name, array in (("counts", np.arange(8)), ("lengths", np.arange(8)), ("vectors", np.eye(8, dtype=np.float32))):
+        keep_array(array, f"{uri}/{name}.npy")
+    weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    tried = [Contestant("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
+    question = Question(True, True, 3, 8, uri, replicates=10, seed=1)
+    both = [
+        merged(users.repartition(n).mapInArrow(compared(tried, question), SUMS_DDL).collect(), question)[0, "all"]
+        for n in (1, 4)
+    ]
+    np.testing.assert_allclose(both[0].sums, both[1].sums)
+    assert both[0].exposure.tolist() == both[1].exposure.tolist()
