@@ -25,6 +25,7 @@ from recsys_spark.tables import Make, Notes
 from recsys_spark.user_block import UserBlock
 
 WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
+_PASSES = 32
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -51,12 +52,13 @@ class WeightFit:
 
 
 def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> int:
-    """About the most memory of a task's Python process: the interpreter and its libraries; one item block, twice; the
-    features of the candidates of some targets, three times as many as are kept, with 100 users and words each; 64
-    systems of equations."""
+    """About the most memory of a task's Python process: the interpreter and its libraries; two item blocks; the
+    candidates of one; the features of the candidates of some targets, three times as many as are kept, with 100 users
+    and words each; 64 systems of equations."""
     item = 4 * items.dimension + 100 * 16 + 64
     found = min(3 * fit.candidates * targets_at_once, items.rows)
-    return 230_000_000 + 2 * items.block_rows * item + 3 * found * item + 64 * fit.candidates**2 * 24
+    lists = min(items.block_rows, items.rows, _PASSES * targets_at_once) * fit.candidates * 100
+    return 230_000_000 + 2 * items.block_rows * item + lists + 3 * found * item + 64 * fit.candidates**2 * 24
 
 
 def parts_of(spark: SparkSession, items: ItemBlocks) -> DataFrame:
@@ -77,8 +79,8 @@ def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -
         for batch in batches:
             for part in batch["part"].to_pylist():
                 block = items.block(part)
-                for start in range(0, block.num_rows, 8 * targets_at_once):
-                    targets = block.slice(start, 8 * targets_at_once)
+                for start in range(0, block.num_rows, _PASSES * targets_at_once):  # all other blocks pass once
+                    targets = block.slice(start, _PASSES * targets_at_once)
                     found = _candidates(items, targets, fit)
                     for first in range(0, targets.num_rows, targets_at_once):
                         rows = slice(first, first + targets_at_once)

@@ -43,14 +43,14 @@ def supports(
     ``features``, ascending, −1 for none.
     """
     counts = np.diff(features.users.indptr).astype(np.float64)
+    users, words = _Lookup(features.users), _Lookup(features.words)
     chosen = np.full((len(targets), size), -1, np.int64)
     for number, (target, row) in enumerate(zip(targets, candidates, strict=True)):
         some = row[row >= 0]
-        common = features.users[some] @ _dense(features.users, target)
         text = features.vectors[some].astype(np.float64) @ features.vectors[target].astype(np.float64)
-        text += features.words[some] @ _dense(features.words, target)
-        score = co_occurrence(common, counts[target], counts[some], shrink) + text_share / 2 * text
-        best = np.sort(some[np.argsort(-score, kind="stable")[:size]])
+        text += words.products(target, some)
+        co = co_occurrence(users.products(target, some), counts[target], counts[some], shrink)
+        best = np.sort(some[np.argsort(-(co + text_share / 2 * text), kind="stable")[:size]])
         chosen[number, : len(best)] = best
     return chosen
 
@@ -67,7 +67,7 @@ def ridge_weights(
         vector_weight, word_weight: how many users in common a cosine of 1 counts.
         ridge: λ > 0, in users.
     """
-    sparse = sp.csr_array(sp.hstack([features.users, np.sqrt(word_weight) * features.words], format="csr"))
+    sparse = _Lookup(sp.csr_array(sp.hstack([features.users, np.sqrt(word_weight) * features.words], format="csr")))
     count, width = supports.shape
     weights = np.zeros((count, width), np.float32)
     for first in range(0, count, _AT_ONCE):
@@ -80,17 +80,43 @@ def ridge_weights(
     return weights
 
 
-def _gram(sparse: sp.csr_array, vectors: Matrix, vector_weight: float, rows: Rows) -> NDArray[np.float64]:
+def _gram(sparse: "_Lookup", vectors: Matrix, vector_weight: float, rows: Rows) -> NDArray[np.float64]:
     """Inner products in float64; of a row that is −1 they are 0."""
     there = np.flatnonzero(rows >= 0)
-    some, wide = sparse[rows[there]], vectors[rows[there]].astype(np.float64)
+    some, wide = sparse.rows(rows[there]), vectors[rows[there]].astype(np.float64)
     gram = np.zeros((len(rows), len(rows)))
     gram[np.ix_(there, there)] = (some @ some.T).toarray() + vector_weight * (wide @ wide.T)
     return gram
 
 
-def _dense(matrix: sp.csr_array, row: int) -> NDArray[np.float64]:
-    line = np.zeros(matrix.shape[1])
-    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
-    line[matrix.indices[part]] = matrix.data[part]
-    return line
+class _Lookup:
+    """A few rows of a wide sparse matrix at a time, at a cost that does not grow with its width. ``_scratch`` is only
+    ever read where it was just written."""
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        self._starts, self._columns, self._data = matrix.indptr, matrix.indices, matrix.data
+        self._scratch = np.zeros(matrix.shape[1], np.int32)
+        self._values = np.zeros(matrix.shape[1])
+
+    def rows(self, rows: Rows) -> sp.csr_array:
+        """The rows, their columns numbered anew."""
+        entries, starts = self._entries(rows)
+        columns = self._columns[entries]
+        self._scratch[columns] = np.arange(len(columns), dtype=np.int32)
+        return sp.csr_array((self._data[entries], self._scratch[columns], starts), shape=(len(rows), len(columns)))
+
+    def products(self, one: int, others: Rows) -> NDArray[np.float64]:
+        """The inner product of one row and each of others."""
+        own = slice(self._starts[one], self._starts[one + 1])
+        self._values[self._columns[own]] = self._data[own]
+        entries, starts = self._entries(others)
+        parts = np.append(self._values[self._columns[entries]] * self._data[entries], 0.0)
+        self._values[self._columns[own]] = 0
+        sums = np.add.reduceat(parts, starts[:-1]) if len(others) else np.zeros(0)
+        return np.where(np.diff(starts) > 0, sums, 0.0)
+
+    def _entries(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Places of the rows' entries, one row after the other, and where each row starts."""
+        first, lengths = self._starts[rows], self._starts[rows + 1] - self._starts[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return np.arange(starts[-1]) + np.repeat(first - starts[:-1], lengths), starts

@@ -20,7 +20,7 @@ from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 16_384
 
 
 def item_weights(run: Run, options: WeightOptions) -> Report:
@@ -70,5 +70,5 @@ def _feature_blocks(run: Run, known: Inputs, options: WeightOptions, facts: dict
         return features, centroids(vectors, lists, rows, seed=0) if lists else None
 
     cores = run.spark.sparkContext.defaultParallelism
-    tasks = max(4 * cores, -(-run.lake.rows(ITEMS) // 65_536))
+    tasks = max(4 * cores, -(-run.lake.rows(ITEMS) // _BLOCK_ROWS))
     return kept_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=FEATURE_COLUMNS, tasks=tasks)
