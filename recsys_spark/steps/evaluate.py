@@ -15,7 +15,7 @@ from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
 
 def evaluation(run: Run, options: EvaluationOptions) -> Report:
-    """Append the metrics of the published lists to ``metrics`` and report them.
+    """Append the metrics of the published lists to ``metrics``, under the name of what scored them, and report them.
 
     Raises:
         InputError: the published lists were made for another run_date.
@@ -35,7 +35,8 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
         return {"tables": {}}
     events = known.frame(run, EVENTS)
     relevant = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
-    scorers = {"cosine": lists}
+    scorer = _scorer(lists)
+    scorers = {scorer: lists}
     if options.baselines:
         judged = lists.join(relevant, on="user_id", how="left_semi")
         scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
@@ -46,7 +47,7 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
     if not run.lake.has_commit(METRICS, key):
         run.lake.commit(staged, key, append=True)
         status = "done"
-    return {"status": status, "tables": {METRICS.name: staged.rows}, **_report(found, options.at)}
+    return {"status": status, "tables": {METRICS.name: staged.rows}, **_report(found, options.at, scorer)}
 
 
 def _means(
@@ -57,12 +58,17 @@ def _means(
     return means.withColumns(stamp).select(*METRICS.columns)
 
 
-def _report(found: list[Any], at: int) -> Report:
+def _scorer(lists: DataFrame) -> str:
+    """What scored the published lists: hybrid ones say so in ``model``."""
+    return "hybrid" if lists.select("model").first()[0].startswith("hybrid-") else "cosine"
+
+
+def _report(found: list[Any], at: int, scorer: str) -> Report:
     by_scorer: dict[str, dict[str, float]] = {}
     for row in sorted(found, key=lambda row: row["metric"]):
         by_scorer.setdefault(row["scorer"], {})[f"{row['metric']}@{at}"] = round(row["value"], 4)
     users = next((row["users"] for row in found if row["metric"] == "hit_rate"), 0)
-    baselines = {name: values for name, values in by_scorer.items() if name != "cosine"}
-    return {"k": at, "users_evaluated": users, "metrics": by_scorer.get("cosine", {})} | (
+    baselines = {name: values for name, values in by_scorer.items() if name != scorer}
+    return {"k": at, "users_evaluated": users, "metrics": by_scorer.get(scorer, {})} | (
         {"baselines": baselines} if baselines else {}
     )
