@@ -60,7 +60,8 @@ def _means(
 
 def _scorer(lists: DataFrame) -> str:
     """What scored the published lists: hybrid ones say so in ``model``."""
-    return "hybrid" if lists.select("model").first()[0].startswith("hybrid-") else "cosine"
+    first = lists.select("model").first()
+    return "hybrid" if first is not None and first["model"].startswith("hybrid-") else "cosine"
 
 
 def _report(found: list[Any], at: int, scorer: str) -> Report:
