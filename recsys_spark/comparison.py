@@ -151,6 +151,7 @@ class _Asked:
         self._owners, self._targets = number[owner[right]], items[right].astype(np.int64)
         self._known = number[owner[known]], items[known].astype(np.int64)
         self._lengths = lengths[able]
+        self._groups = part["groups"].filter(pa.array(able)).to_pylist()
         newer = np.concatenate([np.arange(n)[::-1] for n in self._lengths] or [np.empty(0)])
         self._newer, self._weights = newer, weights[known].astype(np.float64)
         hashes = part["user_hash"].to_numpy()[able]
@@ -187,11 +188,15 @@ class _Asked:
         sums = np.stack([np.concatenate([part[i] for part in parts]) for i in (0, 1)])
         return _Total(int((~np.isnan(found["hit_rate"])).sum()), sums, exposure)
 
+    def _names(self) -> list[str]:
+        return sorted({name for groups in self._groups for name in groups or ()})
+
     def _slices(self) -> dict[str, NDArray[np.bool_]]:
         """Which targets belong to each slice."""
         counts, lengths = self._facts.counts[self._targets], self._facts.lengths[self._targets]
         history, (short, middle) = self._lengths[self._owners], _HISTORY_BORDERS
-        return {
+        named = {name: [name in (groups or ()) for groups in self._groups] for name in self._names()}
+        return {f"users: {name}": np.array(there)[self._owners] for name, there in named.items()} | {
             "all": np.full(len(self._targets), True),
             "items: head (half of all events)": counts >= self._facts.popular,
             "items: tail": (counts < self._facts.popular) & (counts > 0),

@@ -29,6 +29,11 @@ def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) 
         if users:
             view.add_row(name, f"{users:,}", *(f"{parts[one].get(f'hit_rate@{at}', 0):.4f}" for one in names))
     console.print(view)
+    if found["group_gaps"]:
+        view = _view(f"ndcg@{at}: best group less worst", ["attribute", *names])
+        for attribute, gaps in found["group_gaps"].items():
+            view.add_row(attribute, *(_with_interval(gaps[name], f"ndcg@{at}_gap", f"ndcg@{at}") for name in names))
+        console.print(view)
     for warning in warnings:
         console.print(f"[yellow]warning:[/] {warning}")
 
@@ -40,5 +45,6 @@ def _view(title: str, columns: Sequence[str]) -> View:
     return view
 
 
-def _with_interval(row: Mapping[str, float], name: str) -> str:
-    return f"{row[name]:.4f}\n({row[f'{name}_low']:.3f}–{row[f'{name}_high']:.3f})"
+def _with_interval(row: Mapping[str, float], name: str, bounds: str | None = None) -> str:
+    bounds = bounds or name
+    return f"{row[name]:.4f}\n({row[f'{bounds}_low']:.3f}–{row[f'{bounds}_high']:.3f})"

@@ -51,11 +51,13 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
 def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
     """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
     frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[])
+    groups = F.array_compact("groups") if "groups" in raw.columns else F.lit(None).cast("array<string>")
     judged = frame.select(
         _id("user_id"),
         "text",
         text_hash(F.col("text")).alias("text_hash"),
         _trimmed(F.col("locale")).alias("locale"),
+        groups.alias("groups"),
         _blank("user_id").alias("reason"),
         "row",
     )
@@ -102,8 +104,8 @@ def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
 
 def users_of(events: DataFrame) -> DataFrame:
     """Where a dataset describes no users: everybody who has an event, without a text."""
-    nothing = F.lit(None).cast("string")
-    return events.select("user_id", *(nothing.alias(name) for name in ("text", "text_hash", "locale"))).distinct()
+    kinds = {name: kind for name, kind in USERS.columns.items() if name != "user_id"}
+    return events.select("user_id").distinct().withColumns({n: F.lit(None).cast(kind) for n, kind in kinds.items()})
 
 
 def accepted(judged: DataFrame, table: Table) -> DataFrame:

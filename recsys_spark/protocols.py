@@ -71,14 +71,16 @@ def _tenth(name: str, seed: int) -> Column:
     return F.pmod(F.xxhash64(name, F.lit(seed)), F.lit(10))
 
 
-def user_rows(events: DataFrame, items: DataFrame) -> DataFrame:
-    """``user_id, user_hash, fitted, items, roles, weights``: the events of a user in one row, the oldest first.
+def user_rows(events: DataFrame, items: DataFrame, users: DataFrame) -> DataFrame:
+    """``user_id, user_hash, groups, fitted, items, roles, weights``: the events of a user in one row, the oldest first.
 
-    ``items``: ``item_id, row``, the number of each item. Events with other items are left out.
+    ``items``: ``item_id, row``, the number of each item. Events with other items are left out. ``users``: ``user_id,
+    groups``.
     """
     event = F.struct((-F.col("age")).alias("age"), "row", "role", F.col("weight").cast("float").alias("weight"))
     lists = events.join(F.broadcast(items), on="item_id").groupBy("user_id", "fitted")
     own = lists.agg(F.array_sort(F.collect_list(event)).alias("own"))
     fields = {"items": "row", "roles": "role", "weights": "weight"}
     arrays = [F.col(f"own.{field}").alias(name) for name, field in fields.items()]
-    return own.select("user_id", F.xxhash64("user_id").alias("user_hash"), "fitted", *arrays)
+    known = own.join(users.select("user_id", "groups"), on="user_id", how="left")
+    return known.select("user_id", F.xxhash64("user_id").alias("user_hash"), "groups", "fitted", *arrays)

@@ -65,7 +65,13 @@ ITEMS = Table(
 
 USERS = Table(
     "users",
-    {"user_id": "string", "text": "string", "text_hash": "string", "locale": "string"},
+    {
+        "user_id": "string",
+        "text": "string",
+        "text_hash": "string",
+        "locale": "string",
+        "groups": "array<string>",  # such as "age: 25 to 34"; an evaluation compares the groups of an attribute
+    },
     key=("user_id",),
 )
 

@@ -238,16 +238,24 @@ def test_a_category_is_a_path_without_blank_names(spark):
 def test_accepted_and_rejected_split_the_rows(spark):
     frame = spark.createDataFrame([("u1",), (None,), ("u1",)], "user_id string")
     users = judge_users(frame, [], 100)
-    assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None, None)]
+    assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None, None, None)]
     bad = sorted(tuple(row) for row in rejected(users, USERS).collect())
     assert bad == [("users", "duplicate key", '{"user_id":"u1"}'), ("users", "user_id is null or blank", "{}")]
+
+
+def test_groups_of_users_are_kept_without_their_gaps(spark):
+    frame = spark.createDataFrame([("u1", ["gender: woman", None])], "user_id string, groups array<string>")
+    assert accepted(judge_users(frame, [], 100), USERS).collect()[0]["groups"] == ["gender: woman"]
 
 
 def test_users_are_everybody_with_an_event(spark):
     events = spark.createDataFrame([("u1", "a"), ("u2", "a"), ("u1", "b")], "user_id string, item_id string")
     found = users_of(events)
     assert dict(found.dtypes) == USERS.columns
-    assert sorted(tuple(row) for row in found.collect()) == [("u1", None, None, None), ("u2", None, None, None)]
+    assert sorted(tuple(row) for row in found.collect()) == [
+        ("u1", None, None, None, None),
+        ("u2", None, None, None, None),
+    ]
 
 
 def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(shop, spark):

@@ -34,6 +34,12 @@ def numbers(spark):
     return spark.createDataFrame([(item, n) for n, item in enumerate(ITEMS)], "item_id string, row int")
 
 
+@pytest.fixture(scope="module")
+def grouped(spark, histories):
+    rows = [(user, ["shoe: left" if n % 2 else "shoe: right"] if n % 5 else None) for n, user in enumerate(histories)]
+    return spark.createDataFrame(rows, "user_id string, groups array<string>")
+
+
 def roles_of(events, protocol, most=100):
     rows = with_roles(newest_events(events, most), protocol).collect()
     ordered = sorted(rows, key=lambda row: row["timestamp"])
@@ -87,8 +93,8 @@ def test_nothing_of_new_users_is_fitted_on(events, histories):
 
 
 @pytest.fixture(scope="module")
-def users(events, numbers):
-    return user_rows(with_roles(newest_events(events, 100), Protocol("leave_one_out")), numbers)
+def users(events, numbers, grouped):
+    return user_rows(with_roles(newest_events(events, 100), Protocol("leave_one_out")), numbers, grouped)
 
 
 def test_grams_count_the_users_that_two_items_share(users, histories):
@@ -144,6 +150,9 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, te
         assert totals[number, "all"].exposure.sum() <= 3 * len(ranks)
         parts = [totals[number, name].users for name in ("history: below 5", "history: 5 to 10")]
         assert sum(parts) == len(ranks)
+        shoes = [totals[number, f"users: shoe: {side}"].users for side in ("left", "right")]
+        asked = [user for user, items in histories.items() if len(items) >= 3]
+        assert sum(shoes) == len([user for user in asked if list(histories).index(user) % 5])
 
 
 def test_sums_do_not_depend_on_partitions(users, tmp_path):

@@ -23,7 +23,7 @@ from recsys_spark.steps.embed import embed
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.publishing import Report, inputs
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
 
 _CHOSEN_BY = (METRICS.index("hit_rate"), METRICS.index("ndcg"))
 """Settings are chosen by the sum of both."""
@@ -66,10 +66,10 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
         return {"tables": {}}
     with run.progress.step("embed_texts"):
         embed(run, options)
-    known = inputs(run, ITEMS, EVENTS, EMBEDDINGS)
+    known = inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     with run.progress.step("read items and split events"):
         items = read_items(run, known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint)
-        users = _users(known.frame(run, EVENTS), items, options).persist()
+        users = _users(known.frame(run, EVENTS), known.frame(run, USERS), items, options).persist()
         asked = users.count()
     scratch = f"{run.lake.uri}/_comparison/{uuid4().hex}"
     try:
@@ -103,6 +103,7 @@ def _compare(run: Run, options: ComparisonOptions, items: Items, users: DataFram
             for name, parts in totals.items()
             if name != "all"
         },
+        "group_gaps": _gaps(totals, [one.scorer for one in chosen], options.at),
         "chosen": {name: setting for name, (setting, _) in tuned.items()},
         "validation": {name: _validation(means, options.at) for name, (_, means) in tuned.items()},
     }
@@ -133,7 +134,7 @@ def _validation(means: Any, at: int) -> dict[str, float]:
     return {f"{METRICS[number]}@{at}": round(float(means[number]), 4) for number in _CHOSEN_BY}
 
 
-def _users(events: DataFrame, items: Items, options: ComparisonOptions) -> DataFrame:
+def _users(events: DataFrame, users: DataFrame, items: Items, options: ComparisonOptions) -> DataFrame:
     kinds = F.create_map(*(F.lit(x) for pair in sorted(options.event_weights.items()) for x in pair))
     weight = F.signum(F.coalesce(F.try_element_at(kinds, F.col("event_type")), F.lit(0.0))).alias("weight")
     weighted = events.select("user_id", "item_id", "timestamp", weight).where("weight > 0")
@@ -142,7 +143,7 @@ def _users(events: DataFrame, items: Items, options: ComparisonOptions) -> DataF
         days = weighted.agg(F.percentile_approx(F.unix_date(F.to_date("timestamp")), [0.8, 0.9])).collect()[0][0]
         valid, test = (date.fromordinal(719163 + day) for day in days)
         protocol = Protocol(protocol.name, protocol.seed, options.valid_from or valid, options.test_from or test)
-    return user_rows(with_roles(newest_events(weighted, options.max_history), protocol), items.numbers)
+    return user_rows(with_roles(newest_events(weighted, options.max_history), protocol), items.numbers, users)
 
 
 def _question(options: ComparisonOptions, items: Items, facts: str, *, test: bool) -> Question:
@@ -181,6 +182,28 @@ def _short(total: Any, at: int) -> dict[str, float]:
         values = {f"{metric}@{at}": total.means[0, number], f"{metric}@{at}_low": low, f"{metric}@{at}_high": high}
         found |= {name: round(float(value), 4) for name, value in values.items() if np.isfinite(value)}
     return found
+
+
+def _gaps(totals: dict[str, list[Any]], names: Sequence[str], at: int) -> dict[str, dict[str, dict[str, float]]]:
+    """For each attribute of users and each scorer, how far the groups' NDCG lie apart, with an interval.
+
+    The interval is that of the best group less the worst, both as found, over the same replicates.
+    """
+    number, gaps = METRICS.index("ndcg"), dict[str, dict[str, dict[str, float]]]()
+    groups = [name.removeprefix("users: ") for name in totals if name.startswith("users: ")]
+    for attribute in sorted({group.partition(": ")[0] for group in groups}):
+        own = [f"users: {group}" for group in groups if group.partition(": ")[0] == attribute]
+        for place, scorer in enumerate(names):
+            means = [totals[name][place].means[:, number] for name in own if totals[name][place].users]
+            if len(means) > 1:
+                ordered = sorted(means, key=lambda mean: float(mean[0]))
+                apart = ordered[-1] - ordered[0]
+                low, high = interval(apart[1:])
+                found = {"gap": apart[0], "low": low, "high": high}
+                gaps.setdefault(attribute, {})[scorer] = {
+                    f"ndcg@{at}_{n}": round(float(v), 4) for n, v in found.items()
+                }
+    return gaps
 
 
 def _warnings(metrics: dict[str, dict[str, float]], at: int) -> list[str]:
