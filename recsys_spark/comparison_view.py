@@ -34,6 +34,11 @@ def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) 
         for attribute, gaps in found["group_gaps"].items():
             view.add_row(attribute, *(_with_interval(gaps[name], f"ndcg@{at}_gap", f"ndcg@{at}") for name in names))
         console.print(view)
+    if found["ratings"]:
+        view = _view(f"Ratings: {found['ratings']['test']:,} predicted", ["model", "rmse", "mae", "mse"])
+        for name, errors in found["ratings"]["errors"].items():
+            view.add_row(name, *(f"{errors[error]:.4f}" for error in ("rmse", "mae", "mse")))
+        console.print(view)
     for warning in warnings:
         console.print(f"[yellow]warning:[/] {warning}")
 

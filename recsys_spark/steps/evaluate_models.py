@@ -23,6 +23,7 @@ from recsys_spark.steps.embed import embed
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.publishing import Report, inputs
+from recsys_spark.steps.rated import rated
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
 
 _CHOSEN_BY = (METRICS.index("hit_rate"), METRICS.index("ndcg"))
@@ -74,6 +75,8 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
     scratch = f"{run.lake.uri}/_comparison/{uuid4().hex}"
     try:
         found = _compare(run, options, items, users, scratch)
+        with run.progress.step("ratings"):
+            found |= {"ratings": rated(known.frame(run, EVENTS), items.ids, items.vectors, options.seed)}
     finally:
         filesystem, path = FileSystem.from_uri(scratch)
         filesystem.delete_dir_contents(path, missing_dir_ok=True)
