@@ -23,7 +23,9 @@ MOST_ITEMS = 20_000
 """Neighbours need items² numbers; with more items they are left out."""
 _SHRINK = 5.0
 _FACTOR_SHRINK = 20.0
+_FOLDS = 4
 Values = NDArray[np.float64]
+_Score = Callable[[sp.csr_array, NDArray[np.int64], NDArray[np.int64]], Values]
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,12 @@ def rated(events: DataFrame, ids: pa.Array, vectors: Matrix, seed: int) -> dict[
     found = _read(events, ids, seed)
     if found is None or not found.test.any() or found.test.all():
         return {}
-    train = ~found.test
-    users, items, ratings = found.users[train], found.items[train], found.ratings[train]
-    biases = fit_ratings(users, items, ratings, user_shrink=_SHRINK, item_shrink=_SHRINK)
-    left = ratings - biases.predict(users, items)
-    residuals = sp.csr_array((left, (users, items)), shape=(int(found.users.max()) + 1, len(ids)))
-    errors = {"mean": _errors(np.full(int(found.test.sum()), ratings.mean()), found)}
-    errors |= _calibrated("biases", found, None)
-    errors |= _calibrated("user_factor", found, None, factor_shrink=_FACTOR_SHRINK)
-    errors |= _calibrated("biases_and_text", found, lambda u, i: text_scores(residuals, vectors, u, i))
+    errors = {"mean": _errors(np.full(int(found.test.sum()), found.ratings[~found.test].mean()), found)}
+    errors |= {"biases": _calibrated(found), "user_factor": _calibrated(found, factor_shrink=_FACTOR_SHRINK)}
+    errors["biases_and_text"] = _calibrated(found, lambda left, u, i: text_scores(left, vectors[: left.shape[1]], u, i))
     if len(ids) <= MOST_ITEMS:
-        errors |= _calibrated("biases_and_neighbours", found, lambda u, i: neighbor_scores(residuals, u, i))
-    return {"train": int(train.sum()), "test": int(found.test.sum()), "errors": errors}
+        errors["biases_and_neighbours"] = _calibrated(found, neighbor_scores)
+    return {"train": int((~found.test).sum()), "test": int(found.test.sum()), "errors": errors}
 
 
 def _read(events: DataFrame, ids: pa.Array, seed: int) -> _Ratings | None:
@@ -72,24 +68,38 @@ def _read(events: DataFrame, ids: pa.Array, seed: int) -> _Ratings | None:
     return _Ratings(users, items, rows["value"].to_numpy(), rows["test"].to_numpy())
 
 
-def _calibrated(
-    name: str,
-    found: _Ratings,
-    scores: Callable[[NDArray[np.int64], NDArray[np.int64]], Values] | None,
-    factor_shrink: float | None = None,
-) -> dict[str, dict[str, float]]:
-    train = ~found.test
-    known = (found.users[train], found.items[train])
-    asked = (found.users[found.test], found.items[found.test])
+def _calibrated(found: _Ratings, score: _Score | None = None, factor_shrink: float | None = None) -> dict[str, float]:
+    """The errors on the test. The slope of a score is fitted on scores that know nothing of their own fold: residuals
+    of one fit sum to 0 for a user, so that others would tell a rating with the wrong sign."""
+    train, fold = ~found.test, np.arange(len(found.test)) % _FOLDS
+    scores = None if score is None else np.empty(len(found.test))
+    if scores is not None and score is not None:
+        for number in range(_FOLDS):
+            own = train & (fold == number)
+            scores[own] = score(_residuals(found, train & (fold != number)), found.users[own], found.items[own])
+        scores[found.test] = score(_residuals(found, train), found.users[found.test], found.items[found.test])
+    known, asked = (
+        (found.users[rows], found.items[rows], None if scores is None else scores[rows]) for rows in (train, found.test)
+    )
+    users, items, given = known
     fitted = fit_ratings(
-        *known,
+        users,
+        items,
         found.ratings[train],
-        None if scores is None else scores(*known),
+        given,
         user_shrink=_SHRINK,
         item_shrink=_SHRINK,
         factor_shrink=factor_shrink,
     )
-    return {name: _errors(fitted.predict(*asked, None if scores is None else scores(*asked), clip=True), found)}
+    return _errors(fitted.predict(*asked, clip=True), found)
+
+
+def _residuals(found: _Ratings, rows: NDArray[np.bool_]) -> sp.csr_array:
+    """(users, items) what the biases of some ratings leave of them."""
+    users, items, ratings = found.users[rows], found.items[rows], found.ratings[rows]
+    biases = fit_ratings(users, items, ratings, user_shrink=_SHRINK, item_shrink=_SHRINK)
+    shape = int(found.users.max()) + 1, int(found.items.max()) + 1
+    return sp.csr_array((ratings - biases.predict(users, items), (users, items)), shape=shape)
 
 
 def _errors(predicted: Values, found: _Ratings) -> dict[str, float]:

@@ -1,0 +1,47 @@
+"""Predicted ratings of planted users: what each model must explain."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.steps.rated import rated
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+IDS = pa.array([f"i{n:02}" for n in range(30)])
+DDL = "user_id string, item_id string, event_type string, timestamp timestamp, value double"
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """80 users who rate 15 of 30 items by a bias of their own, one of the item, and a taste that the vectors know."""
+    random = np.random.default_rng(5)
+    vectors, tastes = unit_rows(random.standard_normal((30, 3))), unit_rows(random.standard_normal((80, 3)))
+    users, items = random.normal(0, 0.7, 80), random.normal(0, 0.7, 30)
+    rows = []
+    for user in range(80):
+        for place, item in enumerate(random.permutation(30)[:15]):
+            value = 3 + users[user] + items[item] + float(tastes[user] @ vectors[item]) + random.normal(0, 0.1)
+            rows.append((f"u{user:02}", IDS[int(item)].as_py(), "rating", START + timedelta(days=place), value))
+    return rows, vectors
+
+
+def test_each_part_explains_what_was_planted(spark, planted):
+    rows, vectors = planted
+    other = [("u00", "i00", "view", START, None), ("u00", "gone", "rating", START, 5.0)]
+    found = rated(spark.createDataFrame(rows + other, DDL).repartition(3), IDS, vectors, seed=1)
+    assert found["train"] + found["test"] == len(rows)
+    assert 0.2 < found["test"] / len(rows) < 0.3
+    errors = {name: values["mse"] for name, values in found["errors"].items()}
+    assert errors["biases"] < 0.6 * errors["mean"]
+    assert errors["biases_and_text"] < 0.8 * errors["biases"]
+    assert errors["biases_and_neighbours"] < 0.95 * errors["biases"]
+    again = rated(spark.createDataFrame(rows, DDL).repartition(1), IDS, vectors, seed=1)
+    assert again["errors"]["biases"] == found["errors"]["biases"]
+
+
+def test_without_ratings_there_is_nothing_to_predict(spark):
+    views = spark.createDataFrame([("u1", "i00", "view", START, None)], DDL)
+    assert rated(views, IDS, np.zeros((30, 3), np.float32), seed=1) == {}
