@@ -24,7 +24,7 @@ def planted():
     for user in range(80):
         for place, item in enumerate(random.permutation(30)[:15]):
             value = 3 + users[user] + items[item] + float(tastes[user] @ vectors[item]) + random.normal(0, 0.1)
-            rows.append((f"u{user:02}", IDS[int(item)].as_py(), "rating", START + timedelta(days=place), value))
+            rows.append((f"u{user:02}", IDS[int(item)].as_py(), "rating", START + timedelta(days=place), float(value)))
     return rows, vectors
 
 
