@@ -121,7 +121,7 @@ def _as_users(targets: pa.RecordBatch) -> pa.Table:
     return pa.table(
         {
             "user_id": targets["item_id"],
-            "embedding": as_lists(vectors[:, :]),
+            "embedding": as_lists(vectors),
             "seen": own,
             "allowed": nothing.cast(pa.list_(pa.string())),
             "match_key": nothing.cast(pa.string()),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSystem, FileType
 from pydantic import Field, field_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,6 +17,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.metrics import coverage, gini, interval
 from recsys_spark.options import EncoderOptions, EventOptions, IngestOptions
+from recsys_spark.profiles import before
 from recsys_spark.protocols import FIT, VALID, Protocol, newest_events, user_rows, with_roles
 from recsys_spark.steps.contestants import EASE_ITEMS, PLANS, SCORERS, Contestants, Items, Setting, read_items, start
 from recsys_spark.steps.embed import embed
@@ -70,16 +71,18 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
     known = inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     with run.progress.step("read items and split events"):
         items = read_items(run, known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint)
-        users = _users(known.frame(run, EVENTS), known.frame(run, USERS), items, options).persist()
+        events = before(known.frame(run, EVENTS), options.run_date)
+        users = _users(events, known.frame(run, USERS), items, options).persist()
         asked = users.count()
     scratch = f"{run.lake.uri}/_comparison/{uuid4().hex}"
     try:
         found = _compare(run, options, items, users, scratch)
         with run.progress.step("ratings"):
-            found |= {"ratings": rated(known.frame(run, EVENTS), items.ids, items.vectors, options.seed)}
+            found |= {"ratings": rated(events, items.ids, items.vectors, options.seed)}
     finally:
         filesystem, path = FileSystem.from_uri(scratch)
-        filesystem.delete_dir_contents(path, missing_dir_ok=True)
+        if filesystem.get_file_info(path).type == FileType.Directory:
+            filesystem.delete_dir(path)
         users.unpersist()
     warnings = _warnings(found["metrics"], options.at)
     show_comparison(found, options.at, warnings)

@@ -9,13 +9,12 @@ from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryBlock, history_byt
 from recsys_spark.hybrid import histories, weighted_items
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
-from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.recommend import list_rows
 from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
-from recsys_spark.steps.listing import figures, rule_tables, rules_of, with_rules
+from recsys_spark.steps.listing import figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
@@ -44,13 +43,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     blocks = _weight_blocks(run, known, options)
-    rules = ListRules(
-        min_score=options.min_score,
-        quota=options.quota,
-        boosts=blocks.boosted,
-        run_date=options.run_date,
-        keyed=bool(options.match_on),
-    )
+    rules = list_rules(options, blocks)
     pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, options.weights, options.history)
     tasks = tasks_for(run, options, run.lake.rows(USERS))
     bound = history_bytes(blocks, options.k, options.user_block_rows)

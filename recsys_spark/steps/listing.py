@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
+from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
 from recsys_spark.profiles import before
 from recsys_spark.recommend import users_with_rules
@@ -27,6 +28,19 @@ def rules_of(options: TopKOptions) -> dict[str, Any]:
     exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
     approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
     return options.model_dump(mode="json", include=exact | (approximate if options.approximate else set()))
+
+
+def list_rules(options: TopKOptions, blocks: ItemBlocks) -> ListRules:
+    """What holds for every list."""
+    return ListRules(
+        min_score=options.min_score,
+        quota=options.quota,
+        boosts=blocks.boosted,
+        run_date=options.run_date,
+        keyed=bool(options.match_on),
+        diversity=options.diversity,
+        diversify_from=options.diversify_from,
+    )
 
 
 def with_rules(run: Run, known: Inputs, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:

@@ -9,13 +9,12 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import UsageError
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
-from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import list_rows
 from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
-from recsys_spark.steps.listing import figures, rule_tables, rules_of, with_rules
+from recsys_spark.steps.listing import figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
 
@@ -34,15 +33,7 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
         return {"tables": {}}
     blocks, users = item_blocks(run, known, options), run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
-    rules = ListRules(
-        min_score=options.min_score,
-        quota=options.quota,
-        boosts=blocks.boosted,
-        run_date=options.run_date,
-        keyed=bool(options.match_on),
-        diversity=options.diversity,
-        diversify_from=options.diversify_from,
-    )
+    rules = list_rules(options, blocks)
     bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
     stamp = {"run_date": options.run_date, "model": space}
 
