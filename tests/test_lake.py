@@ -17,8 +17,8 @@ from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS
 
-ONE = [("u1", "first", "h1", "de"), ("u2", None, None, None)]
-TWO = [("u3", "second", "h2", "fr")]
+ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
+TWO = [("u3", "second", "h2", "fr", [])]
 SPARK_FAILURES = (PySparkException, Py4JError)
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_visible_before_the_commit_and_everything_after_it(spark, tmp
 
 def test_a_stage_that_is_never_committed_leaves_files_that_no_reader_sees(spark, copied):
     before = data_files(copied)
-    copied.stage(users(spark, [("orphan", None, None, None)]), USERS)
+    copied.stage(users(spark, [("orphan", None, None, None, None)]), USERS)
     assert len(data_files(copied)) == len(before) + 1
     assert copied.version(USERS) == 1
     assert shown(spark, copied) == TWO
@@ -76,7 +76,7 @@ def test_a_stage_that_is_never_committed_leaves_files_that_no_reader_sees(spark,
 
 def test_a_stage_whose_tasks_fail_publishes_nothing(spark, copied):
     broken = users(spark, ONE).selectExpr(
-        "user_id", "if(user_id = 'u2', raise_error('broken'), text) AS text", "text_hash", "locale"
+        "user_id", "if(user_id = 'u2', raise_error('broken'), text) AS text", "text_hash", "locale", "groups"
     )
     with pytest.raises(PySparkException, match="broken"):
         copied.stage(broken, USERS)
@@ -124,10 +124,10 @@ def test_a_frame_without_rows_makes_an_empty_table(spark, copied):
 @pytest.mark.parametrize(
     "columns",
     [
-        ["user_id", "text", "locale"],
-        ["user_id", "text", "text_hash", "locale", "1 AS more"],
-        ["user_id", "text", "1 AS text_hash", "locale"],
-        ["user_id AS user", "text", "text_hash", "locale"],
+        ["user_id", "text", "locale", "groups"],
+        ["user_id", "text", "text_hash", "locale", "groups", "1 AS more"],
+        ["user_id", "text", "1 AS text_hash", "locale", "groups"],
+        ["user_id AS user", "text", "text_hash", "locale", "groups"],
     ],
 )
 def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_work(spark, tmp_path, columns):
@@ -139,7 +139,7 @@ def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_wor
 
 def test_the_order_of_columns_is_the_order_of_the_contract(spark, tmp_path):
     lake = Lake(str(tmp_path))
-    lake.commit(lake.stage(users(spark, ONE).select("text_hash", "user_id", "locale", "text"), USERS), "run-1")
+    lake.commit(lake.stage(users(spark, ONE).select("groups", "text_hash", "user_id", "locale", "text"), USERS), "run-1")
     assert shown(spark, lake) == ONE
 
 
@@ -153,7 +153,7 @@ def test_other_engines_read_the_table(published):
 
 def test_bounds_of_the_key_columns_cover_every_file(spark, tmp_path):
     lake = Lake(str(tmp_path))
-    rows = [(f"u{n:03}", None, None, None) for n in range(40)]
+    rows = [(f"u{n:03}", None, None, None, None) for n in range(40)]
     lake.commit(lake.stage(spark.createDataFrame(rows, USERS.ddl).repartition(3), USERS), "run-1")
     actions = pa.table(DeltaTable(lake.table_uri(USERS)).get_add_actions(flatten=True)).to_pylist()
     assert len(actions) == 3
