@@ -161,6 +161,12 @@ def open_item_blocks(uri: str) -> ItemBlocks | None:
     return ItemBlocks(**known | {"uri": uri, "paths": tuple(known["paths"])})
 
 
+def drop_blocks(uri: str) -> None:
+    """Remove the blocks below ``uri``."""
+    filesystem, folder = FileSystem.from_uri(uri)
+    filesystem.delete_dir(folder)
+
+
 def drop_other_blocks(uri: str) -> None:
     """Remove what lies beside the blocks of ``uri``: those of earlier runs."""
     filesystem, folder = FileSystem.from_uri(uri)

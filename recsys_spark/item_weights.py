@@ -21,7 +21,8 @@ from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.item_weights import Features, co_occurrence, ridge_weights, supports
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of
 from recsys_spark.lists import ListRules, Rows, where_found
-from recsys_spark.tables import Make, Notes
+from recsys_spark.recommend import USER_COLUMNS
+from recsys_spark.tables import ARROW_TYPES, Make, Notes
 from recsys_spark.user_block import UserBlock
 
 WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
@@ -117,17 +118,9 @@ def _as_users(targets: pa.RecordBatch) -> pa.Table:
     """Items in the place of users; none is its own neighbour."""
     vectors = targets["embedding"].values.to_numpy().reshape(targets.num_rows, -1)
     own = pa.ListArray.from_arrays(np.arange(targets.num_rows + 1, dtype=np.int32), targets["item_id"])
-    nothing = pa.nulls(targets.num_rows)
-    return pa.table(
-        {
-            "user_id": targets["item_id"],
-            "embedding": as_lists(vectors),
-            "seen": own,
-            "allowed": nothing.cast(pa.list_(pa.string())),
-            "match_key": nothing.cast(pa.string()),
-            "stratum": nothing.cast(pa.int32()),
-        }
-    )
+    kinds = {name: ARROW_TYPES[kind] for name, kind in USER_COLUMNS.items()}
+    nothing = {name: pa.nulls(targets.num_rows, kind) for name, kind in kinds.items()}
+    return pa.table(nothing | {"user_id": targets["item_id"], "embedding": as_lists(vectors), "seen": own})
 
 
 class _CoOccurrence:

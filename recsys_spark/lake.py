@@ -7,33 +7,47 @@ killed job leaves at most files that no commit names. Readers always get one who
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSystem, FileType
 
+from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import ConflictError, InputError
+from recsys_spark.failpoints import reached
 from recsys_spark.tables import Make, Notes, Table
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame, SparkSession
 
-ROW_GROUP_ROWS = 16_384
-_KEY = "recsys_run_key"
-_FILE_DDL = "path string, bytes bigint, rows bigint, stats string, notes string"
-_FILE_SCHEMA = pa.schema(
-    {"path": pa.string(), "bytes": pa.int64(), "rows": pa.int64(), "stats": pa.string(), "notes": pa.string()}
-)
+_KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
+_UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE"}
+_NEAR = 50  # commits that are looked through before the whole history is
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest commit that may have changed what a table shows; what it says of itself where it is one of ours."""
+
+    version: int
+    identity: str
+    key: str | None
+    content: str | None
+    facts: Mapping[str, Any]
+
+    @property
+    def state(self) -> str:
+        """Names what the table shows: by its content where that is known, so that the same rows published again change
+        nothing for those who read them; version numbers start over where a table is dropped and made again."""
+        return f"content:{self.content}" if self.content else f"{self.identity}@{self.version}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,9 @@ class Staged:
     actions: list[AddAction]
     rows: int
     notes: list[Notes]
+    content: str | None = None
+    base: int | None = None
+    """The version that was shown when the work began; a commit onto another one would lose somebody's update."""
 
 
 class Lake:
@@ -61,18 +78,30 @@ class Lake:
         delta = self._open(table)
         return None if delta is None else delta.version()
 
-    def identity(self, table: Table) -> str | None:
-        """A name that a table keeps until it is dropped; None where it was never published."""
-        delta = self._open(table)
-        return None if delta is None else str(delta.metadata().id)
-
-    def published_by(self, table: Table, key: str) -> int | None:
-        """The version that the run ``key`` published, if it is still what the table shows."""
+    def head(self, table: Table) -> Head | None:
+        """What the table shows and who published it; None where it was never published."""
         delta = self._open(table)
         if delta is None:
             return None
-        ours = next((entry for entry in delta.history() if _KEY in entry), None)
-        return ours["version"] if ours and ours[_KEY] == key else None
+        near = delta.history(_NEAR)
+        entry = next((e for e in near if e["operation"] not in _UPKEEP), None) or _newest(delta.history())
+        facts = json.loads(entry.get(_FACTS, "{}"))
+        return Head(entry["version"], str(delta.metadata().id), entry.get(_KEY), entry.get(_CONTENT), facts)
+
+    def published_by(self, table: Table, key: str) -> int | None:
+        """The version that the run ``key`` published, if it is still what the table shows."""
+        head = self.head(table)
+        return head.version if head and head.key == key else None
+
+    def can_read(self, table: Table, version: int) -> bool:
+        """Whether all files of a version are still there: vacuum removes those of old ones."""
+        try:
+            files = DeltaTable(self.table_uri(table), version=version).file_uris()
+        except (DeltaError, OSError):
+            return False
+        filesystem, folder = FileSystem.from_uri(self.table_uri(table))
+        paths = [f"{folder}/{uri.rpartition('/')[2]}" for uri in files]
+        return all(found.type == FileType.File for found in filesystem.get_file_info(paths))
 
     def has_commit(self, table: Table, key: str) -> bool:
         """Whether the run ``key`` ever committed to the table: for tables that only grow."""
@@ -95,16 +124,16 @@ class Lake:
             raise InputError(
                 f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it first (README, Jobs)"
             )
-        return _parquet(spark, table, delta.file_uris())
+        return read_files(spark, table, delta.file_uris())
 
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":
         """The newest version, or no rows where the table was never published."""
-        return _parquet(spark, table, []) if self.version(table) is None else self.read(spark, table)
+        return read_files(spark, table, []) if self.version(table) is None else self.read(spark, table)
 
     def read_staged(self, spark: "SparkSession", staged: Staged) -> "DataFrame":
         """What a commit of these files would add: for audits before publishing."""
         folder = self.table_uri(staged.table)
-        return _parquet(spark, staged.table, [f"{folder}/{action.path}" for action in staged.actions])
+        return read_files(spark, staged.table, [f"{folder}/{action.path}" for action in staged.actions])
 
     def stage(
         self, frame: "DataFrame", table: Table, make: Make | None = None, profile: "ResourceProfile | None" = None
@@ -118,44 +147,76 @@ class Lake:
         found = dict(frame.dtypes)
         if make is None and found != table.columns:
             raise TypeError(f"table '{table.name}' wants {table.columns}, the transformation made {found}")
-        uri, schema = self.table_uri(table), table.arrow_schema
+        base, uri, schema = self.version(table), self.table_uri(table), table.arrow_schema
         keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint")]
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
-        columns = frame.columns if make else list(table.columns)
-        files = frame.select(*columns).mapInArrow(
-            lambda batches: _write(batches, make, uri, schema, keys), _FILE_DDL, profile=profile
+        if make is None:
+            names = list(table.columns)
+            frame = frame.select(*names, row_digest(names).alias(DIGEST))
+        reached("stage.before", table.name)
+        written = frame.mapInArrow(
+            lambda batches: write_files(batches, make, uri, schema, keys), FILE_DDL, profile=profile
         )
+        tasks = written.collect()
+        reached("stage.after", table.name)
         now = int(time.time() * 1000)  # Delta's own bookkeeping of file ages, for vacuum; no result depends on it
-        tasks = files.collect()
-        written = sorted((row for row in tasks if row["path"]), key=lambda row: row["path"])
-        actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in written]
-        return Staged(table, actions, sum(row["rows"] for row in written), [json.loads(row["notes"]) for row in tasks])
+        files = sorted((row for row in tasks if row["path"]), key=lambda row: row["path"])
+        actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in files]
+        rows = sum(row["rows"] for row in files)
+        content = None if make else f"{rows}-{sum(row['digest'] for row in files) % 2**64:016x}"
+        return Staged(table, actions, rows, [json.loads(row["notes"]) for row in tasks], content, base)
 
-    def commit(self, staged: Staged, key: str, *, append: bool = False, metadata: dict[str, str] | None = None) -> int:
+    def commit(self, staged: Staged, key: str, *, append: bool = False, facts: Mapping[str, Any] | None = None) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 
+        Files that hold what the table shows already are not published: the commit says so and the files are removed.
+
         Raises:
-            ConflictError: another writer committed to the table at the same moment.
+            ConflictError: another writer committed to the table since the work on these files began.
         """
-        table, uri = staged.table, self.table_uri(staged.table)
-        delta = self._open(table)
+        table, head = staged.table, self.head(staged.table)
+        if head is not None and head.key == key and not append and head.version != staged.base:
+            return head.version  # the same run, done by somebody else meanwhile
+        if not append and (self.version(table) != staged.base):
+            raise ConflictError(f"table '{table.name}' was published by another run meanwhile; run again")
+        metadata = {_KEY: key} | ({_FACTS: json.dumps(facts, sort_keys=True, default=str)} if facts else {})
+        same = head is not None and not append and staged.content is not None and staged.content == head.content
+        if staged.content is not None and not append:
+            metadata[_CONTENT] = staged.content
+        reached("commit.before", table.name)
+        version = self._transact(staged, key, metadata, append=append or same, actions=[] if same else staged.actions)
+        reached("commit.after", table.name)
+        if same:
+            self._remove(table, staged.actions)
+        return version
+
+    def _transact(
+        self, staged: Staged, key: str, metadata: dict[str, str], *, append: bool, actions: list[AddAction]
+    ) -> int:
+        table, uri, delta = staged.table, self.table_uri(staged.table), self._open(staged.table)
         attempts = 0 if delta is None else (delta.transaction_version(key) or 0)
         properties = CommitProperties(
-            custom_metadata={_KEY: key, **(metadata or {})}, app_transactions=[Transaction(key, attempts + 1)]
+            custom_metadata=metadata,
+            app_transactions=[Transaction(key, attempts + 1)],
+            # A snapshot, and a commit that says nothing has changed, are about the version they were made for.
+            max_commit_retries=None if append and actions else 0,
         )
         schema = Schema.from_arrow(table.arrow_schema)
         try:
             if delta is None:
-                create_table_with_add_actions(
-                    uri, schema, staged.actions, name=table.name, commit_properties=properties
-                )
+                create_table_with_add_actions(uri, schema, actions, name=table.name, commit_properties=properties)
             else:
                 mode = "append" if append else "overwrite"
-                delta.create_write_transaction(list(staged.actions), mode, schema, commit_properties=properties)
+                delta.create_write_transaction(list(actions), mode, schema, commit_properties=properties)
         except (CommitFailedError, DeltaError) as error:
             raise ConflictError(f"table '{table.name}': the commit was refused ({error}); run again") from error
         return DeltaTable(uri).version()
+
+    def _remove(self, table: Table, actions: list[AddAction]) -> None:
+        filesystem, folder = FileSystem.from_uri(self.table_uri(table))
+        for action in actions:
+            filesystem.delete_file(f"{folder}/{action.path}")
 
     def write_status(self, job: str, run_date: str, report: dict[str, Any]) -> None:
         """Keep a job's last JSON line beside the tables: cluster modes hide exit codes and output."""
@@ -185,62 +246,5 @@ class Lake:
             raise InputError(f"table '{table.name}' in lake {self.uri} cannot be read: {error}") from error
 
 
-def _parquet(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
-    """Exactly these files: nothing is listed and no schema guessed."""
-    files = [_spark_path(uri) for uri in uris]
-    return spark.read.schema(table.ddl).parquet(*files) if files else spark.createDataFrame([], table.ddl)
-
-
-def _spark_path(uri: str) -> str:
-    return "s3a://" + uri.removeprefix("s3://") if uri.startswith("s3://") else uri
-
-
-def _write(
-    batches: Iterator[pa.RecordBatch], make: Make | None, uri: str, schema: pa.Schema, keys: list[str]
-) -> Iterator[pa.RecordBatch]:
-    """One task: all its rows into one file with a name that no other attempt can have."""
-    notes: Notes = {}
-    filesystem, folder = FileSystem.from_uri(uri)
-    name = f"part-{uuid.uuid4().hex}.parquet"
-    writer, rows, bounds = None, 0, _Bounds(keys)
-    dictionary = [field.name for field in schema if field.type == pa.string()]
-    for batch in make(batches, notes) if make else batches:
-        if batch.num_rows == 0:
-            continue
-        if writer is None:
-            writer = pq.ParquetWriter(
-                f"{folder}/{name}",
-                schema,
-                filesystem=filesystem,
-                compression="zstd",
-                use_dictionary=dictionary,
-                write_page_checksum=True,
-            )
-        chunk = pa.Table.from_batches([batch]).cast(schema)
-        writer.write_table(chunk, row_group_size=ROW_GROUP_ROWS)
-        rows += chunk.num_rows
-        bounds.add(chunk)
-    stats, size, path = None, 0, None
-    if writer is not None:
-        writer.close()
-        path, size = name, filesystem.get_file_info(f"{folder}/{name}").size
-        stats = json.dumps({"numRecords": rows, **bounds.as_stats()})
-    if path or notes:
-        told = {"path": path, "bytes": size, "rows": rows, "stats": stats, "notes": json.dumps(notes)}
-        yield pa.RecordBatch.from_pylist([told], _FILE_SCHEMA)
-
-
-class _Bounds:
-    """Minimum and maximum of the key columns: lets any Delta reader skip files."""
-
-    def __init__(self, keys: list[str]) -> None:
-        self._keys, self._low, self._high = keys, dict[str, Any](), dict[str, Any]()
-
-    def add(self, chunk: pa.Table) -> None:
-        for key in self._keys:
-            found = pc.min_max(chunk[key]).as_py()
-            self._low[key] = min(found["min"], self._low.get(key, found["min"]))
-            self._high[key] = max(found["max"], self._high.get(key, found["max"]))
-
-    def as_stats(self) -> dict[str, Any]:
-        return {"minValues": self._low, "maxValues": self._high, "nullCount": dict.fromkeys(self._keys, 0)}
+def _newest(history: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(entry for entry in history if entry["operation"] not in _UPKEEP)

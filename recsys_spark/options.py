@@ -171,7 +171,13 @@ class HistoryOptions(EventOptions):
         return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
 
 
-class ProfileOptions(HistoryOptions):
+class IncrementalOptions(JobConfig):
+    """From the last run to the next."""
+
+    full: bool = Field(False, description="make profiles and lists of all users anew, whatever has changed")
+
+
+class ProfileOptions(HistoryOptions, IncrementalOptions):
     """Events to profiles."""
 
     user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
@@ -230,7 +236,7 @@ class NeighborOptions(JoinOptions):
     k: int = Field(20, ge=1, description="list length")
 
 
-class TopKOptions(HistoryOptions, JoinOptions):
+class TopKOptions(HistoryOptions, JoinOptions, IncrementalOptions):
     """Profiles, or histories, to lists."""
 
     scorer: Literal["cosine", "hybrid"] = Field(

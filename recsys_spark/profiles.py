@@ -44,7 +44,8 @@ _SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timesta
 class EventWeights:
     """What an event counts: ``by_type`` × (value − rating_center, for ratings) × 2^(−age in days / half_life_days).
 
-    A ``half_life_days`` of 0 leaves age out.
+    Age is counted from the user's newest event: time alone changes no profile, to the last bit, and whoever was away
+    for years is known as before. A ``half_life_days`` of 0 leaves age out.
     """
 
     by_type: Mapping[str, float]
@@ -52,15 +53,17 @@ class EventWeights:
     half_life_days: float
     rating_type: str = "rating"
 
-    def column(self, run_date: date) -> Column:
+    def column(self) -> Column:
         """The weight of an event times its ``decay``, in units of 2⁻⁴⁰ as a long: integers add up to the same sum in
-        any order."""
+        any order. With a half-life in days it wants ``newest``, the time of the user's newest event."""
         kinds = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
         centred = F.when(
             F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0))
         )
-        seconds = F.lit(str(run_date)).cast("timestamp").cast("double") - F.col("timestamp").cast("double")
-        aged = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days)) if self.half_life_days else F.lit(1.0)
+        aged = F.lit(1.0)
+        if self.half_life_days:
+            seconds = F.col("newest").cast("double") - F.col("timestamp").cast("double")
+            aged = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
         weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * aged * F.col("decay")
         bounded = F.greatest(F.lit(-_MOST), F.least(F.lit(_MOST), F.coalesce(weight, F.lit(0.0))))
         return F.round(bounded * _GRID).cast("bigint")
@@ -72,9 +75,13 @@ def before(events: DataFrame, run_date: date) -> DataFrame:
 
 
 def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights, history: History = _PLAIN) -> DataFrame:
-    """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to
-    ``run_date``; ``events`` are those that ``history`` lets count."""
-    known = counted_events(before(events, run_date), history).withColumn("units", weights.column(run_date))
+    """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to the user's
+    newest event; ``events`` are those before ``run_date`` that ``history`` lets count."""
+    known = counted_events(before(events, run_date), history)
+    if weights.half_life_days:
+        newest = known.groupBy("user_id").agg(F.max("timestamp").alias("newest"))
+        known = known.join(newest, on="user_id", how="inner")
+    known = known.withColumn("units", weights.column())
     pairs = known.groupBy("user_id", "item_id").agg(
         F.sum("units").alias("units"), F.count("*").alias("events"), F.max("timestamp").alias("last_timestamp")
     )
@@ -123,7 +130,6 @@ def build_profiles(
     sums: DataFrame,
     own_texts: DataFrame,
     space: str,
-    run_date: date,
     *,
     dimension: int,
     prior: float,
@@ -156,7 +162,7 @@ def build_profiles(
         total.cast("array<float>").alias("embedding"),
         F.coalesce("events", F.lit(0).cast("bigint")).alias("events"),
         "last_timestamp",
-        F.lit(str(run_date)).cast("timestamp").alias("reference_time"),
+        F.col("last_timestamp").alias("reference_time"),
     )
     return profiles.where(is_usable(F.col("embedding")))
 

@@ -17,8 +17,14 @@ from recsys_spark.tables import Make, Notes
 from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
 
 RESULT_DDL = "user_id string, item_id string, score float, rank int"
-USER_COLUMNS = {"seen": "array<string>", "allowed": "array<string>", "match_key": "string", "stratum": "int"}
-"""What a rule may know of a user; all may be null. ``stratum`` marks the sample that recall is measured by."""
+USER_COLUMNS = {
+    "seen": "array<string>",
+    "allowed": "array<string>",
+    "match_key": "string",
+    "stratum": "int",  # marks the sample that recall is measured by
+    "floor": "float",  # lower scores are not listed to this user
+}
+"""What a rule may know of a user; all may be null."""
 
 
 def top_k_join(
@@ -36,7 +42,7 @@ def top_k_join(
 
     Args:
         profiles: ``user_id, embedding`` (array<float>, of any length; vectors without a direction are left out) and,
-            for ``rules.keyed``, ``match_key``.
+            for ``rules.keyed``, ``match_key``; a ``floor`` where they have one.
         items: of the same dimension.
         k: list length; a user with fewer eligible items gets a shorter list.
         seen: ``user_id, item_id`` pairs that must not be listed: seen before, or denied.

@@ -1,5 +1,7 @@
 """What the rules of a list want to know of items and users. Pure DataFrame functions."""
 
+from datetime import date
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -21,6 +23,14 @@ def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None,
     if not match_on:
         about = about.drop("match_key")  # blocks are sorted by a key that is there
     return vectors.drop("model").join(about, on="item_id", how="left")
+
+
+def item_standing(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
+    """``item_id`` and what decides, beside its vector, where an item is listed on ``run_date``."""
+    day = F.lit(run_date)
+    begun = F.col("available_from").isNull() | (F.col("available_from") <= day)
+    there = begun & (F.col("available_until").isNull() | (F.col("available_until") >= day))
+    return items.select("item_id", "boost", there.alias("available"), *([match_on] if match_on else []))
 
 
 def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> DataFrame:

@@ -10,7 +10,7 @@ Notes = dict[str, Any]
 Make = Callable[[Iterator[pa.RecordBatch], Notes], Iterator[pa.RecordBatch]]
 """Turns the batches of a task into those of a table, and notes on the way what the driver should know of it (JSON)."""
 
-_ARROW_TYPES: dict[str, pa.DataType] = {
+ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "double": pa.float64(),
     "float": pa.float32(),
@@ -41,7 +41,7 @@ class Table:
     def arrow_schema(self) -> pa.Schema:
         """The schema of the Parquet files. Key columns are written as nullable too: Delta compares schemas as a
         whole."""
-        return pa.schema([pa.field(column, _ARROW_TYPES[kind]) for column, kind in self.columns.items()])
+        return pa.schema([pa.field(column, ARROW_TYPES[kind]) for column, kind in self.columns.items()])
 
 
 ITEMS = Table(
@@ -120,7 +120,7 @@ ITEM_VECTORS = Table(
     "item_vectors", {"item_id": "string", "model": "string", "embedding": "array<float>"}, key=("item_id",)
 )
 
-# `embedding` is the additive sum, not normalised, decayed to reference_time.
+# `embedding` is the additive sum, not normalised, decayed to reference_time: the user's newest event; null without one.
 USER_PROFILES = Table(
     "user_profiles",
     {

@@ -49,6 +49,8 @@ class UserBlock:
         self._running = RunningTopK(
             queries, candidates(k, rules), least=rules.min_score, quota=rules.quota, multiplier=_multiplier()
         )
+        floors = part["floor"].to_numpy()
+        self._running.start_at(np.flatnonzero(np.isfinite(floors)), floors[np.isfinite(floors)])
         self._strata = part["stratum"].filter(part["stratum"].is_valid()).to_pylist()
         self._sampled = np.flatnonzero(part["stratum"].is_valid().to_numpy())
         exact = part.take(pa.array(self._sampled))
@@ -93,11 +95,11 @@ class UserBlock:
     @property
     def best(self) -> Places:
         """(B, k) places by score."""
-        return self._running.places[:, : self._k]
+        return self._running.taken[:, : self._k]
 
     def lists(self) -> Iterator[pa.RecordBatch]:
         """The finished lists as rows, in the order of users and ranks."""
-        taken = self._running.places
+        taken = self._running.taken
         if self._rules.diversity:
             taken = _diversified(self._items, taken, self._k, self._rules.diversity)
         yield from as_rows(self._items, self.ids, taken)

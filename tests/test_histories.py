@@ -122,8 +122,8 @@ def test_steps_and_days_decay_together_and_days_can_be_left_out(spark):
         pairs = weigh_pairs(frame, RUN_DATE, weights, History(**rules)).orderBy("item_id").collect()
         return [row["weight"] for row in pairs]
 
-    assert weights(30) == [0.5, 0.25, 0.125]
-    assert weights(30, half_life_steps=1) == [0.5, 0.125, 0.03125]
+    assert weights(30) == [1.0, 0.5, 0.25]
+    assert weights(30, half_life_steps=1) == [1.0, 0.25, 0.0625]
     assert weights(0, half_life_steps=1) == [1.0, 0.5, 0.25]
     assert weights(0) == [1.0, 1.0, 1.0]
 

@@ -11,7 +11,6 @@ from deltalake import DeltaTable
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-import recsys_spark.lake as lake_module
 from recsys_spark.errors import ConflictError, InputError
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
@@ -39,7 +38,7 @@ def published(spark, tmp_path_factory):
     """The table ``users`` in two versions: ONE, then TWO in its place."""
     lake = Lake(str(tmp_path_factory.mktemp("published")))
     lake.commit(lake.stage(users(spark, ONE), USERS), "run-1")
-    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", metadata={"recsys_inputs": "{}"})
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", facts={"k": 3})
     return lake
 
 
@@ -139,7 +138,9 @@ def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_wor
 
 def test_the_order_of_columns_is_the_order_of_the_contract(spark, tmp_path):
     lake = Lake(str(tmp_path))
-    lake.commit(lake.stage(users(spark, ONE).select("groups", "text_hash", "user_id", "locale", "text"), USERS), "run-1")
+    lake.commit(
+        lake.stage(users(spark, ONE).select("groups", "text_hash", "user_id", "locale", "text"), USERS), "run-1"
+    )
     assert shown(spark, lake) == ONE
 
 
@@ -292,8 +293,3 @@ def test_every_contract_can_be_written_and_read(name, spark):
     assert [field.name for field in table.arrow_schema] == list(table.columns)
     assert set(table.key) <= set(table.columns)
     assert dict(spark.createDataFrame([], table.ddl).dtypes) == table.columns
-
-
-def test_paths_on_s3_are_read_through_the_connector_of_spark():
-    assert lake_module._spark_path("s3://bucket/lake/users/part-1.parquet") == "s3a://bucket/lake/users/part-1.parquet"
-    assert lake_module._spark_path("/lake/users/part-1.parquet") == "/lake/users/part-1.parquet"

@@ -2,11 +2,13 @@
 
 import uuid
 from datetime import date
+from functools import partial
 
 import numpy as np
 import pytest
 
-from recsys_spark.incremental import changed_keys, refreshed_lists, users_to_redo
+from recsys_spark.changes import changed_keys
+from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.kernels.diversity import mmr_order
 from recsys_spark.kernels.vectors import unit_rows
@@ -182,7 +184,11 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     assert redo.count() < len(later.users)
     fresh = pack(later.catalogue().join(changed_items, on="item_id", how="left_semi"))
     seen = later.pairs(later.seen)
-    lists = refreshed_lists(stored, later.profiles(), redo, after, fresh, k, seen=seen, rules=rules, tasks=2)
+    join = partial(top_k_join, k=k, seen=seen, rules=rules, tasks=2)
+    again = join(later.profiles().join(redo, on="user_id", how="left_semi"), after)
+    newcomers = join(with_floors(later.profiles(), stored, redo, k), fresh)
+    assert 0 < newcomers.count() < join(later.profiles(), fresh).count() / 2
+    lists = merged_lists(stored, again, newcomers, redo, k)
     assert collected(lists) == collected(top_k_join(later.profiles(), after, k, seen=seen, rules=rules, tasks=2))
 
 
@@ -190,11 +196,6 @@ def _seen_sets(shop):
     from pyspark.sql import functions as F
 
     return shop.pairs(shop.seen).groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
-
-
-def test_lists_with_a_quota_are_not_refreshed_in_part(shop, blocks):
-    with pytest.raises(Exception, match="lists with a quota, and approximate ones, are made by the full join"):
-        refreshed_lists(shop.pairs([]), shop.profiles(), shop.pairs([]), blocks, blocks, 3, rules=ListRules(quota=1))
 
 
 def test_rule_columns_come_from_the_items_table(spark):

@@ -33,6 +33,7 @@ Places = NDArray[np.uint64]
 
 EMPTY = np.uint64(np.iinfo(np.uint64).max)
 """A place that holds no item."""
+_NO_ITEM = np.int64(2**32 - 1)  # in a place with a score: what takes it must be at least as good
 _PAIRS_AT_ONCE = 256
 _QUOTA_COLUMNS = 512
 
@@ -73,6 +74,15 @@ class RunningTopK:
         self._quota, self._multiplier = quota or 0, multiplier
         self.places: Places = np.full((len(queries), k), EMPTY)
         self._groups = np.full(self.places.shape if quota else (0, 0), -1, np.int64)
+
+    def start_at(self, rows: Rows, floors: Scores) -> None:
+        """Before any offer: nothing below ``floors``, finite scores, is listed to these ``rows`` of queries."""
+        self.places[rows] = places(floors.astype(np.float32), np.full(len(rows), _NO_ITEM))[:, None]
+
+    @property
+    def taken(self) -> Places:
+        """(B, k) places, EMPTY where there is no item."""
+        return np.where(ordinals_of(self.places) == _NO_ITEM, EMPTY, self.places)
 
     def update(
         self,

@@ -47,11 +47,16 @@ def with_rules(run: Run, known: Inputs, profiles: DataFrame, options: TopKOption
     """Profiles or histories with what rules know of their users, in ``tasks`` partitions."""
     if options.match_on:
         profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
+    return users_with_rules(profiles, *seen_and_allowed(run, known, options), tasks)
+
+
+def seen_and_allowed(run: Run, known: Inputs, options: TopKOptions) -> tuple[DataFrame, DataFrame | None]:
+    """``user_id, item_id`` that must not be listed, and those that alone may be."""
     seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
     if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):
-        return users_with_rules(profiles, seen, None, tasks)
+        return seen, None
     rules = known.frame(run, USER_RULES)
-    return users_with_rules(profiles, denied(seen, rules), allowed(rules), tasks)
+    return denied(seen, rules), allowed(rules)
 
 
 def figures(notes: Sequence[Mapping[str, Any]], blocks: ItemBlocks) -> dict[str, int]:

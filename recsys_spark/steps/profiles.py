@@ -1,16 +1,20 @@
 """events, users and item_vectors → user_profiles."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.changes import changed_keys
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
-from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, run_key, unchanged
+from recsys_spark.steps.previous import Previous, previous
+from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, republish, run_key, unchanged
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
@@ -18,44 +22,94 @@ from recsys_spark.whitening import whitened
 
 
 def profiles(run: Run, options: ProfileOptions) -> Report:
-    """Publish the profile of every user who has events with known items, or a text."""
+    """Publish the profile of every user who has events with known items, or a text. Those whose events, text and items
+    are what they were keep theirs, unless ``full`` asks for all."""
     known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
     facts = {"inputs": known.states, "run_date": options.run_date, "weights": asdict(options.weights)}
     facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
     key = run_key("build_profiles", facts)
-    if (done := unchanged(run, key, USER_PROFILES)) is not None:
+    if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
         return done
     check_event_types(run, known, options)
     if options.dry_run:
         return {"tables": {}}
-    vectors, events = known.frame(run, ITEM_VECTORS), known.frame(run, EVENTS)
-    first = vectors.select("model", F.size("embedding")).first()
+    first = known.frame(run, ITEM_VECTORS).select("model", F.size("embedding")).first()
     if first is None:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
-    space, dimension = first
-    tasks = 2 * run.spark.sparkContext.defaultParallelism
+    last = _previous(run, options, facts, first[0])
+    facts = known.described(facts)
+    if isinstance(last, str):
+        frame = _profiles(run, known, options, first)
+        return publish(run, key, frame, USER_PROFILES, facts) | {"profiles_made": f"all: {last}"}
+    redo = _users_to_redo(run, known, options, last, first[0]).persist()
+    try:
+        number = redo.count()
+        run.progress.note(f"build_profiles: {number:,} users have changed")
+        if not number:
+            return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
+        stand = last.rows().join(redo, on="user_id", how="left_anti")
+        frame = stand.unionByName(_profiles(run, known, options, first, redo))
+        report = publish(run, key, frame, USER_PROFILES, facts, base=last.head.version)
+    finally:
+        redo.unpersist()
+    return report | {"profiles_made": f"{number} users who changed"}
+
+
+def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space: str) -> Previous | str:
+    if options.full:
+        return "--full asks for it"
+    for name, value in (("sif", options.sif), ("segment_weight", options.segment_weight)):
+        if value:
+            return f"with {name} every profile depends on all events"
+    last = previous(run, USER_PROFILES, facts)
+    if not isinstance(last, str):
+        was = last.rows().select("model").first()
+        if was is None or was["model"] != space:
+            return "item_vectors are in another vector space"
+    return last
+
+
+def _users_to_redo(run: Run, known: Inputs, options: ProfileOptions, last: Previous, space: str) -> DataFrame:
+    """``user_id`` of those whose own events or text have changed, or the vector of an item they had."""
+    changed = last.other_events(known, options.run_date)
+    if not last.saw(ITEM_VECTORS, known):
+        items = changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id")
+        events = before(known.frame(run, EVENTS), options.run_date)
+        changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
+    if options.user_text_weight and not (last.saw(USERS, known) and last.saw(EMBEDDINGS, known)):
+        was = _own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
+        now = _own_texts(run, known.frame(run, USERS), known.frame(run, EMBEDDINGS), space)
+        changed = changed.unionByName(changed_keys(was, now, "user_id"))
+    return changed.distinct()
+
+
+def _profiles(
+    run: Run, known: Inputs, options: ProfileOptions, space: tuple[str, int], redo: DataFrame | None = None
+) -> DataFrame:
+    """Profiles of all users, or of those in ``redo``."""
+    vectors, tasks = known.frame(run, ITEM_VECTORS), 2 * run.spark.sparkContext.defaultParallelism
+    events, users = known.frame(run, EVENTS), known.frame(run, USERS)
+    if redo is not None:
+        events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))
     pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
     segments = None
     if options.segment_weight:
-        users = known.frame(run, USERS)
         segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))
-    frame = build_profiles(
+    return build_profiles(
         pool_items(pairs, vectors, tasks=tasks),
-        _own_texts(run, known, space),
-        space,
-        options.run_date,
-        dimension=dimension,
+        _own_texts(run, users, known.frame(run, EMBEDDINGS), space[0]),
+        space[0],
+        dimension=space[1],
         prior=options.user_text_weight,
         segments=segments,
         segment_weight=options.segment_weight,
     )
-    return publish(run, key, frame, USER_PROFILES, facts)
 
 
-def _own_texts(run: Run, known: Inputs, space: str) -> DataFrame:
+def _own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
     """``user_id, embedding``: the users' own texts in the text block of ``space``."""
-    texts = known.frame(run, EMBEDDINGS).where(F.col("model") == of_users(encoder_of(space)))
-    own = known.frame(run, USERS).join(texts, on="text_hash", how="inner").select("user_id", "embedding")
+    texts = embeddings.where(F.col("model") == of_users(encoder_of(space)))
+    own = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")
     name = whitening_of(space)
     return whitened(own, "user_id", stored(run, name)) if name else own
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError
 from recsys_spark.job import Run
-from recsys_spark.lake import Staged
+from recsys_spark.lake import Head, Staged
 from recsys_spark.tables import Table
 
 Report = dict[str, Any]
@@ -28,6 +28,10 @@ class Inputs:
         """The fixed version of a table."""
         return run.lake.read(run.spark, table, self.versions[table.name])
 
+    def described(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """``facts`` as a commit keeps them: with the versions that the next run compares with."""
+        return {**facts, "versions": dict(self.versions)}
+
 
 def inputs(run: Run, *tables: Table) -> Inputs:
     """Fix the newest version of each table.
@@ -35,14 +39,15 @@ def inputs(run: Run, *tables: Table) -> Inputs:
     Raises:
         InputError: naming every table that is missing.
     """
-    versions = {table.name: run.lake.version(table) for table in tables}
-    missing = [name for name, version in versions.items() if version is None]
+    heads = {table.name: run.lake.head(table) for table in tables}
+    missing = [name for name, head in heads.items() if head is None]
     if missing:
         raise InputError(
             f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)"
         )
-    states = {table.name: f"{run.lake.identity(table)}@{versions[table.name]}" for table in tables}
-    return Inputs({name: version for name, version in versions.items() if version is not None}, states)
+    found = {name: head for name, head in heads.items() if head is not None}
+    versions = {name: head.version for name, head in found.items()}
+    return Inputs(versions, {name: head.state for name, head in found.items()})
 
 
 def run_key(step: str, facts: Mapping[str, Any]) -> str:
@@ -58,20 +63,37 @@ def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
 
 
 def publish(
-    run: Run, key: str, frame: DataFrame, table: Table, facts: Mapping[str, Any], *, if_empty: str | None = None
+    run: Run,
+    key: str,
+    frame: DataFrame,
+    table: Table,
+    facts: Mapping[str, Any],
+    *,
+    if_empty: str | None = None,
+    base: int | None = None,
 ) -> Report:
     """Stage and commit one table as a whole snapshot.
 
+    ``base``: the version that ``frame`` was made from, where it was made from the table itself.
+
     Raises:
         InputError: there are no rows and the caller says with ``if_empty`` what that means; nothing is published.
+        ConflictError: somebody else published the table meanwhile.
     """
     staged = run.lake.stage(frame, table)
     if if_empty is not None and not staged.rows:
         raise InputError(if_empty)
-    return publish_staged(run, key, staged, facts)
+    return publish_staged(run, key, staged if base is None else replace(staged, base=base), facts)
 
 
 def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any]) -> Report:
     """Commit what is staged as a whole snapshot."""
-    run.lake.commit(staged, key, metadata={"recsys_inputs": json.dumps(facts, sort_keys=True, default=str)})
+    run.lake.commit(staged, key, facts=facts)
     return {"status": "done", "tables": {staged.table.name: staged.rows}}
+
+
+def republish(run: Run, key: str, head: Head, table: Table, facts: Mapping[str, Any]) -> Report:
+    """Commit that what the table shows is the result of this run too; no file is written."""
+    rows = run.lake.rows(table)
+    run.lake.commit(Staged(table, [], rows, [], head.content, head.version), key, facts=facts)
+    return {"status": "unchanged", "tables": {table.name: rows}}

@@ -7,12 +7,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
+from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import list_rows
 from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
+from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
 from recsys_spark.steps.listing import figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
@@ -26,12 +28,26 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
     known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.states, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
-    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
+    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
     space = one_space(run, known)
     if options.dry_run:
         return {"tables": {}}
-    blocks, users = item_blocks(run, known, options), run.lake.rows(USER_PROFILES)
+    last = last_lists(run, options, facts, space)
+    facts, blocks = known.described(facts), item_blocks(run, known, options)
+    if not isinstance(last, str):
+        report = changed_lists(run, known, options, last, blocks, key, facts, space)
+        if not isinstance(report, str):
+            return report | {"lists_made": f"{report['users_redone']} users who changed"}
+        last = report
+    return _all_lists(run, known, options, blocks, key, facts, space) | {"lists_made": f"all: {last}"}
+
+
+def _all_lists(
+    run: Run, known: Inputs, options: TopKOptions, blocks: ItemBlocks, key: str, facts: dict[str, Any], space: str
+) -> Report:
+    """The join of all users with all items."""
+    users = run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
     rules = list_rules(options, blocks)
     bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))

@@ -26,6 +26,6 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     transform = fit.transform if fit else None
     vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform)
     absent = f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
-    report = publish(run, key, vectors, ITEM_VECTORS, facts, if_empty=absent)
+    report = publish(run, key, vectors, ITEM_VECTORS, known.described(facts), if_empty=absent)
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
     return report | ({"whitening": fit.transform.name, "whitening_fitted_on": fit.items} if fit else {})

@@ -1,0 +1,57 @@
+"""What differs between two versions of a table. Pure DataFrame functions.
+
+Rows are compared by 64 bit digests, so that a vector or a text never crosses a shuffle for the sake of a comparison.
+"""
+
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.data_files import row_digest
+from recsys_spark.profiles import before
+
+KINDS = ("added", "changed", "removed")
+
+
+def change_kinds(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
+    """``key, kind``: rows that were added, removed, or changed in any of the columns of ``new``.
+
+    ``key`` is unique on either side.
+    """
+    names = [name for name in new.columns if name != key]
+    was = old.select(key, row_digest(names).alias("was"))
+    now = new.select(key, row_digest(names).alias("now"))
+    both = was.join(now, on=key, how="full").where(~F.col("was").eqNullSafe(F.col("now")))
+    kind = F.when(F.col("was").isNull(), "added").when(F.col("now").isNull(), "removed").otherwise("changed")
+    return both.select(key, kind.alias("kind"))
+
+
+def changed_keys(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
+    """``key`` of the rows that appeared, vanished, or differ in any of the columns of ``new``."""
+    return change_kinds(old, new, key).select(key)
+
+
+def changed_groups(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
+    """``key`` of the groups of rows that differ, whatever the order of their rows. Rows are distinct on either side."""
+    return changed_keys(_grouped(old, key), _grouped(new, key), key)
+
+
+def users_with_other_events(
+    old: DataFrame, old_date: date, new: DataFrame, new_date: date, *, same_rows: bool
+) -> DataFrame:
+    """``user_id`` of those whose events before the run date differ: new, late, changed and deleted ones alike.
+
+    ``same_rows``: both are the same table, so that only the days between the dates can differ.
+    """
+    if not same_rows:
+        return changed_groups(before(old, old_date), before(new, new_date), "user_id")
+    first, last = sorted((old_date, new_date))
+    return (
+        before(new, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp")).select("user_id").distinct()
+    )
+
+
+def _grouped(rows: DataFrame, key: str) -> DataFrame:
+    digests = rows.select(key, row_digest([name for name in rows.columns if name != key]).alias("digest"))
+    return digests.groupBy(key).agg(F.bit_xor("digest").alias("digest"), F.count("*").alias("rows"))

@@ -1,0 +1,157 @@
+"""The data files of a table: tasks write them, and nobody sees one before the driver's commit names it."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
+
+from recsys_spark.tables import Make, Notes, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+ROW_GROUP_ROWS = 16_384
+DIGEST = "_row_digest"
+FILE_DDL = "path string, bytes bigint, rows bigint, stats string, digest bigint, notes string"
+_FILE_SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "bytes": pa.int64(),
+        "rows": pa.int64(),
+        "stats": pa.string(),
+        "digest": pa.int64(),
+        "notes": pa.string(),
+    }
+)
+_CONNECTOR = "org.apache.hadoop.fs.s3a.S3AFileSystem"
+
+
+def row_digest(columns: list[str]) -> "Column":
+    """64 bits of a row. The digests of all rows, added up, tell two tables apart whatever the order of their rows."""
+    from pyspark.sql import functions as F
+
+    return F.xxhash64(*(part for name in columns for part in (F.col(name), F.col(name).isNull())))
+
+
+def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
+    """Exactly these files: nothing is listed and no schema guessed. Files on S3 are read by pyarrow where Spark has no
+    connector for them."""
+    if not uris:
+        return spark.createDataFrame([], table.ddl)
+    if uris[0].startswith("s3://"):
+        if not _has_connector(spark):
+            rows = spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(len(uris))
+            return rows.mapInArrow(partial(_read, schema=table.arrow_schema), table.ddl)
+        uris = ["s3a://" + uri.removeprefix("s3://") for uri in uris]
+    return spark.read.schema(table.ddl).parquet(*uris)
+
+
+def _has_connector(spark: "SparkSession") -> bool:
+    from py4j.protocol import Py4JJavaError
+
+    assert spark._jvm is not None
+    try:
+        spark._jvm.java.lang.Class.forName(_CONNECTOR)
+    except Py4JJavaError:
+        return False
+    return True
+
+
+def _read(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
+        filesystem, path = FileSystem.from_uri(uri)
+        with filesystem.open_input_file(path) as stream:
+            for batch in pq.ParquetFile(stream, page_checksum_verification=True).iter_batches(ROW_GROUP_ROWS):
+                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+
+
+def write_files(
+    batches: Iterator[pa.RecordBatch], make: Make | None, uri: str, schema: pa.Schema, keys: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """One task: all its rows into one file with a name that no other attempt can have; a failed one is removed."""
+    notes: Notes = {}
+    file = DataFile(uri, schema, keys)
+    try:
+        for batch in make(batches, notes) if make else batches:
+            file.add(batch)
+        told = file.close()
+    except BaseException:
+        file.remove()
+        raise
+    if told["path"] or notes:
+        yield pa.RecordBatch.from_pylist([told | {"notes": json.dumps(notes)}], _FILE_SCHEMA)
+
+
+class DataFile:
+    """One Parquet file, made when its first row comes."""
+
+    def __init__(self, uri: str, schema: pa.Schema, keys: list[str]) -> None:
+        self._filesystem, folder = FileSystem.from_uri(uri)
+        self._name = f"part-{uuid.uuid4().hex}.parquet"
+        self._path, self._schema, self._bounds = f"{folder}/{self._name}", schema, Bounds(keys)
+        self._writer: pq.ParquetWriter | None = None
+        self._rows, self._digest = 0, None
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch; what stands in the column DIGEST is added up instead."""
+        if not batch.num_rows:
+            return
+        if DIGEST in batch.schema.names:
+            with np.errstate(over="ignore"):
+                self._digest = np.add.reduce(batch[DIGEST].to_numpy(), initial=np.int64(self._digest or 0))
+            batch = batch.drop_columns([DIGEST])
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema,
+                filesystem=self._filesystem,
+                compression="zstd",
+                use_dictionary=[field.name for field in self._schema if field.type == pa.string()],
+                write_page_checksum=True,
+            )
+        chunk = pa.Table.from_batches([batch]).cast(self._schema)
+        self._writer.write_table(chunk, row_group_size=ROW_GROUP_ROWS)
+        self._rows += chunk.num_rows
+        self._bounds.add(chunk)
+
+    def close(self) -> dict[str, Any]:
+        """What a commit wants to know of the file; no path where there were no rows."""
+        told: dict[str, Any] = {"path": None, "bytes": None, "rows": self._rows, "stats": None, "digest": self._digest}
+        if self._writer is None:
+            return told
+        self._writer.close()
+        size = self._filesystem.get_file_info(self._path).size
+        stats = json.dumps({"numRecords": self._rows, **self._bounds.as_stats()})
+        return told | {"path": self._name, "bytes": size, "stats": stats}
+
+    def remove(self) -> None:
+        """Leave nothing of an attempt that failed; what cannot be removed is an orphan for vacuum."""
+        with suppress(OSError, pa.ArrowException):
+            if self._writer is not None:
+                self._writer.close()
+        with suppress(OSError, pa.ArrowException):
+            self._filesystem.delete_file(self._path)
+
+
+class Bounds:
+    """Minimum and maximum of the key columns: lets any Delta reader skip files."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._keys, self._low, self._high = keys, dict[str, Any](), dict[str, Any]()
+
+    def add(self, chunk: pa.Table) -> None:
+        for key in self._keys:
+            found = pc.min_max(chunk[key]).as_py()
+            self._low[key] = min(found["min"], self._low.get(key, found["min"]))
+            self._high[key] = max(found["max"], self._high.get(key, found["max"]))
+
+    def as_stats(self) -> dict[str, Any]:
+        return {"minValues": self._low, "maxValues": self._high, "nullCount": dict.fromkeys(self._keys, 0)}

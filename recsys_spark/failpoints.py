@@ -1,0 +1,21 @@
+"""Named points at which a test kills, stops or fails a run: ``RECSYS_FAULTS="commit.before:recommendations=kill"``.
+
+A point is ``PLACE:TABLE``; ``*`` stands for any table. Without the variable nothing happens.
+"""
+
+import os
+import signal
+
+from recsys_spark.errors import RetryError
+
+VARIABLE = "RECSYS_FAULTS"
+
+
+def reached(place: str, table: str) -> None:
+    """What a test asked for here: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM) or ``fail`` (an error)."""
+    for fault in filter(None, os.environ.get(VARIABLE, "").split(",")):
+        point, _, what = fault.partition("=")
+        if point in (f"{place}:{table}", f"{place}:*"):
+            if what == "fail":
+                raise RetryError(f"{VARIABLE} asks for a failure at {place}:{table}")
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[what])

@@ -1,0 +1,157 @@
+"""The last lists and what has changed since → recommendations, without meeting every user with every item again."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.changes import changed_groups, changed_keys
+from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
+from recsys_spark.item_blocks import ItemBlocks, drop_blocks, write_item_blocks
+from recsys_spark.job import Run
+from recsys_spark.options import TopKOptions
+from recsys_spark.recommend import top_k_join
+from recsys_spark.rules import item_standing, items_with_rules, profiles_with_keys
+from recsys_spark.steps.item_blocks import tasks_for
+from recsys_spark.steps.listing import list_rules, seen_and_allowed
+from recsys_spark.steps.previous import Previous, previous
+from recsys_spark.steps.publishing import Inputs, Report, publish
+from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
+
+_MOST = 0.5
+"""Share of the users from which all lists are made anew: the join then costs about as much."""
+
+
+def last_lists(run: Run, options: TopKOptions, facts: dict[str, Any], space: str) -> Previous | str:
+    """The lists to start from, or in words why there are none."""
+    if options.full:
+        return "--full asks for it"
+    for name in ("quota", "approximate", "diversity"):
+        if getattr(options, name):
+            return f"a stored list does not tell enough for --{name}"
+    last = previous(run, RECOMMENDATIONS, facts)
+    if isinstance(last, str):
+        return last
+    was = last.frame(ITEM_VECTORS).select("model").first()
+    return last if was is not None and was["model"] == space else "item_vectors are in another vector space"
+
+
+def changed_lists(
+    run: Run,
+    known: Inputs,
+    options: TopKOptions,
+    last: Previous,
+    blocks: ItemBlocks,
+    key: str,
+    facts: dict[str, Any],
+    space: str,
+) -> Report | str:
+    """Publish the lists of the full join, made from the last ones; or say why all must be made."""
+    with kept(_changed_items(known, options, last)) as items:
+        stored = last.rows().select("user_id", "item_id", "score", "rank")
+        with kept(users_to_redo(stored, _changed_users(known, options, last), items)) as redo:
+            users, number = run.lake.rows(USER_PROFILES), {"items_changed": items.count(), "users_redone": redo.count()}
+            run.progress.note(
+                f"recommend_items: {number['items_changed']:,} items changed, {number['users_redone']:,} of {users:,} "
+                "users meet all items"
+            )
+            if number["users_redone"] > _MOST * users:
+                return f"{number['users_redone']} of {users} users have changed"
+            again = _lists(run, known, options, blocks, known.frame(run, USER_PROFILES), redo=redo)
+            standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
+            with (
+                _blocks_of(run, known, options, items) as changed,
+                kept(_lists(run, known, options, changed, standing, items=items)) as newcomers,
+            ):
+                stamp = {"run_date": F.lit(options.run_date), "model": F.lit(space)}
+                lists = merged_lists(stored, again, newcomers, redo, options.k).withColumns(stamp)
+                report = publish(run, key, lists, RECOMMENDATIONS, facts, base=last.head.version)
+    short = options.k * users - report["tables"][RECOMMENDATIONS.name]
+    return report | number | {"users": users, "items": blocks.rows, "places_short": short}
+
+
+def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
+    """``item_id`` of those with another vector, or of which the rules know something else on this run date."""
+    run, parts = last.run, []
+    if not last.saw(ITEM_VECTORS, known):
+        parts.append(changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id"))
+    if ITEMS.name in known.versions and not (last.saw(ITEMS, known) and last.run_date == options.run_date):
+        was = item_standing(last.frame(ITEMS), options.match_on, last.run_date)
+        now = item_standing(known.frame(run, ITEMS), options.match_on, options.run_date)
+        parts.append(changed_keys(was, now, "item_id"))
+    return reduce(DataFrame.union, parts, run.spark.createDataFrame([], "item_id string")).distinct()
+
+
+def _changed_users(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
+    """``user_id`` of those with another profile, other events, rules or key."""
+    parts = [last.other_events(known, options.run_date)]
+    if not last.saw(USER_PROFILES, known):
+        was, now = (rows.select("user_id", "embedding") for rows in _both(USER_PROFILES, known, last))
+        parts.append(changed_keys(was, now, "user_id"))
+    if USER_RULES.name in known.versions and not last.saw(USER_RULES, known):
+        parts.append(changed_groups(*_both(USER_RULES, known, last), "user_id"))
+    if options.match_on and not last.saw(USERS, known):
+        was, now = (rows.select("user_id", options.match_on) for rows in _both(USERS, known, last))
+        parts.append(changed_keys(was, now, "user_id"))
+    return reduce(DataFrame.union, parts).distinct()
+
+
+def _both(table: Table, known: Inputs, last: Previous) -> tuple[DataFrame, DataFrame]:
+    return last.frame(table), known.frame(last.run, table)
+
+
+def _lists(
+    run: Run,
+    known: Inputs,
+    options: TopKOptions,
+    blocks: ItemBlocks,
+    profiles: DataFrame,
+    *,
+    redo: DataFrame | None = None,
+    items: DataFrame | None = None,
+) -> DataFrame:
+    """The join of ``profiles``, or those of the users in ``redo``, with ``blocks``, or those of ``items``."""
+    seen, allowed = seen_and_allowed(run, known, options)
+    if redo is not None:
+        profiles, seen = (rows.join(redo, on="user_id", how="left_semi") for rows in (profiles, seen))
+    if items is not None:
+        seen = seen.join(items, on="item_id", how="left_semi")
+    if options.match_on:
+        profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
+    return top_k_join(
+        profiles,
+        blocks,
+        options.k,
+        seen=seen,
+        allowed=allowed,
+        rules=list_rules(options, blocks),
+        user_block_rows=options.user_block_rows,
+        tasks=tasks_for(run, options, run.lake.rows(USER_PROFILES)),
+    )
+
+
+@contextmanager
+def _blocks_of(run: Run, known: Inputs, options: TopKOptions, items: DataFrame) -> Iterator[ItemBlocks]:
+    """Blocks of the changed items alone, for the time being."""
+    vectors = known.frame(run, ITEM_VECTORS).join(items, on="item_id", how="left_semi")
+    if ITEMS.name in known.versions:
+        vectors = items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, None)
+    uri = f"{run.lake.uri}/_blocks/changed/{uuid.uuid4().hex}"
+    try:
+        yield write_item_blocks(vectors, uri, options.item_block_rows, tasks=1)
+    finally:
+        drop_blocks(uri)
+
+
+@contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """A frame that is computed once: slim rows of what has changed."""
+    held = frame.persist()
+    try:
+        yield held
+    finally:
+        held.unpersist()

@@ -1,0 +1,76 @@
+"""What a table was last made of: its commit names the versions that it read, so the state of a refresh is the lake."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.changes import users_with_other_events
+from recsys_spark.job import Run
+from recsys_spark.lake import Head
+from recsys_spark.steps.publishing import Inputs
+from recsys_spark.tables import EVENTS, TABLES, Table
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The last run of a step, from which the next one starts."""
+
+    run: Run
+    table: Table
+    head: Head
+
+    @property
+    def run_date(self) -> date:
+        """Its clock."""
+        return date.fromisoformat(self.head.facts["run_date"])
+
+    def rows(self) -> DataFrame:
+        """What it published."""
+        return self.run.lake.read(self.run.spark, self.table, self.head.version)
+
+    def frame(self, table: Table) -> DataFrame:
+        """What it read."""
+        return self.run.lake.read(self.run.spark, table, self.head.facts["versions"][table.name])
+
+    def saw(self, table: Table, known: Inputs) -> bool:
+        """Whether it read what ``known`` shows."""
+        return bool(self.head.facts["inputs"].get(table.name) == known.states.get(table.name))
+
+    def other_events(self, known: Inputs, run_date: date) -> DataFrame:
+        """``user_id`` of those whose events before the run date are not what they were."""
+        new = known.frame(self.run, EVENTS)
+        same = self.saw(EVENTS, known)
+        old = new if same else self.frame(EVENTS)
+        return users_with_other_events(old, self.run_date, new, run_date, same_rows=same)
+
+
+def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str:
+    """The last run of the step that publishes ``table``, or in words why the whole table must be made.
+
+    ``facts``: what the new run depends on (``run_key``); its settings must be those of the last one.
+    """
+    head = run.lake.head(table)
+    if head is None:
+        return "it is the first run"
+    if head.key is None or "versions" not in head.facts:
+        return "the last version does not say what it was made of"
+    for name in sorted((set(facts) | set(head.facts)) - {"inputs", "versions", "run_date"}):
+        was, now = head.facts.get(name), _as_stored(facts.get(name))
+        if was != now:
+            return f"{name} was {was}, is {now}"
+    gone = [name for name, version in head.facts["versions"].items() if not _there(run, name, version)]
+    if gone or not run.lake.can_read(table, head.version):
+        return f"the versions it was made of are gone: {', '.join(gone or [table.name])}"
+    return Previous(run, table, head)
+
+
+def _there(run: Run, name: str, version: int) -> bool:
+    return run.lake.can_read(TABLES[name], version)
+
+
+def _as_stored(value: Any) -> Any:
+    return json.loads(json.dumps(value, sort_keys=True, default=str))

@@ -1,0 +1,222 @@
+"""The refresh of what has changed equals the refresh of everything: after any nights, to the last bit of a score."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from recsys_spark.errors import ConflictError
+from recsys_spark.job import Run
+from recsys_spark.lake import Lake
+from recsys_spark.options import ProfileOptions, TopKOptions
+from recsys_spark.progress import Progress
+from recsys_spark.steps.profiles import profiles
+from recsys_spark.steps.recommend import recommendations
+from recsys_spark.tables import (
+    EMBEDDINGS,
+    EVENTS,
+    ITEM_VECTORS,
+    ITEMS,
+    RECOMMENDATIONS,
+    USER_PROFILES,
+    USER_RULES,
+    USERS,
+)
+
+FIRST = date(2024, 3, 1)
+SPACE = "enc-1#blocks"
+USERS_AT_FIRST, ITEMS_AT_FIRST = 9, 14
+_IDS = {"user": st.integers(0, USERS_AT_FIRST + 2), "item": st.integers(0, ITEMS_AT_FIRST + 3)}
+_VECTOR = st.tuples(*[st.integers(-3, 3)] * 4).filter(any)
+_DAYS = st.none() | st.integers(-2, 4)
+CHANGES = st.one_of(
+    st.tuples(st.just("event"), _IDS["user"], _IDS["item"], st.integers(-40, 5)),
+    st.tuples(st.just("no event"), _IDS["user"]),
+    st.tuples(st.just("item"), _IDS["item"], _VECTOR),
+    st.tuples(st.just("no item"), _IDS["item"]),
+    st.tuples(st.just("about"), _IDS["item"], st.sampled_from([None, 0.25, -0.5]), _DAYS, _DAYS),
+    st.tuples(st.just("rule"), _IDS["user"], _IDS["item"], st.sampled_from(["allow", "deny", None])),
+    st.tuples(st.just("locale"), _IDS["user"], st.sampled_from(["de", "fr", None])),
+)
+
+
+class Options(ProfileOptions, TopKOptions):
+    """Keys of the two steps."""
+
+
+class World:
+    """What the source tables of a lake show, and the nightly run over them."""
+
+    def __init__(self, spark, folder, **options):
+        self.spark, self.lake, self.options, self.nights = spark, Lake(str(folder)), options, 0
+        self.run_date = FIRST
+        self.vectors = {n: ((n * 7) % 5 - 2, (n * 3) % 4 - 1, n % 3 - 1, 1) for n in range(ITEMS_AT_FIRST)}
+        self.about = {n: (None, None, None) for n in self.vectors}
+        self.events = {
+            (u, (u * 5 + n * 3) % ITEMS_AT_FIRST, -1 - n - u % 3) for u in range(USERS_AT_FIRST) for n in range(4)
+        }
+        self.rules, self.locales = {}, {u: "de" if u % 2 else "fr" for u in range(USERS_AT_FIRST)}
+
+    def apply(self, change):
+        kind, *what = change
+        if kind == "event":
+            self.events.add(tuple(what))
+        elif kind == "no event":
+            mine = sorted(e for e in self.events if e[0] == what[0])
+            self.events -= set(mine[:1])
+        elif kind == "item":
+            self.vectors[what[0]] = what[1]
+            self.about.setdefault(what[0], (None, None, None))
+        elif kind == "no item":
+            self.vectors.pop(what[0], None)
+            self.about.pop(what[0], None)
+        elif kind == "about" and what[0] in self.about:
+            self.about[what[0]] = tuple(what[1:])
+        elif kind == "rule":
+            self.rules[what[0], what[1]] = what[2]
+        elif kind == "locale":
+            self.locales[what[0]] = what[1]
+
+    def commit_sources(self):
+        self.nights += 1
+        day = partial(_day, FIRST)
+        rows = {
+            ITEMS: [
+                (
+                    f"i{n}",
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    "de" if n % 3 else "fr",
+                    day(since),
+                    day(until),
+                    boost,
+                    None,
+                )
+                for n, (boost, since, until) in self.about.items()
+            ],
+            USERS: [(f"u{u}", None, None, locale, None) for u, locale in self.locales.items()],
+            EVENTS: [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events],
+            USER_RULES: [(f"u{u}", f"i{i}", what) for (u, i), what in self.rules.items() if what],
+            ITEM_VECTORS: [(f"i{n}", SPACE, [float(x) for x in v]) for n, v in self.vectors.items()],
+            EMBEDDINGS: [],
+        }
+        for table, found in rows.items():
+            frame = self.spark.createDataFrame(found, table.ddl).repartition(2)
+            self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
+
+    def refresh(self, **more):
+        run = Run("refresh_lake", self.lake, Progress())
+        options = Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options, **more)
+        return profiles(run, options), recommendations(run, options)
+
+    def shown(self):
+        rows = self.lake.read(self.spark, RECOMMENDATIONS).collect()
+        people = self.lake.read(self.spark, USER_PROFILES).collect()
+        return sorted(map(tuple, rows)), sorted(map(tuple, people))
+
+    def check(self):
+        """The night's run against one that makes everything; which stands where it was, if they are equal."""
+        reports = self.refresh()
+        made = self.shown()
+        self.refresh(full=True)
+        assert made == self.shown()
+        return reports
+
+
+def _item(n, boost, since, until):
+    days = (None if d is None else FIRST + timedelta(days=d) for d in (since, until))
+    return (f"i{n}", *[None] * 6, "de" if n % 3 else "fr", *days, boost, None)
+
+
+def _time(days):
+    return datetime(2024, 3, 1, 12, tzinfo=UTC) + timedelta(days=days)
+
+
+class Nights(RuleBasedStateMachine):
+    """Any changes, night after night."""
+
+    world: World
+
+    @initialize()
+    def first_night(self):
+        self.world = self.new_world()
+        self.world.commit_sources()
+        self.world.refresh()
+
+    @rule(changes=st.lists(CHANGES, max_size=5), days=st.integers(-1, 3))
+    def next_night(self, changes, days):
+        for change in changes:
+            self.world.apply(change)
+        self.world.run_date += timedelta(days=days)
+        self.world.commit_sources()
+        self.world.check()
+
+
+def nights(spark, tmp_path_factory, examples, steps, **options):
+    Nights.new_world = lambda _: World(spark, tmp_path_factory.mktemp("nights"), **options)
+    run_state_machine_as_test(
+        Nights, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True)
+    )
+
+
+def test_any_night_equals_a_full_one(spark, tmp_path_factory):
+    nights(spark, tmp_path_factory, examples=2, steps=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{}, {"match_on": "locale"}, {"min_score": 0.2}, {"half_life_steps": 2.0, "max_events": 3}]
+)
+def test_many_nights_equal_full_ones(spark, tmp_path_factory, options):
+    nights(spark, tmp_path_factory, examples=6, steps=6, **options)
+
+
+def test_a_night_costs_what_has_changed(spark, tmp_path):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    first = world.refresh()
+    assert first[0]["profiles_made"] == first[1]["lists_made"] == "all: it is the first run"
+    world.run_date += timedelta(days=1)  # and nothing else
+    world.commit_sources()
+    profile_files = world.lake.read(spark, USER_PROFILES).inputFiles()
+    made, listed = world.check()
+    assert made["profiles_made"] == "none"
+    assert world.lake.read(spark, USER_PROFILES).inputFiles() == profile_files
+    assert (listed["users_redone"], listed["items_changed"]) == (0, 0)
+    world.apply(("event", 2, 3, -1))
+    world.apply(("about", 5, 0.25, None, None))
+    world.commit_sources()
+    made, listed = world.check()
+    assert made["profiles_made"] == "1 users who changed"
+    assert listed["items_changed"] == 1
+    assert 1 <= listed["users_redone"] < USERS_AT_FIRST / 2
+    longer = world.refresh(half_life_days=7)
+    assert longer[0]["profiles_made"].startswith("all: weights was")
+    assert longer[1]["lists_made"].startswith("all: ")
+
+
+def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark, tmp_path, monkeypatch):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    world.refresh()
+    world.apply(("event", 2, 3, -1))
+    world.commit_sources()
+    stage = Lake.stage
+
+    def overtaken(self, frame, table, *rest, **more):
+        staged = stage(self, frame, table, *rest, **more)
+        if table is USER_PROFILES:
+            monkeypatch.setattr(Lake, "stage", stage)
+            self.commit(stage(self, world.lake.read(spark, USER_PROFILES).limit(2), USER_PROFILES), "another run")
+        return staged
+
+    monkeypatch.setattr(Lake, "stage", overtaken)
+    with pytest.raises(ConflictError, match="published by another run meanwhile"):
+        world.refresh()
+    assert world.lake.rows(USER_PROFILES) == 2
