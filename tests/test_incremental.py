@@ -81,7 +81,6 @@ class World:
 
     def commit_sources(self):
         self.nights += 1
-        day = partial(_day, FIRST)
         rows = {
             ITEMS: [
                 (
