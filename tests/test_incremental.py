@@ -82,23 +82,7 @@ class World:
     def commit_sources(self):
         self.nights += 1
         rows = {
-            ITEMS: [
-                (
-                    f"i{n}",
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    "de" if n % 3 else "fr",
-                    day(since),
-                    day(until),
-                    boost,
-                    None,
-                )
-                for n, (boost, since, until) in self.about.items()
-            ],
+            ITEMS: [_item(n, *about) for n, about in self.about.items()],
             USERS: [(f"u{u}", None, None, locale, None) for u, locale in self.locales.items()],
             EVENTS: [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events],
             USER_RULES: [(f"u{u}", f"i{i}", what) for (u, i), what in self.rules.items() if what],
