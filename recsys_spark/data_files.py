@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
+from recsys_spark.blocks import matrix, unit_vectors
 from recsys_spark.tables import Make, Notes, Table
 
 if TYPE_CHECKING:
@@ -79,13 +80,18 @@ def write_files(
     """One task: all its rows into one file with a name that no other attempt can have; a failed one is removed."""
     notes: Notes = {}
     file = DataFile(uri, schema, keys)
+    vectors = VectorSums() if "embedding" in schema.names else None
     try:
         for batch in make(batches, notes) if make else batches:
             file.add(batch)
+            if vectors is not None:
+                vectors.add(batch)
         told = file.close()
     except BaseException:
         file.remove()
         raise
+    if vectors is not None and told["path"]:
+        notes["vectors"] = vectors.told()
     if told["path"] or notes:
         yield pa.RecordBatch.from_pylist([told | {"notes": json.dumps(notes)}], _FILE_SCHEMA)
 
@@ -139,6 +145,31 @@ class DataFile:
                 self._writer.close()
         with suppress(OSError, pa.ArrowException):
             self._filesystem.delete_file(self._path)
+
+
+class VectorSums:
+    """What an audit wants to know of the vectors that pass: sums alone."""
+
+    def __init__(self) -> None:
+        self._number = self._unusable = 0
+        self._norm, self._direction = 0.0, np.zeros(1)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the vectors of a batch up."""
+        if not batch.num_rows:
+            return
+        rows, units = unit_vectors(batch["embedding"])
+        self._number += len(rows)
+        self._unusable += batch.num_rows - len(rows)
+        if len(rows):
+            vectors = matrix(pa.chunked_array([batch["embedding"].take(pa.array(rows))])).astype(np.float64)
+            self._norm += float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)).sum())
+            self._direction = self._direction + units.sum(axis=0, dtype=np.float64)
+
+    def told(self) -> dict[str, Any]:
+        """``number`` of vectors with a direction, ``unusable`` others, sums of their norms and of their directions."""
+        direction = self._direction.round(9).tolist()
+        return {"number": self._number, "unusable": self._unusable, "norm": self._norm, "direction": direction}
 
 
 class Bounds:

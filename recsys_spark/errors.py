@@ -35,3 +35,9 @@ class RetryError(RecsysError):
     """A passing fault (disk full, store unreachable): the same command may succeed later."""
 
     exit_code = 75
+
+
+class Terminated(BaseException):
+    """SIGTERM: the cluster takes the machine back. No error that anything on the way may handle as its own."""
+
+    exit_code = 143

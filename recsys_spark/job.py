@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 import sys
 import time
 import traceback
@@ -12,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import JobConfig, help_text, load
-from recsys_spark.errors import RecsysError
+from recsys_spark.errors import RecsysError, Terminated
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
@@ -43,10 +45,14 @@ def main(
         print(help_text(config_class, job, about))
         sys.exit(0)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
     started = time.monotonic()
     report, code = _attempt(job, config_class, run, argv, _toml_of(script))
     report["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(report, ensure_ascii=False, default=str), flush=True)
+    if code == Terminated.exit_code:  # a call to Spark may have been cut off: its process ends with this one
+        sys.stderr.flush()
+        os._exit(code)
     _stop_session()
     sys.exit(code)
 
@@ -71,9 +77,17 @@ def _attempt(
         code = 0
     except Exception as error:
         report, code = _failure(head, error)
+    except Terminated:
+        print("stopped by SIGTERM; the same command does what is left", file=sys.stderr)
+        code = Terminated.exit_code
+        report = head | {"exit_code": code, "error": "stopped by SIGTERM"}
     if lake is not None and not dry_run:
         _keep_status(lake, job, run_date, report)
     return report, code
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:

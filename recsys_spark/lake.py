@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
-from pyarrow.fs import FileSystem, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import ConflictError, InputError
@@ -136,19 +136,27 @@ class Lake:
         return read_files(spark, staged.table, [f"{folder}/{action.path}" for action in staged.actions])
 
     def stage(
-        self, frame: "DataFrame", table: Table, make: Make | None = None, profile: "ResourceProfile | None" = None
+        self,
+        frame: "DataFrame",
+        table: Table,
+        make: Make | None = None,
+        profile: "ResourceProfile | None" = None,
+        base: int | None = None,
     ) -> Staged:
         """Run the plan: every task writes its rows to files of its own and returns only their metadata.
 
         The rows returned grow with tasks, never with users or events. ``make`` is the last transformation, in the
         Python process that also writes: as a stage of its own it would have a second process, and what is loaded
-        there (a model) would soon be loaded in both.
+        there (a model) would soon be loaded in both. ``base``: the version that ``frame`` was made from, where it was
+        made from the table itself; by default the one that is shown now.
         """
         found = dict(frame.dtypes)
         if make is None and found != table.columns:
             raise TypeError(f"table '{table.name}' wants {table.columns}, the transformation made {found}")
-        base, uri, schema = self.version(table), self.table_uri(table), table.arrow_schema
-        keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint")]
+        base = self.version(table) if base is None else base
+        uri, schema = self.table_uri(table), table.arrow_schema
+        # Bounds of user ids would stay in the log for good, those of people who have asked to be forgotten among them.
+        keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and c != "user_id"]
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
         if make is None:
@@ -185,6 +193,7 @@ class Lake:
         if staged.content is not None and not append:
             metadata[_CONTENT] = staged.content
         reached("commit.before", table.name)
+        self._check_files(staged)
         version = self._transact(staged, key, metadata, append=append or same, actions=[] if same else staged.actions)
         reached("commit.after", table.name)
         if same:
@@ -213,10 +222,35 @@ class Lake:
             raise ConflictError(f"table '{table.name}': the commit was refused ({error}); run again") from error
         return DeltaTable(uri).version()
 
+    def _check_files(self, staged: Staged) -> None:
+        filesystem, folder = FileSystem.from_uri(self.table_uri(staged.table))
+        found = filesystem.get_file_info([f"{folder}/{action.path}" for action in staged.actions])
+        if any(info.type != FileType.File for info in found):
+            raise ConflictError(
+                f"table '{staged.table.name}': vacuum_lake or forget_users removed staged files meanwhile; run again"
+            )
+
     def _remove(self, table: Table, actions: list[AddAction]) -> None:
         filesystem, folder = FileSystem.from_uri(self.table_uri(table))
         for action in actions:
             filesystem.delete_file(f"{folder}/{action.path}")
+
+    def files(self, table: Table) -> list[str]:
+        """All data files in the table's folder, those that no commit names among them."""
+        filesystem, folder = FileSystem.from_uri(self.table_uri(table))
+        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        names = sorted(info.base_name for info in found if info.type == FileType.File)
+        return [f"{self.table_uri(table)}/{name}" for name in names if name.endswith(".parquet")]
+
+    def read_files(self, spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
+        """These files, published or not."""
+        return read_files(spark, table, uris)
+
+    def vacuum(self, table: Table, keep_hours: int, *, dry_run: bool = False) -> list[str]:
+        """Remove files that no version of the last ``keep_hours`` names, and orphans as old; which they were."""
+        return DeltaTable(self.table_uri(table)).vacuum(
+            retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
+        )
 
     def write_status(self, job: str, run_date: str, report: dict[str, Any]) -> None:
         """Keep a job's last JSON line beside the tables: cluster modes hide exit codes and output."""

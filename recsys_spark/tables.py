@@ -173,6 +173,24 @@ METRICS = Table(
     key=("run_date", "scorer", "metric", "k"),
 )
 
+# What a run of a step found new in the table it published, and what of it was made anew.
+CHANGES = Table(
+    "changes",
+    {
+        "run_date": "date",
+        "table": "string",
+        "made": "string",
+        "rows": "bigint",
+        "added": "bigint",
+        "changed": "bigint",
+        "removed": "bigint",
+    },
+    key=(),
+)
+
+# Tombstones: ingest leaves out whoever stands here. `id_hash` is the SHA-256 of "kind:id".
+FORGOTTEN = Table("forgotten", {"kind": "string", "id_hash": "string"}, key=("kind", "id_hash"))
+
 TABLES = {
     table.name: table
     for table in (
@@ -189,5 +207,7 @@ TABLES = {
         ITEM_NEIGHBORS,
         ITEM_WEIGHTS,
         METRICS,
+        CHANGES,
+        FORGOTTEN,
     )
 }

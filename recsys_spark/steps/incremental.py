@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,61 +16,57 @@ from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import top_k_join
 from recsys_spark.rules import item_standing, items_with_rules, profiles_with_keys
 from recsys_spark.steps.item_blocks import tasks_for
-from recsys_spark.steps.listing import list_rules, seen_and_allowed
-from recsys_spark.steps.previous import Previous, previous
-from recsys_spark.steps.publishing import Inputs, Report, publish
+from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
+from recsys_spark.steps.previous import Previous, kept, previous
+from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
 _MOST = 0.5
 """Share of the users from which all lists are made anew: the join then costs about as much."""
 
 
-def last_lists(run: Run, options: TopKOptions, facts: dict[str, Any], space: str) -> Previous | str:
+def last_lists(asked: ListRun) -> Previous | str:
     """The lists to start from, or in words why there are none."""
+    options = asked.options
     if options.full:
         return "--full asks for it"
     for name in ("quota", "approximate", "diversity"):
         if getattr(options, name):
             return f"a stored list does not tell enough for --{name}"
-    last = previous(run, RECOMMENDATIONS, facts)
+    last = previous(asked.run, RECOMMENDATIONS, asked.facts)
     if isinstance(last, str):
         return last
     was = last.frame(ITEM_VECTORS).select("model").first()
-    return last if was is not None and was["model"] == space else "item_vectors are in another vector space"
+    return last if was is not None and was["model"] == asked.space else "item_vectors are in another vector space"
 
 
-def changed_lists(
-    run: Run,
-    known: Inputs,
-    options: TopKOptions,
-    last: Previous,
-    blocks: ItemBlocks,
-    key: str,
-    facts: dict[str, Any],
-    space: str,
-) -> Report | str:
+def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report | str:
     """Publish the lists of the full join, made from the last ones; or say why all must be made."""
-    with kept(_changed_items(known, options, last)) as items:
-        stored = last.rows().select("user_id", "item_id", "score", "rank")
-        with kept(users_to_redo(stored, _changed_users(known, options, last), items)) as redo:
-            users, number = run.lake.rows(USER_PROFILES), {"items_changed": items.count(), "users_redone": redo.count()}
-            run.progress.note(
-                f"recommend_items: {number['items_changed']:,} items changed, {number['users_redone']:,} of {users:,} "
-                "users meet all items"
-            )
-            if number["users_redone"] > _MOST * users:
-                return f"{number['users_redone']} of {users} users have changed"
-            again = _lists(run, known, options, blocks, known.frame(run, USER_PROFILES), redo=redo)
-            standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
-            with (
-                _blocks_of(run, known, options, items) as changed,
-                kept(_lists(run, known, options, changed, standing, items=items)) as newcomers,
-            ):
-                stamp = {"run_date": F.lit(options.run_date), "model": F.lit(space)}
-                lists = merged_lists(stored, again, newcomers, redo, options.k).withColumns(stamp)
-                report = publish(run, key, lists, RECOMMENDATIONS, facts, base=last.head.version)
-    short = options.k * users - report["tables"][RECOMMENDATIONS.name]
-    return report | number | {"users": users, "items": blocks.rows, "places_short": short}
+    run, known, options = asked.run, asked.known, asked.options
+    stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
+    with (
+        kept(_changed_items(known, options, last)) as items,
+        kept(users_to_redo(stored, _changed_users(known, options, last), items)) as redo,
+    ):
+        number = {"items_changed": items.count(), "users_redone": redo.count()}
+        run.progress.note(
+            f"recommend_items: {number['items_changed']:,} items changed, {number['users_redone']:,} of {users:,} "
+            "users meet all items"
+        )
+        if number["users_redone"] > _MOST * users:
+            return f"{number['users_redone']} of {users} users have changed"
+        profiles = known.frame(run, USER_PROFILES)
+        again = _lists(run, known, options, blocks, profiles, redo=redo)
+        standing = with_floors(profiles, stored, redo, options.k)
+        with (
+            _blocks_of(run, known, options, items) as changed,
+            kept(_lists(run, known, options, changed, standing, items=items)) as newcomers,
+        ):
+            stamp = {"run_date": F.lit(options.run_date), "model": F.lit(asked.space)}
+            lists = merged_lists(stored, again, newcomers, redo, options.k).withColumns(stamp)
+            staged = run.lake.stage(lists, RECOMMENDATIONS, base=last.head.version)
+    report = asked.publish(staged, f"{number['users_redone']} users who changed")
+    return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
 
 
 def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
@@ -145,13 +140,3 @@ def _blocks_of(run: Run, known: Inputs, options: TopKOptions, items: DataFrame) 
         yield write_item_blocks(vectors, uri, options.item_block_rows, tasks=1)
     finally:
         drop_blocks(uri)
-
-
-@contextmanager
-def kept(frame: DataFrame) -> Iterator[DataFrame]:
-    """A frame that is computed once: slim rows of what has changed."""
-    held = frame.persist()
-    try:
-        yield held
-    finally:
-        held.unpersist()

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.dataset import Dataset, load_dataset
 from recsys_spark.errors import InputError, QualityError
+from recsys_spark.forgetting import without_forgotten
 from recsys_spark.ingest import (
     DUPLICATE,
     accepted,
@@ -25,7 +26,7 @@ from recsys_spark.lake import Staged
 from recsys_spark.options import IngestOptions
 from recsys_spark.sources import absolute, malformed, query, read_source, snapshot_of, well_formed
 from recsys_spark.steps.publishing import Report, run_key, unchanged
-from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS, Table
+from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
 _TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS, USER_RULES)
 _ABOUT_ITEMS = ["title", "category", "brand", "price", "updated_at"]
@@ -40,6 +41,8 @@ def ingest_tables(run: Run, options: IngestOptions) -> Report:
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.events.latest == "run_date" else None,
     }
+    if (tombstones := run.lake.head(FORGOTTEN)) is not None:
+        facts["forgotten"] = tombstones.state
     key = run_key("ingest_tables", facts)
     if (done := unchanged(run, key, *_TARGETS)) is not None:
         return done
@@ -81,7 +84,8 @@ def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tup
     if dataset.user_rules:
         rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [])
         judged[USER_RULES] = judge_rules(rules)
-    return judged, broken
+    gone = run.lake.read_or_empty(run.spark, FORGOTTEN)
+    return {table: without_forgotten(frame, gone) for table, frame in judged.items()}, broken
 
 
 def _reasons(run: Run, staged: Staged) -> Counter[tuple[str, str]]:

@@ -1,19 +1,40 @@
 """What the lists of every scorer need: the tables of rules, users with their rules, figures of a report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame
 
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
+from recsys_spark.lake import Staged
 from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
 from recsys_spark.profiles import before
 from recsys_spark.recommend import users_with_rules
 from recsys_spark.rules import allowed, denied, profiles_with_keys
-from recsys_spark.steps.publishing import Inputs
+from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
+
+
+@dataclass(frozen=True)
+class ListRun:
+    """A run that makes lists: what it reads, under which key it publishes them, and what they depend on."""
+
+    run: Run
+    known: Inputs
+    options: TopKOptions
+    key: str
+    facts: Mapping[str, Any]
+    space: str
+
+    def publish(self, staged: Staged, made: str, about: dict[str, Any] | None = None) -> Report:
+        """Audit and publish lists. ``made``: in words which are new; ``about``: what else their commit tells."""
+        facts = self.known.described(self.facts) | ({"about": about} if about else {})
+        report = publish_audited(self.run, self.key, staged, facts, self.options, made=made)
+        return report | {"lists_made": made} | (about or {})
 
 
 def rule_tables(run: Run, options: TopKOptions) -> list[Table]:

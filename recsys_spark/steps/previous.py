@@ -1,7 +1,8 @@
 """What a table was last made of: its commit names the versions that it read, so the state of a refresh is the lake."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -58,7 +59,7 @@ def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str
         return "it is the first run"
     if head.key is None or "versions" not in head.facts:
         return "the last version does not say what it was made of"
-    for name in sorted((set(facts) | set(head.facts)) - {"inputs", "versions", "run_date"}):
+    for name in sorted((set(facts) | set(head.facts)) - {"inputs", "versions", "run_date", "about"}):
         was, now = head.facts.get(name), _as_stored(facts.get(name))
         if was != now:
             return f"{name} was {was}, is {now}"
@@ -66,6 +67,16 @@ def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str
     if gone or not run.lake.can_read(table, head.version):
         return f"the versions it was made of are gone: {', '.join(gone or [table.name])}"
     return Previous(run, table, head)
+
+
+@contextmanager
+def kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """A frame that is computed once: slim rows of what has changed."""
+    held = frame.persist()
+    try:
+        yield held
+    finally:
+        held.unpersist()
 
 
 def _there(run: Run, name: str, version: int) -> bool:

@@ -13,8 +13,9 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
-from recsys_spark.steps.previous import Previous, previous
-from recsys_spark.steps.publishing import Inputs, Report, inputs, publish, republish, run_key, unchanged
+from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.previous import Previous, kept, previous
+from recsys_spark.steps.publishing import Inputs, Report, inputs, republish, run_key, unchanged
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
@@ -39,20 +40,17 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     last = _previous(run, options, facts, first[0])
     facts = known.described(facts)
     if isinstance(last, str):
-        frame = _profiles(run, known, options, first)
-        return publish(run, key, frame, USER_PROFILES, facts) | {"profiles_made": f"all: {last}"}
-    redo = _users_to_redo(run, known, options, last, first[0]).persist()
-    try:
+        staged, made = run.lake.stage(_profiles(run, known, options, first), USER_PROFILES), f"all: {last}"
+        return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
+    with kept(_users_to_redo(run, known, options, last, first[0])) as redo:
         number = redo.count()
         run.progress.note(f"build_profiles: {number:,} users have changed")
         if not number:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
         stand = last.rows().join(redo, on="user_id", how="left_anti")
         frame = stand.unionByName(_profiles(run, known, options, first, redo))
-        report = publish(run, key, frame, USER_PROFILES, facts, base=last.head.version)
-    finally:
-        redo.unpersist()
-    return report | {"profiles_made": f"{number} users who changed"}
+        staged, made = run.lake.stage(frame, USER_PROFILES, base=last.head.version), f"{number} users who changed"
+    return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
 
 
 def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space: str) -> Previous | str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -63,18 +63,9 @@ def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
 
 
 def publish(
-    run: Run,
-    key: str,
-    frame: DataFrame,
-    table: Table,
-    facts: Mapping[str, Any],
-    *,
-    if_empty: str | None = None,
-    base: int | None = None,
+    run: Run, key: str, frame: DataFrame, table: Table, facts: Mapping[str, Any], *, if_empty: str | None = None
 ) -> Report:
     """Stage and commit one table as a whole snapshot.
-
-    ``base``: the version that ``frame`` was made from, where it was made from the table itself.
 
     Raises:
         InputError: there are no rows and the caller says with ``if_empty`` what that means; nothing is published.
@@ -83,7 +74,7 @@ def publish(
     staged = run.lake.stage(frame, table)
     if if_empty is not None and not staged.rows:
         raise InputError(if_empty)
-    return publish_staged(run, key, staged if base is None else replace(staged, base=base), facts)
+    return publish_staged(run, key, staged, facts)
 
 
 def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any]) -> Report:

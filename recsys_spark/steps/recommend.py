@@ -16,8 +16,8 @@ from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
 from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
-from recsys_spark.steps.listing import figures, list_rules, rule_tables, rules_of, with_rules
-from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
+from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
+from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key, unchanged
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
 
 
@@ -33,25 +33,20 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
     space = one_space(run, known)
     if options.dry_run:
         return {"tables": {}}
-    last = last_lists(run, options, facts, space)
-    facts, blocks = known.described(facts), item_blocks(run, known, options)
-    if not isinstance(last, str):
-        report = changed_lists(run, known, options, last, blocks, key, facts, space)
-        if not isinstance(report, str):
-            return report | {"lists_made": f"{report['users_redone']} users who changed"}
-        last = report
-    return _all_lists(run, known, options, blocks, key, facts, space) | {"lists_made": f"all: {last}"}
+    asked, blocks = ListRun(run, known, options, key, facts, space), item_blocks(run, known, options)
+    last = last_lists(asked)
+    report = last if isinstance(last, str) else changed_lists(asked, last, blocks)
+    return _all_lists(asked, blocks, f"all: {report}") if isinstance(report, str) else report
 
 
-def _all_lists(
-    run: Run, known: Inputs, options: TopKOptions, blocks: ItemBlocks, key: str, facts: dict[str, Any], space: str
-) -> Report:
+def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
     """The join of all users with all items."""
+    run, known, options = asked.run, asked.known, asked.options
     users = run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
     rules = list_rules(options, blocks)
     bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
-    stamp = {"run_date": options.run_date, "model": space}
+    stamp = {"run_date": options.run_date, "model": asked.space}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
         make = list_rows(blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, stamp)
@@ -62,8 +57,8 @@ def _all_lists(
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
         staged = stage(profiles, 0)
-    report = publish_staged(run, key, staged, facts | recall)
-    return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)} | recall
+    report = asked.publish(staged, made, recall)
+    return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 
 def one_space(run: Run, known: Inputs) -> str:

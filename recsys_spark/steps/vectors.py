@@ -2,10 +2,12 @@
 
 from dataclasses import asdict
 
+from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.options import BlockOptions
-from recsys_spark.steps.publishing import Report, inputs, publish, run_key, unchanged
+from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.publishing import Report, inputs, run_key, unchanged
 from recsys_spark.steps.whitening import fitted
 from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS
 from recsys_spark.vectors import build_item_vectors, item_embeddings
@@ -26,6 +28,9 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     transform = fit.transform if fit else None
     vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform)
     absent = f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
-    report = publish(run, key, vectors, ITEM_VECTORS, known.described(facts), if_empty=absent)
+    staged = run.lake.stage(vectors, ITEM_VECTORS)
+    if not staged.rows:
+        raise InputError(absent)
+    report = publish_audited(run, key, staged, known.described(facts), options, made="all")
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
     return report | ({"whitening": fit.transform.name, "whitening_fitted_on": fit.items} if fit else {})

@@ -1,16 +1,17 @@
-"""kill -9 of the driver and its process group: readers keep the last published version, the next run completes."""
+"""The driver killed or stopped at every point of publishing: readers see whole versions, the next run completes."""
 
-import os
 import shutil
-import signal
-import subprocess
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from deltalake import DeltaTable
 
-from tests.conftest import ROOT
 from tests.test_submit import last_json, submit
+
+PUBLISHED = ("items", "users", "events", "embeddings", "changes", "item_vectors", "user_profiles", "recommendations")
+PLACES = ("stage.before", "stage.after", "commit.before", "commit.after")
+KILLED = (-9, 137)
 
 
 def rows_of(lake: Path) -> list[dict]:
@@ -23,19 +24,29 @@ def refresh(source: Path, lake: Path, model: Path) -> list[str]:
     return ["refresh_lake", *asked, "--run_date=2024-03-01", "--k=3"]
 
 
-CLEAN = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
+class Reader(Thread):
+    """Somebody who reads the lists all the time."""
 
+    def __init__(self, lake: Path) -> None:
+        super().__init__(daemon=True)
+        self._lake, self._stop_asked = lake, Event()
+        self.seen: list[list[dict]] = []
+        self.reads = 0
 
-def kill_after(step: str, arguments: list[str]) -> None:
-    """Start a run and kill its process group when it says that ``step`` is done: amid the next one."""
-    command = [str(ROOT / "spark-submit.sh"), *arguments]
-    clean = {k: v for k, v in os.environ.items() if k not in CLEAN}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=clean) as run:
-        for line in run.stderr:
-            if step in line:
-                os.killpg(run.pid, signal.SIGKILL)
-                break
-        assert run.wait() == -signal.SIGKILL
+    def run(self) -> None:
+        while not self._stop_asked.is_set():
+            rows = rows_of(self._lake)
+            self.reads += 1
+            if rows not in self.seen:
+                self.seen.append(rows)
+
+    def __enter__(self) -> "Reader":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_asked.set()
+        self.join()
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +76,45 @@ def undisturbed(changed: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPat
     return rows_of(lake)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        "build_profiles",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in ("ingest_tables", "embed_texts", "build_item_vectors")),
-    ],
-)
-def test_a_killed_refresh_leaves_the_old_lists_and_the_next_run_completes(
-    step: str, published: Path, changed: Path, undisturbed: list[dict], tiny_bert: Path, tmp_path: Path
+def killed_at(points, published, changed, undisturbed, model, lake):
+    """Run after run is killed, each at the next point; the last one is left alone."""
+    shutil.copytree(published, lake)
+    before = rows_of(lake)
+    with Reader(lake) as reader:
+        for point in points:
+            run = submit(*refresh(changed, lake, model), RECSYS_FAULTS=f"{point}=kill")
+            assert run.returncode in KILLED, f"{point}: {run.stderr}"
+            assert rows_of(lake) == (undisturbed if point == "commit.after:recommendations" else before), point
+        again = submit(*refresh(changed, lake, model))
+        assert again.returncode == 0, again.stderr
+    assert rows_of(lake) == undisturbed != before
+    assert reader.seen == [before, undisturbed]
+    assert reader.reads > 10
+
+
+def test_a_refresh_killed_again_and_again_ends_where_an_undisturbed_one_does(
+    published, changed, undisturbed, tiny_bert, tmp_path
 ):
+    points = ("commit.after:items", "stage.after:user_profiles", "commit.before:recommendations")
+    killed_at(points, published, changed, undisturbed, tiny_bert, tmp_path / "lake")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_a_refresh_killed_at_every_point(place, published, changed, undisturbed, tiny_bert, tmp_path):
+    killed_at(
+        [f"{place}:{table}" for table in PUBLISHED], published, changed, undisturbed, tiny_bert, tmp_path / "lake"
+    )
+
+
+def test_sigterm_stops_a_run_with_143_and_publishes_nothing(published, changed, undisturbed, tiny_bert, tmp_path):
     lake = tmp_path / "lake"
     shutil.copytree(published, lake)
     before = rows_of(lake)
-    kill_after(step, refresh(changed, lake, tiny_bert))
+    stopped = submit(*refresh(changed, lake, tiny_bert), RECSYS_FAULTS="commit.before:item_vectors=term")
+    assert stopped.returncode == 143, stopped.stderr
+    assert last_json(stopped)["error"] == "stopped by SIGTERM"
+    assert "Traceback" not in stopped.stderr
     assert rows_of(lake) == before
-    again = submit(*refresh(changed, lake, tiny_bert))
-    assert again.returncode == 0, again.stderr
-    assert last_json(again)["status"] == "done"
+    assert submit(*refresh(changed, lake, tiny_bert)).returncode == 0
     assert rows_of(lake) == undisturbed
-    assert rows_of(lake) != before

@@ -1,0 +1,111 @@
+"""A lake on S3: Delta's conditional writes and the data files, against moto, and moto behind a proxy that fails."""
+
+import http.client
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from deltalake import DeltaTable
+
+from tests.test_submit import last_json, submit
+
+moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
+KEYS = {"AWS_ACCESS_KEY_ID": "canary-key-7f3a", "AWS_SECRET_ACCESS_KEY": "canary-secret-91bc"}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    return KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+
+
+def bucket(endpoint: str, name: str) -> str:
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+    connection.request("PUT", f"/{name}")
+    assert connection.getresponse().status == 200
+    return f"s3://{name}/lake"
+
+
+def refresh(shop: Path, lake: str, model: Path, run_date: str = "2024-03-01") -> list[str]:
+    asked = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
+    return ["refresh_lake", *asked, f"--run_date={run_date}", "--k=3"]
+
+
+def rows_of(lake: str, options: dict[str, str] | None = None) -> list[dict]:
+    table = DeltaTable(f"{lake}/recommendations", storage_options=options).to_pyarrow_table()
+    return table.sort_by([("user_id", "ascending"), ("rank", "ascending")]).to_pylist()
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """Passes requests on, but answers every fifth one itself: 503, slow down."""
+
+    target, asked, failed = "", 0, 0
+    protocol_version = "HTTP/1.1"
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        Flaky.asked += 1
+        if Flaky.asked % 5 == 0:
+            Flaky.failed += 1
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        connection = http.client.HTTPConnection(self.target)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", answer.getheader("Content-Length") or str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def flaky(store: str) -> Iterator[str]:
+    Flaky.target = store.removeprefix("http://")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_path):
+    lake, where = bucket(store, "steady"), environment(store)
+    first = submit(*refresh(shop, lake, tiny_bert), **where)
+    assert first.returncode == 0, first.stderr
+    local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert))
+    assert local.returncode == 0, local.stderr
+    assert rows_of(lake, where) == rows_of(str(tmp_path / "lake"))
+    second = submit(*refresh(shop, lake, tiny_bert), **where)
+    assert last_json(second)["status"] == "unchanged"
+    for done in (first, second):
+        assert "canary" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_store_that_fails_now_and_then_is_asked_again(flaky, store, shop, tiny_bert, tmp_path):
+    lake = bucket(store, "flaky")
+    done = submit(*refresh(shop, lake, tiny_bert), **environment(flaky))
+    assert done.returncode == 0, done.stderr
+    assert Flaky.failed > 10
+    local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert))
+    assert local.returncode == 0
+    assert rows_of(lake, environment(store)) == rows_of(str(tmp_path / "lake"))
