@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from recsys_spark.errors import ConflictError
+from recsys_spark.errors import ConflictError, QualityError
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import ProfileOptions, TopKOptions
@@ -15,6 +15,7 @@ from recsys_spark.progress import Progress
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.recommend import recommendations
 from recsys_spark.tables import (
+    CHANGES,
     EMBEDDINGS,
     EVENTS,
     ITEM_VECTORS,
@@ -203,3 +204,23 @@ def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark
     with pytest.raises(ConflictError, match="published by another run meanwhile"):
         world.refresh()
     assert world.lake.rows(USER_PROFILES) == 2
+
+
+def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, tmp_path):
+    world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
+    world.commit_sources()
+    world.refresh()
+    before = world.shown()
+    world.events = {event for event in world.events if event[0] < 4}
+    world.commit_sources()
+    with pytest.raises(QualityError, match="table 'user_profiles' has drifted and nothing was published: rows went"):
+        world.refresh()
+    assert world.shown() == before
+    made, _ = world.refresh(accept_drift=True)
+    assert made["accepted_drift"][0].startswith("rows went from 9 to 4")
+    assert world.lake.head(USER_PROFILES).facts["about"]["accepted_drift"] == made["accepted_drift"]
+    log = {
+        (row["table"], row["added"], row["changed"], row["removed"])
+        for row in world.lake.read(spark, CHANGES).collect()
+    }
+    assert {("user_profiles", 9, 0, 0), ("user_profiles", 0, 0, 5), ("recommendations", 0, 0, 5)} <= log

@@ -34,7 +34,7 @@ class Reader(Thread):
         self.reads = 0
 
     def run(self) -> None:
-        while not self._stop_asked.is_set():
+        while not self._stop_asked.wait(0.1):
             rows = rows_of(self._lake)
             self.reads += 1
             if rows not in self.seen:
