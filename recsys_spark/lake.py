@@ -22,6 +22,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import ConflictError, InputError
 from recsys_spark.failpoints import reached
+from recsys_spark.object_store import refuses_to_overwrite
 from recsys_spark.tables import Make, Notes, Table
 
 if TYPE_CHECKING:
@@ -268,6 +269,11 @@ class Lake:
             with filesystem.open_output_stream(path) as stream:
                 stream.write(b"")
             filesystem.delete_file(path)
+            if urlparse(self.uri).scheme == "s3" and not refuses_to_overwrite(probe):
+                raise InputError(
+                    f"lake {self.uri} lies on a store that ignores conditional writes (If-None-Match): "
+                    "two runs at once would lose each other's commits"
+                )
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"lake {self.uri} is not writable: {error}") from error
 

@@ -9,6 +9,8 @@ from threading import Thread
 import pytest
 from deltalake import DeltaTable
 
+from recsys_spark.errors import InputError
+from recsys_spark.lake import Lake
 from tests.test_submit import last_json, submit
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
@@ -48,20 +50,23 @@ def rows_of(lake: str, options: dict[str, str] | None = None) -> list[dict]:
 class Flaky(BaseHTTPRequestHandler):
     """Passes requests on, but answers every fifth one itself: 503, slow down."""
 
-    target, asked, failed = "", 0, 0
+    target, asked, failed, conditional = "", 0, 0, True
     protocol_version = "HTTP/1.1"
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         Flaky.asked += 1
-        if Flaky.asked % 5 == 0:
+        if self.conditional and Flaky.asked % 5 == 0:
             Flaky.failed += 1
             self.send_response(503)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
         connection = http.client.HTTPConnection(self.target)
-        connection.request(self.command, self.path, body, dict(self.headers))
+        headers = {
+            name: value for name, value in self.headers.items() if self.conditional or name.lower() != "if-none-match"
+        }
+        connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
         self.send_response(answer.status)
@@ -84,6 +89,25 @@ def flaky(store: str) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+class Unconditional(Flaky):
+    """A store that does not know If-None-Match."""
+
+    conditional = False
+
+
+def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store, monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Unconditional)
+    Thread(target=server.serve_forever, daemon=True).start()
+    lake = Lake(bucket(store, "careless"))
+    for name, value in environment(store).items():
+        monkeypatch.setenv(name, value)
+    lake.check_writable()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(InputError, match="ignores conditional writes"):
+        lake.check_writable()
     server.shutdown()
 
 
