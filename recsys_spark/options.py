@@ -236,7 +236,14 @@ class NeighborOptions(JoinOptions):
     k: int = Field(20, ge=1, description="list length")
 
 
-class TopKOptions(HistoryOptions, JoinOptions, IncrementalOptions):
+class ReasonOptions(JobConfig):
+    """Reasons for the rows of a list."""
+
+    explain: int = Field(0, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
+    language: Literal["en", "zh"] = Field("en", description="of the reasons' sentences")
+
+
+class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions):
     """Profiles, or histories, to lists."""
 
     scorer: Literal["cosine", "hybrid"] = Field(

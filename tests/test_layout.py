@@ -26,6 +26,7 @@ TRANSFORMATIONS = [
         "histories",
         "ingest",
         "profiles",
+        "reasons",
         "recommend",
         "rules",
         "showcase",

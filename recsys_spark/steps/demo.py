@@ -30,6 +30,7 @@ class DemoOptions(RefreshOptions, EvaluationOptions):
         date(1998, 3, 1), description="events before it make the profiles, later ones judge the lists"
     )
     baselines: bool = Field(True, description="also score popularity lists")
+    explain: int = Field(3, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
 
 
 def demo(run: Run, options: DemoOptions) -> Report:

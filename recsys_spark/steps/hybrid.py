@@ -17,6 +17,7 @@ from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
 from recsys_spark.steps.listing import figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
+from recsys_spark.steps.reasons import staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
 
 _BLOCK_ROWS = 16_384
@@ -49,9 +50,12 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     bound = history_bytes(blocks, options.k, options.user_block_rows)
     run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {bound / 1e6:,.0f} MB of Python memory a task")
     stamp = {"run_date": options.run_date, "model": f"hybrid-{key.partition(':')[2][:8]}"}
-    make = list_rows(blocks, options.k, rules, options.user_block_rows, stamp, scored_by=HistoryBlock)
+    make = list_rows(
+        blocks, options.k, rules, options.user_block_rows, stamp | {"reasons": None}, scored_by=HistoryBlock
+    )
     staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
-    report = publish_staged(run, key, staged, facts)
+    staged, told = staged_with_reasons(run, known, options, facts, staged, stamp)
+    report = publish_staged(run, key, staged, known.described(facts)) | told
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 

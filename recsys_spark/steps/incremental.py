@@ -7,7 +7,6 @@ from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.changes import changed_groups, changed_keys
 from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
@@ -20,6 +19,7 @@ from recsys_spark.steps.item_blocks import tasks_for
 from recsys_spark.steps.listing import list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import Inputs, Report, publish
+from recsys_spark.steps.reasons import with_reasons
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
 _MOST = 0.5
@@ -67,8 +67,9 @@ def changed_lists(
                 _blocks_of(run, known, options, items) as changed,
                 kept(_lists(run, known, options, changed, standing, items=items)) as newcomers,
             ):
-                stamp = {"run_date": F.lit(options.run_date), "model": F.lit(space)}
-                lists = merged_lists(stored, again, newcomers, redo, options.k).withColumns(stamp)
+                stamp = {"run_date": options.run_date, "model": space}
+                merged = merged_lists(stored, again, newcomers, redo, options.k)
+                lists = with_reasons(run, known, options, facts, merged, stamp)
                 report = publish(run, key, lists, RECOMMENDATIONS, facts, base=last.head.version)
     short = options.k * users - report["tables"][RECOMMENDATIONS.name]
     return report | number | {"users": users, "items": blocks.rows, "places_short": short}
