@@ -271,9 +271,14 @@ class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions
     diversify_from: int = Field(100, ge=1, description="candidates by score that diversity chooses from")
 
 
-class EvaluationOptions(EventOptions):
-    """Lists against later events."""
+class JudgeOptions(EventOptions):
+    """What later events say of a list."""
 
     at: int = Field(10, ge=1, description="the k of the metrics")
     min_rating: float = Field(4.0, description="a later rating is relevant from this value")
+
+
+class EvaluationOptions(JudgeOptions):
+    """Lists against later events."""
+
     baselines: bool = Field(False, description="also score popularity lists for the users that are evaluated")

@@ -28,6 +28,7 @@ TRANSFORMATIONS = [
         "profiles",
         "reasons",
         "recommend",
+        "report_facts",
         "rules",
         "showcase",
         "text",
