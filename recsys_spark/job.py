@@ -43,9 +43,7 @@ def main(
         print(help_text(config_class, job, about))
         sys.exit(0)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    started = time.monotonic()
     report, code = _attempt(job, config_class, run, argv, _toml_of(script))
-    report["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(report, ensure_ascii=False, default=str), flush=True)
     _stop_session()
     sys.exit(code)
@@ -58,6 +56,7 @@ def _attempt(
     argv: list[str],
     toml: Path | None,
 ) -> tuple[dict[str, Any], int]:
+    started = time.monotonic()
     lake, run_date, dry_run = None, None, False
     head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
     try:
@@ -71,6 +70,7 @@ def _attempt(
         code = 0
     except Exception as error:
         report, code = _failure(head, error)
+    report["seconds"] = round(time.monotonic() - started, 1)
     if lake is not None and not dry_run:
         _keep_status(lake, job, run_date, report)
     return report, code

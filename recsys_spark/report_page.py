@@ -11,11 +11,12 @@ _DIGITS = 4
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table with a caption; numbers are right-aligned."""
+    """A table with a caption; numbers are right-aligned. ``folded``: its rows show when it is opened."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    folded: bool = False
     kind: str = "table"
 
 

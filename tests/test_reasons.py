@@ -40,9 +40,9 @@ class Options(ProfileOptions, WeightOptions, TopKOptions, BlockOptions):
 class World:
     """A small lake: items with everything a block is made of, users with texts and mixed feelings."""
 
-    def __init__(self, spark, folder, boosts=True, users=12, items=20):
+    def __init__(self, spark, folder, boosts=True, users=12, items=20, title="<b>{}</b>"):
         self.spark, self.lake = spark, Lake(str(folder))
-        self.run = Run("refresh_lake", self.lake, Progress())
+        self.title, self.run = title, Run("refresh_lake", self.lake, Progress())
         random = np.random.default_rng(3)
         self.items, self.users = [f"i{n:02}" for n in range(items)], [f"u{n:02}" for n in range(users)]
         self.embeddings = {text: random.normal(size=6) for text in [*self.items[1:], *self.users[::2]]}
@@ -63,7 +63,7 @@ class World:
         items = [
             (
                 i,
-                f"<b>{i}</b>",
+                self.title.format(i),
                 i,
                 i,
                 [["a", "b"], ["a", "c"], None][n % 3],
@@ -77,7 +77,7 @@ class World:
         ]
         rows = {
             ITEMS: items,
-            USERS: [(u, u, u, "de" if n % 3 else "fr", None) for n, u in enumerate(self.users)],
+            USERS: [(u, u, u, "de" if n % 3 else "fr", [f"age: {n % 2}"]) for n, u in enumerate(self.users)],
             EVENTS: self.events,
             USER_RULES: [],
             EMBEDDINGS: [(t, MODEL.fingerprint, (v / np.linalg.norm(v)).tolist()) for t, v in self.embeddings.items()],

@@ -16,7 +16,9 @@ from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.report_data import data_health, embedding_space
 from recsys_spark.steps.report_lists import drift, fairness, gallery, judged, quality
 from recsys_spark.steps.report_runs import fine_tuning, statuses, what_ran
-from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS
+from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
+
+_COUNTED = ("users", "items", "events", "recommendations")
 
 
 class ReportOptions(JudgeOptions):
@@ -36,10 +38,12 @@ def render_report(run: Run, options: ReportOptions, last: Mapping[str, Any] | No
         return {"tables": {}}
     found = [status for status in statuses(run) if last is None or _run_of(status) != _run_of(last)]
     found += [dict(last)] if last else []
-    sections = [what_ran(run, found), fine_tuning(found), data_health(run), embedding_space(run, options.report_items)]
-    sections += _of_lists(run, options, found)
+    sections: list[Section | None] = [*_of_lists(run, options, found)]
+    sections += [embedding_space(run, options.report_items), data_health(run), fine_tuning(found), what_ran(run, found)]
     told = [section for section in sections if section is not None]
-    lead = f"Lake {run.lake.uri}, run date {options.run_date}."
+    rows = {name: run.lake.rows(TABLES[name]) for name in _COUNTED if run.lake.version(TABLES[name]) is not None}
+    counted = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in rows.items())
+    lead = f"Lake {run.lake.uri}, run date {options.run_date}: {counted}."
     uri = f"{run.lake.uri}/_reports/{options.run_date}.html"
     _write(uri, page("What was recommended, and why", lead, told))
     return {"tables": {}, "report": uri, "sections": [section.name for section in told]}
@@ -59,10 +63,10 @@ def _of_lists(run: Run, options: ReportOptions, found: list[Any]) -> list[Sectio
         )
     judgement = judged(run, options, lists)
     return [
+        gallery(run, lists, options.run_date, options.report_users),
         quality(run, options, judgement, found),
         fairness(run, options, judgement, lists),
         drift(run, lists, head.version),
-        gallery(run, lists, options.run_date, options.report_users),
     ]
 
 

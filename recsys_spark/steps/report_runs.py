@@ -57,9 +57,13 @@ def what_ran(run: Run, found: list[Status]) -> Section:
         head = run.lake.head(table)
         if head is not None:
             tables.append([table.name, head.version, run.lake.rows(table), head.key])
-            settings += [[f"{table.name}: {name}", value] for name, value in _flat(head.facts) if value is not None]
+            settings += [
+                [f"{table.name}: {name}", str(value)] for name, value in _flat(head.facts) if value is not None
+            ]
     blocks.append(TableBlock("Tables", ("table", "version", "rows", "made by"), tables))
-    blocks.append(TableBlock("Configuration that the tables were made with", ("setting", "value"), settings))
+    blocks.append(
+        TableBlock("Configuration that the tables were made with", ("setting", "value"), settings, folded=True)
+    )
     return Section("ran", "What ran", blocks)
 
 
@@ -68,7 +72,7 @@ def fine_tuning(found: list[Status]) -> Section | None:
     last = newest(found, _TUNING)
     if last is None:
         return None
-    rows = [[name, value] for name, value in _flat(last)]
+    rows = [[name, str(value)] for name, value in _flat(last)]
     return Section("tuning", "Fine-tuning", [TableBlock("What the last run reported", ("figure", "value"), rows)])
 
 
