@@ -22,14 +22,17 @@ from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS, USERS
 _METRICS = ("hit_rate", "precision", "recall", "ndcg", "mrr")
 _HEAD = 0.5
 _FAVOURITES = 5
+_BASELINE_USERS = 2000
+"""A popularity list is a thousand candidates a user: for all users they would take longer than everything else."""
 
 
 def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> dict[str, list[Any]]:
-    """Slices of the published lists and of popularity lists, judged by the events on or after ``run_date``; empty
-    where nothing has happened since."""
+    """Slices of the published lists and, for a sample of users, of popularity lists, judged by the events on or after
+    ``run_date``; empty where nothing has happened since."""
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
     relevant = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
-    asked = lists.join(relevant, on="user_id", how="left_semi")
+    heard = lists.select("user_id").distinct().join(relevant, on="user_id", how="left_semi")
+    asked = heard.orderBy(F.xxhash64("user_id"), "user_id").limit(_BASELINE_USERS)
     scorers = {"published lists": lists, "popularity": popularity_lists(events, asked, options.run_date, options.at)}
     found = {}
     for name, frame in scorers.items():
@@ -110,6 +113,10 @@ def gallery(run: Run, lists: DataFrame, run_date: date, users: int) -> Section:
     """Some users with what they liked, what they are offered and why."""
     events, items = run.lake.read(run.spark, EVENTS), run.lake.read(run.spark, ITEMS)
     ids = [row["user_id"] for row in sample_users(lists, events, run_date, users).collect()]
+    known = "with ten events or more, " if ids else ""
+    if not ids:  # nobody has ten events yet: anybody with a list
+        anybody = lists.where(F.col("rank") == 1).orderBy(F.xxhash64("user_id"), "user_id").limit(users)
+        ids = [row["user_id"] for row in anybody.select("user_id").collect()]
     some = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
     about = run.lake.read_or_empty(run.spark, USERS).join(some, on="user_id", how="left_semi").collect()
     texts = {row["user_id"]: row["text"] or "" for row in about}
@@ -124,7 +131,7 @@ def gallery(run: Run, lists: DataFrame, run_date: date, users: int) -> Section:
         )
         for user in ids
     ]
-    note = Note(f"{len(shown)} users with ten events or more, picked by a hash of their id.")
+    note = Note(f"{len(shown)} users, {known}picked by a hash of their id.")
     return Section("gallery", "Gallery", [note, Gallery(shown)])
 
 
