@@ -22,22 +22,26 @@ from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS, USERS
 _METRICS = ("hit_rate", "precision", "recall", "ndcg", "mrr")
 _HEAD = 0.5
 _FAVOURITES = 5
-_BASELINE_USERS = 2000
-"""A popularity list is a thousand candidates a user: for all users they would take longer than everything else."""
+_JUDGED_USERS, _BASELINE_USERS = 10_000, 1000
+"""Users whose lists are judged, and those who are offered popularity too (a thousand candidates each): for all users of
+a large lake it would take longer than everything else, and the intervals say what a sample is worth."""
 
 
 def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> dict[str, list[Any]]:
-    """Slices of the published lists and, for a sample of users, of popularity lists, judged by the events on or after
-    ``run_date``; empty where nothing has happened since."""
+    """Slices of the published lists and of popularity lists, each for a sample of users drawn by a hash, judged by the
+    events on or after ``run_date``; empty where nothing has happened since."""
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
-    relevant = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
+    share = min(1.0, _JUDGED_USERS / max(run.lake.rows(USERS) if run.lake.version(USERS) is not None else 0, 1))
+    drawn = F.pmod(F.xxhash64("user_id"), F.lit(1 << 20)) < int(share * (1 << 20))
+    lists, own = lists.where(drawn), events.where(drawn)
+    relevant = relevant_pairs(own, options.run_date, options.event_weights, options.min_rating)
     heard = lists.select("user_id").distinct().join(relevant, on="user_id", how="left_semi")
     asked = heard.orderBy(F.xxhash64("user_id"), "user_id").limit(_BASELINE_USERS)
     scorers = {"published lists": lists, "popularity": popularity_lists(events, asked, options.run_date, options.at)}
     found = {}
     for name, frame in scorers.items():
         per_user = user_metrics(frame, relevant, options.at)
-        found[name] = judged_slices(per_user, events, users, options.run_date).collect()
+        found[name] = judged_slices(per_user, own, users, options.run_date).collect()
     return found if found["published lists"] else {}
 
 
@@ -50,7 +54,10 @@ def quality(run: Run, options: JudgeOptions, found: Mapping[str, list[Any]], sta
             for name, slices in found.items()
         ]
         header = ("lists", *(f"{metric}@{options.at}" for metric in _METRICS))
-        caption = f"Against what users did on or after {options.run_date}; mean ± half of the 95 % interval over users"
+        caption = (
+            f"Against what users did on or after {options.run_date}; mean ± half of the 95 % interval over users, "
+            "drawn by a hash where there are many"
+        )
         blocks.append(TableBlock(caption, header, rows))
         blocks.append(_slices(found, options.at, "history: ", "By the length of the history"))
     else:
