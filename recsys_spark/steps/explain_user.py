@@ -57,7 +57,7 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     return {
         "tables": {},
         "user_id": options.user_id,
-        "lists_of": first["run_date"],
+        "lists_of": str(first["run_date"]),
         "list": [{name: row[name] for name in wanted} for row in rows],
         "largest_error": error,
         "adds_up": error <= _TOLERANCE,
