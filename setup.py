@@ -24,6 +24,8 @@ EXTRAS = {
     "onnx": ["onnxruntime>=1.22", "onnx>=1.18", "onnxscript>=0.5"],
     "openvino": ["openvino>=2025.2"],
     "gguf": ["gguf>=0.19,<1", "accelerate>=1.1,<2"],  # through them transformers unpacks GGUF, once
+    # The report: charts as SVG, and a page that escapes what it shows. matplotlib 3.9 is the first for NumPy 2.
+    "report": ["matplotlib>=3.9,<4", "jinja2>=3.1,<4"],
     # The last is trec_eval, which the metrics are compared with: from 0.5.9 for Python 3.14, for ARM Linux not built.
     # moto stands in for S3.
     "test": [
@@ -60,6 +62,7 @@ if __name__ == "__main__":
         description="A recommender on Spark, built on language-model embeddings",
         python_requires=">=3.11",
         packages=find_packages(include=["recsys_spark", "recsys_spark.*"]),
+        package_data={"recsys_spark": ["*.html"]},  # the page of a report
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
         classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3"],

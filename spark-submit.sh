@@ -20,7 +20,8 @@ main() {
     wants_help || check_master
 
     GIVEN_PYTHON=${PYSPARK_PYTHON:-}
-    recsys_python
+    # shellcheck disable=SC2046  (words on purpose: names of extras)
+    recsys_python $(extras_of "$JOB")
     local folder
     folder=$(cache_folder) || exit
     PACKAGE=$(build_zip "$folder") || exit
@@ -55,6 +56,9 @@ Exit codes: 0 done, 2 usage or configuration, 3 data-quality gate, 4 input missi
 75 try again, 1 a bug.
 END
 }
+
+# What a job needs beyond the requirements of all.
+extras_of() { case $1 in demo | render_report) printf report ;; esac; }
 
 first_docstring_line() { sed -n '/^r*"""/{s/^r*"""//;/^ *$/n;s/""".*//;p;q;}' "$1"; }
 

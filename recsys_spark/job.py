@@ -46,9 +46,7 @@ def main(
         sys.exit(0)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
-    started = time.monotonic()
     report, code = _attempt(job, config_class, run, argv, _toml_of(script))
-    report["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(report, ensure_ascii=False, default=str), flush=True)
     if code == Terminated.exit_code:  # a call to Spark may have been cut off: its process ends with this one
         sys.stderr.flush()
@@ -64,6 +62,7 @@ def _attempt(
     argv: list[str],
     toml: Path | None,
 ) -> tuple[dict[str, Any], int]:
+    started = time.monotonic()
     lake, run_date, dry_run = None, None, False
     head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
     try:
@@ -81,6 +80,7 @@ def _attempt(
         print("stopped by SIGTERM; the same command does what is left", file=sys.stderr)
         code = Terminated.exit_code
         report = head | {"exit_code": code, "error": "stopped by SIGTERM"}
+    report["seconds"] = round(time.monotonic() - started, 1)
     if lake is not None and not dry_run:
         _keep_status(lake, job, run_date, report)
     return report, code

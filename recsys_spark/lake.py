@@ -176,6 +176,10 @@ class Lake:
         content = None if make else f"{rows}-{sum(row['digest'] for row in files) % 2**64:016x}"
         return Staged(table, actions, rows, [json.loads(row["notes"]) for row in tasks], content, base)
 
+    def discard(self, staged: Staged) -> None:
+        """Remove staged files that no commit will name."""
+        self._remove(staged.table, staged.actions)
+
     def commit(self, staged: Staged, key: str, *, append: bool = False, facts: Mapping[str, Any] | None = None) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 

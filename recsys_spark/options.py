@@ -231,7 +231,14 @@ class NeighborOptions(JoinOptions):
     k: int = Field(20, ge=1, description="list length")
 
 
-class TopKOptions(HistoryOptions, JoinOptions, IncrementalOptions):
+class ReasonOptions(JobConfig):
+    """Reasons for the rows of a list."""
+
+    explain: int = Field(0, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
+    language: Literal["en", "zh"] = Field("en", description="of the reasons' sentences")
+
+
+class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions):
     """Profiles, or histories, to lists."""
 
     scorer: Literal["cosine", "hybrid"] = Field(
@@ -259,9 +266,14 @@ class TopKOptions(HistoryOptions, JoinOptions, IncrementalOptions):
     diversify_from: int = Field(100, ge=1, description="candidates by score that diversity chooses from")
 
 
-class EvaluationOptions(EventOptions):
-    """Lists against later events."""
+class JudgeOptions(EventOptions):
+    """What later events say of a list."""
 
     at: int = Field(10, ge=1, description="the k of the metrics")
     min_rating: float = Field(4.0, description="a later rating is relevant from this value")
+
+
+class EvaluationOptions(JudgeOptions):
+    """Lists against later events."""
+
     baselines: bool = Field(False, description="also score popularity lists for the users that are evaluated")

@@ -10,6 +10,20 @@ Notes = dict[str, Any]
 Make = Callable[[Iterator[pa.RecordBatch], Notes], Iterator[pa.RecordBatch]]
 """Turns the batches of a task into those of a table, and notes on the way what the driver should know of it (JSON)."""
 
+REASONS = (
+    "array<struct<kind:string,item_id:string,contribution:float,share:float,"
+    "blocks:array<struct<block:string,contribution:float>>,sentence:string>>"
+)
+_BLOCK = {"block": pa.string(), "contribution": pa.float32()}
+_REASON = {
+    "kind": pa.string(),  # history, own_text, segment, boost; others: all that is left, added up
+    "item_id": pa.string(),  # of the user's own history; null for the other kinds
+    "contribution": pa.float32(),  # they add up to the score
+    "share": pa.float32(),  # of the sum of all absolute contributions
+    "blocks": pa.list_(pa.struct(list(_BLOCK.items()))),  # they add up to the contribution
+    "sentence": pa.string(),
+}
+
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "double": pa.float64(),
@@ -21,6 +35,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "array<float>": pa.list_(pa.float32()),
     "array<double>": pa.list_(pa.float64()),
     "array<string>": pa.list_(pa.string()),
+    REASONS: pa.list_(pa.struct(list(_REASON.items()))),
 }
 
 
@@ -144,6 +159,7 @@ RECOMMENDATIONS = Table(
         "rank": "int",
         "run_date": "date",
         "model": "string",
+        "reasons": REASONS,  # by contribution; null where explain was 0
     },
     key=("user_id", "rank"),
 )

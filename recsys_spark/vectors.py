@@ -44,6 +44,19 @@ class Blocks:
         return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 
+def block_widths(blocks: Blocks, text: int, dimension: int) -> dict[str, int]:
+    """How many numbers of an item vector each block takes, in their order. ``text``: numbers of an embedding."""
+    widths = {
+        "text": text,
+        "category": blocks.category_dimension,
+        "brand": blocks.brand_dimension,
+        "price": 2,
+    }
+    widths = {name: width for name, width in widths.items() if blocks.weights[name] > 0}
+    image = dimension - sum(widths.values())
+    return widths | ({"image": image} if image > 0 else {})
+
+
 def encoder_of(space: str) -> str:
     """The encoder fingerprint within the name of a vector space."""
     return space.partition("-")[0]

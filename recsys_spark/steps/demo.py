@@ -11,16 +11,18 @@ from rich.table import Table as View
 from recsys_spark.demo_data import fetch_movielens_100k
 from recsys_spark.job import Run
 from recsys_spark.options import EvaluationOptions
+from recsys_spark.report_charts import check_installed
 from recsys_spark.showcase import listed_titles, recent_favourites, sample_users
 from recsys_spark.steps.evaluate import evaluation
 from recsys_spark.steps.publishing import Report, inputs
 from recsys_spark.steps.refresh import RefreshOptions, refresh
+from recsys_spark.steps.report import ReportOptions, render_report
 from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, USERS
 
 _USERS = 3
 
 
-class DemoOptions(RefreshOptions, EvaluationOptions):
+class DemoOptions(RefreshOptions, EvaluationOptions, ReportOptions):
     """Everything has a default."""
 
     lake: str = Field("lake/demo", description="folder of the demo's lake")
@@ -30,10 +32,12 @@ class DemoOptions(RefreshOptions, EvaluationOptions):
         date(1998, 3, 1), description="events before it make the profiles, later ones judge the lists"
     )
     baselines: bool = Field(True, description="also score popularity lists")
+    explain: int = Field(3, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
 
 
 def demo(run: Run, options: DemoOptions) -> Report:
     """Refresh the demo's lake, evaluate it and show it."""
+    check_installed()
     if not options.data:
         with run.progress.step("fetch MovieLens 100K"):
             options = options.model_copy(update={"data": str(fetch_movielens_100k())})
@@ -48,11 +52,16 @@ def demo(run: Run, options: DemoOptions) -> Report:
     for user in stories:
         _show_user(console, user)
     _show_metrics(console, judged)
-    console.print(f"The lake: {run.lake.uri} (Delta tables: {', '.join(sorted(report['tables']))})")
-    console.print("Next: ./spark-submit.sh refresh_lake --help, and README.md on bringing your own data.\n")
     tables = report["tables"] | judged.pop("tables")
     judged.pop("status")
-    return report | judged | {"tables": tables}
+    report = report | judged | {"tables": tables}
+    with run.progress.step("render_report"):
+        last = {"job": run.job, "run_date": str(options.run_date)} | report
+        report["report"] = render_report(run, options, last)["report"]
+    console.print(f"The report: {report['report']}", soft_wrap=True)
+    console.print(f"The lake: {run.lake.uri} (Delta tables: {', '.join(sorted(report['tables']))})")
+    console.print("Next: ./spark-submit.sh refresh_lake --help, and README.md on bringing your own data.\n")
+    return report
 
 
 def _stories(run: Run, options: DemoOptions) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
 from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key, unchanged
+from recsys_spark.steps.reasons import staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
 
 _BLOCK_ROWS = 16_384
@@ -50,10 +51,12 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {bound / 1e6:,.0f} MB of Python memory a task")
     space = f"hybrid-{key.partition(':')[2][:8]}"
     stamp = {"run_date": options.run_date, "model": space}
-    make = list_rows(blocks, options.k, rules, options.user_block_rows, stamp, scored_by=HistoryBlock)
+    plain = stamp | {"reasons": None}
+    make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryBlock)
     staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
+    staged, told = staged_with_reasons(run, known, options, facts, staged, stamp)
     asked = ListRun(run, known, options, key, facts, space)
-    report = asked.publish(staged, "all: hybrid weights depend on all events")
+    report = asked.publish(staged, "all: hybrid weights depend on all events", told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import reduce
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.changes import changed_groups, changed_keys
 from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
@@ -19,6 +18,7 @@ from recsys_spark.steps.item_blocks import tasks_for
 from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.publishing import Inputs, Report
+from recsys_spark.steps.reasons import with_reasons
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
 _MOST = 0.5
@@ -62,8 +62,9 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
             _blocks_of(run, known, options, items) as changed,
             kept(_lists(run, known, options, changed, standing, items=items)) as newcomers,
         ):
-            stamp = {"run_date": F.lit(options.run_date), "model": F.lit(asked.space)}
-            lists = merged_lists(stored, again, newcomers, redo, options.k).withColumns(stamp)
+            stamp = {"run_date": options.run_date, "model": asked.space}
+            merged = merged_lists(stored, again, newcomers, redo, options.k)
+            lists = with_reasons(run, known, options, asked.facts, merged, stamp)
             staged = run.lake.stage(lists, RECOMMENDATIONS, base=last.head.version)
     report = asked.publish(staged, f"{number['users_redone']} users who changed")
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}

@@ -48,7 +48,8 @@ def rules_of(options: TopKOptions) -> dict[str, Any]:
     """The options that lists depend on; block sizes and tasks are none of them."""
     exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
     approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
-    return options.model_dump(mode="json", include=exact | (approximate if options.approximate else set()))
+    told = {"explain", "language"} if options.explain else set[str]()
+    return options.model_dump(mode="json", include=exact | told | (approximate if options.approximate else set()))
 
 
 def list_rules(options: TopKOptions, blocks: ItemBlocks) -> ListRules:

@@ -75,8 +75,8 @@ def _users_to_redo(run: Run, known: Inputs, options: ProfileOptions, last: Previ
         events = before(known.frame(run, EVENTS), options.run_date)
         changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
     if options.user_text_weight and not (last.saw(USERS, known) and last.saw(EMBEDDINGS, known)):
-        was = _own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
-        now = _own_texts(run, known.frame(run, USERS), known.frame(run, EMBEDDINGS), space)
+        was = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
+        now = own_texts(run, known.frame(run, USERS), known.frame(run, EMBEDDINGS), space)
         changed = changed.unionByName(changed_keys(was, now, "user_id"))
     return changed.distinct()
 
@@ -95,7 +95,7 @@ def _profiles(
         segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))
     return build_profiles(
         pool_items(pairs, vectors, tasks=tasks),
-        _own_texts(run, users, known.frame(run, EMBEDDINGS), space[0]),
+        own_texts(run, users, known.frame(run, EMBEDDINGS), space[0]),
         space[0],
         dimension=space[1],
         prior=options.user_text_weight,
@@ -104,7 +104,7 @@ def _profiles(
     )
 
 
-def _own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
+def own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
     """``user_id, embedding``: the users' own texts in the text block of ``space``."""
     texts = embeddings.where(F.col("model") == of_users(encoder_of(space)))
     own = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")

@@ -18,6 +18,7 @@ from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
 from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key, unchanged
+from recsys_spark.steps.reasons import staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
 
 
@@ -47,9 +48,10 @@ def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
     rules = list_rules(options, blocks)
     bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
     stamp = {"run_date": options.run_date, "model": asked.space}
+    plain = stamp | {"reasons": None}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
-        make = list_rows(blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, stamp)
+        make = list_rows(blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, plain)
         return run.lake.stage(with_rules(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
 
     profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()
@@ -57,7 +59,8 @@ def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
         staged = stage(profiles, 0)
-    report = asked.publish(staged, made, recall)
+    staged, told = staged_with_reasons(run, known, options, asked.facts, staged, stamp)
+    report = asked.publish(staged, made, recall | told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 

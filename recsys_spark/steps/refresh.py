@@ -1,5 +1,11 @@
 """The whole chain for one run_date."""
 
+import platform
+import time
+
+import pyspark
+
+from recsys_spark import __version__
 from recsys_spark.job import Run
 from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
 from recsys_spark.steps.embed import embed
@@ -32,10 +38,17 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
         del steps["fit_item_weights"]
     if options.dry_run:  # later steps have nothing to read yet
         steps = {"ingest_tables": steps["ingest_tables"]}
-    whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0}
+    whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0, "stages": {}}
+    whole["software"] = {
+        "recsys_spark": __version__,
+        "spark": pyspark.__version__,
+        "python": platform.python_version(),
+    }
     for name, step in steps.items():
+        started = time.monotonic()
         with run.progress.step(name):
             report = step()
+        whole["stages"][name] = round(time.monotonic() - started, 2)
         tables = whole["tables"] | report.pop("tables")
         status = "done" if "done" in (report.pop("status", None), whole["status"]) else "unchanged"
         whole |= report | {"tables": tables, "status": status}

@@ -1,0 +1,18 @@
+"""One user's log, profile, list and the reasons for it, on the terminal."""
+
+from recsys_spark.job import Run, main
+from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
+from recsys_spark.steps.publishing import Report
+
+
+class Config(ExplainUserOptions):
+    """Keys of explain_user."""
+
+
+def run(job: Run, config: Config) -> Report:
+    """Explain."""
+    return explain_user(job, config)
+
+
+if __name__ == "__main__":
+    main(__file__, Config, run, __doc__)

@@ -1,0 +1,120 @@
+"""What a report tells of a lake, as small tables: aggregates in Spark, samples by a hash. Pure DataFrame functions."""
+
+from datetime import date
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.profiles import before
+
+ABOUT_ITEMS = ("text", "category", "brand", "price", "image_vec")
+
+
+def completeness(items: DataFrame) -> DataFrame:
+    """One row: ``items`` and, of each of ABOUT_ITEMS, how many items have it."""
+    return items.agg(F.count("*").alias("items"), *(F.count(name).alias(name) for name in ABOUT_ITEMS))
+
+
+def text_lengths(items: DataFrame) -> DataFrame:
+    """``least, rows``: items by the characters of their text, from ``least`` to twice as many."""
+    return _doubling(items.where(F.length("text") > 0).select(F.length("text").alias("n")))
+
+
+def history_lengths(events: DataFrame) -> DataFrame:
+    """``least, rows``: users by how many events they have, from ``least`` to twice as many."""
+    return _doubling(events.groupBy("user_id").agg(F.count("*").alias("n")))
+
+
+def events_per_day(events: DataFrame) -> DataFrame:
+    """``day, events``."""
+    return events.groupBy(F.to_date("timestamp").alias("day")).agg(F.count("*").alias("events")).orderBy("day")
+
+
+def events_by_type(events: DataFrame) -> DataFrame:
+    """``event_type, events``."""
+    return events.groupBy("event_type").agg(F.count("*").alias("events")).orderBy(F.desc("events"), "event_type")
+
+
+def bad_rows(quarantine: DataFrame, most: int) -> DataFrame:
+    """``table, reason, rows``: the most frequent reasons."""
+    counted = quarantine.groupBy("table", "reason").agg(F.count("*").alias("rows"))
+    return counted.orderBy(F.desc("rows"), "table", "reason").limit(most)
+
+
+def popularity(items: DataFrame, events: DataFrame, lists: DataFrame) -> DataFrame:
+    """``events, shown, items``: how many items have so many events and stand in so many lists.
+
+    As many rows as different pairs of numbers, far fewer than items: whatever curve or share is asked of popularity and
+    exposure follows from it.
+    """
+    counted = events.groupBy("item_id").agg(F.count("*").alias("events"))
+    exposed = lists.groupBy("item_id").agg(F.count("*").alias("shown"))
+    both = items.select("item_id").join(counted, on="item_id", how="left").join(exposed, on="item_id", how="left")
+    numbers = [F.coalesce(name, F.lit(0)).alias(name) for name in ("events", "shown")]
+    return both.groupBy(*numbers).agg(F.count("*").alias("items")).orderBy("events", "shown")
+
+
+def judged_slices(per_user: DataFrame, events: DataFrame, users: DataFrame, run_date: date) -> DataFrame:
+    """``slice, users`` and of each metric its mean and ``<metric>_sd``, the standard deviation over users.
+
+    Args:
+        per_user: ``user_id`` and metrics.
+        events: by how many of them before ``run_date`` a user falls into a slice.
+        users: ``groups`` are slices too.
+    """
+    metrics = [name for name in per_user.columns if name != "user_id"]
+    lengths = before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n"))
+    border = F.when(F.col("n") < 5, "below 5").when(F.col("n") <= 20, "5 to 20").otherwise("above 20")
+    placed = per_user.join(lengths.select("user_id", border.alias("band")), on="user_id", how="left")
+    placed = placed.join(users.select("user_id", "groups"), on="user_id", how="left")
+    groups = F.transform(F.coalesce("groups", F.array().cast("array<string>")), lambda g: F.concat(F.lit("users: "), g))
+    names = F.concat(F.array(F.lit("all"), F.concat(F.lit("history: "), F.coalesce("band", F.lit("none")))), groups)
+    long = placed.select(*metrics, F.explode(names).alias("slice"))
+    means = [F.avg(name).alias(name) for name in metrics]
+    spreads = [F.coalesce(F.stddev_samp(name), F.lit(0.0)).alias(f"{name}_sd") for name in metrics]
+    return long.groupBy("slice").agg(F.count("*").alias("users"), *means, *spreads).orderBy("slice")
+
+
+def list_drift(now: DataFrame, was: DataFrame) -> DataFrame:
+    """One row: ``users`` with a list in both, ``kept``: the mean share of a list that was in the last one, ``same``:
+    users whose list has the same items, ``new_users`` and ``lost_users``."""
+    marked = now.select("user_id", "item_id", F.lit(1).alias("now")).join(
+        was.select("user_id", "item_id", F.lit(1).alias("was")), on=["user_id", "item_id"], how="full"
+    )
+    both = F.when(F.col("now").isNotNull() & F.col("was").isNotNull(), 1).otherwise(0)
+    lists = marked.groupBy("user_id").agg(
+        F.coalesce(F.sum("now"), F.lit(0)).alias("now"), F.coalesce(F.sum("was"), F.lit(0)).alias("was"),
+        F.sum(both).alias("both"),
+    )  # fmt: skip
+    there = (F.col("now") > 0) & (F.col("was") > 0)
+    return lists.agg(
+        F.count_if(there).alias("users"),
+        F.avg(F.when(there, F.col("both") / F.col("now"))).alias("kept"),
+        F.count_if(there & (F.col("both") == F.col("now")) & (F.col("both") == F.col("was"))).alias("same"),
+        F.count_if(F.col("was") == 0).alias("new_users"),
+        F.count_if(F.col("now") == 0).alias("lost_users"),
+    )
+
+
+def sampled_items(items: DataFrame, most: int) -> DataFrame:
+    """``item_id, title, category, text_hash`` of some items with a text, picked by a hash of the id."""
+    picked = items.where(F.col("text_hash").isNotNull()).orderBy(F.xxhash64("item_id"), "item_id").limit(most)
+    return picked.select("item_id", F.coalesce("title", "item_id").alias("title"), "category", "text_hash")
+
+
+def with_texts_embedded(sample: DataFrame, embeddings: DataFrame, encoder: str) -> DataFrame:
+    """``sample`` with ``embedding`` of its text, in the order of item_id."""
+    own = embeddings.where(F.col("model") == encoder).select("text_hash", "embedding")
+    return own.join(F.broadcast(sample), on="text_hash", how="inner").orderBy("item_id")
+
+
+def stories(lists: DataFrame, items: DataFrame, users: DataFrame) -> DataFrame:
+    """``user_id, rank, item_id, title, score, reasons`` of some users' lists."""
+    titles = items.select("item_id", F.coalesce("title", "item_id").alias("title"))
+    own = lists.join(F.broadcast(users), on="user_id", how="left_semi").join(titles, on="item_id", how="left")
+    return own.select("user_id", "rank", "item_id", "title", "score", "reasons").orderBy("user_id", "rank")
+
+
+def _doubling(numbers: DataFrame) -> DataFrame:
+    least: Column = F.pow(F.lit(2.0), F.length(F.bin("n")) - 1).cast("bigint")  # exact, unlike log2
+    return numbers.groupBy(least.alias("least")).agg(F.count("*").alias("rows")).orderBy("least")

@@ -1,0 +1,143 @@
+"""One user's log, profile, list and reasons, for a person who asks why."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table as View
+
+from recsys_spark.errors import InputError
+from recsys_spark.job import Run
+from recsys_spark.lake import Head
+from recsys_spark.options import ReasonOptions
+from recsys_spark.steps.publishing import Inputs, Report, inputs
+from recsys_spark.steps.reasons import Sources, explanation, sources
+from recsys_spark.tables import ITEMS, RECOMMENDATIONS, TABLES
+
+_TOLERANCE = 1e-5
+
+
+class ExplainUserOptions(ReasonOptions):
+    """Whom to explain, and how much of it."""
+
+    user_id: str = Field(description="whose list is explained")
+    explain: int = Field(3, ge=1, description="reasons to show for every row of the list")
+    events: int = Field(10, ge=1, description="events of the log, and items of the profile, to show at most")
+
+
+def explain_user(run: Run, options: ExplainUserOptions) -> Report:
+    """Show what the published list of one user is made of.
+
+    Raises:
+        InputError: the user has no list, or what the lists were made of is no longer what the lake shows.
+    """
+    head, known = _made_of(run)
+    lists = run.lake.read(run.spark, RECOMMENDATIONS, head.version).where(F.col("user_id") == options.user_id)
+    first = lists.select("run_date", "model").first()
+    if first is None:
+        raise InputError(f"user '{options.user_id}' has no list in lake {run.lake.uri}: see table 'recommendations'")
+    if options.dry_run:
+        return {"tables": {}}
+    with run.progress.step(f"explain the list of user {options.user_id}"):
+        found = sources(run, known, head.facts)
+        titles = known.frame(run, ITEMS).select("item_id", "title") if ITEMS.name in known.versions else None
+        users, make = explanation(found, options, lists, first.asDict(), options.user_id)
+        told = users.mapInArrow(lambda batches: make(batches, {}), RECOMMENDATIONS.ddl)
+        rows = [row.asDict(recursive=True) for row in _titled(told, titles).orderBy("rank").collect()]
+        log, profile = _log(found, titles, options), _profile(found, titles, options)
+    for row in rows:
+        row["sum"] = math.fsum(reason["contribution"] for reason in row["reasons"])
+    _show(options, log, profile, rows)
+    error = max(abs(row["sum"] - row["score"]) for row in rows)
+    wanted = ("item_id", "title", "rank", "score", "sum", "reasons")
+    return {
+        "tables": {},
+        "user_id": options.user_id,
+        "lists_of": str(first["run_date"]),
+        "list": [{name: row[name] for name in wanted} for row in rows],
+        "largest_error": error,
+        "adds_up": error <= _TOLERANCE,
+    }
+
+
+def _made_of(run: Run) -> tuple[Head, Inputs]:
+    """The published lists, and the tables that they were made of as the lake shows them."""
+    inputs(run, RECOMMENDATIONS)
+    head = run.lake.head(RECOMMENDATIONS)
+    if head is None or "inputs" not in head.facts:
+        raise InputError("table 'recommendations' does not say what it was made of: run recommend_items")
+    known = inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
+    other = sorted(name for name, state in head.facts["inputs"].items() if known.states[name] != state)
+    if other:
+        raise InputError(f"the lists are older than {', '.join(other)}: run recommend_items, then explain_user")
+    return head, known
+
+
+def _titled(rows: DataFrame, titles: DataFrame | None) -> DataFrame:
+    if titles is None:
+        return rows.withColumn("title", F.col("item_id"))
+    both = rows.join(titles, on="item_id", how="left")
+    return both.withColumn("title", F.coalesce("title", "item_id"))
+
+
+def _log(found: Sources, titles: DataFrame | None, options: ExplainUserOptions) -> list[dict[str, Any]]:
+    own = found.events.where(F.col("user_id") == options.user_id)
+    newest = own.orderBy(F.desc("timestamp"), "item_id").limit(options.events)
+    return [row.asDict() for row in _titled(newest, titles).orderBy(F.desc("timestamp"), "item_id").collect()]
+
+
+def _profile(found: Sources, titles: DataFrame | None, options: ExplainUserOptions) -> list[dict[str, Any]]:
+    """What counts most, for or against."""
+    own = found.pairs.where(F.col("user_id") == options.user_id)
+    most = own.orderBy(F.desc(F.abs("weight")), "item_id").limit(options.events)
+    return [row.asDict() for row in _titled(most, titles).orderBy(F.desc("weight"), "item_id").collect()]
+
+
+def _show(
+    options: ExplainUserOptions,
+    log: Sequence[Mapping[str, Any]],
+    profile: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    console = Console(width=110, highlight=False, markup=False)  # a title is no markup
+    console.print(_view(f"User {options.user_id}: newest events", ("when", "event", "value", "item"), _events(log)))
+    weighed = [(f"{row['weight']:+.3f}", str(row["events"]), row["title"]) for row in profile]
+    console.print(_view("What counts most in the profile", ("weight", "events", "item"), weighed))
+    for row in rows:
+        parts = [
+            (f"{reason['contribution']:+.4f}", f"{reason['share']:+.0%}", _blocks(reason), reason["sentence"])
+            for reason in row["reasons"]
+        ]
+        title = f"{row['rank']}. {row['title']}: score {row['score']:.4f}, reasons add up to {row['sum']:.4f}"
+        console.print(_view(title, ("adds", "share", "by block", "reason"), parts))
+
+
+def _events(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (f"{row['timestamp']:%Y-%m-%d}", row["event_type"], "" if row["value"] is None else f"{row['value']:g}")
+        + (row["title"],)
+        for row in log
+    ]
+
+
+def _blocks(reason: Mapping[str, Any]) -> str:
+    return ", ".join(f"{block['block']} {block['contribution']:+.4f}" for block in reason["blocks"])
+
+
+def _view(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> View:
+    view = View(title=_plain(title), title_justify="left", title_style="bold", expand=True)
+    for name in names:
+        last = name == names[-1]
+        view.add_column(name, justify="left" if last else "right", ratio=1 if last else None, no_wrap=not last)
+    for row in rows:
+        view.add_row(*map(_plain, row))
+    return view
+
+
+def _plain(text: str) -> str:
+    """Without control characters: a title must not move the cursor of a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

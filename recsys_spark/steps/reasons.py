@@ -1,0 +1,175 @@
+"""Published lists and what they were made of → reasons that add up to each score."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import InputError
+from recsys_spark.histories import History
+from recsys_spark.history_block import WEIGHT_COLUMNS
+from recsys_spark.hybrid import weighted_items
+from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.job import Run
+from recsys_spark.lake import Staged
+from recsys_spark.options import ReasonOptions
+from recsys_spark.profiles import EventWeights, before, own_segments, pool_items, segment_pairs, weigh_pairs
+from recsys_spark.reasons import (
+    VECTOR,
+    Telling,
+    event_kinds,
+    reason_rows,
+    titled_items,
+    told_users,
+    weighted_titles,
+)
+from recsys_spark.steps.item_blocks import kept_blocks
+from recsys_spark.steps.previous import Previous
+from recsys_spark.steps.profiles import own_texts
+from recsys_spark.steps.publishing import Inputs, Report
+from recsys_spark.tables import (
+    EMBEDDINGS,
+    EVENTS,
+    ITEM_VECTORS,
+    ITEM_WEIGHTS,
+    ITEMS,
+    RECOMMENDATIONS,
+    USER_PROFILES,
+    USERS,
+    Make,
+)
+from recsys_spark.vectors import Blocks, block_widths, encoder_of
+
+_BLOCK_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What scores are sums of: users with what counts for them, and the items."""
+
+    pairs: DataFrame
+    events: DataFrame
+    items: ItemBlocks
+    widths: Mapping[str, int]
+    own_texts: DataFrame | None = None
+    segments: DataFrame | None = None
+    own_weights: tuple[float, float] = (0.0, 0.0)
+
+
+def sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
+    """Of lists that were made of ``known`` under ``facts`` (what their run key says).
+
+    Raises:
+        InputError: what the profiles were made of is gone, or is not what the lists were made of.
+    """
+    return _hybrid_sources(run, known, facts) if facts.get("scorer") == "hybrid" else _cosine_sources(run, known)
+
+
+def explanation(
+    sources: Sources, options: ReasonOptions, lists: DataFrame, stamp: Mapping[str, Any], user: str | None = None
+) -> tuple[DataFrame, Make]:
+    """Rows of ``told_users`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
+    pairs, events = sources.pairs, sources.events
+    if user is not None:
+        pairs, events, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, events, lists))
+    users = told_users(lists, pairs, event_kinds(events), sources.own_texts, sources.segments)
+    telling = Telling(
+        options.explain, options.language, sources.widths, sources.own_weights, boosted=sources.items.boosted
+    )
+    return users, reason_rows(sources.items, telling, stamp)
+
+
+def with_reasons(
+    run: Run, known: Inputs, options: ReasonOptions, facts: Mapping[str, Any], lists: DataFrame, stamp: dict[str, Any]
+) -> DataFrame:
+    """Lists (``user_id, item_id, score, rank``) as rows of ``recommendations``, with reasons where ``explain`` asks."""
+    if not options.explain:
+        nothing = F.lit(None).cast(RECOMMENDATIONS.columns["reasons"])
+        return lists.withColumns({name: F.lit(value) for name, value in stamp.items()} | {"reasons": nothing})
+    users, make = explanation(sources(run, known, facts), options, lists, stamp)
+    return users.mapInArrow(lambda batches: make(batches, {}), RECOMMENDATIONS.ddl)
+
+
+def staged_with_reasons(
+    run: Run, known: Inputs, options: ReasonOptions, facts: Mapping[str, Any], staged: Staged, stamp: dict[str, Any]
+) -> tuple[Staged, Report]:
+    """Staged lists with reasons where ``explain`` asks, and how faithful those are."""
+    if not options.explain:
+        return staged, {}
+    with run.progress.step(f"explain {staged.rows:,} rows"):
+        lists = run.lake.read_staged(run.spark, staged)
+        users, make = explanation(sources(run, known, facts), options, lists, stamp)
+        told = run.lake.stage(users, RECOMMENDATIONS, make)
+        run.lake.discard(staged)
+    fidelity = fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])
+    return replace(told, notes=staged.notes, base=staged.base), {"fidelity": fidelity}
+
+
+def fidelity_of(notes: list[list[float]]) -> dict[str, float]:
+    """Over users with two events or more: how much a score falls without its top reason, without another event of the
+    user on average, and the margin between them with its interval of 95 % (normal)."""
+    users, top, other, margin, squares = (sum(column) for column in zip(*notes, strict=True)) if notes else [0.0] * 5
+    if not users:
+        return {"users": 0}
+    mean = margin / users
+    half = 1.96 * (max(squares / users - mean**2, 0.0) / users) ** 0.5
+    found = {"top": top / users, "other": other / users, "margin": mean, "low": mean - half, "high": mean + half}
+    return {"users": int(users)} | {name: round(value, 5) for name, value in found.items()}
+
+
+def _hybrid_sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
+    events, day = known.frame(run, EVENTS), date.fromisoformat(str(facts["run_date"]))
+    pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
+    items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
+    weights = weighted_items(known.frame(run, ITEM_WEIGHTS))
+    blocks = _blocks(run, known, ITEM_WEIGHTS, weighted_titles(weights, items, pairs), WEIGHT_COLUMNS)
+    return Sources(pairs, before(events, day), blocks, {})
+
+
+def _cosine_sources(run: Run, known: Inputs) -> Sources:
+    head = run.lake.head(USER_PROFILES)
+    assert head is not None
+    made, facts = Previous(run, USER_PROFILES, head), head.facts
+    for name in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS):
+        if name.name not in facts.get("versions", {}) or not run.lake.can_read(name, facts["versions"][name.name]):
+            raise InputError(
+                f"reasons are told of what user_profiles were made of, and that version of table '{name.name}' is gone "
+                "or not known: run build_profiles with --full=true, then recommend_items"
+            )
+    if not made.saw(ITEM_VECTORS, known):
+        raise InputError(
+            "user_profiles were made of other item_vectors than the lists: run build_profiles, then recommend_items"
+        )
+    vectors, users, day = known.frame(run, ITEM_VECTORS), made.frame(USERS), made.run_date
+    events = made.frame(EVENTS)
+    pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
+    items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
+    blocks = _blocks(run, known, ITEM_VECTORS, titled_items(vectors.drop("model"), items), {})
+    segments = None
+    if facts["segment_weight"]:
+        tasks = 2 * run.spark.sparkContext.defaultParallelism
+        segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))
+    space = str(vectors.select("model").first()[0])  # type: ignore[index]
+    texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if facts["user_text_weight"] else None
+    weights = float(facts["user_text_weight"]), float(facts["segment_weight"])
+    widths = _widths(run, made.frame(EMBEDDINGS), space, blocks.dimension)
+    return Sources(pairs, before(events, day), blocks, widths, texts, segments, weights)
+
+
+def _blocks(run: Run, known: Inputs, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
+    """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
+    facts = {"inputs": {one.name: known.states.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
+    return kept_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
+
+
+def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:
+    """The blocks of item vectors, as their commit describes them; one block where it does not."""
+    head = run.lake.head(ITEM_VECTORS)
+    own = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
+    if head is None or "blocks" not in head.facts or own is None:
+        return {VECTOR: dimension}
+    widths = block_widths(Blocks(**head.facts["blocks"]), own[0], dimension)
+    return widths if sum(widths.values()) == dimension else {VECTOR: dimension}

@@ -1,0 +1,224 @@
+"""A report and one user's explanation: what they say is in the lake, and what a title says does nothing to them."""
+
+import json
+import re
+from datetime import date
+from html.parser import HTMLParser
+
+import pytest
+
+from recsys_spark.errors import InputError
+from recsys_spark.report_facts import (
+    history_lengths,
+    judged_slices,
+    list_drift,
+    popularity,
+    text_lengths,
+)
+from recsys_spark.report_page import Note, Section, TableBlock, page, shown
+from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
+from recsys_spark.steps.report import ReportOptions, render_report
+from recsys_spark.tables import RECOMMENDATIONS
+from tests.browser import open_page
+from tests.test_reasons import DAY, World, _time
+
+HOSTILE = "</title><script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\x1b[2J {}"
+
+
+@pytest.fixture(scope="module")
+def hostile(spark, tmp_path_factory):
+    """A lake of hostile titles, refreshed twice, with events after the run date."""
+    world = World(spark, tmp_path_factory.mktemp("lake"), boosts=False, title=HOSTILE)
+    world.refresh(explain=2)
+    world.events += [(u, world.items[n], "purchase", _time(3, n), None) for n, u in enumerate(world.users)] * 1
+    world.events.append((world.users[0], world.items[7], "purchase", _time(-1, 0), None))
+    world.commit(1)
+    world.refresh(explain=2)
+    status = {"job": "evaluate_models", "status": "done", "run_date": "2024-03-01", "protocol": "leave_one_out"}
+    values = {"users": 9, "ndcg@10": 0.25, "ndcg@10_low": 0.2, "ndcg@10_high": 0.3}
+    world.lake.write_status("evaluate_models", "2024-03-01", status | {"metrics": {"<i>ease</i>": values}})
+    return world
+
+
+@pytest.fixture(scope="module")
+def written(hostile):
+    options = ReportOptions(lake=hostile.lake.uri, run_date=DAY, report_items=20)
+    return render_report(
+        hostile.run, options, {"job": "demo", "run_date": "2024-03-01", "status": "done", "tokens": 77}
+    )
+
+
+class Parts(HTMLParser):
+    """Tags with their attributes, and the cells of tables by caption."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.tables, self._cell, self._caption = [], {}, None, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("caption", "td", "th"):
+            self._cell = ""
+        if tag == "tr" and self._caption:
+            self.tables[self._caption].append([])
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell += data
+
+    def handle_endtag(self, tag):
+        if tag == "caption":
+            self._caption = self._cell
+            self.tables[self._caption] = []
+        elif tag in ("td", "th"):
+            self.tables[self._caption][-1].append(self._cell)
+        if tag in ("caption", "td", "th"):
+            self._cell = None
+        if tag == "table":
+            self._caption = None
+
+
+@pytest.fixture(scope="module")
+def parts(written):
+    with open(written["report"], encoding="utf-8") as file:
+        return Parts(file.read())
+
+
+def test_all_sections_are_there(written):
+    assert written["sections"] == ["gallery", "quality", "fairness", "drift", "space", "data", "ran"]
+
+
+def test_titles_are_text(parts):
+    assert not [tag for tag, _ in parts.tags if tag in ("script", "img", "i", "iframe", "object")]
+    assert not [attributes for _, attributes in parts.tags if any(name.startswith("on") for name in attributes)]
+    assert sum(tag == "title" for tag, _ in parts.tags) == 1 + 19, "the page's own, and one a point of the map"
+
+
+def test_nothing_is_loaded_from_elsewhere(parts):
+    links = [value for _, a in parts.tags for name, value in a.items() if name in ("src", "href", "xlink:href", "data")]
+    assert links
+    assert all(link.startswith(("#", "data:,")) for link in links)
+
+
+def test_figures_and_tables_can_be_heard(parts):
+    images = [attributes for tag, attributes in parts.tags if attributes.get("role") == "img"]
+    assert len(images) == 5
+    assert all(len(attributes["aria-label"]) > 20 for attributes in images)
+    heads = [attributes for tag, attributes in parts.tags if tag == "th"]
+    assert heads
+    assert all(attributes.get("scope") in ("row", "col") for attributes in heads)
+    assert sum(tag == "table" for tag, _ in parts.tags) == sum(tag == "caption" for tag, _ in parts.tags)
+
+
+def test_numbers_are_those_of_the_tables(hostile, parts):
+    table = {row[0]: row[1:] for row in parts.tables["Tables"]}
+    version = hostile.lake.version(RECOMMENDATIONS)
+    assert table["recommendations"][:2] == [str(version), str(hostile.lake.rows(RECOMMENDATIONS))]
+    kinds = {row[0]: int(row[1]) for row in parts.tables["Events"][1:]}
+    assert sum(kinds.values()) == len(hostile.events)
+    assert kinds["cancel"] == sum(event[2] == "cancel" for event in hostile.events)
+    assert ["tokens", "77"] in parts.tables["Cost"]
+    compared = next(rows for caption, rows in parts.tables.items() if caption.startswith("Scorers compared"))
+    assert compared[1] == ["<i>ease</i>", "9", "0.2500 (0.2000 to 0.3000)"]
+
+
+def test_lists_for_another_day_are_refused(hostile):
+    with pytest.raises(InputError, match="2024-03-01"):
+        render_report(hostile.run, ReportOptions(lake=hostile.lake.uri, run_date=date(2024, 4, 1)))
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1200, False)])
+def test_a_browser_has_nothing_to_complain_of(written, tmp_path, width, dark):
+    from pathlib import Path
+
+    with open_page(Path(written["report"]), tmp_path / "profile", width, dark=dark) as tab:
+        assert tab.value("document.title") == "What was recommended, and why"
+        assert tab.value("window.innerWidth") == width
+        assert tab.value("document.documentElement.scrollWidth") <= width
+        assert tab.value("document.scripts.length") == 0
+        paper = tab.value("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(20, 24, 31)" if dark else "rgb(253, 253, 252)")
+        tab.screenshot(tmp_path / "page.png")
+        assert (tmp_path / "page.png").stat().st_size > 20_000
+        assert not tab.complaints
+        assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_user_is_explained_on_the_terminal(hostile, capsys):
+    report = explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="u00", explain=2))
+    told = capsys.readouterr().out
+    assert report["adds_up"]
+    assert [row["rank"] for row in report["list"]] == list(range(1, 7))
+    stored = {row["item_id"]: row for row in hostile.rows() if row["user_id"] == "u00"}
+    for row in report["list"]:
+        assert row["score"] == stored[row["item_id"]]["score"]
+        assert row["sum"] == pytest.approx(row["score"], abs=1e-5)
+        assert [r["contribution"] for r in row["reasons"]] == [
+            r["contribution"] for r in stored[row["item_id"]]["reasons"]
+        ]
+    assert "\x1b[2J" not in told
+    assert "newest events" in told
+    json.dumps(report)  # as its status is written
+
+
+def test_a_user_without_a_list_is_an_error_that_says_so(hostile):
+    with pytest.raises(InputError, match="'nobody' has no list"):
+        explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="nobody"))
+
+
+def test_popularity_and_exposure_are_counted_together(spark):
+    items = spark.createDataFrame([(i,) for i in "abcd"], "item_id string")
+    events = spark.createDataFrame([(i,) for i in "aaab"], "item_id string")
+    lists = spark.createDataFrame([(i,) for i in "bbcx"], "item_id string")
+    rows = [tuple(row) for row in popularity(items, events, lists).collect()]
+    assert rows == [(0, 0, 1), (0, 1, 1), (1, 2, 1), (3, 0, 1)]
+
+
+def test_lengths_fall_between_a_power_of_two_and_the_next(spark):
+    items = spark.createDataFrame(
+        [("x" * n,) for n in (1, 2, 3, 4, 7, 8, 1023, 1024)] + [(None,), ("",)], "text string"
+    )
+    assert [tuple(row) for row in text_lengths(items).collect()] == [
+        (1, 1),
+        (2, 2),
+        (4, 2),
+        (8, 1),
+        (512, 1),
+        (1024, 1),
+    ]
+    events = spark.createDataFrame([("u",)] * 5 + [("v",)], "user_id string")
+    assert [tuple(row) for row in history_lengths(events).collect()] == [(1, 1), (4, 1)]
+
+
+def test_drift_compares_lists_user_by_user(spark):
+    ddl = "user_id string, item_id string"
+    now = spark.createDataFrame([("a", "1"), ("a", "2"), ("b", "1"), ("new", "1")], ddl)
+    was = spark.createDataFrame([("a", "2"), ("a", "3"), ("b", "1"), ("lost", "9")], ddl)
+    row = list_drift(now, was).collect()[0]
+    assert row.asDict() == {"users": 2, "kept": 0.75, "same": 1, "new_users": 1, "lost_users": 1}
+
+
+def test_slices_are_means_over_their_users(spark):
+    metrics = spark.createDataFrame([("a", 1.0), ("b", 0.0), ("c", 0.5)], "user_id string, ndcg double")
+    events = spark.createDataFrame([("a", _time(-1, n)) for n in range(6)], "user_id string, timestamp timestamp")
+    users = spark.createDataFrame(
+        [("a", ["age: 1", "sex: f"]), ("b", ["age: 1"]), ("c", None)], "user_id string, groups array<string>"
+    )
+    rows = {row["slice"]: row for row in judged_slices(metrics, events, users, DAY).collect()}
+    assert {name: (row["users"], row["ndcg"]) for name, row in rows.items()} == {
+        "all": (3, 0.5),
+        "history: 5 to 20": (1, 1.0),
+        "history: none": (2, 0.25),
+        "users: age: 1": (2, 0.5),
+        "users: sex: f": (1, 1.0),
+    }
+    assert rows["all"]["ndcg_sd"] == pytest.approx(0.5)
+    assert rows["users: sex: f"]["ndcg_sd"] == 0
+
+
+def test_cells_are_shown_as_people_write_them():
+    values = [None, float("nan"), 0, 1234567, 0.123456, 12.3456, "a & b", True]
+    assert [shown(value) for value in values] == ["–", "–", "0", "1,234,567", "0.1235", "12.35", "a & b", "True"]
+    text = page("<t>", "<l>", [Section("s", "<h>", [Note("<n>"), TableBlock("<c>", ("<a>",), [["<b>"]])])])
+    assert not re.search("<[tlhcn]>", text)
