@@ -3,7 +3,7 @@ them (``2_Dense/config.json``, ``2_Dense/model.safetensors``). Read without torc
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.vectors import Matrix, unit_rows
 
 _PACKAGE = "sentence_transformers.models"
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[Matrix], Matrix]] = {
     "Identity": lambda x: x,
     "ReLU": lambda x: np.maximum(x, 0),
     "Tanh": np.tanh,

@@ -1,4 +1,4 @@
-"""Dense layers after pooling: as sentence-transformers computes them, part of the model's name, bit by bit repeatable."""
+"""Dense layers after pooling: as sentence-transformers computes them, part of a model's name, repeatable."""
 
 import json
 import shutil
