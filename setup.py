@@ -24,6 +24,12 @@ EXTRAS = {
     "openvino": ["openvino>=2025.2"],
     "gguf": ["gguf>=0.19,<1", "accelerate>=1.1,<2"],  # through them transformers unpacks GGUF, once
     # The last is trec_eval, which the metrics are compared with: from 0.5.9 for Python 3.14, for ARM Linux not built.
+    # fine_tune_encoder and search_hyperparameters, which bring it along: adapters, search, the plot of the loss.
+    "train": ["peft>=0.17", "optuna>=4.2", "matplotlib>=3.9"],
+    # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
+    "tensorboard": ["tensorboard>=2.16"],
+    "mlflow": ["mlflow>=3"],
+    "wandb": ["wandb>=0.19"],
     "test": ["pytest>=8", "hypothesis>=6.100", "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'"],
     "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12"],  # what encoding and the Top-K join are compared with
     "lint": ["ruff>=0.9", "mypy>=1.13"],

@@ -20,7 +20,10 @@ main() {
     wants_help || check_master
 
     GIVEN_PYTHON=${PYSPARK_PYTHON:-}
-    recsys_python
+    case $JOB in
+        fine_tune_encoder | search_hyperparameters) recsys_python train ;;  # the jobs that need more than the others
+        *) recsys_python ;;
+    esac
     local folder
     folder=$(cache_folder) || exit
     PACKAGE=$(build_zip "$folder") || exit
