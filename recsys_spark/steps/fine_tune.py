@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from recsys_spark.dataset import load_dataset
+from recsys_spark.dataset import Dataset, load_dataset
 from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
@@ -28,12 +28,7 @@ def fine_tune(run: Run, options: TuningOptions) -> Report:
         QualityError: the model is no better than its base; it is kept under the name that ends in ``.rejected``.
     """
     where, model = places(options.output), checked_model(run, options)
-    dataset = load_dataset(options.dataset) if options.dataset else None
-    if options.dataset and options.data is None:
-        raise UsageError("--dataset needs --data, the folder that holds its sources")
-    if dataset is not None and not (options.objective == "regression" and dataset.reviews):
-        with run.progress.step("ingest_tables"):
-            ingest_tables(run, _ingest(options))
+    dataset = read_dataset(run, options)
     if options.dry_run:
         return {"model": model.fingerprint, "tables": {}}
     if options.objective == "regression":
@@ -56,6 +51,19 @@ def checked_model(run: Run, options: TuningOptions) -> ModelSpec:
         raise UsageError("training is in fp32 (bf16 on a GPU by itself) with engine torch and whole vectors")
     check_tracker(options.tracker)
     return resolve_model(options, run)
+
+
+def read_dataset(run: Run, options: TuningOptions) -> Dataset | None:
+    """The dataset file, its tables made where they are needed; None where the lake's tables are asked for."""
+    if options.dataset is None:
+        return None
+    if options.data is None:
+        raise UsageError("--dataset needs --data, the folder that holds its sources")
+    dataset = load_dataset(options.dataset)
+    if options.objective == "contrastive" or dataset.reviews is None:
+        with run.progress.step("ingest_tables"):
+            ingest_tables(run, _ingest(options))
+    return dataset
 
 
 def _ingest(options: TuningOptions) -> IngestOptions:

@@ -1,13 +1,16 @@
 """Histories to the next item: a projector on the frozen vectors, or adapters inside the encoder."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from recsys_spark.dataset import Dataset
 from recsys_spark.job import Run
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.encoding_task import EncodingTask
@@ -33,7 +36,7 @@ from recsys_spark.steps.embed import embed
 from recsys_spark.steps.model_card import Places, describe, publish_model
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import Catalogue, histories
-from recsys_spark.steps.training_report import progress
+from recsys_spark.steps.training_report import Attempt, progress
 from recsys_spark.steps.tuning_options import TuningOptions
 
 _BATCH = 1024
@@ -71,6 +74,19 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: 
         figures = _figures(catalogue.vectors, task, known, frozen, tuned, trained)
     figures["gain"] = {"valid_ndcg@10": [round(value, 5) for value in difference]}
     return _published(options, where, model, task, trained, figures, versions, better)
+
+
+def trial_of_contrastive(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
+    """One training for the search: vectors and histories are read once; the score is hit rate + NDCG on validation."""
+    embed(run, options)
+    catalogue, known, _ = histories(run, options, model.fingerprint)
+
+    def score(asked: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:
+        with TemporaryDirectory() as scratch:
+            task = _task(asked, model, catalogue, known, FIT)
+            return train(task, asked.plan, Checkpoints(Path(scratch), "trial"), report).best["valid_total"]
+
+    return Attempt("valid_total", _digest(catalogue, known), score)
 
 
 def _published(

@@ -1,9 +1,11 @@
 """Texts to scores: the encoder tuned with one number on top, next to what does without it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
 from recsys_spark.steps.model_card import Places, describe, publish_model
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import scored_texts
-from recsys_spark.steps.training_report import progress
+from recsys_spark.steps.training_report import Attempt, progress
 from recsys_spark.steps.tuning_options import TuningOptions
 
 _BATCH = 32
@@ -62,6 +64,18 @@ def tune_regression(
         for name, errors in figures["baselines"].items()
     }
     return _published(options, where, task, trained, figures, versions, difference[1] > 0)
+
+
+def trial_of_regression(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
+    """One training for the search: the pairs are read once; the score is the squared error on validation."""
+    data, _ = scored_texts(run, options, dataset)
+
+    def score(asked: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:
+        with TemporaryDirectory() as scratch:
+            kept = Checkpoints(Path(scratch), "trial")
+            return train(_task(asked, model, data), asked.plan, kept, report).best["valid_mse"]
+
+    return Attempt("valid_mse", _digest(data), score)
 
 
 def _published(
