@@ -115,6 +115,7 @@ def test_torch_is_imported_in_these_kernels_alone():
         "projector",
         "encoding_task",
         "tracking",
+        "parallel",
     }
     assert heavy == {f"recsys_spark/kernels/{name}.py" for name in encoding | training}
 

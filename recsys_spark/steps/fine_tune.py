@@ -49,6 +49,8 @@ def checked_model(run: Run, options: TuningOptions) -> ModelSpec:
         raise UsageError(f"tuning '{options.method}' has no objective '{options.objective}'; it has {known}")
     if options.precision != "fp32" or (options.engine or "torch") != "torch" or options.truncate_dim:
         raise UsageError("training is in fp32 (bf16 on a GPU by itself) with engine torch and whole vectors")
+    if options.processes > 1 and options.objective == "contrastive" and options.method != "projector":
+        raise UsageError("adapters on histories train in one process: their negatives are the texts of the whole batch")
     check_tracker(options.tracker)
     return resolve_model(options, run)
 

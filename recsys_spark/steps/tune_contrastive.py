@@ -36,6 +36,7 @@ from recsys_spark.steps.embed import embed
 from recsys_spark.steps.model_card import Places, describe, publish_model
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import Catalogue, histories
+from recsys_spark.steps.training_processes import in_processes
 from recsys_spark.steps.training_report import Attempt, progress
 from recsys_spark.steps.tuning_options import TuningOptions
 
@@ -58,6 +59,9 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: 
     name = run_key("fine_tune", facts)
     task = _task(options, model, catalogue, known, FIT)
     with run.progress.step("train"), tracked(options.tracker, where.work.parent / "runs", name, facts) as report:
+        in_processes(
+            run, options, _task, (model, catalogue, known, FIT), options.plan, where.work / "checkpoints", name
+        )
         kept = Checkpoints(where.work / "checkpoints", name)
         trained = train(task, options.plan, kept, progress(run, options.plan, report))
     with run.progress.step("judge the tuned encoder"):
@@ -68,6 +72,7 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: 
         plan = replace(options.plan, stop_after=trained.epoch + 1)
         task = _task(options, model, catalogue, known, VALID)
         with run.progress.step("train again with the validation events"):
+            in_processes(run, options, _task, (model, catalogue, known, VALID), plan, where.work / "refit", name)
             kept = Checkpoints(where.work / "refit", name)
             train(task, plan, kept, progress(run, plan, lambda _: None))
     with run.progress.step("test"):

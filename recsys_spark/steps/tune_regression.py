@@ -24,6 +24,7 @@ from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
 from recsys_spark.steps.model_card import Places, describe, publish_model
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import scored_texts
+from recsys_spark.steps.training_processes import in_processes
 from recsys_spark.steps.training_report import Attempt, progress
 from recsys_spark.steps.tuning_options import TuningOptions
 
@@ -45,6 +46,7 @@ def tune_regression(
     plan = replace(options.plan, stop_after=0) if options.method == "head" else options.plan
     name = run_key("fine_tune", facts)
     with run.progress.step("train"), tracked(options.tracker, where.work.parent / "runs", name, facts) as report:
+        in_processes(run, options, _task, (model, data), plan, where.work / "checkpoints", name)
         trained = train(task, plan, Checkpoints(where.work / "checkpoints", name), progress(run, plan, report))
     tuned = task.predict()
     base = known["user_item_bias"] if options.method == "head" else frozen

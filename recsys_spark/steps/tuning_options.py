@@ -69,6 +69,15 @@ class TuningOptions(EncoderOptions, EventOptions):
     seed: int = Field(0, ge=0, description="of weights, order, dropout and intervals")
     checkpoint_steps: int = Field(100, ge=1, description="steps after which a killed training goes on from there")
     device: str = Field("auto", description="cpu, cuda, cuda:1; auto: a GPU where there is one")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="more: TorchDistributor starts so many, each on a GPU where device is one; not for adapters "
+        "on histories",
+    )
+    on_executors: bool = Field(
+        False, description="processes on the executors, --output on storage that all see; else on the driver's machine"
+    )
     tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
         "none", description="where figures go while it runs, beside metrics.jsonl; each is an extra of setup.py"
     )
