@@ -42,7 +42,7 @@ class TuningOptions(EncoderOptions, EventOptions):
     valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
     test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")
     loss: Literal["mse", "huber"] = Field("mse", description="regression: huber minds outliers less")
-    epochs: int = Field(8, ge=1, description="passes over the data, at most")
+    epochs: int = Field(4, ge=1, description="passes over the data, at most")
     patience: int = Field(2, ge=0, description="epochs in a row that may be no better on validation before it stops")
     learning_rate: float | None = Field(None, gt=0, description="of AdamW; default: by tuning")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW, on matrices")
@@ -107,4 +107,5 @@ class TuningOptions(EncoderOptions, EventOptions):
     def facts(self) -> dict[str, Any]:
         """Everything that a training depends on beside the data."""
         kept = {"lake", "output", "tracker", "checkpoint_steps", "dry_run", "data", "models_root"}
+        kept |= {"processes", "on_executors"}  # a training goes on with more or fewer
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in kept}
