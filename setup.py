@@ -27,6 +27,12 @@ EXTRAS = {
     # The report: charts as SVG, and a page that escapes what it shows. matplotlib 3.9 is the first for NumPy 2.
     "report": ["matplotlib>=3.9,<4", "jinja2>=3.1,<4"],
     # The last is trec_eval, which the metrics are compared with: from 0.5.9 for Python 3.14, for ARM Linux not built.
+    # fine_tune_encoder and search_hyperparameters, which bring it along: adapters, search, the plot of the loss.
+    "train": ["peft>=0.17", "optuna>=4.2", "matplotlib>=3.9"],
+    # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
+    "tensorboard": ["tensorboard>=2.16"],
+    "mlflow": ["mlflow>=3"],
+    "wandb": ["wandb>=0.19"],
     # moto stands in for S3.
     "test": [
         "pytest>=8",

@@ -58,7 +58,13 @@ END
 }
 
 # What a job needs beyond the requirements of all.
-extras_of() { case $1 in demo | render_report) printf report ;; esac; }
+# What a job needs beside the requirements of all.
+extras_of() {
+    case $1 in
+        demo | render_report) printf report ;;
+        fine_tune_encoder | search_hyperparameters) printf train ;;
+    esac
+}
 
 first_docstring_line() { sed -n '/^r*"""/{s/^r*"""//;/^ *$/n;s/""".*//;p;q;}' "$1"; }
 

@@ -50,6 +50,8 @@ class Dataset(_Strict):
     events: EventQuery
     users: TableQuery | None = None
     user_rules: TableQuery | None = None
+    # What fine_tune_encoder learns scores from. No table is made of it: excluded from what names an ingestion.
+    reviews: TableQuery | None = Field(None, exclude=True)
 
 
 def load_dataset(name: str) -> Dataset:

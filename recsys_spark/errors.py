@@ -1,10 +1,17 @@
 """Errors meant for people. Each carries the exit code that a scheduler acts on (README, "How to read a failure")."""
 
+from typing import Any
+
 
 class RecsysError(Exception):
     """Something the user or operator can act on: one readable message, never a stack trace."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "", report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report: dict[str, Any] = report or {}
+        """Figures of the job for its last line, where they are known in spite of the error."""
 
 
 class UsageError(RecsysError):

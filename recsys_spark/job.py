@@ -96,7 +96,7 @@ def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], in
         traceback.print_exc()
         return head | {"exit_code": 1, "error": f"a bug: {type(error).__name__}: {error}"[:2000]}, 1
     print(f"error: {known}", file=sys.stderr)
-    return head | {"exit_code": known.exit_code, "error": str(known)}, known.exit_code
+    return head | known.report | {"exit_code": known.exit_code, "error": str(known)}, known.exit_code
 
 
 def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:

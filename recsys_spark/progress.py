@@ -20,6 +20,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False)
         self._session: SparkSession | None = None
         self._stage_since: dict[int, float] = {}
+        self._said = ""
 
     def watch(self, session: SparkSession) -> None:
         """Count the tasks of this session from now on."""
@@ -41,6 +42,10 @@ class Progress:
         """Say how far a long step has come."""
         self._console.print(f"    [dim]{text}[/]", soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """What the live line shows from now on, where the driver itself works and no tasks are counted."""
+        self._said = text
+
     @contextmanager
     def _followed(self, title: str, show: Callable[[str], None], seconds: float) -> Iterator[None]:
         done = threading.Event()
@@ -56,8 +61,11 @@ class Progress:
         finally:
             done.set()
             watcher.join()
+            self._said = ""
 
     def _tasks(self) -> str:
+        if self._said:
+            return self._said
         if self._session is None:
             return "starting Spark"
         tracker = self._session.sparkContext.statusTracker()

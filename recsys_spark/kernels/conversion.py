@@ -77,6 +77,8 @@ def convert(folder: str, engine: str, precision: str, target: Path) -> None:
         for path in Path(folder).iterdir():
             if path.suffix in (".json", ".txt", ".model") and path.is_file():
                 shutil.copyfile(path, made / path.name)
+        for layer in Path(folder).glob("*_Dense"):
+            shutil.copytree(layer, made / layer.name)
         if not target.exists():  # another run may have been faster
             made.rename(target)
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from recsys_spark.errors import InputError
 from recsys_spark.kernels.engines import Engine, onnx_engine, openvino_engine, torch_engine
+from recsys_spark.kernels.head import apply_head, read_head
 from recsys_spark.kernels.model_folder import ModelSpec, digest
 from recsys_spark.kernels.vectors import unit_rows
 
@@ -56,6 +57,7 @@ class Model:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self.width, self.share = int(config.get_text_config().hidden_size), 1.0
+        self.head = read_head(Path(folder))
         self.run: Engine
         if spec.engine == "torch":
             self.run = torch_engine(folder, device, spec.precision)
@@ -112,13 +114,15 @@ class Encoder:
         padded = np.minimum(-(-lengths // PADDING) * PADDING, self.spec.max_length)
         pooled, back_offs = self._pool_all(pieces.rows, padded, batch_tokens)
         starts = np.flatnonzero(np.diff(pieces.text, prepend=-1))
+        tokens, read = np.add.reduceat(lengths, starts), np.add.reduceat(padded, starts)
         if len(starts) < len(lengths):  # a long text is the mean of its pieces by their tokens
             pooled = np.add.reduceat(pooled * lengths[:, None].astype(np.float32), starts)
+            if self.model.head:  # its biases know the length of a mean
+                pooled /= tokens[:, None].astype(np.float32)
         with np.errstate(invalid="ignore"):
-            vectors = unit_rows(pooled[:, : self.spec.dimension])
+            vectors = unit_rows(apply_head(self.model.head, pooled)[:, : self.spec.dimension])
         states = zip(np.isfinite(vectors).all(1) & vectors.any(1), np.isneginf(pooled[:, 0]), strict=True)  # type: ignore
         reasons = [None if good else OUT_OF_MEMORY if too_large else NOT_FINITE for good, too_large in states]
-        tokens, read = np.add.reduceat(lengths, starts), np.add.reduceat(padded, starts)
         return Encoded(vectors, tokens, read, pieces.truncated, reasons, back_offs)
 
     def _tokenize(self, texts: Sequence[str]) -> _Pieces:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.kernels.head import head_digest, read_head
 
 POOLINGS = ("mean", "cls", "last_token", "weighted_mean")
 _POOLING_MODES = {
@@ -91,7 +92,7 @@ def read_model(
     """
     root = Path(folder)
     check_model(root)
-    _check_modules(root)
+    read_head(root)  # refuses what is not supported
     chosen = pooling or _pooling_of(root) or "mean"
     if chosen not in POOLINGS:
         raise UsageError(f"model folder {folder}: pooling '{chosen}' is not one of {', '.join(POOLINGS)}")
@@ -133,18 +134,12 @@ def digest(root: Path) -> str:
     for path in [*weights, *(root / name for name in _FILES if (root / name).is_file())]:
         with path.open("rb") as stream:
             total.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    total.update(head_digest(root))
     return total.hexdigest()
 
 
 def _prompt(named: Mapping[str, str], roles: tuple[str, ...]) -> str:
     return next((named[role] for role in roles if named.get(role)), "")
-
-
-def _check_modules(root: Path) -> None:
-    """What sentence-transformers does after pooling, apart from scaling to unit length, is not done here."""
-    kinds = [str(module.get("type")).rpartition(".")[2] for module in _json(root / "modules.json", [])]
-    if other := sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"}):
-        raise UsageError(f"model folder {root}: modules.json asks for {', '.join(other)}, which is not supported")
 
 
 def _pooling_of(root: Path) -> str | None:

@@ -19,7 +19,7 @@ from recsys_spark.kernels.model_folder import ModelSpec, digest, read_model
 from recsys_spark.options import EncoderOptions
 
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<revision>[0-9a-f]{40})")
-_SHIPPED = ("*.safetensors", "*.onnx", "openvino.*", "*.json", "*.txt", "*.model")
+_SHIPPED = ("*.safetensors", "*.onnx", "openvino.*", "*.json", "*.txt", "*.model", "*_Dense/*")
 
 
 def resolve_model(options: EncoderOptions, run: Run | None = None) -> ModelSpec:
@@ -58,7 +58,7 @@ def ship_model(spark: SparkSession, model: ModelSpec) -> None:
     atexit.register(archive.unlink, missing_ok=True)  # not sooner: a new executor may fetch it late
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as whole:
         for path in sorted(p for ending in _SHIPPED for p in Path(model.folder).glob(ending)):
-            whole.write(path, path.name)
+            whole.write(path, path.relative_to(model.folder))
     context.addArchive(f"{archive}#{shipped_name(model)}")
 
 

@@ -1,0 +1,18 @@
+"""The best settings for fine_tune_encoder, by trying: judged on validation, kept on disk, continued."""
+
+from recsys_spark.job import Run, main
+from recsys_spark.steps.publishing import Report
+from recsys_spark.steps.search import SearchOptions, search
+
+
+class Config(SearchOptions):
+    """Keys of search_hyperparameters."""
+
+
+def run(job: Run, config: Config) -> Report:
+    """Search."""
+    return search(job, config)
+
+
+if __name__ == "__main__":
+    main(__file__, Config, run, __doc__)

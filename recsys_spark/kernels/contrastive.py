@@ -1,0 +1,99 @@
+"""Pull what comes next to what came before: the loss, its corrections, and training examples. Imports torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from recsys_spark.kernels.next_item import Histories
+
+MOST_CONTEXT = 50
+"""Events around a target that are its anchor, at most."""
+Rows = NDArray[np.int64]
+
+
+def softmax_loss(
+    scores: torch.Tensor,
+    target: torch.Tensor,
+    log_q: torch.Tensor | None = None,
+    masked: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """−mean ln P(target) of a softmax over candidates, a scalar.
+
+    Args:
+        scores: (b, c) similarity / temperature.
+        target: (b,) the column of each anchor's positive.
+        log_q: (c,) ln of the probability that a candidate was drawn with. It is subtracted: a popular item, which is
+            drawn often, must not be pushed away for that (Yi et al., RecSys 2019). None: all candidates are there.
+        masked: (b, c) candidates that are right as well, or known: they do not count. The target always does.
+    """
+    if log_q is not None:
+        scores = scores - log_q
+    if masked is not None:
+        rows = torch.arange(len(scores), device=scores.device)
+        masked = masked.clone()
+        masked[rows, target] = False
+        scores = scores.masked_fill(masked, float("-inf"))
+    return functional.cross_entropy(scores, target)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """``target`` (n,) items, ``user`` (n,) rows of their users, and the events around each, flat: those of example i
+    are at ``start[i]`` to ``start[i + 1]``, ``context`` their items and ``weight`` what each counts."""
+
+    target: Rows
+    user: Rows
+    start: Rows
+    context: Rows
+    weight: NDArray[np.float32]
+
+    def of(self, rows: Rows) -> tuple[Rows, Rows, NDArray[np.float32]]:
+        """(number of the row within ``rows``, context item, weight) of some examples, flat."""
+        sizes = self.start[rows + 1] - self.start[rows]
+        owner = np.repeat(np.arange(len(rows)), sizes)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + self.start[rows][owner]
+        return owner, self.context[place], self.weight[place]
+
+
+def examples(histories: Histories, decay: float, *, both_sides: bool) -> Examples:
+    """Every event of every user as a target, with the events before it as its anchor, the nearest counting most:
+    ``decay`` to the number of events between. ``both_sides``: with the events after it too, which teaches more per
+    user. A user's only event teaches nothing."""
+    targets, users, sizes, contexts, weights = [], [], [], [], []
+    bounds = np.flatnonzero(np.diff(histories.owner, prepend=-1, append=-1))
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        items = histories.items[first:last]
+        for place in range(len(items)):
+            distance = np.arange(len(items)) - place
+            used = (distance != 0 if both_sides else distance < 0) & (np.abs(distance) <= MOST_CONTEXT)
+            if used.any():
+                targets.append(items[place])
+                users.append(histories.owner[first])
+                sizes.append(int(used.sum()))
+                contexts.append(items[used])
+                weights.append(decay ** (np.abs(distance[used]) - 1))
+    start = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    if not targets:
+        nothing = np.empty(0, np.int64)
+        return Examples(nothing, nothing, start, nothing, np.empty(0, np.float32))
+    return Examples(
+        np.array(targets), np.array(users), start, np.concatenate(contexts), np.concatenate(weights).astype(np.float32)
+    )
+
+
+def pooled(vectors: torch.Tensor, owner: Rows, context: Rows, weight: NDArray[np.float32], size: int) -> torch.Tensor:
+    """(size, d) anchors at unit length: Σ weight · vector over each one's context."""
+    rows = (torch.from_numpy(part).to(vectors.device) for part in (owner, context, weight))
+    of, items, counts = rows
+    sums = torch.zeros(size, vectors.shape[1], device=vectors.device).index_add(0, of, vectors[items] * counts[:, None])
+    return functional.normalize(sums, dim=1)
+
+
+def context_mask(owner: Rows, context: Rows, shape: tuple[int, int]) -> torch.Tensor:
+    """(b, c) True where a candidate stands in the anchor's own context."""
+    masked = torch.zeros(shape, dtype=torch.bool)
+    masked[torch.from_numpy(owner), torch.from_numpy(context)] = True
+    return masked

@@ -1,0 +1,107 @@
+"""The folder of a trained model: weights, layers, what it was trained with and how good it is. Never over another."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.kernels.model_folder import ModelSpec, read_model
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a training: the new model, the same if it is rejected, and where the work is kept meanwhile."""
+
+    published: Path
+    rejected: Path
+    work: Path
+
+
+def places(output: str) -> Places:
+    """Where a training writes.
+
+    Raises:
+        UsageError: something stands there already: a model is never written over another.
+    """
+    root = Path(output).expanduser().absolute()
+    found = Places(root, root.with_name(f"{root.name}.rejected"), root.with_name(f"{root.name}.training"))
+    for taken in (found.published, found.rejected):
+        if taken.exists():
+            raise UsageError(f"output {taken} exists already; a model is never written over: give another --output")
+    if not root.parent.is_dir():
+        raise InputError(f"output {root}: the folder {root.parent} does not exist")
+    return found
+
+
+def publish_model(
+    where: Places,
+    write: Callable[[Path], None],
+    card: Mapping[str, Any],
+    records: Sequence[dict[str, float]],
+    better: bool,
+) -> ModelSpec:
+    """Write the folder and give it its name in one step; what the training left is removed.
+
+    ``write`` puts weights, tokenizer and layers there.
+    """
+    draft, target = where.work / "model", where.published if better else where.rejected
+    shutil.rmtree(draft, ignore_errors=True)
+    where.work.mkdir(parents=True, exist_ok=True)
+    write(draft)
+    spec = read_model(str(draft))
+    about = {"status": "published" if better else "rejected", "fingerprint": spec.fingerprint, **card}
+    (draft / "training.json").write_text(json.dumps(about, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+    with (draft / "metrics.jsonl").open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(record) + "\n" for record in records)
+    _plot(records, draft / "loss.png")
+    draft.rename(target)
+    shutil.rmtree(where.work)
+    return read_model(str(target))
+
+
+def describe(folder: Path, spec: ModelSpec) -> None:
+    """Write down how ``spec`` pools, how long texts are and its prompts, so that the folder says it by itself."""
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    modes = {
+        "mean": "mean_tokens",
+        "cls": "cls_token",
+        "last_token": "lasttoken",
+        "weighted_mean": "weightedmean_tokens",
+    }
+    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    pooling = {f"pooling_mode_{mode}": name == spec.pooling for name, mode in modes.items()}
+    pooling |= {"word_embedding_dimension": width.get("hidden_size") or width.get("n_embd")}
+    _write(folder / "1_Pooling" / "config.json", pooling)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": spec.max_length, "do_lower_case": False})
+    if spec.prompt or spec.user_prompt:
+        prompts = {"passage": spec.prompt, "query": spec.user_prompt}
+        _write(folder / "config_sentence_transformers.json", {"prompts": prompts})
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _plot(records: Sequence[dict[str, float]], path: Path) -> None:
+    """The loss by step, and what validation said, where matplotlib is installed."""
+    if find_spec("matplotlib") is None:
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    steps = [record for record in records if "loss" in record]
+    axes.plot([record["step"] for record in steps], [record["loss"] for record in steps], color="#8fa8c8", label="loss")
+    axes.set(xlabel="step", ylabel="training loss")
+    other = axes.twinx()
+    checks = [record for record in records if "loss" not in record]
+    for name in sorted({key for record in checks for key in record if key.startswith("valid_")} - {"valid_total"}):
+        values = [(record["step"], record[name]) for record in checks if name in record]
+        other.plot(*zip(*values, strict=True), marker="o", label=name)
+    other.set_ylabel("validation")
+    figure.legend(loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,123 @@
+"""What a training learns from, brought to the driver: scored texts, or histories over the items' vectors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks import unit_vectors
+from recsys_spark.codes import flat
+from recsys_spark.dataset import Dataset
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.job import Run
+from recsys_spark.kernels.next_item import Histories
+from recsys_spark.kernels.rating_baselines import Rated
+from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.profiles import before
+from recsys_spark.protocols import Protocol, newest_events, user_rows, with_roles
+from recsys_spark.sources import query, read_source, well_formed
+from recsys_spark.steps.publishing import inputs
+from recsys_spark.steps.tuning_options import TuningOptions
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
+from recsys_spark.training_pairs import rated_pairs, review_pairs
+from recsys_spark.vectors import item_embeddings
+
+_MAX_HISTORY = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The items by item_id: ``ids``, ``texts`` (None where there is none) and (n, d) ``vectors`` of the frozen encoder,
+    zeros where there is none."""
+
+    ids: pa.Array
+    texts: list[str | None]
+    vectors: Matrix
+
+
+def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> tuple[Rated, Mapping[str, Any]]:
+    """Pairs from the reviews of the dataset file, or from users, items and events of the lake; and what they came from.
+
+    Raises:
+        InputError: too few pairs, or scores that are all the same: there is nothing to learn.
+    """
+    if dataset is not None and dataset.reviews is not None:
+        for name, source in dataset.sources.items():
+            well_formed(read_source(run.spark, name, source, options.data or "")).createOrReplaceTempView(name)
+        wanted = ["user_id", "item_id", "text", "score", "timestamp"]
+        found = review_pairs(query(run.spark, "reviews", dataset.reviews, wanted, []), options.max_text_chars)
+        versions: Mapping[str, Any] = {"reviews": options.dataset}
+    else:
+        known = inputs(run, ITEMS, USERS, EVENTS)
+        found = rated_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
+        versions = dict(known.versions)
+    asked = before(found, options.run_date).orderBy("timestamp", "user_id", "item_id").toArrow()
+    if asked.num_rows < options.min_pairs:
+        raise InputError(
+            f"{asked.num_rows} texts with a score, fewer than min_pairs {options.min_pairs}: too little to learn from; "
+            "rows without a text, a number or a time do not count"
+        )
+    scores = asked["score"].to_numpy()
+    if not np.ptp(scores):
+        raise InputError(f"all {len(scores)} scores are {scores[0]:g}: there is nothing to predict")
+    users, items = (_codes(asked[name]) for name in ("user_id", "item_id"))
+    part = _parts(users, options)
+    if not np.ptp(scores[part == 0]):
+        raise InputError("all scores of the training part are the same: --split=user, or more data")
+    return Rated(asked["text"].to_pylist(), scores, users, items, part), versions
+
+
+def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue, Histories, Mapping[str, Any]]:
+    """Items and every user's events in order, with their roles under leave-one-out, and what they came from.
+
+    Raises:
+        InputError: there are too few events to learn from, or items without texts.
+    """
+    known = inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
+    items = known.frame(run, ITEMS)
+    table = items.select("item_id", "text").orderBy("item_id").toArrow()
+    embedded = item_embeddings(items, known.frame(run, EMBEDDINGS), encoder).select("item_id", "embedding").toArrow()
+    if not embedded.num_rows:
+        raise InputError("no item has a text: there is nothing to train on")
+    ids = table["item_id"].combine_chunks()
+    usable, rows = unit_vectors(embedded["embedding"].combine_chunks())
+    vectors = np.zeros((len(ids), rows.shape[1]), np.float32)
+    vectors[pc.index_in(embedded["item_id"], ids).to_numpy()[usable]] = rows
+    numbers = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
+    kinds = [kind for kind, weight in options.event_weights.items() if weight > 0]
+    events = before(known.frame(run, EVENTS), options.run_date).where(F.col("event_type").isin(kinds))
+    weighted = events.select("user_id", "item_id", "timestamp", F.lit(1.0).alias("weight"))
+    roles = with_roles(newest_events(weighted, _MAX_HISTORY), Protocol("leave_one_out"))
+    users = user_rows(roles, run.spark.createDataFrame(numbers), known.frame(run, USERS)).orderBy("user_id").toArrow()
+    flat_items, offsets = flat(users["items"].combine_chunks())
+    found = Histories(
+        flat_items.astype(np.int64),
+        np.repeat(np.arange(len(users)), np.diff(offsets)),
+        flat(users["roles"].combine_chunks())[0].astype(np.int8),
+    )
+    if len(flat_items) < options.min_pairs or not (found.role == 1).any():
+        raise InputError(
+            f"{len(flat_items)} events, with min_pairs {options.min_pairs} and users of three events or more wanted: "
+            "too little to learn from"
+        )
+    return Catalogue(ids, table["text"].to_pylist(), vectors), found, dict(known.versions)
+
+
+def _parts(users: NDArray[np.int64], options: TuningOptions) -> NDArray[np.int8]:
+    """0 train, 1 validation, 2 test: by the order of time, or whole users by a draw."""
+    valid, test = options.valid_share, options.test_share
+    if valid + test >= 1:
+        raise UsageError(f"valid_share {valid} and test_share {test} leave nothing to train on")
+    place = np.arange(len(users)) / len(users)
+    if options.split == "user":
+        place = np.random.default_rng(options.seed).permutation(users.max() + 1)[users] / (users.max() + 1)
+    return np.where(place < 1 - valid - test, 0, np.where(place < 1 - test, 1, 2)).astype(np.int8)
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.unique(column.to_numpy(), return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,166 @@
+"""Histories to the next item: a projector on the frozen vectors, or adapters inside the encoder."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from recsys_spark.dataset import Dataset
+from recsys_spark.job import Run
+from recsys_spark.kernels.checkpoints import Checkpoints
+from recsys_spark.kernels.encoding_task import EncodingTask
+from recsys_spark.kernels.head import read_head, write_head
+from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.kernels.next_item import (
+    FIT,
+    SHRINKS,
+    TEST,
+    VALID,
+    Histories,
+    Judged,
+    best_on_validation,
+    gain,
+    judge,
+)
+from recsys_spark.kernels.projector import ProjectorTask
+from recsys_spark.kernels.tracking import tracked
+from recsys_spark.kernels.training import Trained, train
+from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device, copy_base
+from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.steps.embed import embed
+from recsys_spark.steps.model_card import Places, describe, publish_model
+from recsys_spark.steps.publishing import Report, run_key
+from recsys_spark.steps.training_pairs import Catalogue, histories
+from recsys_spark.steps.training_processes import in_processes
+from recsys_spark.steps.training_report import Attempt, progress
+from recsys_spark.steps.tuning_options import TuningOptions
+
+_BATCH = 1024
+_WAYS = (None, *SHRINKS)
+"""Vectors are judged as they are and whitened, the base and the tuned ones alike."""
+Task = ProjectorTask | EncodingTask
+
+
+def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: Places) -> tuple[Report, bool]:
+    """The report, and whether the model was published: its NDCG on validation must be above that of the frozen
+    encoder, each used in the way (whitening, decay) that is best there."""
+    with run.progress.step("embed_texts"):
+        embed(run, options)
+    with run.progress.step("read items and histories"):
+        catalogue, known, versions = histories(run, options, model.fingerprint)
+    with run.progress.step("judge the frozen encoder"):
+        frozen = best_on_validation(catalogue.vectors, known, _WAYS)
+    facts = options.facts() | {"model": model.fingerprint, "data": _digest(catalogue, known)}
+    name = run_key("fine_tune", facts)
+    task = _task(options, model, catalogue, known, FIT)
+    with run.progress.step("train"), tracked(options.tracker, where.work.parent / "runs", name, facts) as report:
+        in_processes(
+            run, options, _task, (model, catalogue, known, FIT), options.plan, where.work / "checkpoints", name
+        )
+        kept = Checkpoints(where.work / "checkpoints", name)
+        trained = train(task, options.plan, kept, progress(run, options.plan, report))
+    with run.progress.step("judge the tuned encoder"):
+        tuned = best_on_validation(task.projected(), known, _WAYS)
+    difference = gain(tuned.ndcg, frozen.ndcg, options.seed)
+    better = difference[1] > 0
+    if better and options.refit:
+        plan = replace(options.plan, stop_after=trained.epoch + 1)
+        task = _task(options, model, catalogue, known, VALID)
+        with run.progress.step("train again with the validation events"):
+            in_processes(run, options, _task, (model, catalogue, known, VALID), plan, where.work / "refit", name)
+            kept = Checkpoints(where.work / "refit", name)
+            train(task, plan, kept, progress(run, plan, lambda _: None))
+    with run.progress.step("test"):
+        figures = _figures(catalogue.vectors, task, known, frozen, tuned, trained)
+    figures["gain"] = {"valid_ndcg@10": [round(value, 5) for value in difference]}
+    return _published(options, where, model, task, trained, figures, versions, better)
+
+
+def trial_of_contrastive(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
+    """One training for the search: vectors and histories are read once; the score is hit rate + NDCG on validation."""
+    embed(run, options)
+    catalogue, known, _ = histories(run, options, model.fingerprint)
+
+    def score(asked: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:
+        with TemporaryDirectory() as scratch:
+            task = _task(asked, model, catalogue, known, FIT)
+            return train(task, asked.plan, Checkpoints(Path(scratch), "trial"), report).best["valid_total"]
+
+    return Attempt("valid_total", _digest(catalogue, known), score)
+
+
+def _published(
+    options: TuningOptions,
+    where: Places,
+    model: ModelSpec,
+    task: Task,
+    trained: Trained,
+    figures: Report,
+    versions: Any,
+    better: bool,
+) -> tuple[Report, bool]:
+    card = {"base": model.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
+    spec = publish_model(where, partial(_write, task, model), card, trained.records, better)
+    return figures | {"model": spec.fingerprint, "base": model.fingerprint}, better
+
+
+def _task(options: TuningOptions, model: ModelSpec, catalogue: Catalogue, known: Histories, fitted: int) -> Task:
+    shared: dict[str, Any] = {"fitted": fitted, "temperature": options.temperature, "decay": options.decay}
+    shared |= {"both_sides": options.both_sides, "seed": options.seed}
+    if options.method == "projector":
+        dropout = 0.3 if options.dropout is None else options.dropout
+        shared |= {"shrink": options.shrink, "hidden": options.hidden, "dropout": dropout}
+        return ProjectorTask(catalogue.vectors, known, batch=options.batch or _BATCH, **shared)
+    return _encoding_task(options, model, catalogue, known, shared)
+
+
+def _encoding_task(
+    options: TuningOptions, model: ModelSpec, catalogue: Catalogue, known: Histories, shared: dict[str, Any]
+) -> EncodingTask:
+    batch = options.batch or 128
+    examples = int((known.role <= shared["fitted"]).sum())
+    steps = options.epochs * max(1, -(-examples // (batch * options.accumulate)))
+    adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
+    encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
+    return EncodingTask(
+        catalogue.texts, known, encoder, batch=batch, negatives=options.negatives, piece=options.piece, **shared
+    )
+
+
+def _figures(vectors: Matrix, task: Task, known: Histories, frozen: Judged, tuned: Judged, trained: Trained) -> Report:
+    projected = task.projected()
+    report: Report = {"trainable_share": round(task.trainable_share, 5), "best_epoch": trained.epoch}
+    for name, rows, way in (("frozen", vectors, frozen), ("tuned", projected, tuned)):
+        asked = judge(rows, known, way.decay, TEST, way.shrink)
+        used = {"whitening": way.shrink, "decay": way.decay}
+        report[name] = {"validation": way.figures, "test": asked.figures, "used": used}
+    for part in ("validation", "test"):
+        for metric, value in report["tuned"][part].items():
+            report[f"{part}_{metric}"] = value
+            report.setdefault("lift", {})[f"{part}_{metric}"] = round(value / report["frozen"][part][metric] - 1, 4)
+    report["users"] = len(known.owner) and int(known.owner.max()) + 1
+    return report
+
+
+def _write(task: Task, model: ModelSpec, folder: Path) -> None:
+    base = Path(model.folder)
+    if isinstance(task, EncodingTask):
+        task.encoder.save(folder)
+        describe(folder, model)
+        return
+    folder.mkdir(parents=True)
+    for weights in sorted(base.glob("*.safetensors*")):
+        shutil.copyfile(weights, folder / weights.name)
+    copy_base(base, folder)
+    describe(folder, model)
+    write_head(folder, [*read_head(base), *task.layers()])
+
+
+def _digest(catalogue: Catalogue, known: Histories) -> str:
+    arrays = {"ids": catalogue.ids.to_pylist(), "items": known.items.tolist(), "role": known.role.tolist()}
+    return run_key("histories", arrays | {"owner": int(np.bincount(known.owner).max(initial=0))})

@@ -1,0 +1,126 @@
+"""Texts to scores: the encoder tuned with one number on top, next to what does without it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from recsys_spark.dataset import Dataset
+from recsys_spark.job import Run
+from recsys_spark.kernels.checkpoints import Checkpoints
+from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.kernels.next_item import gain
+from recsys_spark.kernels.rating_baselines import Rated, Values, baselines
+from recsys_spark.kernels.regression import RatingTask
+from recsys_spark.kernels.tracking import tracked
+from recsys_spark.kernels.training import Trained, train
+from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
+from recsys_spark.steps.model_card import Places, describe, publish_model
+from recsys_spark.steps.publishing import Report, run_key
+from recsys_spark.steps.training_pairs import scored_texts
+from recsys_spark.steps.training_processes import in_processes
+from recsys_spark.steps.training_report import Attempt, progress
+from recsys_spark.steps.tuning_options import TuningOptions
+
+_BATCH = 32
+
+
+def tune_regression(
+    run: Run, options: TuningOptions, model: ModelSpec, where: Places, dataset: Dataset | None
+) -> tuple[Report, bool]:
+    """The report, and whether the model was published: on validation its squared error must be less than that of a
+    ridge regression on the frozen encoder (with ``tuning = "head"``, which is that regression: than the biases')."""
+    with run.progress.step("read texts and scores"):
+        data, versions = scored_texts(run, options, dataset)
+    with run.progress.step("baselines"):
+        known = baselines(data)
+    facts = options.facts() | {"model": model.fingerprint, "data": _digest(data)}
+    task = _task(options, model, data)
+    frozen, share = task.predict(), task.module.encoder.trainable_share
+    plan = replace(options.plan, stop_after=0) if options.method == "head" else options.plan
+    name = run_key("fine_tune", facts)
+    with run.progress.step("train"), tracked(options.tracker, where.work.parent / "runs", name, facts) as report:
+        in_processes(run, options, _task, (model, data), plan, where.work / "checkpoints", name)
+        trained = train(task, plan, Checkpoints(where.work / "checkpoints", name), progress(run, plan, report))
+    tuned = task.predict()
+    base = known["user_item_bias"] if options.method == "head" else frozen
+    difference = _gain(data, tuned, base, options.seed)
+    figures: Report = {
+        **{f"test_{name}": value for name, value in data.errors(tuned, 2).items()},
+        **{f"valid_{name}": value for name, value in data.errors(tuned, 1).items()},
+        "baselines": {name: data.errors(values, 2) for name, values in known.items()}
+        | ({} if options.method == "head" else {"frozen_encoder_ridge": data.errors(frozen, 2)}),
+        "texts": {part: int((data.part == place).sum()) for place, part in enumerate(("train", "valid", "test"))},
+        "gain": {"valid_mse": [round(value, 5) for value in difference]},
+        "trainable_share": round(share, 5),
+        "best_epoch": trained.epoch,
+    }
+    figures["beats"] = {
+        name: figures["test_mse"] < errors["mse"] and figures["test_mae"] < errors["mae"]
+        for name, errors in figures["baselines"].items()
+    }
+    return _published(options, where, task, trained, figures, versions, difference[1] > 0)
+
+
+def trial_of_regression(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
+    """One training for the search: the pairs are read once; the score is the squared error on validation."""
+    data, _ = scored_texts(run, options, dataset)
+
+    def score(asked: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:
+        with TemporaryDirectory() as scratch:
+            kept = Checkpoints(Path(scratch), "trial")
+            return train(_task(asked, model, data), asked.plan, kept, report).best["valid_mse"]
+
+    return Attempt("valid_mse", _digest(data), score)
+
+
+def _published(
+    options: TuningOptions,
+    where: Places,
+    task: RatingTask,
+    trained: Trained,
+    figures: Report,
+    versions: Any,
+    better: bool,
+) -> tuple[Report, bool]:
+    base = task.module.encoder.spec
+    card = {"base": base.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
+    spec = publish_model(where, partial(_write, task), card, trained.records, better)
+    return figures | {"model": spec.fingerprint, "base": base.fingerprint}, better
+
+
+def _task(options: TuningOptions, model: ModelSpec, data: Rated) -> RatingTask:
+    batch = options.batch or _BATCH
+    steps = options.epochs * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
+    adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
+    encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
+    return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed)
+
+
+def _gain(data: Rated, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:
+    """By how much the squared error on validation is less, with its interval."""
+    valid, known = data.part == 1, data.scores[data.part == 0]
+    errors = [(np.clip(p[valid], known.min(), known.max()) - data.scores[valid]) ** 2 for p in (tuned, base)]
+    return gain(-errors[0], -errors[1], seed)
+
+
+def _write(task: RatingTask, folder: Path) -> None:
+    """The encoder as a model folder; the number on top in a folder of its own, which encoding does not read."""
+    task.module.encoder.save(folder)
+    describe(folder, task.module.encoder.spec)
+    (folder / "score").mkdir()
+    head = task.module.head
+    weights = {"weight": head.weight.detach().cpu().numpy(), "bias": head.bias.detach().cpu().numpy()}
+    save_file(weights, folder / "score" / "model.safetensors")
+    scale = {"mean": task.scale.mean, "deviation": task.scale.deviation}
+    (folder / "score" / "config.json").write_text(json.dumps(scale), encoding="utf-8")
+
+
+def _digest(data: Rated) -> str:
+    return run_key("pairs", {"texts": data.texts, "scores": data.scores.tolist(), "part": data.part.tolist()})

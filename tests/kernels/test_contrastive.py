@@ -1,0 +1,199 @@
+"""Losses, examples and the two contrastive tasks, against slow oracles."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_spark.kernels.checkpoints import Checkpoints
+from recsys_spark.kernels.contrastive import examples, softmax_loss
+from recsys_spark.kernels.encoding_task import EncodingTask
+from recsys_spark.kernels.head import apply_head, read_head, write_head
+from recsys_spark.kernels.model_folder import read_model
+from recsys_spark.kernels.next_item import TEST, VALID, Histories, gain, judge
+from recsys_spark.kernels.projector import ProjectorTask
+from recsys_spark.kernels.training import Plan, train
+from recsys_spark.kernels.tunable import Adapting, Tunable, copy_base
+from recsys_spark.kernels.vectors import unit_rows
+
+
+def histories(users=200, items=60, seed=0):
+    """Users walk along a circle of items, so that the next one can be learned."""
+    rng = np.random.default_rng(seed)
+    walks = [(rng.integers(items) + np.arange(rng.integers(4, 8)) * 7) % items for _ in range(users)]
+    roles = [np.r_[np.zeros(len(walk) - 2), VALID, TEST] for walk in walks]
+    owner = np.repeat(np.arange(users), [len(walk) for walk in walks])
+    return Histories(np.concatenate(walks), owner, np.concatenate(roles).astype(np.int8))
+
+
+def vectors(items=60, width=24, seed=1):
+    return unit_rows(np.random.default_rng(seed).normal(size=(items, width)))
+
+
+def test_the_loss_is_a_softmax_over_what_is_not_masked():
+    rng = np.random.default_rng(0)
+    scores, target = rng.normal(size=(5, 9)), rng.integers(0, 9, 5)
+    masked = rng.random((5, 9)) < 0.4
+    expected = []
+    for row in range(5):
+        allowed = [c for c in range(9) if c == target[row] or not masked[row, c]]
+        expected.append(np.log(np.exp(scores[row, allowed]).sum()) - scores[row, target[row]])
+    found = softmax_loss(torch.tensor(scores), torch.tensor(target), masked=torch.tensor(masked))
+    np.testing.assert_allclose(float(found), np.mean(expected), rtol=1e-9)
+
+
+def test_log_q_makes_a_sampled_softmax_agree_with_the_full_one():
+    """Candidates drawn by a skewed chance: subtracting ln q brings the expected gradient near the full one's, adding it
+    would not. The sign is what is often shipped wrong."""
+    rng = np.random.default_rng(1)
+    items, draws = 200, 60
+    q = 1 / np.arange(1, items + 1)
+    q /= q.sum()
+    full = torch.tensor(rng.normal(size=items), requires_grad=True)
+    softmax_loss(full[None], torch.tensor([150])).backward()
+    gradients = {}
+    for sign in (1, 0, -1):
+        scores, total = full.detach().clone().requires_grad_(True), 0
+        for _ in range(3000):
+            drawn = rng.choice(items, draws, p=q)
+            chosen = torch.tensor(np.r_[150, drawn])
+            log_q = torch.tensor(np.log(np.r_[1.0, q[drawn] * draws])) * sign
+            total = total + softmax_loss(scores[chosen][None], torch.tensor([0]), log_q)
+        (total / 3000).backward()
+        gradients[sign] = float((scores.grad - full.grad).abs().sum())
+    assert gradients[1] < 0.3 * gradients[0]
+    assert gradients[1] < 0.3 * gradients[-1]
+
+
+@pytest.mark.parametrize("both_sides", [True, False])
+def test_examples_are_each_event_and_those_around_it(both_sides):
+    known = Histories(np.array([5, 6, 7, 5, 9]), np.array([0, 0, 0, 0, 1]), np.zeros(5, np.int8))
+    found = examples(known, 0.5, both_sides=both_sides)
+    expected = []
+    for place, item in enumerate([5, 6, 7, 5]):
+        around = [
+            (other, 0.5 ** (abs(at - place) - 1))
+            for at, other in enumerate([5, 6, 7, 5])
+            if at != place and (both_sides or at < place)
+        ]
+        if around:
+            expected.append((item, 0, around))
+    listed = []
+    for row in range(len(found.target)):
+        _, context, weight = found.of(np.array([row]))
+        pairs = [(int(c), float(w)) for c, w in zip(context, weight, strict=True)]
+        listed.append((int(found.target[row]), int(found.user[row]), pairs))
+    assert listed == expected
+
+
+def test_judging_is_a_full_ranking_without_seen_items():
+    known, rows = histories(users=30), vectors()
+    for role in (VALID, TEST):
+        found = judge(rows, known, 0.7, role)
+        for place, user in enumerate(found.users):
+            own = known.owner == user
+            before, (target,) = known.items[own & (known.role < role)], known.items[own & (known.role == role)]
+            profile = sum(0.7**age * rows[item] for age, item in enumerate(before[::-1]))
+            scores = rows @ profile
+            rank = 1 + sum(
+                scores[item] > scores[target] for item in range(len(rows)) if item == target or item not in before
+            )
+            assert found.hit_rate[place] == (rank <= 10)
+            np.testing.assert_allclose(found.ndcg[place], 1 / np.log2(rank + 1) if rank <= 10 else 0)
+
+
+def test_the_interval_of_a_gain_holds_its_mean_and_tells_noise_from_gain():
+    rng = np.random.default_rng(0)
+    base = rng.random(500)
+    mean, low, high = gain(base + 0.1 + rng.normal(size=500) * 0.1, base, seed=0)
+    assert 0 < low < mean < high
+    _, low, high = gain(base + rng.normal(size=500) * 0.1, base, seed=0)
+    assert low < 0 < high
+
+
+@pytest.mark.parametrize(("hidden", "shrink"), [(0, None), (0, 0.1), (40, 0.1)])
+def test_a_projector_learns_and_its_layers_are_the_same_function(tmp_path, hidden, shrink):
+    known, rows = histories(), vectors()
+    task = ProjectorTask(rows, known, shrink=shrink, hidden=hidden, dropout=0.1, batch=64)
+    found = train(task, Plan(epochs=6, learning_rate=1e-2), Checkpoints(tmp_path, "a"))
+    assert found.best["valid_hit_rate@10"] > 2 * found.records[0]["valid_hit_rate@10"]
+    np.testing.assert_allclose(apply_head(task.layers(), rows), task.projected(), atol=2e-5)
+    np.testing.assert_allclose(np.linalg.norm(task.projected(), axis=1), 1, atol=1e-5)
+
+
+def test_with_a_large_catalogue_drawn_candidates_teach_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys_spark.kernels.projector.MOST_CANDIDATES", 30)
+    task = ProjectorTask(vectors(), histories(), hidden=0, dropout=0.1, batch=16)
+    found = train(task, Plan(epochs=6, learning_rate=1e-2), Checkpoints(tmp_path, "a"))
+    assert found.best["valid_hit_rate@10"] > 2 * found.records[0]["valid_hit_rate@10"]
+
+
+def test_the_model_folder_of_a_projector_gives_its_vectors_from_texts(tmp_path, tiny_bert):
+    from recsys_spark.kernels.encoder import Encoder
+
+    texts = [f"item {number}" for number in range(60)]
+    frozen = Encoder(read_model(str(tiny_bert))).encode(texts).vectors
+    task = ProjectorTask(frozen, histories(), hidden=16, batch=64)
+    train(task, Plan(epochs=2, learning_rate=1e-3), Checkpoints(tmp_path / "c", "a"))
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    shutil.copyfile(tiny_bert / "model.safetensors", folder / "model.safetensors")
+    copy_base(tiny_bert, folder)
+    write_head(folder, [*read_head(tiny_bert), *task.layers()])
+    spec = read_model(str(folder))
+    assert spec.fingerprint != read_model(str(tiny_bert)).fingerprint
+    np.testing.assert_allclose(Encoder(spec).encode(texts).vectors, task.projected(), atol=1e-4)
+
+
+def encoding_task(folder, tuning="lora", **options):
+    texts = [f"{chr(97 + number % 26)} {chr(97 + number // 26)} thing" for number in range(60)]
+    encoder = Tunable(read_model(str(folder)), Adapting(tuning, rank=2, dropout=0.2))
+    settings = {"batch": 32, "negatives": 10, "piece": 0} | options
+    return EncodingTask(texts, histories(users=40), encoder, **settings)
+
+
+def gradients(task):
+    torch.manual_seed(3)
+    task.module.train()
+    loss = task.backward(task.batches(0)[0], 1.0)
+    return loss, {name: p.grad for name, p in task.module.named_parameters() if p.grad is not None}
+
+
+def test_gradients_in_pieces_are_those_of_the_whole_batch(tiny_bert):
+    options = {"piece": 0}
+    whole, pieces = encoding_task(tiny_bert, **options), encoding_task(tiny_bert, piece=7)
+    for task in (whole, pieces):
+        for layer in task.module.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.0  # other pieces draw other dropout
+    (loss, expected), (again, found) = gradients(whole), gradients(pieces)
+    assert loss == pytest.approx(again, abs=1e-5)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-3)
+
+
+def test_items_of_the_same_user_are_no_negatives(tiny_bert, monkeypatch):
+    task = encoding_task(tiny_bert)
+    seen = {}
+    monkeypatch.setattr(
+        "recsys_spark.kernels.encoding_task.softmax_loss",
+        lambda scores, target, log_q, masked: seen.update(masked=masked, target=target) or scores.sum(),
+    )
+    number, rows = task.batches(0)[0]
+    task.backward((number, rows), 1.0)
+    known, learned = histories(users=40), task._learned
+    for place, row in enumerate(rows):
+        own = set(learned.items[learned.owner == task._examples.user[row]])
+        expected = [item in own for item in task._candidates]
+        assert seen["masked"][place].tolist() == expected
+        assert task._candidates[seen["target"][place]] == task._examples.target[row]
+    assert known.items.max() < 60
+
+
+def test_an_encoder_learns_the_next_item(tmp_path, tiny_bert):
+    task = encoding_task(tiny_bert, "full")
+    found = train(task, Plan(epochs=8, learning_rate=2e-3, stop_after=8), Checkpoints(tmp_path, "a"))
+    losses = [np.mean([one["loss"] for one in found.records if one["epoch"] == epoch]) for epoch in (0, 7)]
+    assert losses[1] < losses[0] - 0.1

@@ -1,0 +1,51 @@
+"""Two processes (gloo) train as one does with the same batches."""
+
+import os
+import socket
+
+import pytest
+import torch
+
+from recsys_spark.kernels.checkpoints import Checkpoints
+from recsys_spark.kernels.parallel import train_in_parallel
+from recsys_spark.kernels.projector import ProjectorTask
+from recsys_spark.kernels.training import Plan, train
+from tests.kernels.test_contrastive import histories, vectors
+from tests.kernels.test_training import task_of
+
+PLAN = Plan(epochs=2, learning_rate=1e-3, checkpoint_steps=3, patience=5, accumulate=2)
+
+
+def quiet(task):
+    for layer in task.module.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    return task
+
+
+def rating(model):
+    return quiet(task_of(model, "full"))
+
+
+def projecting(model):
+    return quiet(ProjectorTask(vectors(), histories(), hidden=8, batch=50))
+
+
+def start(rank, make, model, folder, port):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train_in_parallel(make, (model,), PLAN, folder, "a")
+
+
+@pytest.mark.parametrize("make", [rating, projecting])
+def test_two_processes_have_the_losses_of_one(tmp_path, tiny_bert, make):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(start, (make, str(tiny_bert), str(tmp_path / "two"), port), nprocs=2)
+    seen = []
+    two = train(make(str(tiny_bert)), PLAN, Checkpoints(tmp_path / "two", "a"), seen.append)
+    assert seen == []  # the checkpoint says that it is finished
+    one = train(make(str(tiny_bert)), PLAN, Checkpoints(tmp_path / "one", "a"))
+    assert len(one.records) == len(two.records)
+    for expected, found in zip(one.records, two.records, strict=True):
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
