@@ -58,7 +58,6 @@ END
 }
 
 # What a job needs beyond the requirements of all.
-# What a job needs beside the requirements of all.
 extras_of() {
     case $1 in
         demo | render_report) printf report ;;
