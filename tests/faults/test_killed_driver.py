@@ -12,6 +12,7 @@ from tests.test_submit import last_json, submit
 PUBLISHED = ("items", "users", "events", "embeddings", "changes", "item_vectors", "user_profiles", "recommendations")
 PLACES = ("stage.before", "stage.after", "commit.before", "commit.after")
 KILLED = (-9, 137)
+CLEAN = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
 
 
 def rows_of(lake: Path) -> list[dict]:
