@@ -6,6 +6,7 @@ import time
 import pyspark
 
 from recsys_spark import __version__
+from recsys_spark.errors import ConflictError
 from recsys_spark.job import Run
 from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
 from recsys_spark.steps.embed import embed
@@ -16,6 +17,7 @@ from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.recommend import recommendations
 from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.tables import USER_PROFILES
 
 
 class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions):
@@ -32,7 +34,7 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
         "build_item_vectors": lambda: item_vectors(run, options, model),
         "build_profiles": lambda: profiles(run, options),
         "fit_item_weights": lambda: item_weights(run, options),
-        "recommend_items": lambda: recommendations(run, options),
+        "recommend_items": lambda: _lists(run, options),
     }
     if options.scorer != "hybrid":
         del steps["fit_item_weights"]
@@ -53,3 +55,18 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
         status = "done" if "done" in (report.pop("status", None), whole["status"]) else "unchanged"
         whole |= report | {"tables": tables, "status": status}
     return whole
+
+
+def _lists(run: Run, options: RefreshOptions) -> Report:
+    """The lists, unless another refresh has put profiles of another day in the place of ours.
+
+    Raises:
+        ConflictError: it has.
+    """
+    head = run.lake.head(USER_PROFILES)
+    if head is not None and head.facts.get("run_date") != str(options.run_date):
+        raise ConflictError(
+            f"user_profiles are of run_date {head.facts.get('run_date')} now: another refresh was at work meanwhile; "
+            "run again"
+        )
+    return recommendations(run, options)

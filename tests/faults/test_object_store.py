@@ -115,8 +115,9 @@ def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_pa
     lake, where = bucket(store, "steady"), environment(store)
     first = submit(*refresh(shop, lake, tiny_bert), **where)
     assert first.returncode == 0, first.stderr
-    local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert))
+    local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert), **KEYS)
     assert local.returncode == 0, local.stderr
+    assert not [path for path in (tmp_path / "lake").rglob("*.json") if "canary" in path.read_text(encoding="utf-8")]
     assert rows_of(lake, where) == rows_of(str(tmp_path / "lake"))
     second = submit(*refresh(shop, lake, tiny_bert), **where)
     assert last_json(second)["status"] == "unchanged"

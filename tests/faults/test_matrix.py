@@ -1,0 +1,86 @@
+"""The faults that a refresh must survive, and the tests that inject them. A row without a test says why."""
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+MATRIX: dict[str, tuple[str, ...] | str] = {
+    "executor killed amid encoding": ("test_a_killed_executor_is_replaced_and_the_table_has_the_same_bits",),
+    "Python worker killed": ("test_a_killed_python_worker_changes_no_bit",),
+    "driver killed at each step of publishing": (
+        "test_a_refresh_killed_again_and_again_ends_where_an_undisturbed_one_does",
+        "test_a_refresh_killed_at_every_point",
+        "test_a_killed_encoding_resumes_with_what_was_missing",
+    ),
+    "driver stopped by SIGTERM": ("test_sigterm_stops_a_run_with_143_and_publishes_nothing",),
+    "out of memory on the GPU": ("test_out_of_memory_halves_the_batch_down_to_one_text_and_changes_no_vector",),
+    "out of memory on the host": "the worker's process is killed by the kernel: the row of the killed worker",
+    "truncated input or table file": ("test_a_truncated_data_file_is_named",),
+    "flipped bit in a data page": ("test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum",),
+    "NaN from the model": ("test_a_text_that_the_model_answers_with_nan_is_quarantined_with_its_reason",),
+    "zero vectors, empty texts": (
+        "test_vectors_without_a_direction_are_left_out_on_both_sides",
+        "test_no_text_has_no_hash_and_what_is_no_number_has_no_price",
+    ),
+    "huge text": (
+        "test_a_huge_text_is_cut",
+        "test_a_text_cut_by_characters_counts_as_truncated_however_few_tokens_it_has",
+    ),
+    "empty ids": (
+        "test_items_without_an_id_are_rejected_each_on_its_own",
+        "test_bad_events_are_rejected_with_the_reason",
+    ),
+    "one item twice": ("test_duplicates_fall_the_same_way_however_the_rows_lie",),
+    "one event twice": ("test_at_the_gate_and_with_duplicates_everything_is_published",),
+    "another model": ("test_two_vector_spaces_never_meet", "test_a_table_that_mixes_vector_spaces_is_refused"),
+    "poisoned pickle": (
+        "test_pickled_weights_are_named_refused_and_never_opened",
+        "test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by",
+    ),
+    "a model's name that leaves its folder": ("test_what_is_not_a_plain_path_is_refused",),
+    "a user with very many events": ("test_a_user_with_a_hundred_thousand_events_is_one_sum",),
+    "an item in most events": "pairs are grouped by user and meet item blocks: no task is an item's",
+    "clock skew": ("test_latest_run_date_believes_one_day_after_it", "test_no_clock_but_run_date"),
+    "any script, lone surrogates": (
+        "test_lone_surrogates_become_replacement_characters",
+        "test_texts_of_any_script_and_items_without_a_text_are_embedded_or_left_out",
+    ),
+    "empty or missing day": (
+        "test_a_source_with_a_header_alone_makes_an_empty_table_and_is_refused",
+        "test_a_missing_source_is_named_before_spark_is_asked",
+    ),
+    "another schema": (
+        "test_a_wrong_dataset_file_is_told_the_table_and_the_column",
+        "test_numbers_and_times_of_other_types_are_understood",
+    ),
+    "malformed records": ("test_malformed_records_go_to_quarantine_and_the_rest_is_published",),
+    "two refreshes at once": (
+        "test_of_two_refreshes_at_once_every_version_is_whole",
+        "test_a_run_that_started_from_lists_another_one_has_replaced_is_refused",
+        "test_two_runs_that_overwrite_the_same_version_conflict",
+    ),
+    "a store that ignores conditions": ("test_a_store_that_ignores_conditions_is_refused_before_any_work",),
+    "disk full": ("test_a_full_disk_is_a_passing_fault_that_leaves_no_partial_files",),
+    "a store that fails now and then": ("test_a_store_that_fails_now_and_then_is_asked_again",),
+    "network cut between executor and driver": "for the driver a cut executor is a killed one; no commit names its files",
+    "damaged checkpoint": ("test_a_damaged_checkpoint_gives_way_to_the_one_before",),
+    "a user who must be forgotten": ("test_a_forgotten_user_is_in_no_file_and_does_not_come_back",),
+    "withdrawn item": ("test_any_night_equals_a_full_one",),
+    "secrets": ("test_a_lake_on_s3_holds_what_a_local_one_does",),
+    "damaged commit log": ("test_a_damaged_commit_log_is_an_input_error_that_names_the_table",),
+    "loss that is no number": ("test_a_loss_that_is_no_number_stops_with_the_last_good_weights",),
+    "Python without the requirements": ("test_an_engine_that_is_missing_on_an_executor_is_named",),
+    "hostile sizes": ("test_k_beyond_the_catalogue_and_users_who_have_seen_everything_give_short_lists",),
+    "late, deleted, out-of-order events": ("test_any_night_equals_a_full_one",),
+    "drift": ("test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted",),
+}
+
+
+@pytest.mark.parametrize("fault", MATRIX)
+def test_every_fault_has_a_test_or_a_reason(fault):
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    known = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+    found = MATRIX[fault]
+    assert len(found) > 20 if isinstance(found, str) else set(found) <= known
