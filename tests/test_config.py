@@ -216,7 +216,14 @@ def test_help_lists_every_key_of_the_job(job):
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
 def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
     config = config_of(job)
-    needed = {"lake": "x", "run_date": "2024-03-01", "dataset": "movielens_small", "data": "x", "user_id": "u"}
+    needed = {
+        "lake": "x",
+        "run_date": "2024-03-01",
+        "dataset": "movielens_small",
+        "data": "x",
+        "user_id": "u",
+        "output": "x",
+    }
     argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"
     assert path.is_file()

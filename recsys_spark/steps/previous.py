@@ -57,13 +57,13 @@ def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str
     head = run.lake.head(table)
     if head is None:
         return "it is the first run"
-    if head.key is None or "versions" not in head.facts:
+    if head.key is None or "identities" not in head.facts:
         return "the last version does not say what it was made of"
-    for name in sorted((set(facts) | set(head.facts)) - {"inputs", "versions", "run_date", "about"}):
+    for name in sorted((set(facts) | set(head.facts)) - {"inputs", "versions", "identities", "run_date", "about"}):
         was, now = head.facts.get(name), _as_stored(facts.get(name))
         if was != now:
             return f"{name} was {was}, is {now}"
-    gone = [name for name, version in head.facts["versions"].items() if not _there(run, name, version)]
+    gone = [name for name in head.facts["versions"] if not _there(run, name, head.facts)]
     if gone or not run.lake.can_read(table, head.version):
         return f"the versions it was made of are gone: {', '.join(gone or [table.name])}"
     return Previous(run, table, head)
@@ -79,8 +79,11 @@ def kept(frame: DataFrame) -> Iterator[DataFrame]:
         held.unpersist()
 
 
-def _there(run: Run, name: str, version: int) -> bool:
-    return run.lake.can_read(TABLES[name], version)
+def _there(run: Run, name: str, facts: Mapping[str, Any]) -> bool:
+    """Whether the version that was read can be read again: not vacuumed, and of the same table."""
+    now = run.lake.head(TABLES[name])
+    same = now is not None and now.identity == facts["identities"][name]
+    return same and run.lake.can_read(TABLES[name], facts["versions"][name])
 
 
 def _as_stored(value: Any) -> Any:

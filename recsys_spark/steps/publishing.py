@@ -23,6 +23,7 @@ class Inputs:
     versions: Mapping[str, int]
     states: Mapping[str, str]
     """What run keys are made of: version numbers start over where a table is dropped and made again."""
+    identities: Mapping[str, str]
 
     def frame(self, run: Run, table: Table) -> DataFrame:
         """The fixed version of a table."""
@@ -30,7 +31,7 @@ class Inputs:
 
     def described(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """``facts`` as a commit keeps them: with the versions that the next run compares with."""
-        return {**facts, "versions": dict(self.versions)}
+        return {**facts, "versions": dict(self.versions), "identities": dict(self.identities)}
 
 
 def inputs(run: Run, *tables: Table) -> Inputs:
@@ -47,7 +48,8 @@ def inputs(run: Run, *tables: Table) -> Inputs:
         )
     found = {name: head for name, head in heads.items() if head is not None}
     versions = {name: head.version for name, head in found.items()}
-    return Inputs(versions, {name: head.state for name, head in found.items()})
+    states, identities = ({name: getattr(h, part) for name, h in found.items()} for part in ("state", "identity"))
+    return Inputs(versions, states, identities)
 
 
 def run_key(step: str, facts: Mapping[str, Any]) -> str:

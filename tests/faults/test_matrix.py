@@ -64,7 +64,7 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
     "a store that ignores conditions": ("test_a_store_that_ignores_conditions_is_refused_before_any_work",),
     "disk full": ("test_a_full_disk_is_a_passing_fault_that_leaves_no_partial_files",),
     "a store that fails now and then": ("test_a_store_that_fails_now_and_then_is_asked_again",),
-    "network cut between executor and driver": "for the driver a cut executor is a killed one; no commit names its files",
+    "network cut to an executor": "to the driver that executor is a killed one; no commit names its files",
     "damaged checkpoint": ("test_a_damaged_checkpoint_gives_way_to_the_one_before",),
     "a user who must be forgotten": ("test_a_forgotten_user_is_in_no_file_and_does_not_come_back",),
     "withdrawn item": ("test_any_night_equals_a_full_one",),
