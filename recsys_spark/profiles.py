@@ -1,31 +1,22 @@
 """A user's events to one profile: weighted, decayed, additive. Pure DataFrame functions.
 
 Events are first reduced to one weight per (user, item): slim rows, aggregated natively, so a user with a million
-events costs one partial aggregate. Only these meet the item vectors, block by block, and no vector is ever shuffled.
+events costs one partial aggregate. Only these meet the item vectors, block by block as they are read from files: no
+vector is ever shuffled or broadcast.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import (
-    IdIndex,
-    as_lists,
-    block_row,
-    is_usable,
-    item_block,
-    join_blocks,
-    next_block_number,
-    pack_items,
-    records,
-)
+from recsys_spark.blocks import IdIndex, as_lists, is_usable
 from recsys_spark.histories import History, counted_events, damp_popular
+from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.pooling import accumulate
 
 _PLAIN = History()
@@ -33,10 +24,6 @@ _GRID = 2.0**40
 _MOST = 2.0**16
 """One event counts at most this much: a broken value must not overflow a sum. Below 2⁻⁴⁰, after 40 half-lives, it
 counts nothing."""
-_PAIR_DDL = (
-    "pair_block bigint, user_ids array<string>, pair_rows binary, pair_items array<string>, pair_weights binary, "
-    "user_events binary, user_last binary"
-)
 _SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
 
 
@@ -114,16 +101,24 @@ def own_segments(users: DataFrame, sums: DataFrame) -> DataFrame:
     return users.join(shown, on="locale", how="inner").select("user_id", "segment")
 
 
-def pool_items(pairs: DataFrame, item_vectors: DataFrame, *, tasks: int, pair_block_rows: int = 262_144) -> DataFrame:
+def pool_items(pairs: DataFrame, items: ItemBlocks, *, tasks: int, pair_block_rows: int = 262_144) -> DataFrame:
     """``user_id, embedding (array<double>), events, last_timestamp``: Σ weight · v(item), summed in the order of
     item_id.
 
-    Items without a vector add nothing; a user's ``events`` counts theirs too.
+    Items without a vector add nothing; a user's ``events`` counts theirs too. ``items`` lie in the order of item_id. A
+    task holds the sums of the users of about ``pair_block_rows`` pairs, and one item block.
     """
     by_user = pairs.repartition(tasks, "user_id").sortWithinPartitions("user_id", "item_id")
-    pair_blocks = by_user.mapInArrow(_pack_pairs(pair_block_rows), _PAIR_DDL)
-    item_blocks = pack_items(item_vectors, block_rows=8192, partitions=tasks)
-    return join_blocks(pair_blocks, item_blocks, _pool, _SUM_DDL)
+
+    def pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for part in _whole_users(batches, pair_block_rows) if items.rows else ():
+            users = _UserSums(part, items.dimension)
+            for block in items.blocks():
+                users.add(block)
+                del block  # or two would be held while the next one is read
+            yield users.rows()
+
+    return by_user.mapInArrow(pool, _SUM_DDL)
 
 
 def build_profiles(
@@ -172,84 +167,50 @@ def _plus(left: Column, right: Column) -> Column:
     return F.coalesce(F.zip_with(left, right, lambda x, y: x + y), left, right)
 
 
-def _pack_pairs(rows: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        held: list[pa.RecordBatch] = []
-        count = blocks = 0
-        for batch in batches:
-            held.append(batch)
-            count += batch.num_rows
-            if count >= rows:  # close the block at the last border between two users
-                table = pa.Table.from_batches(held)
-                names = table["user_id"].to_numpy(zero_copy_only=False)
-                border = int(np.flatnonzero(names == names[-1])[0])
-                if border:
-                    yield _pair_block(table.slice(0, border), blocks)
-                    blocks += 1
-                held, count = table.slice(border).to_batches(), table.num_rows - border
-        if count:
-            yield _pair_block(pa.Table.from_batches(held), blocks)
-
-    return pack
+def _whole_users(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Sorted pairs in tables of about ``rows``, cut where one user ends and another begins."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            table = pa.Table.from_batches(held)
+            names = table["user_id"].to_numpy(zero_copy_only=False)
+            border = int(np.flatnonzero(names == names[-1])[0])
+            if border:
+                yield table.slice(0, border)
+            held, count = table.slice(border).to_batches(), table.num_rows - border
+    if count:
+        yield pa.Table.from_batches(held)
 
 
-def _pair_block(pairs: pa.Table, count: int) -> pa.RecordBatch:
-    names = pairs["user_id"].to_numpy(zero_copy_only=False)
-    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-    owner = np.repeat(np.arange(len(starts), dtype=np.int64), np.diff(np.r_[starts, len(names)]))
-    last = pairs["last_timestamp"].cast(pa.int64()).to_numpy()
-    return block_row(
-        _PAIR_DDL,
-        next_block_number(count),
-        names[starts].tolist(),
-        owner.tobytes(),
-        pairs["item_id"].to_pylist(),
-        pairs["weight"].to_numpy().astype(np.float64).tobytes(),
-        np.add.reduceat(pairs["events"].to_numpy(), starts).astype(np.int64).tobytes(),
-        np.maximum.reduceat(last, starts).astype(np.int64).tobytes(),
-    )
+class _UserSums:
+    """Some users on their way past the item blocks."""
 
+    def __init__(self, pairs: pa.Table, dimension: int) -> None:
+        names = pairs["user_id"].to_numpy(zero_copy_only=False)
+        self._starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
+        self._owners = np.repeat(np.arange(len(self._starts)), np.diff(np.r_[self._starts, len(names)]))
+        self._pairs, self._weights = pairs, pairs["weight"].to_numpy().astype(np.float64)
+        self._items = IdIndex(pairs["item_id"].combine_chunks())
+        self._sums = np.zeros((len(self._starts), dimension))
 
-def _pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    state: _PairBlock | None = None
-    for record in records(batches):
-        number = record["pair_block"].as_py()
-        if state is None or state.number != number:
-            if state is not None:
-                yield state.sums_of_users()
-            state = _PairBlock(number, record)
-        state.add(record)
-    if state is not None:
-        yield state.sums_of_users()
-
-
-class _PairBlock:
-    """The pairs of some users on their way past the item blocks."""
-
-    def __init__(self, number: int, record: dict[str, Any]) -> None:
-        self.number = number
-        self._user_ids = record["user_ids"].values
-        self._rows = np.frombuffer(record["pair_rows"].as_py(), np.int64)
-        self._weights = np.frombuffer(record["pair_weights"].as_py(), np.float64)
-        self._events = np.frombuffer(record["user_events"].as_py(), np.int64)
-        self._last = np.frombuffer(record["user_last"].as_py(), np.int64)
-        self._items = IdIndex(record["pair_items"].values)
-        self._sums = np.zeros((len(self._user_ids), record["item_dimension"].as_py()))
-
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, block: pa.RecordBatch) -> None:
         """Add what lies in the next item block."""
-        _, block_ids, vectors = item_block(record)
-        places, columns = self._items.matches(block_ids)
+        vectors = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)
+        places, columns = self._items.matches(block["item_id"])
         for start in range(0, len(places), 16_384):  # bounds the copy of item vectors
             part = slice(start, start + 16_384)
-            accumulate(self._sums, self._rows[places[part]], self._weights[places[part]], vectors[columns[part]])
+            accumulate(self._sums, self._owners[places[part]], self._weights[places[part]], vectors[columns[part]])
 
-    def sums_of_users(self) -> pa.RecordBatch:
+    def rows(self) -> pa.RecordBatch:
         """One row per user."""
+        last = self._pairs["last_timestamp"].cast(pa.int64()).to_numpy()
         columns = [
-            self._user_ids,
+            self._pairs["user_id"].take(pa.array(self._starts)).combine_chunks(),
             as_lists(self._sums),
-            pa.array(self._events),
-            pa.array(self._last, pa.timestamp("us", tz="UTC")),
+            pa.array(np.add.reduceat(self._pairs["events"].to_numpy(), self._starts)),
+            pa.array(np.maximum.reduceat(last, self._starts), pa.timestamp("us", tz="UTC")),
         ]
         return pa.RecordBatch.from_arrays(columns, names=["user_id", "embedding", "events", "last_timestamp"])

@@ -2,16 +2,13 @@
 
 from datetime import date
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 
 def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None, quota_on: str | None) -> DataFrame:
     """``vectors`` (item_id and what else a block holds) with the rule columns of the item blocks."""
-    group = {"brand": F.col("brand"), "category": F.element_at("category", -1), None: F.lit(None).cast("string")}[
-        quota_on
-    ]
-    key = F.col(match_on) if match_on else F.lit(None).cast("string")
+    group, key = _value(quota_on), _value(match_on)
     about = items.select(
         "item_id",
         key.alias("match_key"),
@@ -23,6 +20,13 @@ def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None,
     if not match_on:
         about = about.drop("match_key")  # blocks are sorted by a key that is there
     return vectors.drop("model").join(about, on="item_id", how="left")
+
+
+def _value(name: str | None) -> Column:
+    """What a rule compares of an item; of a category path its last name."""
+    if name is None:
+        return F.lit(None).cast("string")
+    return F.try_element_at("category", F.lit(-1)) if name == "category" else F.col(name)
 
 
 def item_standing(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
@@ -40,8 +44,9 @@ def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> 
 
 
 def items_as_users(vectors: DataFrame) -> DataFrame:
-    """Items in the place of users, who must not be listed to themselves."""
-    return vectors.select(F.col("item_id").alias("user_id"), "embedding", F.array("item_id").alias("seen"))
+    """Items in the place of users, who must not be listed to themselves; with their ``match_key``, if they have one."""
+    keys = [name for name in ("match_key",) if name in vectors.columns]
+    return vectors.select(F.col("item_id").alias("user_id"), "embedding", F.array("item_id").alias("seen"), *keys)
 
 
 def denied(seen: DataFrame, rules: DataFrame) -> DataFrame:

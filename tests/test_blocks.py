@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import IdIndex, block_row, is_usable, item_block, matrix, pack_items, records, slices
+from recsys_spark.blocks import IdIndex, is_usable, matrix, slices
 from recsys_spark.errors import UsageError
 
 NAN, INF = float("nan"), float("inf")
@@ -48,14 +48,6 @@ def test_vectors_of_several_lengths_are_refused(rows):
         matrix(pa.chunked_array([pa.array(rows, pa.list_(pa.float32()))]))
 
 
-def test_a_block_row_comes_back_as_the_item_side_of_a_record():
-    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
-    ddl = "item_block bigint, item_ids array<string>, item_vectors binary, item_dimension int"
-    [record] = records(iter([block_row(ddl, 7, ["a", "é"], vectors.tobytes(), 3)]))
-    first, ids, back = item_block(record)
-    assert (first, ids.to_pylist(), back.tolist()) == (7, ["a", "é"], vectors.tolist())
-
-
 def test_a_vector_is_usable_when_it_has_a_direction(spark):
     table = [
         ([1.0, 0.0], True),
@@ -72,16 +64,3 @@ def test_a_vector_is_usable_when_it_has_a_direction(spark):
     frame = spark.createDataFrame(table, "embedding array<float>, expected boolean")
     rows = frame.select("embedding", "expected", is_usable(F.col("embedding")).alias("found")).collect()
     assert [row["found"] for row in rows] == [expected for _, expected in table]
-
-
-def test_items_are_packed_as_unit_vectors_with_ordinals_in_the_order_of_their_ids(spark):
-    items = [(f"i{n:02}", [float(n), 1.0]) for n in range(20)] + [("i99", None), ("i98", [0.0, 0.0])]
-    frame = spark.createDataFrame(items[::-1], "item_id string, embedding array<float>")
-    rows = sorted(pack_items(frame, block_rows=4, partitions=3).collect(), key=lambda row: row["item_block"])
-    assert [name for row in rows for name in row["item_ids"]] == [f"i{n:02}" for n in range(20)]
-    ends = [row["item_block"] + len(row["item_ids"]) for row in rows]
-    assert all(end <= row["item_block"] for end, row in zip(ends[:-1], rows[1:], strict=True))
-    assert max(len(row["item_ids"]) for row in rows) == 4
-    vectors = np.concatenate([np.frombuffer(row["item_vectors"], np.float32).reshape(-1, 2) for row in rows])
-    np.testing.assert_allclose(vectors[:, 0] / vectors[:, 1], range(20), rtol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)

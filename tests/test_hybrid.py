@@ -133,6 +133,17 @@ def test_weights_do_not_depend_on_blocks_tasks_or_slices(fitted):
     assert one == other
 
 
+def test_a_slice_of_a_block_has_its_own_vectors(spark, tmp_path):
+    shop = Shop(spark, items=40, users=6)
+    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 40, tasks=1, carried=FEATURE_COLUMNS)
+
+    def rows(at_once):
+        make = weight_rows(blocks, WeightFit(candidates=5, ridge=4.0), at_once)
+        return sorted(map(tuple, parts_of(spark, blocks).mapInArrow(lambda b: make(b, {}), WEIGHTS_DDL).collect()))
+
+    assert rows(1) == rows(40)
+
+
 def test_a_share_of_the_users_keeps_them_whole(shop):
     kept = sample_of_users(shop.pairs(), 0.5).select("user_id", "item_id").distinct().collect()
     by_user = defaultdict(list)

@@ -1,11 +1,13 @@
 """Events to profiles against a slow sum in Python."""
 
+import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
+from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.options import ProfileOptions
 from recsys_spark.profiles import EventWeights, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.steps.profiles import profiles as profiles_step
@@ -68,15 +70,23 @@ def vectors():
     return {f"i{n}": direction(random.normal(size=5)).astype(np.float32) for n in range(11)}
 
 
-def vector_frame(spark, vectors):
-    return spark.createDataFrame([(item, v.tolist()) for item, v in vectors.items()], VECTOR_DDL)
+@pytest.fixture(scope="module")
+def packed(spark, tmp_path_factory, vectors):
+    """The vectors as item blocks, of so many items each."""
+    scratch = tmp_path_factory.mktemp("blocks")
+
+    def pack(rows, some=vectors):
+        frame = spark.createDataFrame([(item, v.tolist()) for item, v in some.items()], VECTOR_DDL)
+        return write_item_blocks(frame, str(scratch / uuid.uuid4().hex), rows, tasks=2)
+
+    return pack
 
 
 @pytest.fixture(scope="module")
-def pooled(spark, events, vectors):
+def pooled(spark, events, packed):
     """user → (sum, events, last)."""
     pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
-    rows = pool_items(pairs, vector_frame(spark, vectors), tasks=3).collect()
+    rows = pool_items(pairs, packed(3), tasks=3).collect()
     return {row["user_id"]: (row["embedding"], row["events"], utc(row["last_timestamp"])) for row in rows}
 
 
@@ -130,27 +140,27 @@ def test_sums_equal_a_slow_sum_and_count_events_with_unknown_items(pooled, event
         assert last == max(pair[2] for pair in mine.values())
 
 
-def test_sums_have_the_same_bits_whatever_the_partitions_tasks_and_blocks(spark, events, vectors, pooled):
-    for partitions, tasks, rows in [(1, 1, 1), (5, 2, 4)]:
+def test_sums_have_the_same_bits_whatever_the_partitions_tasks_and_blocks(spark, events, packed, pooled):
+    for partitions, tasks, rows, items in [(1, 1, 1, 11), (5, 2, 4, 1)]:
         frame = spark.createDataFrame(events[::-1], EVENT_DDL).repartition(partitions)
         pairs = weigh_pairs(frame, RUN_DATE, WEIGHTS)
-        again = pool_items(pairs, vector_frame(spark, vectors), tasks=tasks, pair_block_rows=rows).collect()
+        again = pool_items(pairs, packed(items), tasks=tasks, pair_block_rows=rows).collect()
         assert len(again) == len(pooled)
         for row in again:
             assert np.array(row["embedding"]).tobytes() == np.array(pooled[row["user_id"]][0]).tobytes()
 
 
-def test_time_alone_never_changes_a_bit(spark, events, vectors, pooled):
+def test_time_alone_never_changes_a_bit(spark, events, packed, pooled):
     old = [event for event in events if event[3] < MIDNIGHT]
     later = weigh_pairs(spark.createDataFrame(old, EVENT_DDL), RUN_DATE + timedelta(days=90), WEIGHTS)
-    rows = pool_items(later, vector_frame(spark, vectors), tasks=2).collect()
+    rows = pool_items(later, packed(8), tasks=2).collect()
     sums = {row["user_id"]: row["embedding"] for row in rows}
     assert set(sums) == set(pooled)
     for user, total in sums.items():
         assert np.array(total).tobytes() == np.array(pooled[user][0]).tobytes()
 
 
-def test_a_user_with_a_hundred_thousand_events_is_one_sum(spark, vectors):
+def test_a_user_with_a_hundred_thousand_events_is_one_sum(spark, vectors, packed):
     at = F.timestamp_seconds(F.lit(int(MIDNIGHT.timestamp()) - 30 * 86_400))
     everyone = spark.range(100_000).select(
         F.when(F.col("id") % 10 == 0, F.concat(F.lit("u"), F.col("id"))).otherwise("whale").alias("user_id"),
@@ -159,7 +169,7 @@ def test_a_user_with_a_hundred_thousand_events_is_one_sum(spark, vectors):
         at.alias("timestamp"),
         F.lit(None).cast("double").alias("value"),
     )
-    sums = pool_items(weigh_pairs(everyone, RUN_DATE, WEIGHTS), vector_frame(spark, vectors), tasks=2)
+    sums = pool_items(weigh_pairs(everyone, RUN_DATE, WEIGHTS), packed(8), tasks=2)
     [whale] = sums.where("user_id = 'whale'").collect()
     counts = np.bincount([n % 11 for n in range(100_000) if n % 10])
     expected = sum(count * vectors[f"i{n}"].astype(float) for n, count in enumerate(counts))
@@ -167,11 +177,11 @@ def test_a_user_with_a_hundred_thousand_events_is_one_sum(spark, vectors):
     np.testing.assert_allclose(whale["embedding"], expected, atol=1e-6)
 
 
-def test_no_item_vectors_or_no_pairs_give_no_sums(spark, events, vectors):
+def test_no_item_vectors_or_no_pairs_give_no_sums(spark, events, packed):
     pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
     for sums in (
-        pool_items(pairs, vector_frame(spark, vectors).limit(0), tasks=2),
-        pool_items(pairs.limit(0), vector_frame(spark, vectors), tasks=2),
+        pool_items(pairs, packed(8, {}), tasks=2),
+        pool_items(pairs.limit(0), packed(8), tasks=2),
     ):
         assert sums.collect() == []
 
@@ -233,11 +243,11 @@ LOCALES = {f"u{n}": ("de", "fr", None)[n % 3] for n in range(9)} | {"newcomer": 
 
 
 @pytest.fixture(scope="module")
-def segmented(spark, events, vectors):
+def segmented(spark, events, packed):
     """user → unit sum of the user's locale."""
     users = spark.createDataFrame([(user, None, None, locale) for user, locale in LOCALES.items()], USERS_DDL)
     pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
-    sums = pool_items(segment_pairs(pairs, users), vector_frame(spark, vectors), tasks=2)
+    sums = pool_items(segment_pairs(pairs, users), packed(8), tasks=2)
     return {row["user_id"]: row["segment"] for row in own_segments(users, sums).collect()}
 
 

@@ -179,3 +179,26 @@ def test_smaller_blocks_are_packed_anew_for_neighbours(bench):
     [kept] = folder.iterdir()
     assert [kept.name] != whole
     assert json.loads((kept / "blocks.json").read_text())["block_rows"] == 40
+
+
+def test_neighbors_of_the_same_category_that_are_available(spark, tmp_path):
+    run = Run("find_neighbors", Lake(str(tmp_path)), Progress())
+    kinds = {"a": ["x", "tea"], "b": ["tea"], "c": ["tea"], "d": ["x"], "e": None}
+    gone = {"c": date(2024, 1, 1)}
+    sources = {
+        ITEM_VECTORS: [(item, "m-1", [1.0, n / 10]) for n, item in enumerate(kinds)],
+        ITEMS: [(i, *[None] * 3, kind, *[None] * 4, gone.get(i), None, None) for i, kind in kinds.items()],
+    }
+    for table, rows in sources.items():
+        run.lake.commit(run.lake.stage(spark.createDataFrame(rows, table.ddl), table), "sources")
+
+    def found(**options):
+        assert neighbors(run, NeighborOptions(lake=run.lake.uri, **options))["status"] == "done"
+        return {(row["item_id"], row["neighbor_id"]) for row in run.lake.read(spark, ITEM_NEIGHBORS).collect()}
+
+    everything = {(one, other) for one in kinds for other in kinds if one != other}
+    tea = {(one, other) for one in "abc" for other in "abc" if one != other}
+    assert found() == everything
+    assert found(match_on="category") == tea
+    assert found(run_date=date(2024, 3, 1)) == {pair for pair in everything if pair[1] != "c"}
+    assert found(match_on="category", run_date=date(2024, 3, 1)) == {pair for pair in tea if pair[1] != "c"}

@@ -36,7 +36,8 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
         )
     known = inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.states, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
-    facts |= {"weights": asdict(options.weights), "history": asdict(options.history)}
+    weights, history = options.hybrid_history
+    facts |= {"weights": asdict(weights), "history": asdict(history)}
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
         return done
@@ -45,7 +46,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
         return {"tables": {}}
     blocks = _weight_blocks(run, known, options)
     rules = list_rules(options, blocks)
-    pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, options.weights, options.history)
+    pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, weights, history)
     tasks = tasks_for(run, options, run.lake.rows(USERS))
     bound = history_bytes(blocks, options.k, options.user_block_rows)
     run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {bound / 1e6:,.0f} MB of Python memory a task")

@@ -1,74 +1,191 @@
-"""items, events and item_vectors → item_weights."""
+"""items, their embeddings and events → item_weights."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.changes import change_kinds
 from recsys_spark.errors import InputError
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, sample_of_users
-from recsys_spark.item_weights import fit_bytes, parts_of, weight_rows
+from recsys_spark.item_weights import WEIGHTS_DDL, fit_bytes, parts_of, weight_rows
 from recsys_spark.job import Run
 from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.lake import Staged
 from recsys_spark.options import WeightOptions
-from recsys_spark.profiles import weigh_pairs
+from recsys_spark.profiles import before, weigh_pairs
+from recsys_spark.refresh_options import IncrementalOptions
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.item_blocks import kept_blocks
+from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.profiles import check_event_types
-from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
-from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, republish, run_key, unchanged
+from recsys_spark.steps.whitening import fitted
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from recsys_spark.vectors import encoder_of, item_embeddings
+from recsys_spark.whitening import whitened
 
 _BLOCK_ROWS = 16_384
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """A run that fits items: what it reads, under which key it publishes, and what weights depend on."""
+
+    run: Run
+    known: Inputs
+    options: WeightOptions
+    key: str
+    facts: Mapping[str, Any]
+    vectors: DataFrame
+    dimension: int
+
+    def publish(self, staged: Staged, made: str, sizes: Mapping[str, int], blocks: ItemBlocks) -> Report:
+        """``sizes``: what items and events were when all items were fitted."""
+        facts = {**self.facts, "about": {"made": made, "fitted": dict(sizes)}}
+        report = publish_staged(self.run, self.key, staged, self.known.described(facts)) | {"weights_made": made}
+        return report | {"fit_memory_mb": round(fit_bytes(blocks, self.options.weight_fit) / 1e6)}
+
+    def announce(self, blocks: ItemBlocks, items: int, made: str) -> None:
+        """Say before the start what is fitted, why, and what memory a task needs, about."""
+        bound = fit_bytes(blocks, self.options.weight_fit)
+        self.run.progress.note(
+            f"fit_item_weights: {made}; {items:,} of {blocks.rows:,} items, a ridge on up to "
+            f"{self.options.hybrid_candidates} candidates each; about {bound / 1e6:,.0f} MB of Python memory a task"
+        )
+
+
 def item_weights(run: Run, options: WeightOptions) -> Report:
-    """Publish the weights that hybrid lists are sums of."""
-    known = inputs(run, ITEMS, EVENTS, ITEM_VECTORS)
-    facts = {
-        "inputs": known.states,
-        "run_date": options.run_date,
-        "weights": asdict(options.weights),
-        "history": asdict(options.history),
-        "fit": asdict(options.weight_fit),
-        "max_events": options.hybrid_max_events,
-    }
-    key = run_key("fit_item_weights", facts)
-    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None:
+    """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due."""
+    encoder, known = _encoder(run), inputs(run, ITEMS, EVENTS, EMBEDDINGS)
+    facts = _facts(known, options, encoder)
+    key, full = run_key("fit_item_weights", facts), isinstance(options, IncrementalOptions) and options.full
+    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not full:
         return done
     check_event_types(run, known, options)
     if options.dry_run:
         return {"tables": {}}
-    blocks = _feature_blocks(run, known, options, facts)
-    bound = fit_bytes(blocks, options.weight_fit)
-    run.progress.note(
-        f"{blocks.rows:,} items, a ridge on up to {options.hybrid_candidates} candidates each, in {len(blocks.paths)} "
-        f"tasks; about {bound / 1e6:,.0f} MB of Python memory a task"
-    )
+    texts = item_embeddings(known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), encoder)
+    shrink, share = options.hybrid_whitening, options.refit_share
+    white = fitted(run, encoder, texts, str(known.states), shrink=shrink, refit_share=share)
+    if white is None:
+        raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
+    vectors = whitened(texts, "item_id", white.transform)
+    facts |= {"whitening": white.transform.name}
+    fit = _Fit(run, known, options, key, facts, vectors, len(white.transform.mean))
+    sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
+    last = "--full asks for it" if full else _last_fit(fit, sizes)
+    return _all(fit, last, sizes) if isinstance(last, str) else _newcomers(fit, last)
+
+
+def _encoder(run: Run) -> str:
+    """The one that item_vectors were made with."""
+    first = inputs(run, ITEM_VECTORS).frame(run, ITEM_VECTORS).select("model").first()
+    if first is None:
+        raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
+    return encoder_of(first["model"])
+
+
+def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any]:
+    weights, history = options.fitted_history
+    return {
+        "inputs": known.states,
+        "run_date": options.run_date,
+        "encoder": encoder,
+        "weights": asdict(weights),
+        "history": asdict(history),
+        "fit": asdict(options.weight_fit),
+        "max_events": options.hybrid_max_events,
+        "refit": [options.hybrid_whitening, options.refit_share],
+    }
+
+
+def _events(fit: _Fit) -> DataFrame:
+    return before(fit.known.frame(fit.run, EVENTS), fit.options.run_date)
+
+
+def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | str:
+    """The weights to start from, or in words why all items must be fitted."""
+    last = previous(fit.run, ITEM_WEIGHTS, fit.facts)
+    if isinstance(last, str):
+        return last
+    if fit.options.run_date < last.run_date:  # weights of a later day know what the earlier one must not
+        return f"run_date was {last.run_date}, is {fit.options.run_date}"
+    for name, was in last.head.facts["about"]["fitted"].items():
+        if abs(sizes[name] - was) >= fit.options.refit_share * was:
+            return f"{was:,} {name} at the last fit of all, {sizes[name]:,} now"
+    return last
+
+
+def _all(fit: _Fit, reason: str, sizes: Mapping[str, int]) -> Report:
+    run, options = fit.run, fit.options
+    blocks, made = _feature_blocks(fit), f"all: {reason}"
+    fit.announce(blocks, blocks.rows, made)
     staged = run.lake.stage(parts_of(run.spark, blocks), ITEM_WEIGHTS, weight_rows(blocks, options.weight_fit))
     if not staged.rows:
         raise InputError(
             f"no item has a weight: table 'events' has no positive event before {options.run_date}; "
             "use --scorer=cosine until there are some"
         )
+    staged = replace(staged, content=run_key("all", fit.facts))  # what a later night says stands as it is
     without = sum(note.get("without", 0) for note in staged.notes)
-    report = publish_staged(run, key, staged, facts)
-    return report | {"items_without_weights": without, "fit_memory_mb": round(bound / 1e6)}
+    return fit.publish(staged, made, sizes, blocks) | {"items_without_weights": without}
 
 
-def _feature_blocks(run: Run, known: Inputs, options: WeightOptions, facts: dict[str, Any]) -> ItemBlocks:
-    vectors, rows = known.frame(run, ITEM_VECTORS).select("item_id", "embedding"), run.lake.rows(ITEM_VECTORS)
-    lists = list_count(None, rows) if options.hybrid_nprobe else 0
+def _newcomers(fit: _Fit, last: Previous) -> Report:
+    """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
+    run, sizes = fit.run, last.head.facts["about"]["fitted"]
+    with kept(_changes(fit, last)) as changes:
+        due = changes.where("kind != 'removed'").select("item_id").distinct()
+        number, removed = due.count(), changes.where("kind = 'removed'").count()
+        if not number and not removed:
+            facts = {**fit.facts, "about": {"made": "none", "fitted": sizes}}
+            run.progress.note("fit_item_weights: no item is new, all keep their weights")
+            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.known.described(facts))
+            return report | {"weights_made": "none"}
+        blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
+        fit.announce(blocks, number, made)
+        there = fit.known.frame(run, ITEMS).select("item_id")
+        stand = last.rows().join(there, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
+        stand = stand.join(there.withColumnRenamed("item_id", "neighbor_id"), on="neighbor_id", how="left_semi")
+        tasks = run.spark.sparkContext.defaultParallelism
+        make = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
+        new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL)
+        frame = stand.select(*ITEM_WEIGHTS.columns).unionByName(new)
+        staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.head.version)
+    return fit.publish(staged, made, sizes, blocks)
+
+
+def _changes(fit: _Fit, last: Previous) -> DataFrame:
+    """``item_id, kind`` of items to fit (more than once where there are several reasons), and of those ``removed``."""
+    items, had = fit.known.frame(fit.run, ITEMS), last.rows().select("item_id").distinct()
+    sought = _events(fit).join(had, on="item_id", how="left_anti").select("item_id").distinct()
+    without = items.join(sought, on="item_id", how="left_semi").select("item_id", F.lit("without").alias("kind"))
+    if last.saw(ITEMS, fit.known):
+        return without
+    texts = [rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items)]
+    return without.unionByName(change_kinds(*texts, "item_id"))
+
+
+def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None = None) -> ItemBlocks:
+    """Features of all items; with ``due`` ids, it is marked which are to be fitted ``after`` the run of that key."""
+    run, known, options, items = fit.run, fit.known, fit.options, fit.run.lake.rows(ITEMS)
+    lists = list_count(None, items) if options.hybrid_nprobe else 0
 
     def make() -> tuple[DataFrame, Matrix | None]:
-        first = vectors.select(F.size("embedding")).first()
-        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, options.weights, options.history)
+        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.fitted_history)
         share = options.hybrid_max_events / max(run.lake.rows(EVENTS), 1)
         positive = sample_of_users(pairs.where("weight > 0").select("user_id", "item_id"), share)
-        features = item_features(known.frame(run, ITEMS), positive, vectors, first[0] if first else 1)
-        return features, centroids(vectors, lists, rows, seed=0) if lists else None
+        features = item_features(known.frame(run, ITEMS), positive, fit.vectors, fit.dimension)
+        if due is not None:
+            marked = features.join(due.withColumn("marked", F.lit(1)), on="item_id", how="left")
+            features = marked.withColumn("due", F.coalesce("marked", F.lit(0))).drop("marked")
+        return features, centroids(fit.vectors, lists, items, seed=0) if lists else None
 
-    cores = run.spark.sparkContext.defaultParallelism
-    tasks = max(4 * cores, -(-run.lake.rows(ITEMS) // _BLOCK_ROWS))
-    return kept_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=FEATURE_COLUMNS, tasks=tasks)
+    carried = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
+    tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
+    facts = {**fit.facts, "after": after}
+    return kept_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=carried, tasks=tasks)

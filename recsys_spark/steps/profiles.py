@@ -14,12 +14,15 @@ from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.publishing import Inputs, Report, inputs, republish, run_key, unchanged
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
 from recsys_spark.whitening import whitened
+
+_BLOCK_ROWS = 16_384
 
 
 def profiles(run: Run, options: ProfileOptions) -> Report:
@@ -85,16 +88,18 @@ def _profiles(
     run: Run, known: Inputs, options: ProfileOptions, space: tuple[str, int], redo: DataFrame | None = None
 ) -> DataFrame:
     """Profiles of all users, or of those in ``redo``."""
-    vectors, tasks = known.frame(run, ITEM_VECTORS), 2 * run.spark.sparkContext.defaultParallelism
+    tasks = 2 * run.spark.sparkContext.defaultParallelism
+    facts = {"inputs": {ITEM_VECTORS.name: known.states[ITEM_VECTORS.name]}}
+    items = kept_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (known.frame(run, ITEM_VECTORS), None))
     events, users = known.frame(run, EVENTS), known.frame(run, USERS)
     if redo is not None:
         events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))
     pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
     segments = None
     if options.segment_weight:
-        segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))
+        segments = own_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))
     return build_profiles(
-        pool_items(pairs, vectors, tasks=tasks),
+        pool_items(pairs, items, tasks=tasks),
         own_texts(run, users, known.frame(run, EMBEDDINGS), space[0]),
         space[0],
         dimension=space[1],

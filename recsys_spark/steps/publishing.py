@@ -87,6 +87,7 @@ def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any])
 
 def republish(run: Run, key: str, head: Head, table: Table, facts: Mapping[str, Any]) -> Report:
     """Commit that what the table shows is the result of this run too; no file is written."""
+    assert head.content is not None, "without a content a commit of no files would empty the table"
     rows = run.lake.rows(table)
     run.lake.commit(Staged(table, [], rows, [], head.content, head.version), key, facts=facts)
     return {"status": "unchanged", "tables": {table.name: rows}}

@@ -151,7 +151,7 @@ def _cosine_sources(run: Run, known: Inputs) -> Sources:
     segments = None
     if facts["segment_weight"]:
         tasks = 2 * run.spark.sparkContext.defaultParallelism
-        segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))
+        segments = own_segments(users, pool_items(segment_pairs(pairs, users), blocks, tasks=tasks))
     space = str(vectors.select("model").first()[0])  # type: ignore[index]
     texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if facts["user_text_weight"] else None
     weights = float(facts["user_text_weight"]), float(facts["segment_weight"])

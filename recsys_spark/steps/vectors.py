@@ -24,7 +24,10 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
         return done or {"tables": {}}
     items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
     texts = item_embeddings(items, embeddings, model.fingerprint)
-    fit = fitted(run, options, model.fingerprint, texts, str(known.states))
+    fit = None
+    if options.whitening is not None:
+        shrink, share, again = options.whitening, options.refit_share, options.refit_whitening
+        fit = fitted(run, model.fingerprint, texts, str(known.states), shrink=shrink, refit_share=share, again=again)
     transform = fit.transform if fit else None
     vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform)
     absent = f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"

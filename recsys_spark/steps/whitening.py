@@ -10,7 +10,6 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.whitening import Whitening, whitening
-from recsys_spark.options import BlockOptions
 from recsys_spark.steps.publishing import run_key
 from recsys_spark.tables import WHITENINGS
 from recsys_spark.whitening import moment_rows, moments_of
@@ -25,27 +24,28 @@ class Fit:
     fit: int
 
 
-def fitted(run: Run, options: BlockOptions, encoder: str, vectors: DataFrame, state: str) -> Fit | None:
-    """The whitening that item vectors of ``encoder`` get; None where none is asked for.
+def fitted(
+    run: Run, encoder: str, vectors: DataFrame, state: str, *, shrink: float, refit_share: float, again: bool = False
+) -> Fit | None:
+    """The whitening that vectors of ``encoder`` get; None where there is no vector: whoever builds with them says so.
 
-    The stored one, so that new items meet old ones, until the items have grown by ``refit_share`` or a refit is forced.
+    The stored one, so that new items meet old ones, until the items have grown by ``refit_share`` or a fit ``again`` is
+    asked for.
 
     Args:
         vectors: ``embedding`` of every item that has one.
         state: what ``vectors`` were read from.
     """
-    if options.whitening is None:
-        return None
-    last = _newest(run, encoder, options.whitening)
-    if last and not options.refit_whitening and vectors.count() < last.items * (1 + options.refit_share):
+    last = _newest(run, encoder, shrink)
+    if last and not again and vectors.count() < last.items * (1 + refit_share):
         return last
     moments = moments_of([(row["place"], row["units"]) for row in moment_rows(vectors).collect()])
     if not moments.count:
-        return None  # whoever builds vectors of no items says so
-    found = Fit(whitening(moments, options.whitening), moments.count, last.fit + 1 if last else 1)
+        return None
+    found = Fit(whitening(moments, shrink), moments.count, last.fit + 1 if last else 1)
     if last and (last.transform.name, last.items) == (found.transform.name, found.items):
         return last
-    _store(run, encoder, options.whitening, found, state)
+    _store(run, encoder, shrink, found, state)
     return found
 
 
