@@ -114,8 +114,12 @@ class BlockOptions(RefitOptions):
     image_weight: float = Field(
         0.2, ge=0, description="weight of the given vectors, image_vec of items; 0 leaves it out"
     )
+    collaborative_weight: float = Field(
+        0.0, ge=0, description="weight of the collaborative block, users in common; 0 leaves it out"
+    )
     category_dimension: int = Field(64, ge=1, description="numbers in the hashed category block")
     brand_dimension: int = Field(32, ge=1, description="numbers in the hashed brand block")
+    collaborative_dimension: int = Field(128, ge=1, description="numbers in the projected collaborative block")
     category_prices: int = Field(
         20, ge=2, description="prices in a category from which they are compared within it, else in the whole catalogue"
     )
@@ -136,6 +140,8 @@ class BlockOptions(RefitOptions):
             category_dimension=self.category_dimension,
             brand_dimension=self.brand_dimension,
             category_prices=self.category_prices,
+            collaborative=self.collaborative_weight,
+            collaborative_dimension=self.collaborative_dimension,
         )
 
 
@@ -184,6 +190,11 @@ class HistoryOptions(EventOptions):
         """How a user's events bear on each other."""
         return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
 
+    @property
+    def undated_history(self) -> tuple[EventWeights, History]:
+        """The same without age, where only the sign of what an event counts is asked for."""
+        return replace(self.weights, half_life_days=0.0), replace(self.history, half_life_steps=None)
+
 
 class ProfileOptions(HistoryOptions, IncrementalOptions):
     """Events to profiles."""
@@ -214,11 +225,6 @@ class WeightOptions(HistoryOptions, RefitOptions):
     hybrid_nprobe: int = Field(
         0, ge=0, description="hybrid: lists of items, of about 2·√items, in which text neighbours are sought; 0: in all"
     )
-
-    @property
-    def fitted_history(self) -> tuple[EventWeights, History]:
-        """What an event counts in the fit, where only its sign does: age is left out."""
-        return replace(self.weights, half_life_days=0.0), replace(self.history, half_life_steps=None)
 
     @property
     def weight_fit(self) -> WeightFit:

@@ -1,4 +1,5 @@
-"""Items to vectors: the text embedding with category, brand, price and image side by side. Pure DataFrame functions."""
+"""Items to vectors: the text embedding with category, brand, price, users and image side by side. Pure DataFrame
+functions."""
 
 import hashlib
 import json
@@ -7,16 +8,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists, matrix, unit_vectors
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side
+from recsys_spark.kernels.vectors import hashed_block, price_block, projected_block, side_by_side
 from recsys_spark.kernels.whitening import Whitening
 
 _QUANTILES = 101
+_NAMES = ("text", "category", "brand", "price", "collaborative", "image")
+_SHARE = 2.0**20
 _PREPARED = "item_id string, embedding array<float>"
 
 
@@ -32,15 +36,22 @@ class Blocks:
     category_dimension: int = 64
     brand_dimension: int = 32
     category_prices: int = 20
+    collaborative: float = 0.0
+    collaborative_dimension: int = 128
 
     @property
     def weights(self) -> dict[str, float]:
         """Weight by block name."""
-        return {name: getattr(self, name) for name in ("text", "category", "brand", "price", "image")}
+        return {name: getattr(self, name) for name in _NAMES}
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What vectors depend on: nothing of a collaborative block that is left out."""
+        return {k: v for k, v in asdict(self).items() if self.collaborative or not k.startswith("collaborative")}
 
     def space(self, encoder: str, whitening: str | None = None) -> str:
         """The name of the vector space: encoder fingerprint, block configuration, name of the whitening if any."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
         return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 
@@ -51,6 +62,7 @@ def block_widths(blocks: Blocks, text: int, dimension: int) -> dict[str, int]:
         "category": blocks.category_dimension,
         "brand": blocks.brand_dimension,
         "price": 2,
+        "collaborative": blocks.collaborative_dimension,
     }
     widths = {name: width for name, width in widths.items() if blocks.weights[name] > 0}
     image = dimension - sum(widths.values())
@@ -74,6 +86,16 @@ def item_embeddings(items: DataFrame, embeddings: DataFrame, encoder: str) -> Da
     return items.join(known, on="text_hash", how="inner")
 
 
+def items_with_users(items: DataFrame, pairs: DataFrame) -> DataFrame:
+    """Items with ``users``, a code and ``units`` for each user of ``pairs`` (``user_id, item_id``, distinct) who had
+    them: what the collaborative block compares. A user's column has length 1, so that who has much counts little."""
+    own = pairs.groupBy("user_id").agg(F.count("*").alias("n"))
+    units = F.round(_SHARE / F.sqrt("n")).cast("bigint").alias("units")
+    entry = F.struct(F.xxhash64("user_id").alias("code"), units)
+    had = pairs.join(own, on="user_id").groupBy("item_id").agg(F.collect_list(entry).alias("users"))
+    return items.join(had, on="item_id", how="left")
+
+
 def build_item_vectors(
     items: DataFrame, embeddings: DataFrame, encoder: str, blocks: Blocks, whitening: Whitening | None = None
 ) -> DataFrame:
@@ -82,10 +104,11 @@ def build_item_vectors(
     The price block compares quantiles within the category, the last name of an item's path, where it has
     ``blocks.category_prices`` prices, else within the whole catalogue (101 approximate cut points, one aggregate each).
     Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
-    known of it.
+    known of it. With a collaborative block ``items`` come from ``items_with_users``; who was never had equals nothing.
     """
     rows = item_embeddings(_with_cuts(items, blocks), embeddings, encoder)
-    columns = rows.select("item_id", "embedding", "category", "brand", "price", "image_vec", "cuts", "image_dimension")
+    names = ["item_id", "embedding", "category", "brand", "price", "image_vec", "cuts", "image_dimension"]
+    columns = rows.select(*names, *(["users"] if blocks.collaborative else []))
     vectors = columns.mapInArrow(_assemble(blocks, whitening), _PREPARED)
     space = blocks.space(encoder, whitening.name if whitening else None)
     return vectors.select("item_id", F.lit(space).alias("model"), "embedding")
@@ -126,6 +149,7 @@ def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None)
             "category": hashed_block(rows["category"].to_pylist(), blocks.category_dimension, "category"),
             "brand": hashed_block(brands, blocks.brand_dimension, "brand"),
             "price": price_block(prices, cuts),
+            "collaborative": _collaborative(rows, blocks),
             "image": _images(rows),
         },
         blocks.weights,
@@ -133,6 +157,16 @@ def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None)
     there = np.flatnonzero(vectors.any(axis=1))
     columns = [rows["item_id"].combine_chunks().take(pa.array(there)), as_lists(vectors[there])]
     return pa.RecordBatch.from_arrays(columns, names=["item_id", "embedding"])
+
+
+def _collaborative(rows: pa.Table, blocks: Blocks) -> NDArray[np.float32]:
+    if not blocks.collaborative:
+        return np.zeros((rows.num_rows, 0), np.float32)
+    lists = rows["users"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    entries = lists.flatten()
+    codes, units = (entries.field(name).to_numpy() for name in ("code", "units"))
+    return projected_block(np.concatenate([[0], np.cumsum(lengths)]), codes, units, blocks.collaborative_dimension)
 
 
 def _images(rows: pa.Table) -> NDArray[np.float32]:

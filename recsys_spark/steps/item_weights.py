@@ -90,7 +90,7 @@ def _encoder(run: Run) -> str:
 
 
 def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any]:
-    weights, history = options.fitted_history
+    weights, history = options.undated_history
     return {
         "inputs": known.states,
         "run_date": options.run_date,
@@ -176,7 +176,7 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
     lists = list_count(None, items) if options.hybrid_nprobe else 0
 
     def make() -> tuple[DataFrame, Matrix | None]:
-        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.fitted_history)
+        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
         share = options.hybrid_max_events / max(run.lake.rows(EVENTS), 1)
         positive = sample_of_users(pairs.where("weight > 0").select("user_id", "item_id"), share)
         features = item_features(known.frame(run, ITEMS), positive, fit.vectors, fit.dimension)

@@ -1,28 +1,34 @@
 """items and embeddings → item_vectors, and whitenings where one is asked for."""
 
 from dataclasses import asdict
+from typing import Any
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.options import BlockOptions
+from recsys_spark.options import BlockOptions, HistoryOptions
+from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.audit import publish_audited
 from recsys_spark.steps.publishing import Report, inputs, run_key, unchanged
 from recsys_spark.steps.whitening import fitted
-from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS
-from recsys_spark.vectors import build_item_vectors, item_embeddings
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
+from recsys_spark.vectors import build_item_vectors, item_embeddings, items_with_users
 
 
 def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded."""
-    known = inputs(run, ITEMS, EMBEDDINGS)
-    facts = {"inputs": known.states, "model": model.fingerprint, "blocks": asdict(options.blocks)}
+    known = inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
+    facts = {"inputs": known.states, "model": model.fingerprint, "blocks": options.blocks.facts}
+    facts |= _told_of_events(options)
     if options.whitening is not None:
         facts |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
     key = run_key("build_item_vectors", facts)
     if (done := unchanged(run, key, ITEM_VECTORS)) is not None or options.dry_run:
         return done or {"tables": {}}
     items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
+    if isinstance(options, HistoryOptions) and options.blocks.collaborative:
+        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
+        items = items_with_users(items, pairs.where("weight > 0").select("user_id", "item_id"))
     texts = item_embeddings(items, embeddings, model.fingerprint)
     fit = None
     if options.whitening is not None:
@@ -37,3 +43,15 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     report = publish_audited(run, key, staged, known.described(facts), options, made="all")
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
     return report | ({"whitening": fit.transform.name, "whitening_fitted_on": fit.items} if fit else {})
+
+
+def _told_of_events(options: BlockOptions) -> dict[str, Any]:
+    """What a collaborative block depends on beside the tables."""
+    if not options.blocks.collaborative:
+        return {}
+    if not isinstance(options, HistoryOptions):
+        raise UsageError(
+            "--collaborative_weight looks at the events before a run_date: use refresh_lake, which has one"
+        )
+    weights, history = options.undated_history
+    return {"run_date": options.run_date, "weights": asdict(weights), "history": asdict(history)}

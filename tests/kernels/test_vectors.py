@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side, unit_rows
+from recsys_spark.kernels.vectors import hashed_block, price_block, projected_block, side_by_side, unit_rows
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 
@@ -122,3 +122,21 @@ def test_a_weight_of_zero_leaves_its_block_out():
 def test_a_row_with_a_missing_block_is_still_of_unit_length():
     joined = side_by_side({"a": np.eye(2, dtype=np.float32), "b": np.zeros((2, 3), np.float32)}, {"a": 1.0, "b": 1.0})
     assert np.linalg.norm(joined, axis=1).tolist() == [1, 1]
+
+
+def test_a_projection_keeps_cosines_about_whatever_the_batch():
+    random = np.random.default_rng(3)
+    dense = (random.random((6, 400)) < 0.3) * random.integers(1, 9, (6, 400))
+    dense[4] = 0
+    codes = random.integers(-(2**63), 2**63, 400)
+    rows, columns = np.nonzero(dense)
+    starts = np.searchsorted(rows, np.arange(7))
+    found = projected_block(starts, codes[columns], dense[rows, columns], 4000)
+    unit = unit_rows(dense.astype(float))
+    np.testing.assert_allclose(found @ found.T, unit @ unit.T, atol=5 / 4000**0.5)
+    assert not found[4].any()
+    part = slice(starts[2], starts[4])
+    alone = projected_block(starts[2:5] - starts[2], codes[columns][part], dense[rows, columns][part], 4000)
+    assert alone.tobytes() == found[2:4].tobytes()
+    long = projected_block(np.array([0, 200_000]), np.arange(200_000), np.ones(200_000, np.int64), 8)
+    assert np.linalg.norm(long) == pytest.approx(1)
