@@ -1,7 +1,8 @@
 """Item vectors: the text embedding with category, brand and price blocks side by side."""
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.job import Run, main
-from recsys_spark.options import BlockOptions, EncoderOptions
+from recsys_spark.options import EncoderOptions
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.vectors import item_vectors

@@ -31,6 +31,7 @@ class ListRules:
         nprobe: how many lists of items, by their centroid, a user meets; 0 for all, which is exact.
         diversity: 0 for lists by score; above, k of the best ``diversify_from`` by maximal marginal relevance. Ranks
             then follow that order.
+        interests: most interests of a user; an item's score is the best of them.
     """
 
     min_score: float | None = None
@@ -41,6 +42,7 @@ class ListRules:
     nprobe: int = 0
     diversity: float = 0.0
     diversify_from: int = 100
+    interests: int = 1
 
 
 class UserItems:

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from recsys_spark.block_options import RefitOptions
 from recsys_spark.config import JobConfig, Weights
 from recsys_spark.histories import History
 from recsys_spark.item_weights import WeightFit
 from recsys_spark.profiles import EventWeights
-from recsys_spark.refresh_options import DriftOptions, IncrementalOptions
-from recsys_spark.vectors import Blocks
+from recsys_spark.refresh_options import IncrementalOptions
 
 _HALF_LIFE_DAYS = 180.0
 _HYBRID_STEPS = 3.0
@@ -94,55 +94,6 @@ class EncoderOptions(JobConfig):
         if share is not None and 0.5 < share < 1:
             raise ValueError("1, or a share of at most 0.5: Spark gives GPUs to tasks in no other parts")
         return share
-
-
-class RefitOptions(DriftOptions):
-    """When what was fitted once is fitted anew."""
-
-    refit_share: float = Field(
-        0.2, ge=0, description="growth of the items, or events, since the last fit from which it is made anew"
-    )
-
-
-class BlockOptions(RefitOptions):
-    """Item vectors as weighted unit blocks."""
-
-    text_weight: float = Field(1.0, gt=0, description="weight of the text block in a score")
-    category_weight: float = Field(0.2, ge=0, description="weight of the category block; 0 leaves it out")
-    brand_weight: float = Field(0.1, ge=0, description="weight of the brand block; 0 leaves it out")
-    price_weight: float = Field(0.05, ge=0, description="weight of the price block; 0 leaves it out")
-    image_weight: float = Field(
-        0.2, ge=0, description="weight of the given vectors, image_vec of items; 0 leaves it out"
-    )
-    collaborative_weight: float = Field(
-        0.0, ge=0, description="weight of the collaborative block, users in common; 0 leaves it out"
-    )
-    category_dimension: int = Field(64, ge=1, description="numbers in the hashed category block")
-    brand_dimension: int = Field(32, ge=1, description="numbers in the hashed brand block")
-    collaborative_dimension: int = Field(128, ge=1, description="numbers in the projected collaborative block")
-    category_prices: int = Field(
-        20, ge=2, description="prices in a category from which they are compared within it, else in the whole catalogue"
-    )
-    whitening: float | None = Field(
-        None, ge=0, description="shrink of the relaxed whitening of the text block, about 0.1; default: none"
-    )
-    refit_whitening: bool = Field(False, description="whitening: fit it anew now")
-
-    @property
-    def blocks(self) -> Blocks:
-        """The block configuration."""
-        return Blocks(
-            text=self.text_weight,
-            category=self.category_weight,
-            brand=self.brand_weight,
-            price=self.price_weight,
-            image=self.image_weight,
-            category_dimension=self.category_dimension,
-            brand_dimension=self.brand_dimension,
-            category_prices=self.category_prices,
-            collaborative=self.collaborative_weight,
-            collaborative_dimension=self.collaborative_dimension,
-        )
 
 
 class EventOptions(RunDate):
@@ -276,6 +227,9 @@ class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions
 
     scorer: Literal["cosine", "hybrid"] = Field(
         "cosine", description="cosine: profiles and item vectors; hybrid: histories and item_weights"
+    )
+    interests: int = Field(
+        1, ge=1, description="cosine: most interests of a user, one for every ten items; a list takes the best of each"
     )
     quota: int | None = Field(None, ge=1, description="most items of one brand, or category, in a list")
     quota_on: Literal["brand", "category"] = Field("brand", description="what the quota counts; of a path its end")

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from recsys_spark.blocks import IdIndex, as_lists, is_usable
 from recsys_spark.histories import History, counted_events, damp_popular
 from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.kernels.interests import CLUSTERED
 from recsys_spark.kernels.pooling import accumulate
 
 _PLAIN = History()
@@ -160,6 +161,18 @@ def build_profiles(
         F.col("last_timestamp").alias("reference_time"),
     )
     return profiles.where(is_usable(F.col("embedding")))
+
+
+def with_liked(profiles: DataFrame, pairs: DataFrame, vectors: DataFrame) -> DataFrame:
+    """Profiles with ``liked, liked_weights``: the heaviest items of positive weight that have a vector, in the order of
+    item_id, and what each counts."""
+    known = pairs.where("weight > 0").join(vectors.select("item_id"), on="item_id", how="left_semi")
+    order = F.array_sort(F.collect_list(F.struct((-F.col("weight")).alias("less"), "item_id")))
+    heaviest = known.groupBy("user_id").agg(F.slice(order, 1, CLUSTERED).alias("heaviest"))
+    own = F.transform("heaviest", lambda one: F.struct(one["item_id"].alias("id"), (-one["less"]).alias("weight")))
+    lists = heaviest.select("user_id", F.array_sort(own).alias("own"))
+    lists = lists.select("user_id", F.col("own.id").alias("liked"), F.col("own.weight").alias("liked_weights"))
+    return profiles.join(lists, on="user_id", how="left")
 
 
 def _plus(left: Column, right: Column) -> Column:

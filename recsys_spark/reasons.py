@@ -23,10 +23,12 @@ from recsys_spark.item_features import code
 from recsys_spark.kernels.contributions import (
     Contributions,
     Wide,
+    best_of,
     deletion_margin,
     vector_contributions,
     weight_contributions,
 )
+from recsys_spark.kernels.interests import interests_of, weights_of
 from recsys_spark.sentences import sentence
 from recsys_spark.tables import RECOMMENDATIONS, Make, Notes
 
@@ -48,6 +50,7 @@ class Telling:
         widths: numbers of each block of an item vector; empty for sums of item weights.
         own_weights: what the user's own text, and segment, count.
         boosted: whether the scores hold each item's boost.
+        interests: most interests of a user: a score is that of the best one.
     """
 
     most: int
@@ -55,6 +58,7 @@ class Telling:
     widths: Mapping[str, int]
     own_weights: tuple[float, float] = (0.0, 0.0)
     boosted: bool = False
+    interests: int = 1
 
 
 def told_users(
@@ -211,7 +215,10 @@ class _User:
             self._kinds.append(name)
         self._weights = np.concatenate([self._weights, [w for _, _, w in own]])
         items = users.vectors[self._listed].astype(np.float64)
-        return vector_contributions(items, parts, self._weights, telling.widths)
+        labels, events = np.full(len(parts), -1), slice(len(self._events))
+        labels[events] = interests_of(parts[events].astype(np.float32), self._weights[events], telling.interests)
+        counted = weights_of(labels, self._weights)
+        return best_of([vector_contributions(items, parts, weights, telling.widths) for weights in counted])
 
     def _of_weights(self) -> Contributions:
         codes = _column(self._users.history, "code")[self._events]

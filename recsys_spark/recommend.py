@@ -10,7 +10,10 @@ from pyspark.sql import functions as F
 from recsys_spark.blocks import slices
 from recsys_spark.errors import UsageError
 from recsys_spark.history_block import HISTORY_COLUMNS, HistoryBlock
+from recsys_spark.interest_block import LIKED_COLUMNS, InterestBlock
+from recsys_spark.interest_block import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.item_blocks import ItemBlocks
+from recsys_spark.kernels.interests import CLUSTERED
 from recsys_spark.kernels.shortlist import NUMPY, tile_rows
 from recsys_spark.lists import ListRules
 from recsys_spark.tables import Make, Notes
@@ -68,7 +71,7 @@ def top_k_join(
 
 def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
     """Profiles, or histories, with USER_COLUMNS in ``tasks`` partitions: what ``list_rows`` takes."""
-    own = [name for name in ("embedding", *HISTORY_COLUMNS) if name in profiles.columns]
+    own = [name for name in ("embedding", *HISTORY_COLUMNS, *LIKED_COLUMNS) if name in profiles.columns]
     for name, pairs in (("seen", seen), ("allowed", allowed)):
         if pairs is not None:
             lists = pairs.groupBy("user_id").agg(F.collect_set("item_id").alias(name))
@@ -83,9 +86,9 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
 
     The interpreter and its libraries; the users' vectors as they arrive and at unit length; one item block, once more
     where items are boosted or not always available; the lists, their order and the ids taken for them; one tile of
-    products and its shortlist; for diversity the vectors of some users' candidates.
+    products and its shortlist; for diversity the vectors of some users' candidates, for interests of what some liked.
     """
-    k = candidates(k, rules)
+    k, user_rows = candidates(k, rules), user_rows * rules.interests
     item_rows, routed = min(items.block_rows, items.rows), bool(rules.nprobe) or rules.keyed
     users = user_rows * (8 * items.dimension + 40)
     lists = user_rows * k * 80
@@ -93,7 +96,8 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
     rows = min(tile_rows(NUMPY, routed), user_rows)
     tile = NUMPY.rows * NUMPY.columns * 6 + rows * (3 * k * 50 + 4 * items.dimension * routed)
     diverse = DIVERSIFIED_AT_ONCE * k * items.dimension * 8 if rules.diversity else 0
-    return 210_000_000 + users + lists + block + tile + diverse
+    liked = INTERESTS_AT_ONCE * CLUSTERED * items.dimension * 4 if rules.interests > 1 else 0
+    return 210_000_000 + users + lists + block + tile + diverse + liked
 
 
 def list_rows(
@@ -103,12 +107,12 @@ def list_rows(
     user_block_rows: int = 16_384,
     stamp: dict[str, Any] | None = None,
     names: dict[str, str] | None = None,
-    scored_by: type[UserBlock] | type[HistoryBlock] = UserBlock,
+    scored_by: type[UserBlock] | type[HistoryBlock] | type[InterestBlock] = UserBlock,
 ) -> Make:
     """Users with their rules (``users_with_rules``) to lists, ``user_block_rows`` users at a time.
 
     ``stamp`` has the values of further columns, the same in every row; ``names`` other names for columns;
-    ``scored_by`` what scores: profiles, or histories (``hybrid.py``). Notes the
+    ``scored_by`` what scores: profiles, interests, or histories (``hybrid.py``). Notes the
     users without a usable vector (``dropped``) and the places that stay empty (``places_short``),
     and of an approximate join ``shares``: stratum and share of the exact list found, for users with a stratum.
     """

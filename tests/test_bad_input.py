@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
-from recsys_spark.options import BlockOptions, EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
+from recsys_spark.options import EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.evaluate import evaluation

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import UsageError
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
-from recsys_spark.options import BlockOptions, HistoryOptions
+from recsys_spark.options import HistoryOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS

@@ -11,10 +11,11 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from safetensors.numpy import load_file, save_file
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.embed import embed_udf, embedding_rows, estimated_tokens, in_slice
 from recsys_spark.errors import QualityError
 from recsys_spark.kernels.model_folder import of_users, read_model
-from recsys_spark.options import BlockOptions, EncoderOptions, ProfileOptions
+from recsys_spark.options import EncoderOptions, ProfileOptions
 from recsys_spark.steps import embed as step
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.model import resolve_model

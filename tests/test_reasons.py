@@ -6,11 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Lake
-from recsys_spark.options import BlockOptions, ProfileOptions, TopKOptions, WeightOptions
+from recsys_spark.options import ProfileOptions, TopKOptions, WeightOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.item_weights import item_weights
 from recsys_spark.steps.profiles import profiles

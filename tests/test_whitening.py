@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError
 from recsys_spark.kernels.whitening import Moments, whitening
-from recsys_spark.options import BlockOptions, ProfileOptions
+from recsys_spark.options import ProfileOptions
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS

@@ -4,7 +4,7 @@ Arrays are (k, n, B): k listed items, n parts of the user, B blocks. All sums ar
 them rounded to float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,18 @@ def vector_contributions(items: Wide, parts: Wide, weights: Wide, widths: Mappin
     usable = scale > _NOTHING * (np.abs(weights) * np.sqrt(squares)).sum()
     without = np.divide(left, scale, out=np.zeros_like(left), where=np.broadcast_to(usable, left.shape))
     return Contributions(values, np.stack(cosines, axis=2), without)
+
+
+def best_of(found: Sequence[Contributions]) -> Contributions:
+    """For every item those of several profiles, of equal parts and blocks, that give it the greatest score."""
+    if len(found) == 1:
+        return found[0]
+    best = np.argmax([one.values.sum(axis=(1, 2)) for one in found], axis=0)
+    rows = np.arange(len(best))
+    values, cosines, without = (
+        np.stack([getattr(one, name) for one in found])[best, rows] for name in ("values", "cosines", "without")
+    )
+    return Contributions(values, cosines, without)
 
 
 def weight_contributions(weights: Wide, item_weights: Wide) -> Contributions:

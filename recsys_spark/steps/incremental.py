@@ -33,6 +33,8 @@ def last_lists(asked: ListRun) -> Previous | str:
     for name in ("quota", "approximate", "diversity"):
         if getattr(options, name):
             return f"a stored list does not tell enough for --{name}"
+    if options.interests > 1:
+        return "a stored list does not tell enough for --interests"
     last = previous(asked.run, RECOMMENDATIONS, asked.facts)
     if isinstance(last, str):
         return last

@@ -49,6 +49,7 @@ def rules_of(options: TopKOptions) -> dict[str, Any]:
     exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
     approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
     told = {"explain", "language"} if options.explain else set[str]()
+    told |= {"interests"} if options.interests > 1 else set()
     return options.model_dump(mode="json", include=exact | told | (approximate if options.approximate else set()))
 
 
@@ -62,6 +63,7 @@ def list_rules(options: TopKOptions, blocks: ItemBlocks) -> ListRules:
         keyed=bool(options.match_on),
         diversity=options.diversity,
         diversify_from=options.diversify_from,
+        interests=options.interests,
     )
 
 

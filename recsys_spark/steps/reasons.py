@@ -57,6 +57,7 @@ class Sources:
     own_texts: DataFrame | None = None
     segments: DataFrame | None = None
     own_weights: tuple[float, float] = (0.0, 0.0)
+    interests: int = 1
 
 
 def sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
@@ -65,7 +66,9 @@ def sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
     Raises:
         InputError: what the profiles were made of is gone, or is not what the lists were made of.
     """
-    return _hybrid_sources(run, known, facts) if facts.get("scorer") == "hybrid" else _cosine_sources(run, known)
+    if facts.get("scorer") == "hybrid":
+        return _hybrid_sources(run, known, facts)
+    return replace(_cosine_sources(run, known), interests=facts.get("interests", 1))
 
 
 def explanation(
@@ -77,7 +80,12 @@ def explanation(
         pairs, events, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, events, lists))
     users = told_users(lists, pairs, event_kinds(events), sources.own_texts, sources.segments)
     telling = Telling(
-        options.explain, options.language, sources.widths, sources.own_weights, boosted=sources.items.boosted
+        options.explain,
+        options.language,
+        sources.widths,
+        sources.own_weights,
+        boosted=sources.items.boosted,
+        interests=sources.interests,
     )
     return users, reason_rows(sources.items, telling, stamp)
 

@@ -7,10 +7,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
+from recsys_spark.interest_block import InterestBlock
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import TopKOptions
+from recsys_spark.profiles import with_liked
 from recsys_spark.recommend import list_rows
 from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
@@ -18,12 +20,14 @@ from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
 from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key, unchanged
-from recsys_spark.steps.reasons import staged_with_reasons
+from recsys_spark.steps.reasons import sources, staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
+from recsys_spark.user_block import UserBlock
 
 
 def recommendations(run: Run, options: TopKOptions) -> Report:
     """Publish the lists of all users that have a profile, or for the hybrid scorer a history."""
+    _check_interests(options)
     if options.scorer == "hybrid":
         return hybrid_recommendations(run, options)
     known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
@@ -51,10 +55,15 @@ def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
     plain = stamp | {"reasons": None}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
-        make = list_rows(blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, plain)
+        scored_by = InterestBlock if options.interests > 1 else UserBlock
+        make = list_rows(
+            blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, plain, scored_by=scored_by
+        )
         return run.lake.stage(with_rules(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
 
     profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()
+    if options.interests > 1:
+        profiles = with_liked(profiles, sources(run, known, {}).pairs, known.frame(run, ITEM_VECTORS))
     if options.approximate:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
@@ -62,6 +71,16 @@ def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
     staged, told = staged_with_reasons(run, known, options, asked.facts, staged, stamp)
     report = asked.publish(staged, made, recall | told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
+
+
+def _check_interests(options: TopKOptions) -> None:
+    """Lists of several interests are merged by score: what needs one vector, or counts along the list, cannot be."""
+    if options.interests == 1:
+        return
+    names = [name for name in ("quota", "diversity", "approximate") if getattr(options, name)]
+    names += ["scorer=hybrid"] if options.scorer == "hybrid" else []
+    if names:
+        raise UsageError(f"--interests does not go with --{' and --'.join(names)}: leave one of them out")
 
 
 def one_space(run: Run, known: Inputs) -> str:

@@ -6,9 +6,10 @@ import time
 import pyspark
 
 from recsys_spark import __version__
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import ConflictError
 from recsys_spark.job import Run
-from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
+from recsys_spark.options import EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.item_weights import item_weights

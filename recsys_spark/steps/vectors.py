@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
+from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.options import BlockOptions, HistoryOptions
+from recsys_spark.options import HistoryOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.audit import publish_audited
 from recsys_spark.steps.publishing import Report, inputs, run_key, unchanged
