@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys_spark.blocks import IdIndex, as_lists, matrix, unit_vectors
@@ -62,7 +63,7 @@ class InterestBlock:
     def _merged(self) -> Places:
         best = self._users.best
         merged = np.full((len(self._kept), self._k), EMPTY)
-        for number, rows in enumerate(np.split(best, self._rows[1:])):
+        for number, rows in enumerate(np.split(best, self._rows[1:])[: len(merged)]):
             places = np.sort(rows[rows != EMPTY])  # the best of an item comes first
             _, first = np.unique(ordinals_of(places), return_index=True)
             kept = places[np.sort(first)[: self._k]]
@@ -75,7 +76,7 @@ def _interests(part: pa.Table, items: ItemBlocks, most: int) -> Iterator[_Wide]:
     for first in range(0, len(part), USERS_AT_ONCE):
         users = part.slice(first, USERS_AT_ONCE)
         lists = users["liked"].combine_chunks()
-        lengths = [0 if ids is None else len(ids) for ids in lists.to_pylist()]
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         ids, weights = lists.flatten(), users["liked_weights"].combine_chunks().flatten().to_numpy()
         vectors, index = np.zeros((len(ids), items.dimension), np.float32), IdIndex(ids)
         for block in items.blocks() if len(ids) else ():
