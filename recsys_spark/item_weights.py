@@ -84,11 +84,9 @@ def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512, t
                 for start in range(0, block.num_rows, _PASSES * targets_at_once):  # all other blocks pass once
                     targets = block.slice(start, _PASSES * targets_at_once)
                     found = _candidates(items, targets, fit)
-                    for first in range(0, targets.num_rows, targets_at_once):
-                        rows = slice(first, first + targets_at_once)
-                        fitted = _fitted(items, targets.slice(first, targets_at_once), found[rows], fit)
-                        notes["items"] += len(found[rows])
-                        notes["without"] += len(found[rows]) - len(pc.unique(fitted["item_id"]))
+                    notes["items"] += len(found)
+                    for rows, fitted in _fitted(items, targets, found, fit, targets_at_once):
+                        notes["without"] += rows - len(pc.unique(fitted["item_id"]))
                         yield fitted
 
     return make
@@ -163,13 +161,37 @@ class _CoOccurrence:
         return self._running.places
 
 
-def _fitted(items: ItemBlocks, targets: pa.RecordBatch, found: NDArray[np.int64], fit: WeightFit) -> pa.RecordBatch:
-    own = targets["ordinal"].to_numpy()
-    needed = np.unique(np.concatenate([own, found[found >= 0]]))
-    ids, features = _features(items, needed)
-    candidates = np.where(found >= 0, np.searchsorted(needed, found), -1)
-    candidates = _distinct(candidates)
-    rows = np.searchsorted(needed, own)
+def _fitted(
+    items: ItemBlocks, targets: pa.RecordBatch, found: NDArray[np.int64], fit: WeightFit, at_once: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(targets, their weights), ``at_once`` targets or fewer. All blocks pass for as many of them as ask for no more
+    items than ``at_once`` might: those that lie together ask for the same ones."""
+    own, first = targets["ordinal"].to_numpy(), 0
+    while first < len(own):
+        last, needed = first, own[:0]
+        while last < len(own):
+            part = slice(last, last + at_once)
+            more = np.unique(np.concatenate([needed, own[part], found[part][found[part] >= 0]]))
+            if last > first and len(more) > 3 * fit.candidates * at_once:
+                break
+            last, needed = last + at_once, more
+        ids, features = _features(items, needed)
+        for start in range(first, min(last, len(own)), at_once):
+            part = slice(start, start + at_once)
+            yield (
+                len(own[part]),
+                _weights(ids, features, np.searchsorted(needed, own[part]), _places(found[part], needed), fit),
+            )
+        first = last
+
+
+def _places(found: NDArray[np.int64], needed: Rows) -> NDArray[np.int64]:
+    return _distinct(np.where(found >= 0, np.searchsorted(needed, found), -1))
+
+
+def _weights(
+    ids: pa.Array, features: Features, rows: Rows, candidates: NDArray[np.int64], fit: WeightFit
+) -> pa.RecordBatch:
     support = supports(features, rows, candidates, fit.candidates, shrink=fit.shrink, text_share=fit.text_share)
     weights = ridge_weights(
         features, rows, support, vector_weight=fit.vector_weight, word_weight=fit.word_weight, ridge=fit.ridge

@@ -6,15 +6,17 @@ from collections import Counter, defaultdict
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from recsys_spark import item_weights
 from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryBlock
 from recsys_spark.hybrid import histories, weighted_items
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, sample_of_users, word_values
 from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, parts_of, weight_rows
 from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.lists import ListRules
+from recsys_spark.lists import ListRules, where_found
 from recsys_spark.recommend import RESULT_DDL, list_rows, users_with_rules
 from recsys_spark.rules import items_with_rules
 
@@ -142,6 +144,28 @@ def test_a_slice_of_a_block_has_its_own_vectors(spark, tmp_path):
         return sorted(map(tuple, parts_of(spark, blocks).mapInArrow(lambda b: make(b, {}), WEIGHTS_DDL).collect()))
 
     assert rows(1) == rows(40)
+
+
+def test_targets_that_ask_for_the_same_items_share_a_pass(shop, tmp_path, monkeypatch):
+    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 24, tasks=1, carried=FEATURE_COLUMNS)
+    asked = []
+
+    def counted(passing, ordinals):
+        asked.append(len(ordinals))
+        return where_found(passing, ordinals)
+
+    def rows(candidates, at_once):
+        asked.clear()
+        make = weight_rows(blocks, WeightFit(candidates, ridge=4.0), at_once)
+        found = make(iter([pa.record_batch({"part": pa.array([0])})]), {})
+        return sorted(tuple(row.values()) for batch in found for row in batch.to_pylist()), list(asked)
+
+    monkeypatch.setattr(item_weights, "where_found", counted)
+    assert rows(8, 2) == (rows(8, 24)[0], [24])
+    few, passes = rows(1, 2)
+    assert few == rows(1, 24)[0]
+    assert len(passes) > 1
+    assert max(passes) <= 2 * (3 * 1 + 1)
 
 
 def test_a_share_of_the_users_keeps_them_whole(shop):
