@@ -23,6 +23,7 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Staged
 from recsys_spark.options import EncoderOptions
+from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
 from recsys_spark.tables import EMBEDDINGS, ITEMS, QUARANTINE, USERS
@@ -140,6 +141,10 @@ def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices:
             f"{options.max_failed_share}; the first: {failures[0][1]}"
         )
     _quarantine(run, failures, key)
+    if staged.rows:
+        rows = run.lake.rows(EMBEDDINGS) + staged.rows
+        told = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
+        log_changes(run, f"{key}:changes", getattr(options, "run_date", None), [told])
     run.lake.commit(staged, key, append=True)
     return staged
 

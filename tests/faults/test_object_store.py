@@ -1,10 +1,12 @@
 """A lake on S3: Delta's conditional writes and the data files, against moto, and moto behind a proxy that fails."""
 
 import http.client
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 import pytest
 from deltalake import DeltaTable
@@ -45,6 +47,15 @@ def refresh(shop: Path, lake: str, model: Path, run_date: str = "2024-03-01") ->
 def rows_of(lake: str, options: dict[str, str] | None = None) -> list[dict]:
     table = DeltaTable(f"{lake}/recommendations", storage_options=options).to_pyarrow_table()
     return table.sort_by([("user_id", "ascending"), ("rank", "ascending")]).to_pylist()
+
+
+def objects(endpoint: str, name: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of everything in a bucket."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+    connection.request("GET", f"/{name}?list-type=2&max-keys=1000")
+    for key in re.findall(r"<Key>([^<]+)</Key>", connection.getresponse().read().decode()):
+        connection.request("GET", f"/{name}/{quote(key)}")
+        yield key, connection.getresponse().read()
 
 
 class Flaky(BaseHTTPRequestHandler):
@@ -113,7 +124,9 @@ def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store
 
 def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_path):
     lake, where = bucket(store, "steady"), environment(store)
-    first = submit(*refresh(shop, lake, tiny_bert), **where)
+    (tmp_path / "events").mkdir()
+    log = ["--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir={tmp_path / 'events'}"]
+    first = submit(*refresh(shop, lake, tiny_bert), "--", *log, **where)
     assert first.returncode == 0, first.stderr
     local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert), **KEYS)
     assert local.returncode == 0, local.stderr
@@ -121,8 +134,19 @@ def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_pa
     assert rows_of(lake, where) == rows_of(str(tmp_path / "lake"))
     second = submit(*refresh(shop, lake, tiny_bert), **where)
     assert last_json(second)["status"] == "unchanged"
-    for done in (first, second):
+    report = submit("render_report", f"--lake={lake}", "--run_date=2024-03-01", **where)
+    assert report.returncode == 0, report.stderr
+    failed = submit(*refresh(shop, "s3://no-such-bucket/lake", tiny_bert), **where)
+    assert failed.returncode in (4, 75), failed.stderr
+    for done in (first, second, report, failed):
         assert "canary" not in done.stdout + done.stderr
+    kept = {name: content for name, content in objects(store, "steady") if not name.endswith(".parquet")}
+    for what in ("_status/refresh_lake", "_reports/", "_delta_log/"):
+        assert [name for name in kept if what in name], what
+    logs = [path for path in (tmp_path / "events").rglob("*") if path.is_file()]
+    assert logs
+    assert not [name for name, content in kept.items() if b"canary" in content]
+    assert not [path for path in logs if b"canary" in path.read_bytes()]
 
 
 @pytest.mark.slow
