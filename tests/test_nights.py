@@ -13,9 +13,9 @@ from recsys_spark.steps.evaluate import evaluation
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.refresh import RefreshOptions, refresh
 from recsys_spark.steps.vectors import item_vectors
-from recsys_spark.tables import CHANGES, ITEM_VECTORS, METRICS, PRICE_CUTS
+from recsys_spark.tables import CHANGES, EVENTS, ITEM_VECTORS, METRICS, PRICE_CUTS, RECOMMENDATIONS
 
-FIRST, SECOND = date(2024, 3, 1), date(2024, 3, 10)
+FIRST, SECOND, THIRD = date(2024, 3, 1), date(2024, 3, 10), date(2024, 3, 11)
 
 
 class Heard(Progress):
@@ -109,6 +109,20 @@ def test_work_on_everything_is_announced_with_its_reason(nights):
     assert place.said.index("build_profiles: all: it is the first run") < place.said.index(
         "recommend_items: all: it is the first run"
     )
+
+
+def test_a_day_without_anything_new_keeps_the_lists_and_dates_them(nights):
+    place, *_ = nights
+    tables = (EVENTS, RECOMMENDATIONS)
+    was = [place.rows(table) for table in tables]
+    third = place.refresh(THIRD)
+    events, lists = (place.rows(table) for table in tables)
+    assert "ingest_tables" in third["stages"]
+    assert sorted(map(str, events)) == sorted(map(str, was[0]))
+    assert {row["run_date"] for row in lists} == {THIRD}
+    strip = [sorted((r["user_id"], r["rank"], r["item_id"], r["score"]) for r in rows) for rows in (was[1], lists)]
+    assert strip[0] == strip[1]
+    assert (third["texts_encoded"], third["profiles_made"]) == (0, "none")
 
 
 def test_a_new_price_moves_no_other_item_until_prices_are_taken_anew(nights):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.test_killed_driver import changed, refresh, rows_of  # noqa: F401, a fixture
+from tests.faults.test_killed_driver import grown, refresh, rows_of
 from tests.test_submit import last_json, submit
 
 
@@ -25,8 +25,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_passing_fault_that_leaves_no_partial_files(small_disk, shop, changed, tiny_bert):
-    lake = small_disk / "lake"
+def test_a_full_disk_is_a_passing_fault_that_leaves_no_partial_files(small_disk, shop, tiny_bert, tmp_path):
+    lake, changed = small_disk / "lake", grown(shop, tmp_path / "shop")
     first = submit(*refresh(shop, lake, tiny_bert))
     assert first.returncode == 0, first.stderr
     before = rows_of(lake)

@@ -77,8 +77,11 @@ def published(shop: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def changed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grown(shop, tmp_path_factory.mktemp("changed") / "shop")
+
+
+def grown(shop: Path, folder: Path) -> Path:
     """The shop of the next day: one more item, one more event."""
-    folder = tmp_path_factory.mktemp("changed") / "shop"
     shutil.copytree(shop, folder)
     with (folder / "products.csv").open("a") as products, (folder / "log.csv").open("a") as log:
         products.write("a7,green tea pot,ada,kitchen/tea,13\n")

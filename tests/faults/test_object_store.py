@@ -3,6 +3,7 @@
 import http.client
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,8 +12,10 @@ from urllib.parse import quote
 import pytest
 from deltalake import DeltaTable
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, RetryError
 from recsys_spark.lake import Lake
+from recsys_spark.tables import Table
+from tests.faults.soak import LOG, SNAPSHOT, staged
 from tests.test_submit import last_json, submit
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
@@ -66,20 +69,31 @@ class Flaky(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
         Flaky.asked += 1
         if self.conditional and Flaky.asked % 5 == 0:
             Flaky.failed += 1
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._fail()
             return
+        self._send(*self._asked(body))
+
+    def _fail(self) -> None:
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _asked(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
         connection = http.client.HTTPConnection(self.target)
         headers = {
             name: value for name, value in self.headers.items() if self.conditional or name.lower() != "if-none-match"
         }
         connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
-        content = answer.read()
+        return answer, answer.read()
+
+    def _send(self, answer: http.client.HTTPResponse, content: bytes) -> None:
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
@@ -107,6 +121,55 @@ class Unconditional(Flaky):
     """A store that does not know If-None-Match."""
 
     conditional = False
+
+
+class Forgetful(Flaky):
+    """Makes every commit of Delta, and loses the answer to the first request for it: 503, or the connection ends."""
+
+    lost, how = set[str](), "503"
+
+    def _answer(self, body: bytes) -> None:
+        answer, content = self._asked(body)
+        if self.command != "PUT" or "_delta_log/" not in self.path or self.path in Forgetful.lost:
+            self._send(answer, content)
+            return
+        Forgetful.lost.add(self.path)
+        if self.how == "503":
+            self._fail()
+        else:
+            self.close_connection = True
+
+
+def committed(lake: Lake, table: Table, rows: list, key: str, **options: bool) -> None:
+    """The commit of a run that is started again where the store fails."""
+    for _ in range(3):
+        if lake.has_commit(table, key):
+            return
+        with suppress(RetryError):
+            lake.commit(staged(lake, table, rows, lake.version(table)), key, **options)
+            return
+    raise AssertionError(f"{key} is never told that it is done")
+
+
+@pytest.mark.parametrize("how", ["503", "cut"])
+def test_a_commit_whose_answer_is_lost_is_made_once_and_is_no_conflict(how, store, monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forgetful)
+    Thread(target=server.serve_forever, daemon=True).start()
+    lake, Forgetful.target, Forgetful.how = Lake(bucket(store, f"forgetful-{how}")), store.removeprefix("http://"), how
+    for name, value in environment(f"http://127.0.0.1:{server.server_port}").items():
+        monkeypatch.setenv(name, value)
+    Forgetful.lost.clear()
+    for number in (1, 2, 3):
+        committed(lake, SNAPSHOT, [("a", "1", float(number))], f"snapshot:{number}")
+        committed(lake, LOG, [("a", str(number), 1.0)], f"log:{number}", append=True)
+    server.shutdown()
+    assert len(Forgetful.lost) >= 6
+    shown = {
+        table.name: DeltaTable(lake.table_uri(table), storage_options=environment(store)) for table in (SNAPSHOT, LOG)
+    }
+    assert shown["snapshot"].to_pyarrow_table()["weight"].to_pylist() == [3.0]
+    assert sorted(shown["log"].to_pyarrow_table()["neighbor_id"].to_pylist()) == ["1", "2", "3"]
+    assert {name: delta.version() for name, delta in shown.items()} == {"snapshot": 2, "log": 2}
 
 
 def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store, monkeypatch):
