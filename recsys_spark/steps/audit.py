@@ -46,7 +46,7 @@ def publish_audited(
             "sources; if this is right, run again with --accept_drift, or change the bounds"
         )
     about = {"figures": figures, "accepted_drift": faults} if faults else {"figures": figures}
-    log_changes(run, key, facts.get("run_date"), [Change(staged.table.name, made, staged.rows, kinds)])
+    log_changes(run, key, getattr(options, "run_date", None), [Change(staged.table.name, made, staged.rows, kinds)])
     report = publish_staged(run, key, staged, {**facts, "about": about | dict(facts.get("about", {}))})
     return report | {f"{staged.table.name}_changes": kinds} | ({"accepted_drift": faults} if faults else {})
 
