@@ -29,11 +29,11 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
     stopped."""
     model = resolve_model(options, run)
     steps = {
-        "ingest_tables": lambda: ingest_tables(run, options),
-        "embed_texts": lambda: embed(run, options),
-        "build_item_vectors": lambda: item_vectors(run, options, model),
+        "ingest_tables": lambda: ingest_tables(run, options, anew=options.full),
+        "embed_texts": lambda: embed(run, options, retry=options.full),
+        "build_item_vectors": lambda: item_vectors(run, options, model, anew=options.full),
         "build_profiles": lambda: profiles(run, options),
-        "fit_item_weights": lambda: item_weights(run, options),
+        "fit_item_weights": lambda: item_weights(run, options, anew=options.full),
         "recommend_items": lambda: _lists(run, options),
     }
     if options.scorer != "hybrid":

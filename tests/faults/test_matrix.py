@@ -19,7 +19,7 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
     "out of memory on the host": "the worker's process is killed by the kernel: the row of the killed worker",
     "truncated input or table file": ("test_a_truncated_data_file_is_named",),
     "flipped bit in a data page": ("test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum",),
-    "NaN from the model": ("test_a_text_that_the_model_answers_with_nan_is_quarantined_with_its_reason",),
+    "NaN from the model": ("test_a_text_that_the_model_answers_with_nan_is_kept_apart_with_its_reason",),
     "zero vectors, empty texts": (
         "test_vectors_without_a_direction_are_left_out_on_both_sides",
         "test_no_text_has_no_hash_and_what_is_no_number_has_no_price",
