@@ -6,7 +6,7 @@ from deltalake.exceptions import DeltaError
 from pyarrow import ArrowException
 from pyspark.errors import PySparkException
 
-from recsys_spark.errors import InputError, QualityError, RecsysError, RetryError, UsageError
+from recsys_spark.errors import ConflictError, InputError, QualityError, RecsysError, RetryError, UsageError
 
 _MARK = re.compile(r"recsys_spark\.errors\.(UsageError|QualityError|InputError|RetryError): (.+)")
 _KINDS: dict[str, type[RecsysError]] = {
@@ -17,6 +17,8 @@ _KINDS: dict[str, type[RecsysError]] = {
 }
 _PHRASES: list[tuple[str, type[RecsysError], str]] = [
     (r"PATH_NOT_FOUND", InputError, "an input path does not exist"),
+    (r"FileNotFoundError.*_blocks/", ConflictError,
+     "vacuum_lake or forget_users removed the item blocks that this run was reading; run again"),
     (r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|CRC|checksum", InputError, "an input file is unreadable or damaged"),
     (r"TaskResourceProfiles are only supported|No executor resource configs were specified", UsageError,
      "gpu_share needs a cluster whose executors have GPUs (SPARK_PROFILE=gpu)"),
@@ -33,7 +35,7 @@ _PHRASES: list[tuple[str, type[RecsysError], str]] = [
 _PASSING = re.compile(
     r"No space left on device|error sending request|connection (refused|reset|closed|aborted|error)"
     r"|NETWORK_CONNECTION|couldn't (connect|resolve host)|timed out|TimeoutException|timeout was reached"
-    r"|SLOW_?DOWN|slow down|reduce your request rate|THROTTL|TOO_?MANY_?REQUESTS|SERVICE_?UNAVAILABLE|service unavailable"
+    r"|SLOW_?DOWN|slow down|reduce your request rate|THROTTL|TOO_?MANY_?REQUESTS|SERVICE[_ ]?UNAVAILABLE"
     r"|INTERNAL_(FAILURE|ERROR)|internal server error|bad gateway|(status|status code|HTTP)[: (]*(429|50[0234])\b"
     r"|NoRouteToHost|UnknownHostException|Unable to execute HTTP request",
     re.IGNORECASE,

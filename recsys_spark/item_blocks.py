@@ -49,7 +49,8 @@ _FILE_SCHEMA = pa.schema(
 )
 _SOUND: set[str] = set()
 """Block files that this process has checked. A task reads them again and again; they are looked at once."""
-_MANIFEST, _CENTROIDS = "blocks.json", "centroids.npy"
+_MANIFEST, _CENTROIDS, _USED = "blocks.json", "centroids.npy", "used"
+_HOUR = 3_600_000_000_000  # ns
 
 
 @dataclass(frozen=True)
@@ -187,12 +188,28 @@ def drop_blocks(uri: str) -> None:
     filesystem.delete_dir(folder)
 
 
-def drop_other_blocks(uri: str) -> None:
-    """Remove what lies beside the blocks of ``uri``: those of earlier runs."""
+def mark_used(uri: str) -> int:
+    """Say that a run is about to read the blocks below ``uri``. Returns when, in ns, by the clock of the store."""
     filesystem, folder = FileSystem.from_uri(uri)
-    for found in filesystem.get_file_info(FileSelector(folder.rpartition("/")[0], allow_not_found=True)):
-        if found.type == FileType.Directory and found.base_name != folder.rpartition("/")[2]:
-            filesystem.delete_dir(found.path)
+    with filesystem.open_output_stream(f"{folder}/{_USED}") as file:
+        file.write(b"")
+    return int(filesystem.get_file_info(f"{folder}/{_USED}").mtime_ns)
+
+
+def drop_unused_blocks(uri: str, hours: float, now: int, *, dry_run: bool = False) -> int:
+    """Remove the blocks in the folder ``uri`` that were not written or used for ``hours`` before ``now`` (ns); how many
+    they were. Younger ones may be what another run reads just now."""
+    filesystem, folder = FileSystem.from_uri(uri)
+    number = 0
+    for found in filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
+        if found.type == FileType.Directory:
+            files = filesystem.get_file_info(FileSelector(found.path, recursive=True))
+            last = max([file.mtime_ns or 0 for file in files if file.is_file], default=found.mtime_ns or 0)
+            if last < now - hours * _HOUR:
+                number += 1
+                if not dry_run:
+                    filesystem.delete_dir(found.path)
+    return number
 
 
 def _number(

@@ -7,7 +7,7 @@ killed job leaves at most files that no commit names. Readers always get one who
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -126,8 +126,8 @@ class Lake:
         if base is None and (head := self.head(table)) is not None:
             base = head.version
         uri, schema = self.table_uri(table), table.arrow_schema
-        # Bounds of user ids would stay in the log for good, those of people who have asked to be forgotten among them.
-        keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and c != "user_id"]
+        # Bounds of ids would stay in the log for good, those of people who have asked to be forgotten among them.
+        keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and not c.endswith("_id")]
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
         if make is None:
@@ -177,12 +177,43 @@ class Lake:
             retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
         )
 
+    def folders(self, name: str) -> list[str]:
+        """The folders in a folder of the lake that is no table's."""
+        filesystem, folder = FileSystem.from_uri(f"{self.uri}/{name}")
+        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        return [f"{self.uri}/{name}/{info.base_name}" for info in found if info.type == FileType.Directory]
+
+    def remove_files(self, name: str, such: Callable[[bytes], bool] | None = None) -> int:
+        """Remove the files below a folder that is no table's, or those with ``such`` a content; how many they were."""
+        filesystem, folder = FileSystem.from_uri(f"{self.uri}/{name}")
+        number = 0
+        for info in filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True)):
+            if info.type == FileType.File and (such is None or such(_content(filesystem, info.path))):
+                filesystem.delete_file(info.path)
+                number += 1
+        return number
+
+    def clock(self) -> int:
+        """Now, in ns since 1970, by the clock that the store puts on its files."""
+        filesystem, path = FileSystem.from_uri(f"{self.uri}/_status/.clock-{uuid.uuid4().hex}")
+        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(b"")
+        try:
+            return int(filesystem.get_file_info(path).mtime_ns)
+        finally:
+            filesystem.delete_file(path)
+
     def write_status(self, job: str, run_date: str, report: dict[str, Any]) -> None:
         """Keep a job's last JSON line beside the tables: cluster modes hide exit codes and output."""
-        filesystem, path = FileSystem.from_uri(f"{self.uri}/_status/{job}")
+        self.write_json(f"_status/{job}", run_date, report)
+
+    def write_json(self, name: str, file: str, content: dict[str, Any]) -> None:
+        """Keep ``content`` as a file in a folder that is no table's."""
+        filesystem, path = FileSystem.from_uri(f"{self.uri}/{name}")
         filesystem.create_dir(path, recursive=True)
-        with filesystem.open_output_stream(f"{path}/{run_date}.json") as stream:
-            stream.write(json.dumps(report).encode())
+        with filesystem.open_output_stream(f"{path}/{file}.json") as stream:
+            stream.write(json.dumps(content).encode())
 
     def check_writable(self) -> None:
         """Raise InputError (RetryError: for now) where the lake cannot be written: before any work is done."""
@@ -204,3 +235,8 @@ class Lake:
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         return opened(self.table_uri(table), version)
+
+
+def _content(filesystem: FileSystem, path: str) -> bytes:
+    with filesystem.open_input_file(path) as stream:
+        return bytes(stream.read())

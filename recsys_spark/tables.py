@@ -114,6 +114,11 @@ EMBEDDINGS = Table(
     "embeddings", {"text_hash": "string", "model": "string", "embedding": "array<float>"}, key=("text_hash", "model")
 )
 
+# Texts that a model gave no vector for, append-only: they are not tried again before somebody asks (--full).
+FAILED_TEXTS = Table(
+    "failed_texts", {"text_hash": "string", "model": "string", "reason": "string"}, key=("text_hash", "model")
+)
+
 # Transforms of the text block, append-only: `name` is a digest of mean and matrix and part of every space that uses it.
 # The newest `fit` of an encoder (`model`) and shrink is the one in use.
 WHITENINGS = Table(
@@ -238,6 +243,7 @@ TABLES = {
         USER_RULES,
         QUARANTINE,
         EMBEDDINGS,
+        FAILED_TEXTS,
         WHITENINGS,
         PRICE_CUTS,
         ITEM_VECTORS,

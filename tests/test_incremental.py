@@ -256,6 +256,19 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert longer[1]["lists_made"].startswith("all: ")
 
 
+def test_a_quiet_night_leaves_the_drift_gate_its_figures(spark, tmp_path):
+    world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
+    world.commit_sources()
+    world.refresh()
+    world.run_date += timedelta(days=1)  # and nothing else
+    made, _ = world.refresh()
+    assert made["profiles_made"] == "none"
+    world.events = {event for event in world.events if event[0] < 1}
+    world.commit_sources()
+    with pytest.raises(QualityError, match="table 'user_profiles' has drifted and nothing was published: rows went"):
+        world.refresh()
+
+
 def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark, tmp_path, monkeypatch):
     world = World(spark, tmp_path)
     world.commit_sources()

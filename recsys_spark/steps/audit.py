@@ -27,19 +27,20 @@ def publish_audited(
     ``made``: in words what of it was made anew. The version that is compared with is the one the work started from.
 
     Raises:
-        QualityError: keys that are not unique, vectors that are no numbers, drift beyond the bounds; nothing is
-            published.
+        QualityError: keys that are not unique, vectors or scores that are no numbers, lists out of order, drift beyond
+            the bounds; nothing is published.
     """
     last = run.lake.head(staged.table)
     figures = {"rows": float(staged.rows), **vector_figures(staged.notes)}
     if figures.pop("unusable", 0):
         raise QualityError(f"table '{staged.table.name}' would hold vectors that are not finite; nothing was published")
     if staged.table is RECOMMENDATIONS:
+        _check_lists(staged, by_score=not facts.get("diversity"))
         kinds, more = _lists(run, staged, last)
         figures |= more
     else:
         kinds = _rows(run, staged, last)
-    faults = _drift(last, figures, options)
+    faults = _drift(run, staged, last, figures, options)
     if faults and not options.accept_drift:
         raise QualityError(
             f"table '{staged.table.name}' has drifted and nothing was published: {'; '.join(faults)}. Look at the "
@@ -51,9 +52,11 @@ def publish_audited(
     return report | {f"{staged.table.name}_changes": kinds} | ({"accepted_drift": faults} if faults else {})
 
 
-def _drift(last: Head | None, figures: Figures, options: DriftOptions) -> list[str]:
-    was = last.facts.get("about", {}).get("figures", {}) if last else {}
-    if was.get("rows", 0) < options.drift_from_rows:
+def _drift(run: Run, staged: Staged, last: Head | None, figures: Figures, options: DriftOptions) -> list[str]:
+    if last is None:
+        return []
+    was = {"rows": float(run.lake.rows(staged.table))} | last.facts.get("about", {}).get("figures", {})
+    if was["rows"] < options.drift_from_rows:
         return []
     return drifted(was, figures, options.drift_bounds)
 
@@ -89,6 +92,17 @@ def _lists(run: Run, staged: Staged, last: Head | None) -> tuple[dict[str, int],
     if items := run.lake.rows(ITEMS) if run.lake.version(ITEMS) is not None else 0:
         figures["coverage"] = round(new.select("item_id").distinct().count() / items, 6)
     return kinds, figures
+
+
+def _check_lists(staged: Staged, *, by_score: bool) -> None:
+    """Refuse what the tasks found in their lists. Those of ``diversity`` are not in the order of scores."""
+    meant = {"not_a_number": "scores that are no numbers", "twice": "an item twice in a list"}
+    meant |= {"not_in_order": "a score above that of the rank before it"} if by_score else {}
+    for name, meaning in meant.items():
+        if number := sum(note.get("list_faults", {}).get(name, 0) for note in staged.notes):
+            raise QualityError(
+                f"table '{staged.table.name}' would hold {meaning} ({number:,} places); nothing was published"
+            )
 
 
 def _digested(lists: DataFrame) -> DataFrame:

@@ -24,8 +24,8 @@ from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 _BLOCK_ROWS = 16_384
 
 
-def item_weights(run: Run, options: WeightOptions) -> Report:
-    """Publish the weights that hybrid lists are sums of."""
+def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
+    """Publish the weights that hybrid lists are sums of; ``anew``: although they are there."""
     known = inputs(run, ITEMS, EVENTS, ITEM_VECTORS)
     facts = {
         "inputs": known.states,
@@ -36,7 +36,7 @@ def item_weights(run: Run, options: WeightOptions) -> Report:
         "max_events": options.hybrid_max_events,
     }
     key = run_key("fit_item_weights", facts)
-    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None:
+    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
         return done
     check_event_types(run, known, options)
     if options.dry_run:

@@ -86,7 +86,8 @@ def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any])
 
 
 def republish(run: Run, key: str, head: Head, table: Table, facts: Mapping[str, Any]) -> Report:
-    """Commit that what the table shows is the result of this run too; no file is written."""
-    rows = run.lake.rows(table)
+    """Commit that what the table shows is the result of this run too; no file is written. What the last commit tells
+    of these rows (``about``) stays true: the next drift gate compares with it."""
+    rows, facts = run.lake.rows(table), {**facts, "about": {**head.facts.get("about", {}), **facts.get("about", {})}}
     run.lake.commit(Staged(table, [], rows, [], head.content, head.version), key, facts=facts)
     return {"status": "unchanged", "tables": {table.name: rows}}

@@ -43,12 +43,12 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
     where it stopped."""
     model = resolve_model(options, run)
     steps = {
-        "ingest_tables": lambda: ingest_tables(run, options),
+        "ingest_tables": lambda: ingest_tables(run, options, anew=options.full),
         "evaluate_recommendations": lambda: evaluation_of_last_lists(run, options),
-        "embed_texts": lambda: embed(run, options),
-        "build_item_vectors": lambda: item_vectors(run, options, model),
+        "embed_texts": lambda: embed(run, options, retry=options.full),
+        "build_item_vectors": lambda: item_vectors(run, options, model, anew=options.full),
         "build_profiles": lambda: profiles(run, options),
-        "fit_item_weights": lambda: item_weights(run, options),
+        "fit_item_weights": lambda: item_weights(run, options, anew=options.full),
         "recommend_items": lambda: _lists(run, options),
     }
     if not options.evaluate:

@@ -14,8 +14,8 @@ from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS
 from recsys_spark.vectors import build_item_vectors, item_embeddings
 
 
-def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
-    """Publish the vectors of all items whose text ``model`` has embedded."""
+def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
+    """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
     known = inputs(run, ITEMS, EMBEDDINGS)
     facts = {"inputs": known.states, "model": model.fingerprint, "blocks": asdict(options.blocks)}
     if options.whitening is not None:
@@ -23,8 +23,10 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
     if options.price_weight:
         facts |= options.model_dump(include={"refit_share", "refit_prices"})
     key = run_key("build_item_vectors", facts)
-    if (done := unchanged(run, key, ITEM_VECTORS)) is not None or options.dry_run:
-        return done or {"tables": {}}
+    if (done := unchanged(run, key, ITEM_VECTORS)) is not None and not anew:
+        return done
+    if options.dry_run:
+        return {"tables": {}}
     items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
     texts = item_embeddings(items, embeddings, model.fingerprint)
     fit = fitted(run, options, model.fingerprint, texts, str(known.states))

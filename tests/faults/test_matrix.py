@@ -35,7 +35,7 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_a_flipped_byte_in_a_raw_file_is_named_and_no_other_value",
         "test_a_flipped_byte_in_a_block_is_an_error_and_not_another_score",
     ),
-    "NaN from the model": ("test_a_text_that_the_model_answers_with_nan_is_quarantined_with_its_reason",),
+    "NaN from the model": ("test_a_text_that_the_model_answers_with_nan_is_kept_apart_with_its_reason",),
     "zero vectors, empty texts": (
         "test_vectors_without_a_direction_are_left_out_on_both_sides",
         "test_no_text_has_no_hash_and_what_is_no_number_has_no_price",
