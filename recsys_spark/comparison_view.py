@@ -37,7 +37,9 @@ def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) 
             )
         console.print(view)
     if found["ratings"]:
-        view = _view(f"Ratings: {found['ratings']['test']:,} predicted", ["model", "rmse", "mae", "mse"])
+        chosen = ", ".join(f"{key} {value:g}" for key, value in found["ratings"]["chosen"].items())
+        title = f"Ratings: {found['ratings']['test']:,} predicted; {chosen}, by folds of the others"
+        view = _view(title, ["model", "rmse", "mae", "mse"])
         for name, errors in found["ratings"]["errors"].items():
             view.add_row(name, *(f"{errors[error]:.4f}" for error in ("rmse", "mae", "mse")))
         console.print(view)
