@@ -81,13 +81,19 @@ class Lake:
 
     def head(self, table: Table) -> Head | None:
         """What the table shows and who published it; None where it was never published."""
+        return next(iter(self.heads(table)), None)
+
+    def heads(self, table: Table, most: int = 1) -> list[Head]:
+        """The newest commits that may have changed what the table shows, the last one first."""
         delta = self._open(table)
         if delta is None:
-            return None
-        near = delta.history(_NEAR)
-        entry = next((e for e in near if e["operation"] not in _UPKEEP), None) or _newest(delta.history())
-        facts = json.loads(entry.get(_FACTS, "{}"))
-        return Head(entry["version"], str(delta.metadata().id), entry.get(_KEY), entry.get(_CONTENT), facts)
+            return []
+        near = [entry for entry in delta.history(_NEAR) if entry["operation"] not in _UPKEEP]
+        near = near or [entry for entry in delta.history() if entry["operation"] not in _UPKEEP]
+        name = str(delta.metadata().id)
+        return [
+            Head(e["version"], name, e.get(_KEY), e.get(_CONTENT), json.loads(e.get(_FACTS, "{}"))) for e in near[:most]
+        ]
 
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if it is still what the table shows."""
@@ -288,7 +294,3 @@ class Lake:
             return None
         except (DeltaError, OSError) as error:
             raise InputError(f"table '{table.name}' in lake {self.uri} cannot be read: {error}") from error
-
-
-def _newest(history: list[dict[str, Any]]) -> dict[str, Any]:
-    return next(entry for entry in history if entry["operation"] not in _UPKEEP)

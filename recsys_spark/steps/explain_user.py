@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as View
 
 from recsys_spark.errors import InputError
-from recsys_spark.job import Run
+from recsys_spark.job import PERSONAL, Run
 from recsys_spark.lake import Head
 from recsys_spark.options import ReasonOptions
 from recsys_spark.steps.publishing import Inputs, Report, inputs
@@ -39,7 +39,9 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     lists = run.lake.read(run.spark, RECOMMENDATIONS, head.version).where(F.col("user_id") == options.user_id)
     first = lists.select("run_date", "model").first()
     if first is None:
-        raise InputError(f"user '{options.user_id}' has no list in lake {run.lake.uri}: see table 'recommendations'")
+        raise InputError(
+            f"the user that --user_id names has no list in lake {run.lake.uri}: see table 'recommendations'"
+        )  # without the id: errors stay in the status of a run
     if options.dry_run:
         return {"tables": {}}
     with run.progress.step(f"explain the list of user {options.user_id}"):
@@ -56,11 +58,10 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     wanted = ("item_id", "title", "rank", "score", "sum", "reasons")
     return {
         "tables": {},
-        "user_id": options.user_id,
         "lists_of": str(first["run_date"]),
-        "list": [{name: row[name] for name in wanted} for row in rows],
         "largest_error": error,
         "adds_up": error <= _TOLERANCE,
+        PERSONAL: {"user_id": options.user_id, "list": [{name: row[name] for name in wanted} for row in rows]},
     }
 
 
