@@ -16,11 +16,16 @@ def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, floa
     A rating counts from ``min_rating``; any other type counts when its weight is positive. Items that the user had
     before are left out, since lists leave them out too.
     """
-    positive = [kind for kind, weight in by_type.items() if weight > 0 and kind != "rating"]
-    liked = F.col("event_type").isin(positive) | ((F.col("event_type") == "rating") & (F.col("value") >= min_rating))
-    later = events.where((F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & liked)
+    later = events.where((F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & liked(by_type, min_rating))
     old = before(events, run_date).select("user_id", "item_id").distinct()
     return later.select("user_id", "item_id").distinct().join(old, on=["user_id", "item_id"], how="left_anti")
+
+
+def liked(by_type: Mapping[str, float], min_rating: float) -> Column:
+    """Whether an event speaks for its item."""
+    positive = [kind for kind, weight in by_type.items() if weight > 0 and kind != "rating"]
+    rated = (F.col("event_type") == "rating") & (F.col("value") >= min_rating)
+    return F.coalesce(F.col("event_type").isin(positive) | rated, F.lit(False))
 
 
 def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int, by: Sequence[str] = ()) -> DataFrame:
@@ -77,15 +82,20 @@ def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int
     Each of ``users`` gets the k most popular items that are new to them, out of the ``candidates`` most popular of all.
     """
     known, asked = before(events, run_date), users.select("user_id").distinct()
-    counted = known.groupBy("item_id").agg(F.count("*").alias("n")).orderBy(F.desc("n"), "item_id").limit(candidates)
-    order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
-    popular = counted.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
     own = known.join(asked, on="user_id", how="left_semi").groupBy("user_id").agg(F.collect_set("item_id").alias("own"))
-    both = asked.join(own, on="user_id", how="left").crossJoin(F.broadcast(popular))
-    fresh = F.array_except("popular", F.coalesce("own", F.array().cast("array<string>")))  # in the order of the first
-    return both.select("user_id", F.posexplode(F.slice(fresh, 1, k)).alias("place", "item_id")).select(
+    both = asked.join(own, on="user_id", how="left").crossJoin(F.broadcast(popular_items(events, run_date, candidates)))
+    fresh = F.slice(F.array_except("popular", F.coalesce("own", F.array().cast("array<string>"))), 1, k)
+    return both.select("user_id", F.posexplode(fresh).alias("place", "item_id")).select(
         "user_id", "item_id", (F.col("place") + 1).alias("rank")
     )
+
+
+def popular_items(events: DataFrame, run_date: date, most: int = 1000) -> DataFrame:
+    """One row, ``popular``: items by their events before ``run_date``, most first, then by id."""
+    counted = before(events, run_date).groupBy("item_id").agg(F.count("*").alias("n"))
+    first = counted.orderBy(F.desc("n"), "item_id").limit(most)
+    order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
+    return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
 
 
 def _gain(rank: Column) -> Column:

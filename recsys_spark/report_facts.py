@@ -5,8 +5,6 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.profiles import before
-
 ABOUT_ITEMS = ("text", "category", "brand", "price", "image_vec")
 
 
@@ -50,21 +48,54 @@ def popularity(items: DataFrame, events: DataFrame, lists: DataFrame) -> DataFra
     return both.groupBy(*numbers).agg(F.count("*").alias("items")).orderBy("events", "shown")
 
 
-def judged_slices(per_user: DataFrame, events: DataFrame, users: DataFrame, run_date: date) -> DataFrame:
+def judged_users(
+    events: DataFrame, lists: DataFrame, popular: DataFrame, run_date: date, right: Column, k: int
+) -> DataFrame:
+    """``user_id, events, relevant, listed, popular``: a row for every user with a list and something relevant. Events
+    and lists are read once, however many scorers and slices are asked for.
+
+    Args:
+        events: of the users who are judged; ``events`` counts those before ``run_date``.
+        lists: ``user_id, item_id, rank``; the first k places count.
+        popular: from ``popular_items``; each user gets the first k that are new to them.
+        run_date: events on or after it judge, those before it are known.
+        right: whether an event speaks for its item (``liked``).
+        k: places.
+    """
+    later = F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")
+    own = events.groupBy("user_id").agg(
+        F.count_if(~later).alias("events"),
+        F.collect_set(F.when(~later, F.col("item_id"))).alias("own"),
+        F.collect_set(F.when(later & right, F.col("item_id"))).alias("later"),
+    )
+    new = own.withColumn("relevant", F.array_except("later", "own")).where(F.array_size("relevant") > 0)
+    places = F.array_sort(F.collect_list(F.struct("rank", "item_id")))
+    first = lists.where(F.col("rank") <= k).groupBy("user_id")
+    listed = first.agg(F.transform(places, lambda place: place["item_id"]).alias("listed"))
+    both = new.join(listed, on="user_id", how="inner").crossJoin(F.broadcast(popular))
+    fresh = F.slice(F.array_except("popular", "own"), 1, k)
+    return both.select("user_id", "events", "relevant", "listed", fresh.alias("popular"))
+
+
+def places_of(users: DataFrame, column: str, scorer: str) -> DataFrame:
+    """``user_id, item_id, rank, scorer`` of the lists in a column of ``judged_users``."""
+    places = users.select("user_id", F.posexplode(column).alias("place", "item_id"))
+    return places.select("user_id", "item_id", (F.col("place") + 1).alias("rank"), F.lit(scorer).alias("scorer"))
+
+
+def judged_slices(per_user: DataFrame, about: DataFrame) -> DataFrame:
     """``scorer, slice, users`` and of each metric its mean and ``<metric>_sd``, the standard deviation over users.
 
     Args:
         per_user: ``user_id, scorer`` and metrics.
-        events: by how many of them before ``run_date`` a user falls into a slice.
-        users: ``groups`` are slices too.
+        about: ``user_id, events, groups``: how many events a user had, and the groups, are slices.
     """
     metrics = [name for name in per_user.columns if name not in ("user_id", "scorer")]
-    lengths = before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n"))
-    border = F.when(F.col("n") < 5, "below 5").when(F.col("n") <= 20, "5 to 20").otherwise("above 20")
-    placed = per_user.join(lengths.select("user_id", border.alias("band")), on="user_id", how="left")
-    placed = placed.join(users.select("user_id", "groups"), on="user_id", how="left")
+    n = F.coalesce("events", F.lit(0))
+    band = F.when(n == 0, "none").when(n < 5, "below 5").when(n <= 20, "5 to 20").otherwise("above 20")
+    placed = per_user.join(about.select("user_id", band.alias("band"), "groups"), on="user_id", how="left")
     groups = F.transform(F.coalesce("groups", F.array().cast("array<string>")), lambda g: F.concat(F.lit("users: "), g))
-    names = F.concat(F.array(F.lit("all"), F.concat(F.lit("history: "), F.coalesce("band", F.lit("none")))), groups)
+    names = F.concat(F.array(F.lit("all"), F.concat(F.lit("history: "), F.col("band"))), groups)
     long = placed.select("scorer", *metrics, F.explode(names).alias("slice"))
     means = [F.avg(name).alias(name) for name in metrics]
     spreads = [F.coalesce(F.stddev_samp(name), F.lit(0.0)).alias(f"{name}_sd") for name in metrics]

@@ -159,7 +159,17 @@ def test_no_status_names_a_user_or_holds_what_is_written_about_one(lake, hybrid)
     assert done.returncode == 0, done.stderr[-3000:]
     assert last_json(done)["personal"]["user_id"] == "545"
     kept = json.loads((lake / "_status" / "explain_user" / "latest.json").read_text())
-    assert set(kept) == {"job", "status", "run_date", "lake", "tables", "lists_of", "largest_error", "adds_up", "seconds"}
+    assert set(kept) == {
+        "job",
+        "status",
+        "run_date",
+        "lake",
+        "tables",
+        "lists_of",
+        "largest_error",
+        "adds_up",
+        "seconds",
+    }
     texts = {user["text"] for user in hybrid.tables["users"] if user["text"]}
     everything = "".join(file.read_text() for file in (lake / "_status").rglob("*.json"))
     assert not [text for text in texts if text in everything]

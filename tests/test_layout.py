@@ -16,7 +16,8 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
 KERNELS = [path for path in PACKAGE if path.parent.name == "kernels"]
 STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
-# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads.
+# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads
+# (item_blocks among it: it writes the files that joins stream).
 TRANSFORMATIONS = [
     ROOT / "recsys_spark" / f"{name}.py"
     for name in (
@@ -34,7 +35,6 @@ TRANSFORMATIONS = [
         "hybrid",
         "incremental",
         "ingest",
-        "item_blocks",
         "item_features",
         "item_weights",
         "lists",

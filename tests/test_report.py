@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import InputError
+from recsys_spark.evaluate import liked, popular_items, popularity_lists, relevant_pairs
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import PERSONAL
 from recsys_spark.report_facts import (
     history_lengths,
     judged_slices,
+    judged_users,
     list_drift,
     popularity,
     text_lengths,
@@ -22,7 +24,7 @@ from recsys_spark.report_page import Note, Section, Share, TableBlock, page, sho
 from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
 from recsys_spark.steps.report import ReportOptions, render_report
 from recsys_spark.steps.report_drift import drift
-from recsys_spark.tables import CHANGES, METRICS, RECOMMENDATIONS
+from recsys_spark.tables import CHANGES, EVENTS, METRICS, RECOMMENDATIONS
 from tests.browser import open_page
 from tests.test_reasons import DAY, World, _time
 
@@ -275,16 +277,36 @@ def test_drift_compares_lists_user_by_user(spark):
     assert row.asDict() == {"users": 2, "kept": 0.75, "same": 1, "new_users": 1, "lost_users": 1}
 
 
+def test_users_are_judged_as_an_evaluation_judges_them(hostile):
+    world, weights = hostile, {"view": 1.0, "purchase": 3.0, "rating": 1.0}
+    events, lists = (world.lake.read(world.spark, table) for table in (EVENTS, RECOMMENDATIONS))
+    day, first = date(2024, 2, 1), lists.where("rank <= 4")
+    found = judged_users(events, lists, popular_items(events, day), day, liked(weights, 4.0), 4).collect()
+    pairs = {(row["user_id"], item) for row in found for item in row["relevant"]}
+    relevant = relevant_pairs(events, day, weights, 4.0)
+    listed = {row["user_id"] for row in lists.collect()}
+    assert pairs == {tuple(row) for row in relevant.collect() if row["user_id"] in listed}
+    assert pairs
+    popular = popularity_lists(events, lists, day, 4).collect()
+    offered = {(row["user_id"], item, rank) for row in found for rank, item in enumerate(row["popular"], 1)}
+    judged_ones = {row["user_id"] for row in found}
+    assert offered == {tuple(row) for row in popular if row["user_id"] in judged_ones}
+    mine = {(row["user_id"], item) for row in found for item in row["listed"]}
+    assert mine == {(r["user_id"], r["item_id"]) for r in first.collect() if r["user_id"] in judged_ones}
+    counts = {row["user_id"]: sum(e[0] == row["user_id"] and e[3].date() < day for e in world.events) for row in found}
+    assert {row["user_id"]: row["events"] for row in found} == counts
+
+
 def test_slices_are_means_over_their_users(spark):
     metrics = spark.createDataFrame(
         [("a", "x", 1.0), ("b", "x", 0.0), ("c", "x", 0.5), ("a", "y", 0.0)],
         "user_id string, scorer string, ndcg double",
     )
-    events = spark.createDataFrame([("a", _time(-1, n)) for n in range(6)], "user_id string, timestamp timestamp")
-    users = spark.createDataFrame(
-        [("a", ["age: 1", "sex: f"]), ("b", ["age: 1"]), ("c", None)], "user_id string, groups array<string>"
+    about = spark.createDataFrame(
+        [("a", 6, ["age: 1", "sex: f"]), ("b", 0, ["age: 1"]), ("c", None, None)],
+        "user_id string, events bigint, groups array<string>",
     )
-    found = judged_slices(metrics, events, users, DAY).collect()
+    found = judged_slices(metrics, about).collect()
     assert {(row["slice"], row["users"]) for row in found if row["scorer"] == "y"} == {
         (name, 1) for name in ("all", "history: 5 to 20", "users: age: 1", "users: sex: f")
     }

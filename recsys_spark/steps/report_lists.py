@@ -7,13 +7,13 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.evaluate import popularity_lists, relevant_pairs, user_metrics
+from recsys_spark.evaluate import liked, popular_items, user_metrics
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import Run
 from recsys_spark.kernels.metrics import coverage, gini
 from recsys_spark.options import JudgeOptions
 from recsys_spark.report_charts import line_chart
-from recsys_spark.report_facts import judged_slices, popularity, stories
+from recsys_spark.report_facts import judged_slices, judged_users, places_of, popularity, stories
 from recsys_spark.report_page import Block, Cell, Figure, Gallery, Note, Section, Share, Story, TableBlock
 from recsys_spark.showcase import listed_users, recent_favourites, sample_users
 from recsys_spark.steps.previous import kept
@@ -28,9 +28,9 @@ _HEADLINE = ("ndcg", "hit_rate")
 _PAST_DAYS, _PAST_ROWS, _PAST_LINES = 90, 5, 4
 _HEAD = 0.5
 _FAVOURITES, _CANDIDATES, _HASH = 5, 50, 8
-_JUDGED_USERS, _BASELINE_USERS = 10_000, 1000
-"""Users whose lists are judged, and those who are offered popularity too (a thousand candidates each): for all users of
-a large lake it would take longer than everything else, and the intervals say what a sample is worth."""
+_JUDGED_USERS = 10_000
+"""Whose lists are judged: for all users of a large lake it would take longer than everything else, and the intervals
+say what a sample is worth."""
 
 
 def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
@@ -39,16 +39,17 @@ def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
     share = min(1.0, _JUDGED_USERS / max(run.lake.rows(USERS) if run.lake.version(USERS) is not None else 0, 1))
     drawn = F.pmod(F.xxhash64("user_id"), F.lit(1 << 20)) < int(share * (1 << 20))
-    with kept(events.where(drawn)) as own, kept(lists.where(drawn).select("user_id", "item_id", "rank")) as listed:
-        relevant = relevant_pairs(own, options.run_date, options.event_weights, options.min_rating)
-        heard = listed.select("user_id").distinct().join(relevant, on="user_id", how="left_semi")
-        asked = heard.orderBy(F.xxhash64("user_id"), "user_id").limit(_BASELINE_USERS)
-        popular = popularity_lists(events, asked, options.run_date, options.at)
-        both = [frame.withColumn("scorer", F.lit(name)) for name, frame in ((_LISTS, listed), (_POPULARITY, popular))]
-        per_user = user_metrics(both[0].unionByName(both[1]), relevant, options.at, by=["scorer"])
-        rows = judged_slices(per_user, own, users, options.run_date).collect()
-    found = {name: {row["slice"]: row for row in rows if row["scorer"] == name} for name in (_LISTS, _POPULARITY)}
-    return found if found[_LISTS] else {}
+    popular = popular_items(events, options.run_date)
+    right = liked(options.event_weights, options.min_rating)
+    own = events.where(drawn), lists.where(drawn)
+    with kept(judged_users(*own, popular, options.run_date, right, options.at)) as asked:
+        if not asked.count():
+            return {}
+        relevant = asked.select("user_id", F.explode("relevant").alias("item_id"))
+        both = places_of(asked, "listed", _LISTS).unionByName(places_of(asked, "popular", _POPULARITY))
+        about = asked.select("user_id", "events").join(users.select("user_id", "groups"), on="user_id", how="left")
+        rows = judged_slices(user_metrics(both, relevant, options.at, by=["scorer"]), about).collect()
+    return {name: {row["slice"]: row for row in rows if row["scorer"] == name} for name in (_LISTS, _POPULARITY)}
 
 
 def quality(run: Run, options: JudgeOptions, found: Judgement, status: Statuses) -> Section:
@@ -110,11 +111,10 @@ def fairness(run: Run, options: JudgeOptions, found: Judgement, lists: DataFrame
 def gallery(run: Run, lists: DataFrame, options: JudgeOptions, users: int, *, show_ids: bool) -> Section:
     """Some users with what they liked, what they are offered and why; who they are where ``show_ids``."""
     events, items = run.lake.read(run.spark, EVENTS), run.lake.read(run.spark, ITEMS)
-    drawn = listed_users(lists, _CANDIDATES * users)
-    with kept(drawn) as some, kept(events.join(F.broadcast(some), on="user_id", how="left_semi")) as own:
-        shown = sample_users(some, own, options.run_date, users)
-        ids = [row["user_id"] for row in shown.collect()]
-        chosen = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
+    some = _users(run, listed_users(lists, _CANDIDATES * users).collect())
+    with kept(events.join(F.broadcast(some), on="user_id", how="left_semi")) as own:
+        found = sample_users(some, own, options.run_date, users).collect()
+        ids, chosen = [row["user_id"] for row in found], _users(run, found)
         liked = recent_favourites(own, items, chosen, options.run_date, _FAVOURITES).collect()
     told = stories(lists, items, chosen).collect()
     texts = {}
@@ -133,6 +133,10 @@ def gallery(run: Run, lists: DataFrame, options: JudgeOptions, users: int, *, sh
     named = "" if show_ids else " A user is named by the beginning of a hash, SHA-256 of user:ID."
     note = Note(f"{len(ids)} users picked by a hash, those with ten events or more first.{named}")
     return Section("gallery", "Gallery", [note, Gallery(people)])
+
+
+def _users(run: Run, rows: Sequence[Any]) -> DataFrame:
+    return run.spark.createDataFrame([(row["user_id"],) for row in rows], "user_id string")
 
 
 def _offer(row: Any) -> tuple[int, str, float, list[tuple[Share, str]]]:

@@ -50,7 +50,7 @@ def statuses(run: Run) -> Statuses:
     filesystem, folder = FileSystem.from_uri(f"{run.lake.uri}/_status")
     selector = FileSelector(folder, recursive=True, allow_not_found=True)
     files = [f for f in filesystem.get_file_info(selector) if f.type == FileType.File and f.extension == "json"]
-    last, made = [], []
+    last, made = list[Status](), list[Status]()
     for file in sorted(files, key=lambda file: (file.mtime_ns or 0, file.path)):
         with filesystem.open_input_file(file.path) as stream:
             status = json.loads(stream.read())
