@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists
 from recsys_spark.codes import coded, within
@@ -58,6 +60,12 @@ def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> 
     found = min(3 * fit.candidates * targets_at_once, items.rows)
     lists = min(items.block_rows, items.rows, _PASSES * targets_at_once) * fit.candidates * 100
     return 230_000_000 + 2 * items.block_rows * item + lists + 3 * found * item + 64 * fit.candidates**2 * 24
+
+
+def parts_of(spark: SparkSession, items: ItemBlocks) -> DataFrame:
+    """``part``, one task for each block."""
+    count = len(items.paths)
+    return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))
 
 
 def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> Make:

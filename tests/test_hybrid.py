@@ -12,12 +12,11 @@ from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryBlock
 from recsys_spark.hybrid import histories, weighted_items
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, sample_of_users, word_values
-from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, weight_rows
+from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, parts_of, weight_rows
 from recsys_spark.kernels.vectors import unit_rows
 from recsys_spark.lists import ListRules
 from recsys_spark.recommend import RESULT_DDL, list_rows, users_with_rules
 from recsys_spark.rules import items_with_rules
-from recsys_spark.steps.item_blocks import parts_of
 
 DAY = date(2024, 5, 1)
 TEXTS = ["Red wool scarf, red", "blue wool hat", "Steel pan", "steel pot; pan", None, "a", "Wool socks red", "pot lid"]

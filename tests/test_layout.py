@@ -17,7 +17,7 @@ PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
 KERNELS = [path for path in PACKAGE if path.parent.name == "kernels"]
 STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
 # Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads
-# (item_blocks among it: it writes the files that joins stream).
+# (item_blocks writes the files that joins stream, item_weights makes a frame of their numbers).
 TRANSFORMATIONS = [
     ROOT / "recsys_spark" / f"{name}.py"
     for name in (
@@ -36,7 +36,6 @@ TRANSFORMATIONS = [
         "incremental",
         "ingest",
         "item_features",
-        "item_weights",
         "lists",
         "profiles",
         "protocols",

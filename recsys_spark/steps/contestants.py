@@ -14,13 +14,12 @@ from recsys_spark.blocks import unit_vectors
 from recsys_spark.comparison import Contestant
 from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, word_values
-from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, weight_rows
+from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, parts_of, weight_rows
 from recsys_spark.job import Run
 from recsys_spark.kernels.scorers import ItemScores, ItemVectors, ItemWeights, Scorer, ease, item_knn
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.kernels.whitening import Moments, Whitening, whitening
 from recsys_spark.scorer_files import keep_array, keep_scorer
-from recsys_spark.steps.item_blocks import parts_of
 from recsys_spark.vectors import item_embeddings
 from recsys_spark.whitening import whitened
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from recsys_spark.item_blocks import ItemBlocks, drop_other_blocks, open_item_blocks, write_item_blocks
 from recsys_spark.job import Run
@@ -81,9 +80,3 @@ def announce(run: Run, options: JoinOptions, blocks: ItemBlocks, users: int, tas
 
 def _cores(run: Run) -> int:
     return run.spark.sparkContext.defaultParallelism
-
-
-def parts_of(spark: SparkSession, items: ItemBlocks) -> DataFrame:
-    """``part``, one task for each block."""
-    count = len(items.paths)
-    return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))

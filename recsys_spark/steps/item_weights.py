@@ -9,13 +9,13 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, sample_of_users
-from recsys_spark.item_weights import fit_bytes, weight_rows
+from recsys_spark.item_weights import fit_bytes, parts_of, weight_rows
 from recsys_spark.job import Run
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.options import WeightOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.approximate import centroids, list_count
-from recsys_spark.steps.item_blocks import kept_blocks, parts_of
+from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS

@@ -28,11 +28,10 @@ from pyspark.sql import functions as F
 from recsys_spark.blocks import as_lists
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features
-from recsys_spark.item_weights import WeightFit, fit_bytes, weight_rows
+from recsys_spark.item_weights import WeightFit, fit_bytes, parts_of, weight_rows
 from recsys_spark.kernels.vectors import unit_rows
 from recsys_spark.lake import Lake
 from recsys_spark.steps.approximate import centroids, list_count
-from recsys_spark.steps.item_blocks import parts_of
 from recsys_spark.tables import ITEM_WEIGHTS, Make, Notes
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
