@@ -164,7 +164,7 @@ def test_what_the_gate_measured_is_told(hostile, parts):
     assert told["item_vectors", "mean length of vectors"] == ["–", "1.00"]
     assert ("user_profiles", "mean cosine of two vectors") in told
     changes = next(rows for caption, rows in parts.tables.items() if caption.startswith("What the newest versions"))
-    rows = [[str(v) for v in row] for row in hostile.lake.read(hostile.spark, CHANGES).collect()]
+    rows = [["–" if v is None else str(v) for v in row] for row in hostile.lake.read(hostile.spark, CHANGES).collect()]
     assert sorted(changes[1:]) == sorted(rows)
 
 

@@ -41,7 +41,7 @@ def drift(run: Run) -> Section:
     blocks.append(_lists(run))
     log = run.lake.read_or_empty(run.spark, CHANGES).orderBy(F.desc("run_date"), "table", F.desc("rows"))
     if rows := log.limit(_CHANGES).collect():
-        told = [[str(row["run_date"]), *(row[name] for name in CHANGES.columns if name != "run_date")] for row in rows]
+        told = [[row["run_date"] and str(row["run_date"]), *tuple(row)[1:]] for row in rows]
         blocks.append(TableBlock("What the newest versions changed (recommendations: lists)", _header(), told))
     return Section("drift", "Drift", blocks)
 

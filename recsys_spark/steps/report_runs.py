@@ -34,8 +34,8 @@ class Statuses:
     def newest(self, *jobs: str, run_date: str | None = None) -> Status | None:
         """The last run of any of the jobs that published, or where none is known found nothing to do; of ``run_date``,
         where that is given."""
-        idle = [status for status in self.last if status.get("status") == "unchanged"]
-        own = [one for one in (*idle, *self.made) if one.get("job") in jobs]
+        last = [status for status in self.last if status.get("status") in ("unchanged", "done")]
+        own = [one for one in (*last, *self.made) if one.get("job") in jobs]
         return next((one for one in reversed(own) if run_date in (None, str(one.get("run_date")))), None)
 
     def with_last(self, last: Status) -> "Statuses":
