@@ -132,7 +132,8 @@ def _map(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> Map:
         Point(float(x), float(y), f"{title}{f' – {name}' if name else ''}", groups.get(name, 0))
         for (x, y), title, name in zip(scaled, rows["title"].to_pylist(), names, strict=True)
     ]
-    about = f"{len(points):,} items by the first two principal axes of their text embeddings ({100 * share:.0f} % of the variance)"
+    about = f"{len(points):,} items by the first two principal axes of their text embeddings"
+    about += f" ({100 * share:.0f} % of the variance)"
     return Map(f"{about}. A title shows where the pointer rests.", f"Map of {about}.", points, common)
 
 
