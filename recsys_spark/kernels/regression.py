@@ -71,7 +71,7 @@ class RatingTask:
     def backward(self, batch: NDArray[np.int64], share: float) -> float:
         """One forward and backward pass."""
         predicted = self.module([self._rows[row] for row in batch])
-        loss = self._loss(predicted, self._target[batch].to(predicted.device))
+        loss = self._loss(predicted, self._target[batch].to(predicted.device)) + self.module.encoder.regulariser()
         (loss * share).backward()
         return float(loss.detach())
 

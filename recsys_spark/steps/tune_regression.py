@@ -21,7 +21,7 @@ from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import Trained, train
 from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
-from recsys_spark.steps.model_card import Places, describe, publish_model
+from recsys_spark.steps.model_card import Places, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import scored_texts
 from recsys_spark.steps.training_processes import in_processes
@@ -91,8 +91,7 @@ def _published(
 ) -> tuple[Report, bool]:
     base = task.module.encoder.spec
     card = {"base": base.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
-    spec = publish_model(where, partial(_write, task), card, trained.records, better)
-    return figures | {"model": spec.fingerprint, "base": base.fingerprint}, better
+    return reported(publish_model(where, partial(_write, task), card, trained.records, better)), better
 
 
 def _task(options: TuningOptions, model: ModelSpec, data: Rated) -> RatingTask:

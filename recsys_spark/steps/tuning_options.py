@@ -32,10 +32,10 @@ class TuningOptions(EncoderOptions, EventOptions):
     objective: Literal["regression", "contrastive"] = Field(
         "contrastive", description="regression: texts to scores; contrastive: histories to the next item"
     )
-    tuning: Literal["full", "lora", "adalora", "ia3", "head", "projector"] | None = Field(
+    tuning: Literal["full", "lora", "adalora", "ia3", "adapter", "head", "projector"] | None = Field(
         None,
-        description="what moves: all weights, adapters that are merged, or a head on the frozen encoder; "
-        "default: full for regression, projector for contrastive",
+        description="what moves: all weights, adapters that are merged (adapter: ia3, the smallest), or a head on the "
+        "frozen encoder; default: full for regression, projector for contrastive",
     )
     min_pairs: int = Field(100, ge=1, description="texts with a score, or events, below which nothing is trained")
     split: Literal["time", "user"] = Field("time", description="regression: newest texts, or whole users, are the test")
@@ -59,7 +59,19 @@ class TuningOptions(EncoderOptions, EventOptions):
         0.1, ge=0, description="projector: of the whitening that becomes part of it, as --whitening of item vectors"
     )
     hidden: int = Field(1024, ge=0, description="projector: width of its inner layer; 0: a matrix alone")
+    memory: int = Field(
+        10_000, ge=0, description="projector: items, those with the most events, that learn an offset of their own"
+    )
     negatives: int = Field(128, ge=0, description="contrastive adapters: drawn items each anchor is told from as well")
+    hard_negatives: int = Field(
+        0,
+        ge=0,
+        description="contrastive adapters: of each anchor's best items as the epoch starts, so many are negatives of "
+        "the batch too",
+    )
+    margin: float = Field(
+        0.05, ge=0, description="contrastive adapters: a hard negative scores at least so much below the positive"
+    )
     piece: int = Field(
         64, ge=0, description="contrastive adapters: texts in one backward pass, by gradient caching; 0: all of a batch"
     )
@@ -84,8 +96,13 @@ class TuningOptions(EncoderOptions, EventOptions):
 
     @property
     def method(self) -> str:
-        """``tuning``, or what the objective is best with."""
-        return self.tuning or ("full" if self.objective == "regression" else "projector")
+        """``tuning``, or what the objective is best with. peft has no bottleneck adapters: of its adapters that are
+        neither LoRA nor AdaLoRA, IA³ is the one that merges at no cost."""
+        return (
+            "ia3"
+            if self.tuning == "adapter"
+            else self.tuning or ("full" if self.objective == "regression" else "projector")
+        )
 
     @property
     def plan(self) -> "Plan":
