@@ -112,8 +112,8 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
     ]
     if len(flat_items) < options.min_pairs or not all(map(len, asked)):
         raise InputError(
-            f"{len(flat_items)} events, with min_pairs {options.min_pairs} and users of three events or more with items "
-            "that have texts wanted: too little to learn from"
+            f"{len(flat_items)} events, with min_pairs {options.min_pairs} and users of three events or more with "
+            "items that have texts wanted: too little to learn from"
         )
     return Catalogue(ids, table["text"].to_pylist(), vectors), found, dict(known.versions)
 
