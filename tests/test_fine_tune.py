@@ -21,6 +21,7 @@ from recsys_spark.progress import Progress
 from recsys_spark.steps.fine_tune import checked_model, fine_tune
 from recsys_spark.steps.model_card import describe, finished, places
 from recsys_spark.steps.search import SEARCHED, SearchOptions, search
+from recsys_spark.steps.training_processes import in_processes
 from recsys_spark.steps.training_report import Attempt
 from recsys_spark.steps.tune_contrastive import _figures
 from recsys_spark.steps.tuning_options import TuningOptions
@@ -44,6 +45,7 @@ def test_regression_reports_its_errors_next_to_the_baselines(spark, walks, tiny_
     assert report["test_mse"] < 0.5 * report["baselines"]["global_mean"]["mse"]
     assert report["beats"]["global_mean"]
     assert report["beats"]["user_item_bias"]
+    assert any(sentence.startswith("beats global_mean: MSE 1.") for sentence in report["verdict"])
     folder = tmp_path / "mine"
     assert read_model(str(folder)).fingerprint == report["model"]
     card = json.loads((folder / "training.json").read_text())
@@ -240,6 +242,18 @@ def test_a_search_goes_on_where_it_stopped(spark, walks, tiny_bert, tmp_path):
     again = search(run_of(more), more)
     assert sum(again["trials"].values()) == 3
     assert again["best"] >= report["best"]
+
+
+@pytest.mark.parametrize(
+    ("place", "key"), [(False, "spark.driver.resource.gpu.amount=2"), (True, "spark.task.resource.gpu.amount")]
+)
+def test_gpus_that_spark_does_not_know_are_asked_for(walks, tiny_bert, tmp_path, monkeypatch, place, key):
+    context = SimpleNamespace(resources={}, getConf=lambda: SimpleNamespace(get=lambda name: None))
+    run = SimpleNamespace(spark=SimpleNamespace(sparkContext=context))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # device stands at auto
+    options = options_of(walks, tiny_bert, tmp_path, tuning="lora", processes=2, on_executors=place)
+    with pytest.raises(UsageError, match=key):
+        in_processes(run, options, None, (), options.plan, tmp_path, "a")
 
 
 def study_of(folder, goal=0.0):

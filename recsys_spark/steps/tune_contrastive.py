@@ -123,7 +123,7 @@ def _encoding_task(
 ) -> EncodingTask:
     batch = options.batch or 128
     examples = int((known.role <= shared["fitted"]).sum())
-    steps = options.epochs * max(1, -(-examples // (batch * options.accumulate)))
+    steps = options.passes * max(1, -(-examples // (batch * options.accumulate)))
     adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
     encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
     shared |= {"batch": batch, "negatives": options.negatives, "piece": options.piece}

@@ -16,7 +16,7 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.kernels.next_item import gain
-from recsys_spark.kernels.rating_baselines import Rated, Values, baselines
+from recsys_spark.kernels.rating_baselines import Rated, Values, baselines, left_out_biases
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import Trained, train
@@ -61,10 +61,7 @@ def tune_regression(
         "trainable_share": round(share, 5),
         "best_epoch": trained.epoch,
     }
-    figures["beats"] = {
-        name: figures["test_mse"] < errors["mse"] and figures["test_mae"] < errors["mae"]
-        for name, errors in figures["baselines"].items()
-    }
+    figures |= _verdicts(figures)
     return _published(options, where, task, trained, figures, versions, difference[1] > 0)
 
 
@@ -96,10 +93,24 @@ def _published(
 
 def _task(options: TuningOptions, model: ModelSpec, data: Rated) -> RatingTask:
     batch = options.batch or _BATCH
-    steps = options.epochs * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
+    steps = options.passes * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
     adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
     encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
-    return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed)
+    offset = left_out_biases(data) if options.biases else None
+    return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed, offset=offset)
+
+
+def _verdicts(figures: Report) -> Report:
+    """Whether each baseline is beaten on the test in both errors, and in a sentence by how much or how little."""
+    beats, sentences = {}, []
+    for name, errors in figures["baselines"].items():
+        less = {error: errors[error] - figures[f"test_{error}"] for error in ("mse", "mae")}
+        beats[name] = min(less.values()) > 0
+        told = " and ".join(
+            f"{error.upper()} {abs(by):.4f} {'less' if by > 0 else 'more'}" for error, by in less.items()
+        )
+        sentences.append(f"{'beats' if beats[name] else 'does not beat'} {name}: {told}")
+    return {"beats": beats, "verdict": sentences}
 
 
 def _gain(data: Rated, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:

@@ -41,8 +41,13 @@ class TuningOptions(EncoderOptions, EventOptions):
     split: Literal["time", "user"] = Field("time", description="regression: newest texts, or whole users, are the test")
     valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
     test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")
+    biases: bool = Field(
+        True, description="regression: learn from texts what the biases of user and item leave of a score"
+    )
     loss: Literal["mse", "huber"] = Field("mse", description="regression: huber minds outliers less")
-    epochs: int = Field(4, ge=1, description="passes over the data, at most")
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the data, at most; default: 8 for the projector, 4 for others"
+    )
     patience: int = Field(2, ge=0, description="epochs in a row that may be no better on validation before it stops")
     learning_rate: float | None = Field(None, gt=0, description="of AdamW; default: by tuning")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW, on matrices")
@@ -52,7 +57,7 @@ class TuningOptions(EncoderOptions, EventOptions):
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
     rank: int = Field(8, ge=1, description="lora: rank; adalora: mean rank of a layer at the end")
     dropout: float | None = Field(None, ge=0, lt=1, description="of adapters (default 0.05) or the projector (0.3)")
-    temperature: float = Field(0.07, gt=0, description="contrastive: of the softmax")
+    temperature: float = Field(0.05, gt=0, description="contrastive: of the softmax")
     decay: float = Field(0.75, gt=0, le=1, description="contrastive: what an event counts for each newer one")
     both_sides: bool = Field(True, description="contrastive: learn an item from the events after it too")
     shrink: float | None = Field(
@@ -105,12 +110,17 @@ class TuningOptions(EncoderOptions, EventOptions):
         )
 
     @property
+    def passes(self) -> int:
+        """``epochs``, or what was found enough."""
+        return self.epochs or (8 if self.method == "projector" else 4)
+
+    @property
     def plan(self) -> "Plan":
         """How long and how fast."""
         from recsys_spark.kernels.training import Plan
 
         return Plan(
-            epochs=self.epochs,
+            epochs=self.passes,
             learning_rate=self.learning_rate or RATES[self.method],
             weight_decay=self.weight_decay,
             warm_up=self.warm_up,
