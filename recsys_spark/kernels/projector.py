@@ -74,7 +74,8 @@ class Projector(torch.nn.Module):
         width = len(matrix)
         if not self.hidden and not len(self.keys):
             return [Dense(matrix.T.copy(), np.zeros(width, np.float32)), Unit()]
-        first, second, shift = [np.eye(width), -np.eye(width)], [matrix.T, -matrix.T], [np.zeros(2 * width)]
+        first: list[Matrix] = [np.eye(width, dtype=np.float32), -np.eye(width, dtype=np.float32)]
+        second, shift = [matrix.T, -matrix.T], [np.zeros(2 * width)]
         if self.hidden:
             first.append(self.inner.detach().cpu().numpy().T)
             second.append(self.outer.detach().cpu().numpy().T)

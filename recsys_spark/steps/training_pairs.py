@@ -106,7 +106,7 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
         np.repeat(np.arange(len(users)), np.diff(offsets)),
         flat(users["roles"].combine_chunks())[0].astype(np.int8),
     )
-    texted = vectors.any(axis=1)[found.items]
+    texted = np.any(vectors, axis=1)[found.items]
     asked = [  # users of validation, and of the test
         np.intersect1d(found.owner[texted & (found.role == r)], found.owner[texted & (found.role < r)]) for r in (1, 2)
     ]
