@@ -67,7 +67,7 @@ def search(run: Run, options: SearchOptions) -> Report:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         load_if_exists=True,
     )
-    _check_facts(study, {"data": attempt.data, "model": model.fingerprint, **_fixed(options)})
+    _check_facts(study, _fixed(options) | {"data": attempt.data, "model": model.fingerprint})
 
     def objective(trial: "optuna.Trial") -> float:
         asked = options.model_copy(update=suggested(trial, options))
