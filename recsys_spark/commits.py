@@ -1,7 +1,7 @@
 """One atomic commit, or none: what a table shows is looked at and replaced on the same version of its log."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 

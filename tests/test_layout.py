@@ -132,6 +132,7 @@ def test_torch_is_imported_in_these_kernels_alone():
         "regression",
         "contrastive",
         "projector",
+        "random_numbers",
         "encoding_task",
         "tracking",
         "parallel",
