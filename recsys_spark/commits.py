@@ -144,8 +144,8 @@ def _transact(
     properties = CommitProperties(
         custom_metadata=metadata,
         app_transactions=[Transaction(key, done + 1)],
-        # A snapshot, and a commit that says nothing has changed, are about the version they were made for.
-        max_commit_retries=None if append else 0,
+        # Not again by itself: where only the answer was lost, a second try would add the same rows once more.
+        max_commit_retries=0,
     )
     schema, actions = Schema.from_arrow(staged.table.arrow_schema), [] if same else list(staged.actions)
     if delta is None:

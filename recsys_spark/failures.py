@@ -26,6 +26,9 @@ _PHRASES: list[tuple[str, type[RecsysError], str]] = [
     (r"CAST_INVALID_INPUT|CANNOT_PARSE_TIMESTAMP|NUMERIC_VALUE_OUT_OF_RANGE|DIVIDE_BY_ZERO", QualityError,
      "a value does not fit an expression of the dataset file; use try_cast, try_to_timestamp or try_divide there, "
      "so that the row is quarantined"),
+    (r"MemoryError|Unable to allocate", UsageError,
+     "a Python worker ran out of memory: give executors more (spark.executor.memoryOverhead, or where it is set "
+     "spark.executor.pyspark.memory), or lower user_block_rows, item_block_rows or batch_tokens"),
     (r"No module named|ModuleNotFoundError", UsageError,
      "the executors' Python lacks a module: set RECSYS_PYTHON to one that has the requirements"),
 ]  # fmt: skip

@@ -7,6 +7,7 @@ list want to know of an item.
 
 import json
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,7 +19,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists, matrix, partition, slices, unit_vectors
-from recsys_spark.errors import UsageError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.clusters import nearest_rows
 from recsys_spark.kernels.vectors import Matrix
 
@@ -46,6 +47,8 @@ _FILE_SCHEMA = pa.schema(
         "dates": pa.int64(),
     }
 )
+_SOUND: set[str] = set()
+"""Block files that this process has checked. A task reads them again and again; they are looked at once."""
 _MANIFEST, _CENTROIDS, _USED = "blocks.json", "centroids.npy", "used"
 _HOUR = 3_600_000_000_000  # ns
 
@@ -89,8 +92,23 @@ class ItemBlocks:
         filesystem, folder = FileSystem.from_uri(self.uri)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         for path in self.paths if paths is None else paths:
+            place = f"{self.uri}/{path}"
             with filesystem.open_input_file(f"{folder}/{path}") as file:
-                yield pa.ipc.open_file(file, options=options).get_batch(0)
+                source = file if place in _SOUND else _sound(file.read_buffer(), place)
+                yield pa.ipc.open_file(source, options=options).get_batch(0)
+
+
+def _sound(content: pa.Buffer, place: str) -> pa.Buffer:
+    """``content``, if it is what was written to the file: its name holds the checksum.
+
+    Raises:
+        InputError: it is not.
+    """
+    if f"{zlib.crc32(content):08x}" != place.removesuffix(".arrow").rpartition("-")[2]:
+        folder = place.rpartition("/")[0]
+        raise InputError(f"block file {place} is damaged: remove folder {folder} and run again; it is written anew")
+    _SOUND.add(place)
+    return content
 
 
 def write_item_blocks(
@@ -159,6 +177,8 @@ def open_item_blocks(uri: str) -> ItemBlocks | None:
         return None
     with filesystem.open_input_file(f"{folder}/{_MANIFEST}") as file:
         known = json.loads(file.read())
+    if any("-" not in path for path in known["paths"]):  # written before names held checksums
+        return None
     return ItemBlocks(**known | {"uri": uri, "paths": tuple(known["paths"])})
 
 
@@ -237,10 +257,13 @@ def _write(uri: str, block_rows: int) -> Callable[[Iterator[pa.RecordBatch]], It
             columns = part.drop_columns(["embedding"])
             fixed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             block = columns.append_column("embedding", fixed).combine_chunks()
-            path = f"{uuid.uuid4().hex}.arrow"
-            opened = filesystem.open_output_stream(f"{folder}/{path}")
-            with opened as file, pa.ipc.new_file(file, block.schema) as writer:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, block.schema) as writer:
                 writer.write_table(block)
+            content = sink.getvalue()
+            path = f"{uuid.uuid4().hex}-{zlib.crc32(content):08x}.arrow"
+            with filesystem.open_output_stream(f"{folder}/{path}") as file:
+                file.write(content)
             told = {
                 "place": partition() << 32 | count,
                 "path": path,

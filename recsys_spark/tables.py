@@ -135,6 +135,21 @@ WHITENINGS = Table(
     key=("name", "model", "shrink", "fit"),
 )
 
+# What prices are compared by, append-only: `cuts` are quantiles of the prices of a category, or with an empty one of
+# the whole catalogue; `name` is a digest of a fit and part of every space that uses it.
+PRICE_CUTS = Table(
+    "price_cuts",
+    {
+        "name": "string",
+        "category": "string",
+        "fit": "int",
+        "category_prices": "int",
+        "prices": "bigint",  # that it was taken of
+        "cuts": "array<double>",
+    },
+    key=("name", "category", "fit", "category_prices"),
+)
+
 # Unit length. `model` names the vector space: encoder fingerprint, block configuration and whitening.
 ITEM_VECTORS = Table(
     "item_vectors", {"item_id": "string", "model": "string", "embedding": "array<float>"}, key=("item_id",)
@@ -167,6 +182,13 @@ RECOMMENDATIONS = Table(
         "reasons": REASONS,  # by contribution; null where explain was 0
     },
     key=("user_id", "rank"),
+)
+
+# What was ever listed, where ignored_weight asks for it; grows by every new list. `shown_at` is the list's run_date.
+IMPRESSIONS = Table(
+    "impressions",
+    {"user_id": "string", "item_id": "string", "shown_at": "date"},
+    key=("user_id", "item_id", "shown_at"),
 )
 
 # The items most similar to an item, itself left out.
@@ -223,9 +245,11 @@ TABLES = {
         EMBEDDINGS,
         FAILED_TEXTS,
         WHITENINGS,
+        PRICE_CUTS,
         ITEM_VECTORS,
         USER_PROFILES,
         RECOMMENDATIONS,
+        IMPRESSIONS,
         ITEM_NEIGHBORS,
         ITEM_WEIGHTS,
         METRICS,

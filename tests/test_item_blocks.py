@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import recsys_spark.item_blocks as item_blocks_module
-from recsys_spark.errors import UsageError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.item_blocks import _number, drop_unused_blocks, mark_used, open_item_blocks, write_item_blocks
 from recsys_spark.kernels.clusters import nearest_lists, nearest_rows, spherical_kmeans
 from recsys_spark.kernels.vectors import unit_rows
@@ -76,6 +76,18 @@ def test_blocks_go_when_no_run_has_used_them_for_long_and_not_before(items, tmp_
     assert drop_unused_blocks(str(tmp_path), 48, now) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reused", "streamed"]
     assert drop_unused_blocks(str(tmp_path / "nowhere"), 48, now) == 0
+
+
+def test_a_flipped_byte_in_a_block_is_an_error_and_not_another_score(items, tmp_path):
+    blocks = write_item_blocks(items, str(tmp_path / "b"), 20, tasks=2)
+    path = tmp_path / "b" / blocks.paths[1]
+    content = bytearray(path.read_bytes())
+    place = content.index(np.asarray(blocks.block(1)["embedding"].values[:6], np.float32).tobytes())
+    content[place + 2] ^= 1
+    path.write_bytes(content)
+    item_blocks_module._SOUND.clear()  # another process
+    with pytest.raises(InputError, match=f"block file {path} is damaged: remove folder {tmp_path / 'b'} and run again"):
+        list(blocks.blocks())
 
 
 def test_more_items_than_a_task_can_number_are_refused(monkeypatch):

@@ -7,15 +7,16 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.changes import KINDS, change_kinds
+from recsys_spark.changes import change_kinds
 from recsys_spark.data_files import row_digest
 from recsys_spark.drift import Figures, drifted, vector_figures
 from recsys_spark.errors import QualityError
 from recsys_spark.job import Run
 from recsys_spark.lake import Head, Staged
 from recsys_spark.refresh_options import DriftOptions
+from recsys_spark.steps.change_log import Change, counted, log_changes
 from recsys_spark.steps.publishing import Report, publish_staged
-from recsys_spark.tables import CHANGES, ITEMS, RECOMMENDATIONS
+from recsys_spark.tables import ITEMS, RECOMMENDATIONS
 
 
 def publish_audited(
@@ -46,9 +47,7 @@ def publish_audited(
             "sources; if this is right, run again with --accept_drift, or change the bounds"
         )
     about = {"figures": figures, "accepted_drift": faults} if faults else {"figures": figures}
-    _log(
-        run, key, staged, facts, kinds, made
-    )  # first: a run that is killed in between is the same run when it comes back
+    log_changes(run, key, getattr(options, "run_date", None), [Change(staged.table.name, made, staged.rows, kinds)])
     report = publish_staged(run, key, staged, {**facts, "about": about | dict(facts.get("about", {}))})
     return report | {f"{staged.table.name}_changes": kinds} | ({"accepted_drift": faults} if faults else {})
 
@@ -71,7 +70,7 @@ def _rows(run: Run, staged: Staged, last: Head | None) -> dict[str, int]:
     key, new = staged.table.key[0], run.lake.read_staged(run.spark, staged)
     _unique(new.groupBy(key).agg(F.count("*").alias("rows")).where(F.col("rows") > 1), staged)
     old = new.limit(0) if last is None else run.lake.read(run.spark, staged.table, last.version)
-    return _counted(change_kinds(old, new, key))
+    return counted(change_kinds(old, new, key))
 
 
 def _lists(run: Run, staged: Staged, last: Head | None) -> tuple[dict[str, int], Figures]:
@@ -87,7 +86,7 @@ def _lists(run: Run, staged: Staged, last: Head | None) -> tuple[dict[str, int],
     sums = {"last": n, "ranks": n * (n + 1) / 2, "squares": n * (n + 1) * (2 * n + 1) / 6}  # of 1 … n alone
     _unique(lists.where(reduce(Column.__or__, [F.col(name) != value for name, value in sums.items()])), staged)
     was, now = (frame.select("user_id", "digest") for frame in (_digested(old), lists))
-    kinds = _counted(change_kinds(was, now, "user_id"))
+    kinds = counted(change_kinds(was, now, "user_id"))
     users = max(lists.count(), 1)
     figures = {} if last is None else {"changed_lists": kinds["changed"] / users}
     if items := run.lake.rows(ITEMS) if run.lake.version(ITEMS) is not None else 0:
@@ -123,15 +122,3 @@ def _unique(broken: DataFrame, staged: Staged) -> None:
             f"table '{staged.table.name}' would break its contract at {staged.table.key[0]} '{row[0]}': "
             f"{', '.join(staged.table.key)} are not unique; nothing was published"
         )
-
-
-def _counted(kinds: DataFrame) -> dict[str, int]:
-    found = {row["kind"]: row["count"] for row in kinds.groupBy("kind").count().collect()}
-    return {kind: found.get(kind, 0) for kind in KINDS}
-
-
-def _log(run: Run, key: str, staged: Staged, facts: Mapping[str, Any], kinds: dict[str, int], made: str) -> None:
-    row = (facts.get("run_date"), staged.table.name, made, staged.rows, *(kinds[kind] for kind in KINDS))
-    if not run.lake.has_commit(CHANGES, key):
-        log = run.spark.createDataFrame([row], CHANGES.ddl).coalesce(1)
-        run.lake.commit(run.lake.stage(log, CHANGES), key, append=True)

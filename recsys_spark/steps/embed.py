@@ -22,6 +22,7 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Staged
 from recsys_spark.options import EncoderOptions
+from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
 from recsys_spark.tables import EMBEDDINGS, FAILED_TEXTS, ITEMS, USERS
@@ -140,6 +141,10 @@ def _encode(
     failures = sorted(failure for notes in staged.notes for failure in notes["failures"])
     _check_failures(options, work, staged, failures, before)
     _remember(run, work.model, failures, key)
+    if staged.rows:
+        rows = run.lake.rows(EMBEDDINGS) + staged.rows
+        told = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
+        log_changes(run, f"{key}:changes", getattr(options, "run_date", None), [told])
     run.lake.commit(staged, key, append=True)
     return staged
 

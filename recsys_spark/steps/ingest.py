@@ -26,6 +26,7 @@ from recsys_spark.lake import Staged
 from recsys_spark.options import IngestOptions
 from recsys_spark.source_files import snapshot_of
 from recsys_spark.sources import absolute, malformed, query, read_source, well_formed
+from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.publishing import Report, run_key, unchanged
 from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
@@ -60,10 +61,13 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS, USER_RULES)}
     reasons = _reasons(run, staged[QUARANTINE.name])
     _audit(reasons, staged, {*judged, USERS}, options)
+    changes = [snapshot_change(run, staged[table.name], "all") for table in (ITEMS, USERS, EVENTS)]
+    log_changes(run, key, options.run_date, changes)
     for part in staged.values():
         run.lake.commit(part, key)
     counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
-    return {"status": "done", "tables": {name: part.rows for name, part in staged.items()}, "quarantined": counts}
+    report: Report = {"status": "done", "tables": {name: part.rows for name, part in staged.items()}}
+    return report | {"quarantined": counts} | {f"{change.table}_changes": dict(change.kinds) for change in changes}
 
 
 def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tuple[dict, list[DataFrame]]:

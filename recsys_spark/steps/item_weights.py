@@ -15,6 +15,7 @@ from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.options import WeightOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.approximate import centroids, list_count
+from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
@@ -53,6 +54,7 @@ def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Rep
             "use --scorer=cosine until there are some"
         )
     without = sum(note.get("without", 0) for note in staged.notes)
+    log_changes(run, key, options.run_date, [snapshot_change(run, staged, "all")])
     report = publish_staged(run, key, staged, facts)
     return report | {"items_without_weights": without, "fit_memory_mb": round(bound / 1e6)}
 
