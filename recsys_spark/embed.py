@@ -85,7 +85,7 @@ def spread_texts(texts: DataFrame, tasks: int) -> DataFrame:
     return texts.select("text_hash", "text").repartition(tasks, "text_hash")
 
 
-def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 512) -> DataFrame:
+def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 1024) -> DataFrame:
     """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason, tokens, padded, truncated``.
 
     A text without a vector has a null embedding and its reason.
@@ -100,7 +100,7 @@ def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens:
     return encoded.select("text_hash", "model", "embedding", "reason", "tokens", "padded", "truncated")
 
 
-def embedding_rows(model: ModelSpec, batch_tokens: int = 512) -> Make:
+def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> Make:
     """``embed_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
     worker, and the first failures (hash, reason)."""
 
@@ -121,7 +121,7 @@ def embedding_rows(model: ModelSpec, batch_tokens: int = 512) -> Make:
     return make
 
 
-def embed_udf(model: ModelSpec, batch_tokens: int = 512) -> Any:
+def embed_udf(model: ModelSpec, batch_tokens: int = 1024) -> Any:
     """The encoder as a column function, for DataFrames of your own: ``df.select(embed_udf(model)("text"))``.
 
     Returns array<float> of unit length; null for null or blank text, and where the model gives no finite vector. The

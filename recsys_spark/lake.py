@@ -91,9 +91,7 @@ class Lake:
         """
         delta = self._open(table, version)
         if delta is None:
-            raise InputError(
-                f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it first (README, Jobs)"
-            )
+            raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
         return read_files(spark, table, delta.file_uris())
 
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":

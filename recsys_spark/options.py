@@ -66,7 +66,7 @@ class EncoderOptions(JobConfig):
         None, description="what computes; default: torch, for int8 onnx; the latter two need an extra of setup.py"
     )
     batch_tokens: int = Field(
-        512, ge=1, description="tokens in one forward pass: what fits in the cache of a core; 32768 on a GPU"
+        1024, ge=1, description="tokens in one forward pass: what fits in the cache of a core; 32768 on a GPU"
     )
     tokens_per_task: int = Field(65_536, ge=1, description="tokens that one task encodes, about")
     texts_per_commit: int = Field(

@@ -25,6 +25,7 @@ from recsys_spark.tables import (
     CHANGES,
     EMBEDDINGS,
     EVENTS,
+    IMPRESSIONS,
     ITEM_VECTORS,
     ITEMS,
     RECOMMENDATIONS,
@@ -249,6 +250,7 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert made["profiles_made"] == "1 users who changed"
     assert listed["items_changed"] == 1
     assert 1 <= listed["users_redone"] < USERS_AT_FIRST / 2
+    assert world.lake.version(IMPRESSIONS) is None, "nothing is kept of what nobody asked for"
     longer = world.refresh(half_life_days=7)
     assert longer[0]["profiles_made"].startswith("all: weights was")
     assert longer[1]["lists_made"].startswith("all: ")

@@ -100,7 +100,7 @@ class Encoder:
     def __init__(self, spec: ModelSpec, model: Model | None = None, padding_side: str = "right") -> None:
         self.spec, self.model, self._left = spec, model or Model(spec, spec.folder), padding_side == "left"
 
-    def encode(self, texts: Sequence[str], batch_tokens: int = 512) -> Encoded:
+    def encode(self, texts: Sequence[str], batch_tokens: int = 1024) -> Encoded:
         """Encode in batches of equal length, ``batch_tokens`` = length × count per forward pass; in the order of
         ``texts``.
 

@@ -13,6 +13,7 @@ from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from recsys_spark.errors import UsageError
+from recsys_spark.kernels.packed_linear import can_pack, pack_linear_layers
 
 Ids = NDArray[np.int64]
 Engine = Callable[[Ids, Ids], torch.Tensor]
@@ -38,6 +39,9 @@ def torch_engine(folder: str, device: str, precision: str) -> Engine:
     either side."""
     model = load_transformer(folder, torch.bfloat16 if precision == "bf16" else torch.float32).to(device)
     model.config.use_cache = False  # keys and values of a decoder: memory for nothing
+    if device == "cpu" and precision == "fp32" and can_pack():
+        with torch.inference_mode():
+            pack_linear_layers(model)
 
     @torch.inference_mode()
     def run(ids: Ids, mask: Ids) -> torch.Tensor:

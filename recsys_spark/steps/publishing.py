@@ -45,7 +45,7 @@ def inputs(run: Run, *tables: Table) -> Inputs:
     missing = [name for name, head in heads.items() if head is None]
     if missing:
         raise InputError(
-            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)"
+            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, The flow)"
         )
     found = {name: head for name, head in heads.items() if head is not None}
     versions = {name: head.version for name, head in found.items()}
