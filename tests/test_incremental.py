@@ -288,6 +288,31 @@ def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark
     with pytest.raises(ConflictError, match="published by another run meanwhile"):
         world.refresh()
     assert world.lake.rows(USER_PROFILES) == 2
+    assert world.lake.rows(CHANGES) == 2, "a version that never was has no row in the log"
+
+
+def test_a_run_that_was_killed_before_it_wrote_the_log_writes_it_when_it_comes_back(spark, tmp_path, monkeypatch):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    commit = Lake.commit
+
+    def killed(self, staged, *rest, **more):
+        if staged.table is CHANGES:
+            raise KeyboardInterrupt
+        return commit(self, staged, *rest, **more)
+
+    monkeypatch.setattr(Lake, "commit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.refresh()
+    monkeypatch.undo()
+    assert world.lake.rows(USER_PROFILES) == USERS_AT_FIRST
+    world.refresh()
+    world.refresh()
+    rows = [
+        tuple(row) for row in world.lake.read(spark, CHANGES).select("run_date", "table", "rows", "added").collect()
+    ]
+    assert sorted(rows)[1] == (FIRST, "user_profiles", 9, 9)
+    assert len(rows) == 2
 
 
 def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, tmp_path):

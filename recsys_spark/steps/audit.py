@@ -46,9 +46,10 @@ def publish_audited(
             f"table '{staged.table.name}' has drifted and nothing was published: {'; '.join(faults)}. Look at the "
             "sources; if this is right, run again with --accept_drift, or change the bounds"
         )
-    about = {"figures": figures, "accepted_drift": faults} if faults else {"figures": figures}
-    log_changes(run, key, getattr(options, "run_date", None), [Change(staged.table.name, made, staged.rows, kinds)])
+    change, run_date = Change(staged.table.name, made, staged.rows, kinds), getattr(options, "run_date", None)
+    about = {"figures": figures, **({"accepted_drift": faults} if faults else {}), **change.about(run_date)}
     report = publish_staged(run, key, staged, {**facts, "about": about | dict(facts.get("about", {}))})
+    log_changes(run, key, run_date, [change])
     return report | {f"{staged.table.name}_changes": kinds} | ({"accepted_drift": faults} if faults else {})
 
 

@@ -61,10 +61,11 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS, USER_RULES)}
     reasons = _reasons(run, staged[QUARANTINE.name])
     _audit(reasons, staged, {*judged, USERS}, options)
-    changes = [snapshot_change(run, staged[table.name], "all") for table in (ITEMS, USERS, EVENTS)]
+    changes = [snapshot_change(run, staged[table.name], "all", key) for table in (ITEMS, USERS, EVENTS)]
+    abouts = {change.table: {"about": change.about(options.run_date)} for change in changes}
+    for name, part in staged.items():
+        run.lake.commit(part, key, facts=abouts.get(name))
     log_changes(run, key, options.run_date, changes)
-    for part in staged.values():
-        run.lake.commit(part, key)
     counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
     report: Report = {"status": "done", "tables": {name: part.rows for name, part in staged.items()}}
     return report | {"quarantined": counts} | {f"{change.table}_changes": dict(change.kinds) for change in changes}

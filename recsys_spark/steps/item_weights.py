@@ -54,8 +54,9 @@ def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Rep
             "use --scorer=cosine until there are some"
         )
     without = sum(note.get("without", 0) for note in staged.notes)
-    log_changes(run, key, options.run_date, [snapshot_change(run, staged, "all")])
-    report = publish_staged(run, key, staged, facts)
+    change = snapshot_change(run, staged, "all", key)
+    report = publish_staged(run, key, staged, facts | {"about": change.about(options.run_date)})
+    log_changes(run, key, options.run_date, [change])
     return report | {"items_without_weights": without, "fit_memory_mb": round(bound / 1e6)}
 
 

@@ -80,6 +80,8 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
     ),
     "malformed records": ("test_malformed_records_go_to_quarantine_and_the_rest_is_published",),
     "two refreshes at once": (
+        "test_no_update_is_lost_in_a_race_of_writers",
+        "test_no_update_is_lost_in_a_long_race",
         "test_of_two_refreshes_at_once_every_version_is_whole",
         "test_a_short_soak_run_finds_nothing",
         "test_a_short_soak_run_on_s3_finds_nothing",
