@@ -10,7 +10,10 @@ class RefitOptions(DriftOptions):
     """When what was fitted once is fitted anew."""
 
     refit_share: float = Field(
-        0.2, ge=0, description="growth of the items, or events, since the last fit from which it is made anew"
+        0.2,
+        ge=0,
+        description="growth since the last fit from which it is made anew: whitening, of embedded items; price "
+        "quantiles, of prices; hybrid weights, of items or events",
     )
 
 
@@ -37,6 +40,7 @@ class BlockOptions(RefitOptions):
         None, ge=0, description="shrink of the relaxed whitening of the text block, about 0.1; default: none"
     )
     refit_whitening: bool = Field(False, description="whitening: fit it anew now")
+    refit_prices: bool = Field(False, description="price quantiles: take them anew now")
 
     @property
     def blocks(self) -> Blocks:

@@ -96,6 +96,21 @@ class EncoderOptions(JobConfig):
         return share
 
 
+class FeedbackOptions(JobConfig):
+    """What was listed and passed over."""
+
+    ignored_weight: float = Field(
+        0.0,
+        le=0,
+        description="cosine: what an item counts that was listed to a user who came and did not touch it, such as "
+        "-0.1; 0: nothing, and what was listed is not kept",
+    )
+    ignored_days: int = Field(
+        7, ge=1, description="days from the list's on in which a user may come and touch its items"
+    )
+    ignored_lists: int = Field(5, ge=1, description="of the lists that are so old, the last ones count, so many")
+
+
 class EventOptions(RunDate):
     """What events count."""
 
@@ -147,7 +162,7 @@ class HistoryOptions(EventOptions):
         return replace(self.weights, half_life_days=0.0), replace(self.history, half_life_steps=None)
 
 
-class ProfileOptions(HistoryOptions, IncrementalOptions):
+class ProfileOptions(HistoryOptions, FeedbackOptions, IncrementalOptions):
     """Events to profiles."""
 
     user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
@@ -222,7 +237,7 @@ class ReasonOptions(JobConfig):
     language: Literal["en", "zh"] = Field("en", description="of the reasons' sentences")
 
 
-class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions):
+class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, FeedbackOptions, IncrementalOptions):
     """Profiles, or histories, to lists."""
 
     scorer: Literal["cosine", "hybrid"] = Field(

@@ -16,10 +16,6 @@ FIRST = date(2024, 3, 1)
 USERS_AT_FIRST, ITEMS_AT_FIRST = 12, 10
 
 
-class Options(WeightOptions, TopKOptions):
-    """As in refresh_lake: the step and ``full``."""
-
-
 class Night:
     """The sources of a lake, and the step over them."""
 
@@ -43,9 +39,9 @@ class Night:
             frame = self.spark.createDataFrame(found, table.ddl).repartition(2)
             self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
 
-    def fit(self, **options):
+    def fit(self, *, anew=False, **options):
         given = {"lake": self.lake.uri, "run_date": self.run_date, "hybrid_ridge": 2.0} | options
-        report = item_weights(Run("fit_item_weights", self.lake, Progress()), Options(**given))
+        report = item_weights(Run("fit_item_weights", self.lake, Progress()), WeightOptions(**given), anew=anew)
         rows = self.lake.read(self.spark, ITEM_WEIGHTS).collect()
         return report, {(row["item_id"], row["neighbor_id"]): row["weight"] for row in rows}
 
@@ -81,7 +77,7 @@ def test_new_items_join_and_the_others_keep_their_weights(night):
     assert report["weights_made"] == "2 items that are new or have another text"
     kept = [f"i{n}" for n in range(ITEMS_AT_FIRST) if n not in (3, 5)]
     assert of(after, *kept) == {pair: w for pair, w in of(before, *kept).items() if pair[1] != "i5"}
-    _, whole = night.fit(full=True)
+    _, whole = night.fit(anew=True)
     assert of(after, "i20", "i3") == of(whole, "i20", "i3") != {}
     assert of(whole, *kept) != of(after, *kept)
     assert night.fit()[0]["status"] == "unchanged"

@@ -16,23 +16,40 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
 KERNELS = [path for path in PACKAGE if path.parent.name == "kernels"]
 STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
-# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads.
+# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads
+# (item_blocks writes the files that joins stream, item_weights makes a frame of their numbers).
 TRANSFORMATIONS = [
     ROOT / "recsys_spark" / f"{name}.py"
     for name in (
+        "baselines",
         "blocks",
+        "changes",
+        "codes",
+        "comparison",
+        "drift",
         "embed",
         "evaluate",
+        "forgetting",
         "histories",
+        "history_block",
+        "hybrid",
+        "impressions",
+        "incremental",
         "ingest",
+        "item_features",
+        "lists",
+        "prices",
         "profiles",
+        "protocols",
         "reasons",
+        "recall",
         "recommend",
         "report_facts",
         "rules",
         "showcase",
         "text",
         "training_pairs",
+        "user_block",
         "vectors",
         "whitening",
     )
@@ -115,6 +132,7 @@ def test_torch_is_imported_in_these_kernels_alone():
         "regression",
         "contrastive",
         "projector",
+        "random_numbers",
         "encoding_task",
         "tracking",
         "parallel",
@@ -133,6 +151,14 @@ def test_no_clock_but_run_date():
 def test_no_spark_save_mode_publishes_anything():
     saving = re.compile(r"\.write\.|\.saveAsTable|\.insertInto|\.writeTo\(|writeStream")
     assert not [short(path) for path in [*PACKAGE, *JOBS] if saving.search(path.read_text(encoding="utf-8"))]
+
+
+def test_what_refers_to_the_readme_names_a_heading_of_it():
+    headings = re.findall(r"^## (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    texts = [path.read_text(encoding="utf-8") for path in [*PACKAGE, *JOBS, *(ROOT / "conf").glob("*.toml")]]
+    named = {name for text in texts for name in re.findall(r"README, \"?([A-Z][a-z]+(?: [a-z]+)*)", text)}
+    assert named
+    assert named <= set(headings)
 
 
 def test_every_job_has_a_toml_and_a_place_in_the_readme():

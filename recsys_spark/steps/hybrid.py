@@ -39,7 +39,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     weights, history = options.hybrid_history
     facts |= {"weights": asdict(weights), "history": asdict(history)}
     key = run_key("recommend_items", facts)
-    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
+    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
     check_event_types(run, known, options)
     if options.dry_run:

@@ -17,14 +17,14 @@ from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.lake import Staged
 from recsys_spark.options import WeightOptions
 from recsys_spark.profiles import before, weigh_pairs
-from recsys_spark.refresh_options import IncrementalOptions
 from recsys_spark.steps.approximate import centroids, list_count
+from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, republish, run_key, unchanged
 from recsys_spark.steps.whitening import fitted
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 from recsys_spark.vectors import encoder_of, item_embeddings
 from recsys_spark.whitening import whitened
 
@@ -45,8 +45,11 @@ class _Fit:
 
     def publish(self, staged: Staged, made: str, sizes: Mapping[str, int], blocks: ItemBlocks) -> Report:
         """``sizes``: what items and events were when all items were fitted."""
-        facts = {**self.facts, "about": {"made": made, "fitted": dict(sizes)}}
-        report = publish_staged(self.run, self.key, staged, self.known.described(facts)) | {"weights_made": made}
+        run, day = self.run, self.options.run_date
+        change = snapshot_change(run, staged, made, self.key)
+        facts = {**self.facts, "about": {"fitted": dict(sizes)} | change.about(day)}
+        report = publish_staged(run, self.key, staged, self.known.described(facts)) | {"weights_made": made}
+        log_changes(run, self.key, day, [change])
         return report | {"fit_memory_mb": round(fit_bytes(blocks, self.options.weight_fit) / 1e6)}
 
     def announce(self, blocks: ItemBlocks, items: int, made: str) -> None:
@@ -58,12 +61,13 @@ class _Fit:
         )
 
 
-def item_weights(run: Run, options: WeightOptions) -> Report:
-    """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due."""
+def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
+    """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
+    all are fitted."""
     encoder, known = _encoder(run), inputs(run, ITEMS, EVENTS, EMBEDDINGS)
     facts = _facts(known, options, encoder)
-    key, full = run_key("fit_item_weights", facts), isinstance(options, IncrementalOptions) and options.full
-    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not full:
+    key = run_key("fit_item_weights", facts)
+    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
         return done
     check_event_types(run, known, options)
     if options.dry_run:
@@ -74,10 +78,10 @@ def item_weights(run: Run, options: WeightOptions) -> Report:
     if white is None:
         raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
     vectors = whitened(texts, "item_id", white.transform)
-    facts |= {"whitening": white.transform.name}
+    facts |= {"whitening": white.transform.name, "forgotten": _forgotten(run)}
     fit = _Fit(run, known, options, key, facts, vectors, len(white.transform.mean))
     sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
-    last = "--full asks for it" if full else _last_fit(fit, sizes)
+    last = "--full asks for it" if anew else _last_fit(fit, sizes)
     return _all(fit, last, sizes) if isinstance(last, str) else _newcomers(fit, last)
 
 
@@ -101,6 +105,12 @@ def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any
         "max_events": options.hybrid_max_events,
         "refit": [options.hybrid_whitening, options.refit_share],
     }
+
+
+def _forgotten(run: Run) -> str | None:
+    """Weights that were fitted on the events of somebody who must go are not kept."""
+    head = run.lake.head(FORGOTTEN)
+    return head.state if head else None
 
 
 def _events(fit: _Fit) -> DataFrame:
@@ -142,9 +152,8 @@ def _newcomers(fit: _Fit, last: Previous) -> Report:
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:
-            facts = {**fit.facts, "about": {"made": "none", "fitted": sizes}}
             run.progress.note("fit_item_weights: no item is new, all keep their weights")
-            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.known.described(facts))
+            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.known.described(fit.facts))
             return report | {"weights_made": "none"}
         blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
         fit.announce(blocks, number, made)

@@ -1,7 +1,9 @@
-"""items and embeddings → item_vectors, and whitenings where one is asked for."""
+"""items and embeddings → item_vectors, with the whitening and the price cuts that they are made by."""
 
 from dataclasses import asdict
 from typing import Any
+
+from pyspark.sql import DataFrame
 
 from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError, UsageError
@@ -10,40 +12,54 @@ from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.options import HistoryOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.prices import fitted_cuts
 from recsys_spark.steps.publishing import Report, inputs, run_key, unchanged
-from recsys_spark.steps.whitening import fitted
+from recsys_spark.steps.whitening import Fit, fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 from recsys_spark.vectors import build_item_vectors, item_embeddings, items_with_users
 
 
-def item_vectors(run: Run, options: BlockOptions, model: ModelSpec) -> Report:
-    """Publish the vectors of all items whose text ``model`` has embedded."""
+def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
+    """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
     known = inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
     facts = {"inputs": known.states, "model": model.fingerprint, "blocks": options.blocks.facts}
     facts |= _told_of_events(options)
     if options.whitening is not None:
         facts |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
+    if options.price_weight:
+        facts |= options.model_dump(include={"refit_share", "refit_prices"})
     key = run_key("build_item_vectors", facts)
-    if (done := unchanged(run, key, ITEM_VECTORS)) is not None or options.dry_run:
-        return done or {"tables": {}}
+    if (done := unchanged(run, key, ITEM_VECTORS)) is not None and not anew:
+        return done
+    if options.dry_run:
+        return {"tables": {}}
     items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
+    cuts = fitted_cuts(run, options, items, str(known.states))
     if isinstance(options, HistoryOptions) and options.blocks.collaborative:
         pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
         items = items_with_users(items, pairs.where("weight > 0").select("user_id", "item_id"))
     texts = item_embeddings(items, embeddings, model.fingerprint)
-    fit = None
-    if options.whitening is not None:
-        shrink, share, again = options.whitening, options.refit_share, options.refit_whitening
-        fit = fitted(run, model.fingerprint, texts, str(known.states), shrink=shrink, refit_share=share, again=again)
+    fit = _whitening(run, options, model, texts, str(known.states))
     transform = fit.transform if fit else None
-    vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform)
-    absent = f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
+    named = (cuts.name, cuts.rows) if cuts else None
+    vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform, named)
     staged = run.lake.stage(vectors, ITEM_VECTORS)
     if not staged.rows:
-        raise InputError(absent)
+        raise InputError(
+            f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
+        )
     report = publish_audited(run, key, staged, known.described(facts), options, made="all")
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
+    if cuts:
+        report |= {"price_cuts": cuts.name, "price_cuts_fitted_on": cuts.prices}
     return report | ({"whitening": fit.transform.name, "whitening_fitted_on": fit.items} if fit else {})
+
+
+def _whitening(run: Run, options: BlockOptions, model: ModelSpec, texts: DataFrame, state: str) -> Fit | None:
+    if options.whitening is None:
+        return None
+    shrink, share, again = options.whitening, options.refit_share, options.refit_whitening
+    return fitted(run, model.fingerprint, texts, state, shrink=shrink, refit_share=share, again=again)
 
 
 def _told_of_events(options: BlockOptions) -> dict[str, Any]:
