@@ -11,7 +11,8 @@ from recsys_spark.kernels.shortlist import Multiplier, Pairs, Rows, Scores, tile
 Bits = NDArray[np.int16]
 """bfloat16, as NumPy has no name for it: the upper half of a float32."""
 
-_UNIT = 2.0**-9
+_UNIT = 2.0**-8
+_ROWS_AT_ONCE = 4096  # copies of a whole block would count in a task's memory
 _MINUS_INFINITY = np.uint16(0xFF80).view(np.int16)
 
 
@@ -51,7 +52,7 @@ def bf16_error(queries: Scores, items: Scores) -> np.float32:
     """How far a product may be from the exact score.
 
     With q = q' + e and x = x' + f, the rounded vectors and what rounding took: |q·x − q'·x'| ≤ |e||x| + |q'||f|. The sum
-    in float32 is off by γ·|q'||x'| at most (as ``product_error``), and its rounding to bfloat16 by 2⁻⁹ of itself.
+    in float32 is off by γ·|q'||x'| at most (as ``product_error``), and its rounding to bfloat16 by 2⁻⁸ of itself.
     """
     (q, q_short, lost), (x, x_short, dropped) = _lengths(queries), _lengths(items)
     gamma = (items.shape[1] + 2) * 2.0**-24 * 1.01
@@ -60,9 +61,13 @@ def bf16_error(queries: Scores, items: Scores) -> np.float32:
 
 def _lengths(vectors: Scores) -> tuple[float, float, float]:
     """The greatest length of a vector, of its rounded one, and of their difference."""
-    exact = torch.from_numpy(vectors)
-    short = exact.bfloat16().float()
-    return tuple(float(part.norm(dim=1).max()) if len(part) else 0.0 for part in (exact, short, exact - short))  # type: ignore[return-value]
+    lengths = [0.0, 0.0, 0.0]
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        exact = torch.from_numpy(vectors[start : start + _ROWS_AT_ONCE])
+        short = exact.bfloat16().float()
+        parts = (exact, short, exact - short)
+        lengths = [max(length, float(part.norm(dim=1).max())) for length, part in zip(lengths, parts, strict=True)]
+    return lengths[0], lengths[1], lengths[2]
 
 
 def floats(bits: Bits) -> Scores:
