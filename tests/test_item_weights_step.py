@@ -10,7 +10,7 @@ from recsys_spark.lake import Lake
 from recsys_spark.options import TopKOptions, WeightOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.item_weights import item_weights
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 
 FIRST = date(2024, 3, 1)
 USERS_AT_FIRST, ITEMS_AT_FIRST = 12, 10
@@ -109,8 +109,18 @@ def test_the_fit_is_that_of_the_evaluation_whatever_item_vectors_and_half_lives_
     report, after = night.fit(half_life_days=7.0, half_life_steps=0.1)
     assert (report["status"], after) == ("unchanged", before)
     _, raw = night.fit(hybrid_whitening=1e9)
-    assert raw.keys() == before.keys()
     assert raw != before
+
+
+def test_weights_that_were_fitted_with_somebody_who_must_go_are_not_kept(night):
+    _, before = night.fit()
+    night.events = {event for event in night.events if event[0] != 3}
+    night.sources()
+    gone = night.spark.createDataFrame([("user", "hash of u3")], FORGOTTEN.ddl)
+    night.lake.commit(night.lake.stage(gone, FORGOTTEN), "forget", append=True)
+    report, after = night.fit()
+    assert report["weights_made"].startswith("all: forgotten was None")
+    assert after != before
 
 
 def test_the_hybrid_scorer_counts_age_in_steps_unless_told_otherwise():

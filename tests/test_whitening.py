@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.block_options import BlockOptions
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, QualityError
 from recsys_spark.kernels.whitening import Moments, whitening
 from recsys_spark.options import ProfileOptions
 from recsys_spark.steps.profiles import profiles
@@ -118,6 +118,18 @@ def test_each_shrink_has_a_transform_of_its_own(bench, built):
     spaces = [built(40)[1], built.again(whitening=0.5)[1], built.again()[1]]
     assert spaces[0] == spaces[2] != spaces[1]
     assert fits(bench) == [("enc", 0.1, 1, 40), ("enc", 0.5, 1, 40)]
+
+
+def test_lengths_and_cosines_are_compared_within_one_space_alone(bench, built):
+    built(40, drift_from_rows=1)
+    report, _, _ = built.again(drift_from_rows=1, whitening=None)
+    assert report["status"] == "done"
+    with pytest.raises(QualityError, match="rows went from 40 to 10"):
+        built(10, drift_from_rows=1)
+    built(40, whitening=None)
+    bench.put(EMBEDDINGS, *((f"h{n}", "enc", ((-1) ** n * vector).tolist()) for n, vector in enumerate(TEXTS)))
+    with pytest.raises(QualityError, match="mean_cosine went from"):
+        built.again(drift_from_rows=1, whitening=None)
 
 
 def test_users_texts_get_the_transform_of_the_items(bench, built):

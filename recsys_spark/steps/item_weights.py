@@ -175,8 +175,8 @@ def _changes(fit: _Fit, last: Previous) -> DataFrame:
     without = items.join(sought, on="item_id", how="left_semi").select("item_id", F.lit("without").alias("kind"))
     if last.saw(ITEMS, fit.known):
         return without
-    texts = [rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items)]
-    return without.unionByName(change_kinds(*texts, "item_id"))
+    was, now = (rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items))
+    return without.unionByName(change_kinds(was, now, "item_id"))
 
 
 def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None = None) -> ItemBlocks:
