@@ -65,16 +65,17 @@ def data_folder(name: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded two-layer BERT with a WordPiece vocabulary of single characters, saved like a real model."""
-    return _tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert")
+    return tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert")
 
 
 @pytest.fixture(scope="session")
 def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded two-layer GPT-2 over the same vocabulary."""
-    return _tiny_model(tmp_path_factory.mktemp("models") / "gpt2", "gpt2")
+    return tiny_model(tmp_path_factory.mktemp("models") / "gpt2", "gpt2")
 
 
-def _tiny_model(folder: Path, kind: str) -> Path:
+def tiny_model(folder: Path, kind: str) -> Path:
+    """The model of either fixture, saved to ``folder``."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
@@ -106,7 +107,12 @@ def _tiny_model(folder: Path, kind: str) -> Path:
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of three users and six items, with its dataset file shop.toml."""
-    folder = tmp_path_factory.mktemp("shop")
+    return write_shop(tmp_path_factory.mktemp("shop") / "shop")
+
+
+def write_shop(folder: Path) -> Path:
+    """The files of the shop."""
+    folder.mkdir()
     (folder / "shop.toml").write_text(
         """
 title = "Shop"

@@ -2,14 +2,26 @@
 
 import platform
 import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import pyspark
+from pydantic import Field
 
 from recsys_spark import __version__
 from recsys_spark.errors import ConflictError
 from recsys_spark.job import Run
-from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
+from recsys_spark.options import (
+    BlockOptions,
+    EncoderOptions,
+    IngestOptions,
+    JudgeOptions,
+    ProfileOptions,
+    TopKOptions,
+    WeightOptions,
+)
 from recsys_spark.steps.embed import embed
+from recsys_spark.steps.evaluate import evaluation_of_last_lists
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.item_weights import item_weights
 from recsys_spark.steps.model import resolve_model
@@ -19,33 +31,38 @@ from recsys_spark.steps.recommend import recommendations
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import USER_PROFILES
 
+_LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
-class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions):
+
+class RefreshOptions(
+    IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions, JudgeOptions
+):
     """Keys of all steps."""
+
+    evaluate: bool = Field(True, description="score the stored lists against the events that came since, in 'metrics'")
 
 
 def refresh(run: Run, options: RefreshOptions) -> Report:
-    """Ingest, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on where it
-    stopped."""
+    """Ingest, evaluate, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on
+    where it stopped."""
     model = resolve_model(options, run)
     steps = {
-        "ingest_tables": lambda: ingest_tables(run, options),
-        "embed_texts": lambda: embed(run, options),
-        "build_item_vectors": lambda: item_vectors(run, options, model),
+        "ingest_tables": lambda: ingest_tables(run, options, anew=options.full),
+        "evaluate_recommendations": lambda: evaluation_of_last_lists(run, options),
+        "embed_texts": lambda: embed(run, options, retry=options.full),
+        "build_item_vectors": lambda: item_vectors(run, options, model, anew=options.full),
         "build_profiles": lambda: profiles(run, options),
-        "fit_item_weights": lambda: item_weights(run, options),
+        "fit_item_weights": lambda: item_weights(run, options, anew=options.full),
         "recommend_items": lambda: _lists(run, options),
     }
+    if not options.evaluate:
+        del steps["evaluate_recommendations"]
     if options.scorer != "hybrid":
         del steps["fit_item_weights"]
     if options.dry_run:  # later steps have nothing to read yet
         steps = {"ingest_tables": steps["ingest_tables"]}
     whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0, "stages": {}}
-    whole["software"] = {
-        "recsys_spark": __version__,
-        "spark": pyspark.__version__,
-        "python": platform.python_version(),
-    }
+    whole |= {"software": _software(), "model_name": options.model}
     for name, step in steps.items():
         started = time.monotonic()
         with run.progress.step(name):
@@ -55,6 +72,18 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
         status = "done" if "done" in (report.pop("status", None), whole["status"]) else "unchanged"
         whole |= report | {"tables": tables, "status": status}
     return whole
+
+
+def _software() -> dict[str, str]:
+    """Versions on the driver of what decides about a result."""
+    own = {"recsys_spark": __version__, "python": platform.python_version(), "pyspark": pyspark.__version__}
+    return own | {name: found for name in _LIBRARIES if (found := _version(name)) is not None}
+
+
+def _version(name: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return None
 
 
 def _lists(run: Run, options: RefreshOptions) -> Report:

@@ -20,7 +20,8 @@ from recsys_spark.kernels.rating_baselines import Rated
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.profiles import before
 from recsys_spark.protocols import Protocol, newest_events, user_rows, with_roles
-from recsys_spark.sources import absolute, query, read_source, snapshot_of, well_formed
+from recsys_spark.source_files import snapshot_of
+from recsys_spark.sources import absolute, query, read_source, well_formed
 from recsys_spark.steps.publishing import inputs
 from recsys_spark.steps.tuning_options import TuningOptions
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
@@ -53,7 +54,7 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         found = review_pairs(query(run.spark, "reviews", dataset.reviews, wanted, []), options.max_text_chars)
         versions: Mapping[str, Any] = {
             "reviews": options.dataset,
-            "files": snapshot_of(dataset, absolute(options.data or "")),
+            "files": snapshot_of(dataset, absolute(options.data or ""), lambda: run.spark),
         }
     else:
         known = inputs(run, ITEMS, USERS, EVENTS)
