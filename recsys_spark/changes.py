@@ -27,6 +27,19 @@ def change_kinds(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
     return both.select(key, kind.alias("kind"))
 
 
+def row_kinds(old: DataFrame, new: DataFrame) -> DataFrame:
+    """``kind`` of whole rows that are on one side alone; a changed row is a removed and an added one. Rows are distinct
+    on either side. Only digests are shuffled, and nothing is sorted."""
+    was, now = (
+        rows.select(row_digest(new.columns).alias("row"), F.lit(True).alias(side))
+        for rows, side in ((old, "was"), (new, "now"))
+    )
+    both = was.join(now.hint("shuffle_hash"), on="row", how="full")
+    return both.where(F.col("was").isNull() | F.col("now").isNull()).select(
+        F.when(F.col("was").isNull(), "added").otherwise("removed").alias("kind")
+    )
+
+
 def changed_keys(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
     """``key`` of the rows that appeared, vanished, or differ in any of the columns of ``new``."""
     return change_kinds(old, new, key).select(key)

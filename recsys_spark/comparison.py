@@ -47,8 +47,8 @@ class Question:
         mask_seen: items of the history are not candidates.
         k: the k of the metrics.
         items: how many there are.
-        facts: folder of ``counts.npy`` (events fitted on, per item), ``lengths.npy`` (words of its text) and
-            ``vectors.npy`` (unit, for diversity).
+        facts: folder of ``counts.npy`` (events fitted on, per item), ``lengths.npy`` (words of its text),
+            ``shared.npy`` (whether another item has the same text) and ``vectors.npy`` (unit, for diversity).
         replicates: of the bootstrap, 0 for none; with it slices, exposure, novelty and diversity are measured too.
         seed: of the bootstrap.
     """
@@ -122,6 +122,7 @@ class _Facts:
     def __init__(self, question: Question) -> None:
         self.counts = open_array(f"{question.facts}/counts.npy")
         self.lengths = open_array(f"{question.facts}/lengths.npy")
+        self.shared = open_array(f"{question.facts}/shared.npy")
         self.vectors = open_array(f"{question.facts}/vectors.npy")
         busy = np.sort(self.counts)[::-1].cumsum()
         head = int(np.searchsorted(busy, 0.5 * busy[-1])) if len(busy) else 0
@@ -130,7 +131,7 @@ class _Facts:
 
 
 class _Asked:
-    """Some users, what is known of them and what is right."""
+    """Some users, what is known of them and what is right: an item that comes again in the test is one answer."""
 
     def __init__(self, part: pa.Table, question: Question, facts: _Facts) -> None:
         items, offsets = flat(part["items"].combine_chunks())
@@ -140,15 +141,13 @@ class _Asked:
         known = (roles == FIT) | ((roles == VALID) & question.test)
         if not question.test:
             known &= ~right
-        answers, lengths = (
-            np.bincount(owner[right], minlength=len(part)),
-            np.bincount(owner[known], minlength=len(part)),
-        )
-        able = (answers > 0) & (lengths > 0)
+        asked, lengths = (np.bincount(owner[kind], minlength=len(part)) for kind in (right, known))
+        able = (asked > 0) & (lengths > 0)
         number = np.cumsum(able) - 1
         known, right = known & able[owner], right & able[owner]
         self.users, self._question, self._facts = int(able.sum()), question, facts
-        self._owners, self._targets = number[owner[right]], items[right].astype(np.int64)
+        answers = np.unique(number[owner[right]] * question.items + items[right])
+        self._owners, self._targets = np.divmod(answers, question.items)
         self._known = number[owner[known]], items[known].astype(np.int64)
         self._lengths = lengths[able]
         self._groups = part["groups"].filter(pa.array(able)).to_pylist()
@@ -193,19 +192,22 @@ class _Asked:
 
     def _slices(self) -> dict[str, NDArray[np.bool_]]:
         """Which targets belong to each slice."""
-        counts, lengths = self._facts.counts[self._targets], self._facts.lengths[self._targets]
+        facts, own = self._facts, self._targets
+        counts, lengths = facts.counts[own], facts.lengths[own]
         history, (short, middle) = self._lengths[self._owners], _HISTORY_BORDERS
         named = {name: [name in (groups or ()) for groups in self._groups] for name in self._names()}
         return {f"users: {name}": np.array(there)[self._owners] for name, there in named.items()} | {
             "all": np.full(len(self._targets), True),
-            "items: head (half of all events)": counts >= self._facts.popular,
-            "items: tail": (counts < self._facts.popular) & (counts > 0),
+            "items: head (half of all events)": counts >= facts.popular,
+            "items: tail": (counts < facts.popular) & (counts > 0),
             "items: cold": counts == 0,
             f"history: below {short}": history < short,
             f"history: {short} to {middle}": (history >= short) & (history <= middle),
             f"history: above {middle}": history > middle,
-            "text: short": lengths < self._facts.wordy,
-            "text: long": lengths >= self._facts.wordy,
+            "text: none": lengths == 0,
+            "text: short": (lengths < facts.wordy) & (lengths > 0),
+            "text: long": (lengths >= facts.wordy) & (lengths > 0),
+            "text: of several items": facts.shared[own] & (lengths > 0),
         }
 
 

@@ -19,7 +19,7 @@ def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) 
         view.add_column(name, justify="left" if name.startswith("chosen") else "right")
     for name in names:
         row, setting = metrics[name], found["chosen"][name]
-        values = [f"{row[f'{other}@{at}']:.4f}" for other in others]
+        values = [f"{row[f'{other}@{at}']:.4f}" if f"{other}@{at}" in row else "–" for other in others]
         chosen = ", ".join(f"{key} {value:g}" for key, value in setting.items())
         view.add_row(name, _with_interval(row, f"hit_rate@{at}"), _with_interval(row, f"ndcg@{at}"), *values, chosen)
     console.print(view)
@@ -32,10 +32,14 @@ def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) 
     if found["group_gaps"]:
         view = _view(f"ndcg@{at}: best group less worst", ["attribute", *names])
         for attribute, gaps in found["group_gaps"].items():
-            view.add_row(attribute, *(_with_interval(gaps[name], f"ndcg@{at}_gap", f"ndcg@{at}") for name in names))
+            view.add_row(
+                attribute, *(_with_interval(gaps.get(name, {}), f"ndcg@{at}_gap", f"ndcg@{at}") for name in names)
+            )
         console.print(view)
     if found["ratings"]:
-        view = _view(f"Ratings: {found['ratings']['test']:,} predicted", ["model", "rmse", "mae", "mse"])
+        chosen = ", ".join(f"{key} {value:g}" for key, value in found["ratings"]["chosen"].items())
+        title = f"Ratings: {found['ratings']['test']:,} predicted; {chosen}, by folds of the others"
+        view = _view(title, ["model", "rmse", "mae", "mse"])
         for name, errors in found["ratings"]["errors"].items():
             view.add_row(name, *(f"{errors[error]:.4f}" for error in ("rmse", "mae", "mse")))
         console.print(view)
@@ -52,4 +56,6 @@ def _view(title: str, columns: Sequence[str]) -> View:
 
 def _with_interval(row: Mapping[str, float], name: str, bounds: str | None = None) -> str:
     bounds = bounds or name
+    if f"{bounds}_low" not in row:  # too few users for one
+        return f"{row[name]:.4f}" if name in row else "–"
     return f"{row[name]:.4f}\n({row[f'{bounds}_low']:.3f}–{row[f'{bounds}_high']:.3f})"

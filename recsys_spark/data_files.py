@@ -81,17 +81,21 @@ def write_files(
     notes: Notes = {}
     file = DataFile(uri, schema, keys)
     vectors = VectorSums() if "embedding" in schema.names else None
+    lists = ListFaults() if {"user_id", "rank", "score"} <= set(schema.names) else None
     try:
         for batch in make(batches, notes) if make else batches:
             file.add(batch)
-            if vectors is not None:
-                vectors.add(batch)
+            for looker in (vectors, lists):
+                if looker is not None:
+                    looker.add(batch)
         told = file.close()
     except BaseException:
         file.remove()
         raise
     if vectors is not None and told["path"]:
         notes["vectors"] = vectors.told()
+    if lists is not None and told["path"]:
+        notes["list_faults"] = lists.told()
     if told["path"] or notes:
         yield pa.RecordBatch.from_pylist([told | {"notes": json.dumps(notes)}], _FILE_SCHEMA)
 
@@ -170,6 +174,45 @@ class VectorSums:
         """``number`` of vectors with a direction, ``unusable`` others, sums of their norms and of their directions."""
         direction = self._direction.round(9).tolist()
         return {"number": self._number, "unusable": self._unusable, "norm": self._norm, "direction": direction}
+
+
+class ListFaults:
+    """What must not be in lists, counted as they pass in the order of users and ranks: scores that are no numbers, a
+    score above the one before it, an item twice."""
+
+    def __init__(self) -> None:
+        self._held: list[pa.RecordBatch] = []
+        self._faults = dict.fromkeys(("not_a_number", "not_in_order", "twice"), 0)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Look at all lists of the batch but the last one, of which more may come."""
+        if batch.num_rows:
+            rows = pa.Table.from_batches([*self._held, batch.select(["user_id", "item_id", "score"])])
+            rows = rows.combine_chunks()
+            users = rows["user_id"]
+            more = pc.equal(users, users[-1]).to_numpy()
+            first = int(len(more) - np.argmin(more[::-1])) if not more.all() else 0
+            self._look(rows.slice(0, first))
+            self._held = rows.slice(first).to_batches()
+
+    def told(self) -> dict[str, int]:
+        """How often each was found."""
+        if self._held:
+            self._look(pa.Table.from_batches(self._held))
+            self._held = []
+        return self._faults
+
+    def _look(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        users, items = (
+            rows[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in ("user_id", "item_id")
+        )
+        scores = rows["score"].to_numpy()
+        self._faults["not_a_number"] += int(np.isnan(scores).sum())
+        self._faults["not_in_order"] += int(((users[1:] == users[:-1]) & (scores[1:] > scores[:-1])).sum())
+        self._faults["twice"] += len(rows) - len(np.unique(users * (items.max() + 1) + items))
 
 
 class Bounds:

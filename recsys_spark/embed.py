@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 WINDOW_TEXTS = 4096
 """Texts sorted together by length: over several Arrow batches, since small windows waste most of the gain."""
 
-FAILURES_KEPT = 100
-"""Texts without a vector that a task tells the driver of, by hash and reason; the others it counts."""
+FAILURES_KEPT = 10_000
+"""Texts without a vector that a task tells the driver of, by hash and reason; the others it counts, and they are tried
+again."""
 
 COSTS = ("tokens", "padded_tokens", "texts_truncated", "texts_failed", "back_offs", "model_loads")
 _ENCODED_DDL = (
@@ -44,21 +45,27 @@ def distinct_texts(*frames: DataFrame) -> DataFrame:
     return whole.groupBy("text_hash").agg(F.min("text").alias("text")).select("text_hash", "text")
 
 
-def missing_texts(texts: DataFrame, embeddings: DataFrame, model: str) -> DataFrame:
-    """The texts that ``model`` has not embedded yet."""
-    known = embeddings.where(F.col("model") == model).select("text_hash")
+def missing_texts(texts: DataFrame, embeddings: DataFrame, failed: DataFrame, model: str) -> DataFrame:
+    """The texts that ``model`` has not embedded yet, without those that it could not: ``text_hash, model`` of
+    ``failed``."""
+    seen = embeddings.select("text_hash", "model").unionByName(failed.select("text_hash", "model"))
+    known = seen.where(F.col("model") == model).select("text_hash")
     return texts.join(known, on="text_hash", how="left_anti").select("text_hash", "text")
 
 
-def count_texts(texts: DataFrame, embeddings: DataFrame, model: ModelSpec) -> DataFrame:
-    """One row ``known, missing, tokens``: texts that are embedded, that are not, and what these will cost, about."""
-    embedded = (
-        embeddings.where(F.col("model") == model.fingerprint).select("text_hash", F.lit(1).alias("one")).distinct()
-    )
-    missing = F.col("one").isNull()
+def count_texts(texts: DataFrame, embeddings: DataFrame, failed: DataFrame, model: ModelSpec) -> DataFrame:
+    """One row ``known, failed, missing, tokens``: texts that are embedded, that could not be, that nobody has tried,
+    and what these will cost, about."""
+    parts = [frame.select("text_hash", "model", F.lit(n).alias("found")) for n, frame in ((1, embeddings), (0, failed))]
+    own = parts[0].unionByName(parts[1]).where(F.col("model") == model.fingerprint)
+    joined = texts.join(own.groupBy("text_hash").agg(F.max("found").alias("found")), on="text_hash", how="left")
+    missing = F.col("found").isNull()
     cost = F.sum(F.when(missing, estimated_tokens(model.max_length)).otherwise(0))
-    return texts.join(embedded, on="text_hash", how="left").agg(
-        F.count("one").alias("known"), F.count_if(missing).alias("missing"), F.coalesce(cost, F.lit(0)).alias("tokens")
+    return joined.agg(
+        F.count_if(F.col("found") == 1).alias("known"),
+        F.count_if(F.col("found") == 0).alias("failed"),
+        F.count_if(missing).alias("missing"),
+        F.coalesce(cost, F.lit(0)).alias("tokens"),
     )
 
 

@@ -5,6 +5,7 @@ A point is ``PLACE:TABLE``; ``*`` stands for any table. Without the variable not
 
 import os
 import signal
+from threading import Timer
 
 from recsys_spark.errors import RetryError
 
@@ -12,10 +13,14 @@ VARIABLE = "RECSYS_FAULTS"
 
 
 def reached(place: str, table: str) -> None:
-    """What a test asked for here: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM) or ``fail`` (an error)."""
+    """What a test asked for here: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM), ``term_later`` (SIGTERM once
+    what comes next is at work) or ``fail`` (an error)."""
     for fault in filter(None, os.environ.get(VARIABLE, "").split(",")):
         point, _, what = fault.partition("=")
         if point in (f"{place}:{table}", f"{place}:*"):
             if what == "fail":
                 raise RetryError(f"{VARIABLE} asks for a failure at {place}:{table}")
+            if what == "term_later":
+                Timer(0.4, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                return
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[what])

@@ -7,6 +7,7 @@ list want to know of an item.
 
 import json
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,7 +19,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists, matrix, partition, slices, unit_vectors
-from recsys_spark.errors import UsageError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.clusters import nearest_rows
 from recsys_spark.kernels.vectors import Matrix
 
@@ -46,7 +47,10 @@ _FILE_SCHEMA = pa.schema(
         "dates": pa.int64(),
     }
 )
-_MANIFEST, _CENTROIDS = "blocks.json", "centroids.npy"
+_SOUND: set[str] = set()
+"""Block files that this process has checked. A task reads them again and again; they are looked at once."""
+_MANIFEST, _CENTROIDS, _USED = "blocks.json", "centroids.npy", "used"
+_HOUR = 3_600_000_000_000  # ns
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,23 @@ class ItemBlocks:
         filesystem, folder = FileSystem.from_uri(self.uri)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         for path in self.paths if paths is None else paths:
+            place = f"{self.uri}/{path}"
             with filesystem.open_input_file(f"{folder}/{path}") as file:
-                yield pa.ipc.open_file(file, options=options).get_batch(0)
+                source = file if place in _SOUND else _sound(file.read_buffer(), place)
+                yield pa.ipc.open_file(source, options=options).get_batch(0)
+
+
+def _sound(content: pa.Buffer, place: str) -> pa.Buffer:
+    """``content``, if it is what was written to the file: its name holds the checksum.
+
+    Raises:
+        InputError: it is not.
+    """
+    if f"{zlib.crc32(content):08x}" != place.removesuffix(".arrow").rpartition("-")[2]:
+        folder = place.rpartition("/")[0]
+        raise InputError(f"block file {place} is damaged: remove folder {folder} and run again; it is written anew")
+    _SOUND.add(place)
+    return content
 
 
 def write_item_blocks(
@@ -158,6 +177,8 @@ def open_item_blocks(uri: str) -> ItemBlocks | None:
         return None
     with filesystem.open_input_file(f"{folder}/{_MANIFEST}") as file:
         known = json.loads(file.read())
+    if any("-" not in path for path in known["paths"]):  # written before names held checksums
+        return None
     return ItemBlocks(**known | {"uri": uri, "paths": tuple(known["paths"])})
 
 
@@ -167,12 +188,28 @@ def drop_blocks(uri: str) -> None:
     filesystem.delete_dir(folder)
 
 
-def drop_other_blocks(uri: str) -> None:
-    """Remove what lies beside the blocks of ``uri``: those of earlier runs."""
+def mark_used(uri: str) -> int:
+    """Say that a run is about to read the blocks below ``uri``. Returns when, in ns, by the clock of the store."""
     filesystem, folder = FileSystem.from_uri(uri)
-    for found in filesystem.get_file_info(FileSelector(folder.rpartition("/")[0], allow_not_found=True)):
-        if found.type == FileType.Directory and found.base_name != folder.rpartition("/")[2]:
-            filesystem.delete_dir(found.path)
+    with filesystem.open_output_stream(f"{folder}/{_USED}") as file:
+        file.write(b"")
+    return int(filesystem.get_file_info(f"{folder}/{_USED}").mtime_ns)
+
+
+def drop_unused_blocks(uri: str, hours: float, now: int, *, dry_run: bool = False) -> int:
+    """Remove the blocks in the folder ``uri`` that were not written or used for ``hours`` before ``now`` (ns); how many
+    they were. Younger ones may be what another run reads just now."""
+    filesystem, folder = FileSystem.from_uri(uri)
+    number = 0
+    for found in filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
+        if found.type == FileType.Directory:
+            files = filesystem.get_file_info(FileSelector(found.path, recursive=True))
+            last = max([file.mtime_ns or 0 for file in files if file.is_file], default=found.mtime_ns or 0)
+            if last < now - hours * _HOUR:
+                number += 1
+                if not dry_run:
+                    filesystem.delete_dir(found.path)
+    return number
 
 
 def _number(
@@ -220,10 +257,13 @@ def _write(uri: str, block_rows: int) -> Callable[[Iterator[pa.RecordBatch]], It
             columns = part.drop_columns(["embedding"])
             fixed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             block = columns.append_column("embedding", fixed).combine_chunks()
-            path = f"{uuid.uuid4().hex}.arrow"
-            opened = filesystem.open_output_stream(f"{folder}/{path}")
-            with opened as file, pa.ipc.new_file(file, block.schema) as writer:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, block.schema) as writer:
                 writer.write_table(block)
+            content = sink.getvalue()
+            path = f"{uuid.uuid4().hex}-{zlib.crc32(content):08x}.arrow"
+            with filesystem.open_output_stream(f"{folder}/{path}") as file:
+                file.write(content)
             told = {
                 "place": partition() << 32 | count,
                 "path": path,

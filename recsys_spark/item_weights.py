@@ -37,6 +37,7 @@ class WeightFit:
     Args:
         candidates: items that an item's score is a sum over, at most.
         vector_weight, word_weight: how many users in common a cosine of 1 of the vectors, or of the words, counts.
+        user_weight: what a user in common counts; 0 for weights of text alone.
         ridge: λ, in users.
         shrink: users by which co-occurrence cosines of candidates are shrunk.
         text_share: what the text counts beside co-occurrence in the choice of candidates.
@@ -46,6 +47,7 @@ class WeightFit:
     candidates: int = 100
     vector_weight: float = 3.0
     word_weight: float = 3.0
+    user_weight: float = 1.0
     ridge: float = 100.0
     shrink: float = 20.0
     text_share: float = 0.2
@@ -162,7 +164,13 @@ def _fitted(items: ItemBlocks, targets: pa.RecordBatch, found: NDArray[np.int64]
     rows = np.searchsorted(needed, own)
     support = supports(features, rows, candidates, fit.candidates, shrink=fit.shrink, text_share=fit.text_share)
     weights = ridge_weights(
-        features, rows, support, vector_weight=fit.vector_weight, word_weight=fit.word_weight, ridge=fit.ridge
+        features,
+        rows,
+        support,
+        vector_weight=fit.vector_weight,
+        word_weight=fit.word_weight,
+        user_weight=fit.user_weight,
+        ridge=fit.ridge,
     )
     target, place = np.nonzero((support >= 0) & (weights != 0))
     columns = [

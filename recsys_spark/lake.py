@@ -7,61 +7,28 @@ killed job leaves at most files that no commit names. Readers always get one who
 import json
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from recsys_spark.commits import Head, Staged, heads_of, opened, publish, remove
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
-from recsys_spark.errors import ConflictError, InputError
+from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import reached
+from recsys_spark.failures import passing
 from recsys_spark.object_store import refuses_to_overwrite
-from recsys_spark.tables import Make, Notes, Table
+from recsys_spark.tables import Make, Table
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame, SparkSession
-
-_KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
-_UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE"}
-_NEAR = 50  # commits that are looked through before the whole history is
-
-
-@dataclass(frozen=True)
-class Head:
-    """The newest commit that may have changed what a table shows; what it says of itself where it is one of ours."""
-
-    version: int
-    identity: str
-    key: str | None
-    content: str | None
-    facts: Mapping[str, Any]
-
-    @property
-    def state(self) -> str:
-        """Names what the table shows: by its content where that is known, so that the same rows published again change
-        nothing for those who read them; version numbers start over where a table is dropped and made again."""
-        return f"content:{self.content}" if self.content else f"{self.identity}@{self.version}"
-
-
-@dataclass(frozen=True)
-class Staged:
-    """Files that executors wrote and no commit names yet."""
-
-    table: Table
-    actions: list[AddAction]
-    rows: int
-    notes: list[Notes]
-    content: str | None = None
-    base: int | None = None
-    """The version that was shown when the work began; a commit onto another one would lose somebody's update."""
 
 
 class Lake:
@@ -75,7 +42,8 @@ class Lake:
         return f"{self.uri}/{table.name}"
 
     def version(self, table: Table) -> int | None:
-        """The newest version, or None where the table was never published."""
+        """The newest version of the log, or None where the table was never published. Vacuum counts: what two runs
+        agree on is ``Head.version``."""
         delta = self._open(table)
         return None if delta is None else delta.version()
 
@@ -86,14 +54,7 @@ class Lake:
     def heads(self, table: Table, most: int = 1) -> list[Head]:
         """The newest commits that may have changed what the table shows, the last one first."""
         delta = self._open(table)
-        if delta is None:
-            return []
-        near = [entry for entry in delta.history(_NEAR) if entry["operation"] not in _UPKEEP]
-        near = near or [entry for entry in delta.history() if entry["operation"] not in _UPKEEP]
-        name = str(delta.metadata().id)
-        return [
-            Head(e["version"], name, e.get(_KEY), e.get(_CONTENT), json.loads(e.get(_FACTS, "{}"))) for e in near[:most]
-        ]
+        return [] if delta is None else list(islice(heads_of(delta), most))
 
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if it is still what the table shows."""
@@ -101,11 +62,18 @@ class Lake:
         return head.version if head and head.key == key else None
 
     def can_read(self, table: Table, version: int) -> bool:
-        """Whether all files of a version are still there: vacuum removes those of old ones."""
+        """Whether all files of a version are still there: vacuum removes those of old ones.
+
+        Raises:
+            RetryError: the store does not answer, which says nothing of the files.
+        """
         try:
-            files = DeltaTable(self.table_uri(table), version=version).file_uris()
-        except (DeltaError, OSError):
+            delta = self._open(table, version)
+        except InputError:
             return False
+        if delta is None:
+            return False
+        files = delta.file_uris()
         filesystem, folder = FileSystem.from_uri(self.table_uri(table))
         paths = [f"{folder}/{uri.rpartition('/')[2]}" for uri in files]
         return all(found.type == FileType.File for found in filesystem.get_file_info(paths))
@@ -128,9 +96,7 @@ class Lake:
         """
         delta = self._open(table, version)
         if delta is None:
-            raise InputError(
-                f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it first (README, Jobs)"
-            )
+            raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
         return read_files(spark, table, delta.file_uris())
 
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":
@@ -155,15 +121,16 @@ class Lake:
         The rows returned grow with tasks, never with users or events. ``make`` is the last transformation, in the
         Python process that also writes: as a stage of its own it would have a second process, and what is loaded
         there (a model) would soon be loaded in both. ``base``: the version that ``frame`` was made from, where it was
-        made from the table itself; by default the one that is shown now.
+        made from the table itself (``Head.version``); by default the one that is shown now.
         """
         found = dict(frame.dtypes)
         if make is None and found != table.columns:
             raise TypeError(f"table '{table.name}' wants {table.columns}, the transformation made {found}")
-        base = self.version(table) if base is None else base
+        if base is None and (head := self.head(table)) is not None:
+            base = head.version
         uri, schema = self.table_uri(table), table.arrow_schema
-        # Bounds of user ids would stay in the log for good, those of people who have asked to be forgotten among them.
-        keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and c != "user_id"]
+        # Bounds of ids would stay in the log for good, those of people who have asked to be forgotten among them.
+        keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and not c.endswith("_id")]
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
         if make is None:
@@ -184,7 +151,7 @@ class Lake:
 
     def discard(self, staged: Staged) -> None:
         """Remove staged files that no commit will name."""
-        self._remove(staged.table, staged.actions)
+        remove(self.table_uri(staged.table), staged.actions)
 
     def commit(self, staged: Staged, key: str, *, append: bool = False, facts: Mapping[str, Any] | None = None) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
@@ -194,57 +161,7 @@ class Lake:
         Raises:
             ConflictError: another writer committed to the table since the work on these files began.
         """
-        table, head = staged.table, self.head(staged.table)
-        if head is not None and head.key == key and not append and head.version != staged.base:
-            return head.version  # the same run, done by somebody else meanwhile
-        if not append and (self.version(table) != staged.base):
-            raise ConflictError(f"table '{table.name}' was published by another run meanwhile; run again")
-        metadata = {_KEY: key} | ({_FACTS: json.dumps(facts, sort_keys=True, default=str)} if facts else {})
-        same = head is not None and not append and staged.content is not None and staged.content == head.content
-        if staged.content is not None and not append:
-            metadata[_CONTENT] = staged.content
-        reached("commit.before", table.name)
-        self._check_files(staged)
-        version = self._transact(staged, key, metadata, append=append or same, actions=[] if same else staged.actions)
-        reached("commit.after", table.name)
-        if same:
-            self._remove(table, staged.actions)
-        return version
-
-    def _transact(
-        self, staged: Staged, key: str, metadata: dict[str, str], *, append: bool, actions: list[AddAction]
-    ) -> int:
-        table, uri, delta = staged.table, self.table_uri(staged.table), self._open(staged.table)
-        attempts = 0 if delta is None else (delta.transaction_version(key) or 0)
-        properties = CommitProperties(
-            custom_metadata=metadata,
-            app_transactions=[Transaction(key, attempts + 1)],
-            # A snapshot, and a commit that says nothing has changed, are about the version they were made for.
-            max_commit_retries=None if append and actions else 0,
-        )
-        schema = Schema.from_arrow(table.arrow_schema)
-        try:
-            if delta is None:
-                create_table_with_add_actions(uri, schema, actions, name=table.name, commit_properties=properties)
-            else:
-                mode = "append" if append else "overwrite"
-                delta.create_write_transaction(list(actions), mode, schema, commit_properties=properties)
-        except (CommitFailedError, DeltaError) as error:
-            raise ConflictError(f"table '{table.name}': the commit was refused ({error}); run again") from error
-        return DeltaTable(uri).version()
-
-    def _check_files(self, staged: Staged) -> None:
-        filesystem, folder = FileSystem.from_uri(self.table_uri(staged.table))
-        found = filesystem.get_file_info([f"{folder}/{action.path}" for action in staged.actions])
-        if any(info.type != FileType.File for info in found):
-            raise ConflictError(
-                f"table '{staged.table.name}': vacuum_lake or forget_users removed staged files meanwhile; run again"
-            )
-
-    def _remove(self, table: Table, actions: list[AddAction]) -> None:
-        filesystem, folder = FileSystem.from_uri(self.table_uri(table))
-        for action in actions:
-            filesystem.delete_file(f"{folder}/{action.path}")
+        return publish(self.table_uri(staged.table), staged, key, facts, append=append)
 
     def files(self, table: Table) -> list[str]:
         """All data files in the table's folder, those that no commit names among them."""
@@ -263,15 +180,46 @@ class Lake:
             retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
         )
 
+    def folders(self, name: str) -> list[str]:
+        """The folders in a folder of the lake that is no table's."""
+        filesystem, folder = FileSystem.from_uri(f"{self.uri}/{name}")
+        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        return [f"{self.uri}/{name}/{info.base_name}" for info in found if info.type == FileType.Directory]
+
+    def remove_files(self, name: str, such: Callable[[bytes], bool] | None = None) -> int:
+        """Remove the files below a folder that is no table's, or those with ``such`` a content; how many they were."""
+        filesystem, folder = FileSystem.from_uri(f"{self.uri}/{name}")
+        number = 0
+        for info in filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True)):
+            if info.type == FileType.File and (such is None or such(_content(filesystem, info.path))):
+                filesystem.delete_file(info.path)
+                number += 1
+        return number
+
+    def clock(self) -> int:
+        """Now, in ns since 1970, by the clock that the store puts on its files."""
+        filesystem, path = FileSystem.from_uri(f"{self.uri}/_status/.clock-{uuid.uuid4().hex}")
+        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(b"")
+        try:
+            return int(filesystem.get_file_info(path).mtime_ns)
+        finally:
+            filesystem.delete_file(path)
+
     def write_status(self, job: str, run_date: str, report: dict[str, Any]) -> None:
         """Keep a job's last JSON line beside the tables: cluster modes hide exit codes and output."""
-        filesystem, path = FileSystem.from_uri(f"{self.uri}/_status/{job}")
+        self.write_json(f"_status/{job}", run_date, report)
+
+    def write_json(self, name: str, file: str, content: dict[str, Any]) -> None:
+        """Keep ``content`` as a file in a folder that is no table's."""
+        filesystem, path = FileSystem.from_uri(f"{self.uri}/{name}")
         filesystem.create_dir(path, recursive=True)
-        with filesystem.open_output_stream(f"{path}/{run_date}.json") as stream:
-            stream.write(json.dumps(report).encode())
+        with filesystem.open_output_stream(f"{path}/{file}.json") as stream:
+            stream.write(json.dumps(content).encode())
 
     def check_writable(self) -> None:
-        """Raise InputError where the lake cannot be written: before any work is done."""
+        """Raise InputError (RetryError: for now) where the lake cannot be written: before any work is done."""
         probe = f"{self.uri}/_status/.probe-{uuid.uuid4().hex}"
         try:
             filesystem, path = FileSystem.from_uri(probe)
@@ -285,12 +233,13 @@ class Lake:
                     "two runs at once would lose each other's commits"
                 )
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"lake {self.uri} is not writable: {error}") from error
+            kind = RetryError if passing(error) else InputError
+            raise kind(f"lake {self.uri} is not writable: {error}") from error
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
-        try:
-            return DeltaTable(self.table_uri(table), version=version)
-        except TableNotFoundError:
-            return None
-        except (DeltaError, OSError) as error:
-            raise InputError(f"table '{table.name}' in lake {self.uri} cannot be read: {error}") from error
+        return opened(self.table_uri(table), version)
+
+
+def _content(filesystem: FileSystem, path: str) -> bytes:
+    with filesystem.open_input_file(path) as stream:
+        return bytes(stream.read())

@@ -111,9 +111,13 @@ class BlockOptions(DriftOptions):
         None, ge=0, description="shrink of the relaxed whitening of the text block, about 0.1; default: none"
     )
     refit_share: float = Field(
-        0.2, ge=0, description="whitening: growth of the embedded items since the fit from which it is fitted anew"
+        0.2,
+        ge=0,
+        description="growth since the last fit from which whitening (of embedded items) and price quantiles (of "
+        "prices) are fitted anew",
     )
     refit_whitening: bool = Field(False, description="whitening: fit it anew now")
+    refit_prices: bool = Field(False, description="price quantiles: take them anew now")
 
     @property
     def blocks(self) -> Blocks:
@@ -128,6 +132,21 @@ class BlockOptions(DriftOptions):
             brand_dimension=self.brand_dimension,
             category_prices=self.category_prices,
         )
+
+
+class FeedbackOptions(JobConfig):
+    """What was listed and passed over."""
+
+    ignored_weight: float = Field(
+        0.0,
+        le=0,
+        description="cosine: what an item counts that was listed to a user who came and did not touch it, such as "
+        "-0.1; 0: nothing, and what was listed is not kept",
+    )
+    ignored_days: int = Field(
+        7, ge=1, description="days from the list's on in which a user may come and touch its items"
+    )
+    ignored_lists: int = Field(5, ge=1, description="of the lists that are so old, the last ones count, so many")
 
 
 class EventOptions(RunDate):
@@ -172,7 +191,7 @@ class HistoryOptions(EventOptions):
         return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
 
 
-class ProfileOptions(HistoryOptions, IncrementalOptions):
+class ProfileOptions(HistoryOptions, FeedbackOptions, IncrementalOptions):
     """Events to profiles."""
 
     user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
@@ -238,7 +257,7 @@ class ReasonOptions(JobConfig):
     language: Literal["en", "zh"] = Field("en", description="of the reasons' sentences")
 
 
-class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, IncrementalOptions):
+class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, FeedbackOptions, IncrementalOptions):
     """Profiles, or histories, to lists."""
 
     scorer: Literal["cosine", "hybrid"] = Field(

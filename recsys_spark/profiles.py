@@ -29,7 +29,8 @@ from recsys_spark.histories import History, counted_events, damp_popular
 from recsys_spark.kernels.pooling import accumulate
 
 _PLAIN = History()
-_GRID = 2.0**40
+GRID = 2.0**40
+"""Weights are whole numbers of its inverse, so that they add up to the same in any order."""
 _MOST = 2.0**16
 """One event counts at most this much: a broken value must not overflow a sum. Below 2⁻⁴⁰, after 40 half-lives, it
 counts nothing."""
@@ -66,7 +67,7 @@ class EventWeights:
             aged = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
         weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * aged * F.col("decay")
         bounded = F.greatest(F.lit(-_MOST), F.least(F.lit(_MOST), F.coalesce(weight, F.lit(0.0))))
-        return F.round(bounded * _GRID).cast("bigint")
+        return F.round(bounded * GRID).cast("bigint")
 
 
 def before(events: DataFrame, run_date: date) -> DataFrame:
@@ -85,7 +86,7 @@ def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights, histor
     pairs = known.groupBy("user_id", "item_id").agg(
         F.sum("units").alias("units"), F.count("*").alias("events"), F.max("timestamp").alias("last_timestamp")
     )
-    weight = (F.col("units") / _GRID).alias("weight")
+    weight = (F.col("units") / GRID).alias("weight")
     weighed = pairs.select("user_id", "item_id", weight, "events", "last_timestamp")
     return weighed if history.sif is None else damp_popular(weighed, history.sif)
 
@@ -95,13 +96,13 @@ def segment_pairs(pairs: DataFrame, users: DataFrame) -> DataFrame:
     each. Users without a locale are in none."""
     known = users.where(F.col("locale").isNotNull()).select("user_id", "locale")
     # Decimals add up to the same sum in any order, and millions of users do not overflow them.
-    units = F.sum(F.round(F.col("weight") * _GRID).cast("decimal(38,0)")).cast("double")
+    units = F.sum(F.round(F.col("weight") * GRID).cast("decimal(38,0)")).cast("double")
     whole = (
         pairs.join(known, on="user_id", how="inner")
         .groupBy("locale", "item_id")
         .agg(units.alias("units"), F.sum("events").alias("events"), F.max("last_timestamp").alias("last_timestamp"))
     )
-    weight = (F.col("units") / _GRID).alias("weight")
+    weight = (F.col("units") / GRID).alias("weight")
     return whole.select(F.col("locale").alias("user_id"), "item_id", weight, "events", "last_timestamp")
 
 

@@ -50,8 +50,14 @@ _VERBS = {
     },
 }  # fmt: skip
 _AGAINST = {
-    "en": {"rating": "did not like", "skip": "skipped", "cancel": "gave back", "": "turned down"},
-    "zh": {"rating": "不喜欢", "skip": "跳过", "cancel": "退掉", "": "拒绝过"},
+    "en": {
+        "rating": "did not like",
+        "skip": "skipped",
+        "cancel": "gave back",
+        "ignored": "passed over",
+        "": "turned down",
+    },
+    "zh": {"rating": "不喜欢", "skip": "跳过", "cancel": "退掉", "ignored": "没有理会", "": "拒绝过"},
 }
 _BLOCKS = {
     "en": {

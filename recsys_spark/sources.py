@@ -3,13 +3,11 @@
 from pathlib import Path
 from urllib.parse import urlparse
 
-import pyarrow as pa
-from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.dataset import Dataset, Source, TableQuery
+from recsys_spark.dataset import Source, TableQuery
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.text import fields_of
 
@@ -21,15 +19,6 @@ _NESTED = ("array", "map", "struct", "binary")
 def absolute(data: str) -> str:
     """``--data`` as every process of a cluster can read it."""
     return data.rstrip("/") if urlparse(data).scheme else str(Path(data).expanduser().absolute())
-
-
-def snapshot_of(dataset: Dataset, data: str) -> list[str]:
-    """Path, size and modification time of every input file: what ``nothing new`` is decided by.
-
-    Raises:
-        InputError: a source does not exist or holds no bytes.
-    """
-    return [entry for name, source in dataset.sources.items() for entry in _files(name, f"{data}/{source.path}")]
 
 
 def read_source(spark: SparkSession, name: str, source: Source, data: str) -> DataFrame:
@@ -93,20 +82,3 @@ def _names_as_strings(header: DataFrame, name: str, path: str) -> str:
     if not names:
         raise InputError(f"source '{name}': {path} is empty: not even a header row")
     return ", ".join(f"`{column}` string" for column in names)
-
-
-def _files(name: str, path: str) -> list[str]:
-    if any(mark in path for mark in "*?[{"):
-        return [path]
-    try:
-        filesystem, inner = FileSystem.from_uri(path)
-        info = filesystem.get_file_info(inner)
-        if info.type == FileType.NotFound:
-            raise InputError(f"source '{name}': {path} does not exist; --data names the folder that holds it")
-        whole = [info] if info.is_file else filesystem.get_file_info(FileSelector(inner, recursive=True))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"source '{name}': {path} cannot be read: {error}") from error
-    files = [f for f in whole if f.is_file]
-    if not sum(f.size for f in files):
-        raise InputError(f"source '{name}': {path} is empty")
-    return [f"{f.path} {f.size} {f.mtime_ns}" for f in files]

@@ -114,6 +114,11 @@ EMBEDDINGS = Table(
     "embeddings", {"text_hash": "string", "model": "string", "embedding": "array<float>"}, key=("text_hash", "model")
 )
 
+# Texts that a model gave no vector for, append-only: they are not tried again before somebody asks (--full).
+FAILED_TEXTS = Table(
+    "failed_texts", {"text_hash": "string", "model": "string", "reason": "string"}, key=("text_hash", "model")
+)
+
 # Transforms of the text block, append-only: `name` is a digest of mean and matrix and part of every space that uses it.
 # The newest `fit` of an encoder (`model`) and shrink is the one in use.
 WHITENINGS = Table(
@@ -128,6 +133,21 @@ WHITENINGS = Table(
         "matrix": "array<double>",  # row by row
     },
     key=("name", "model", "shrink", "fit"),
+)
+
+# What prices are compared by, append-only: `cuts` are quantiles of the prices of a category, or with an empty one of
+# the whole catalogue; `name` is a digest of a fit and part of every space that uses it.
+PRICE_CUTS = Table(
+    "price_cuts",
+    {
+        "name": "string",
+        "category": "string",
+        "fit": "int",
+        "category_prices": "int",
+        "prices": "bigint",  # that it was taken of
+        "cuts": "array<double>",
+    },
+    key=("name", "category", "fit", "category_prices"),
 )
 
 # Unit length. `model` names the vector space: encoder fingerprint, block configuration and whitening.
@@ -162,6 +182,13 @@ RECOMMENDATIONS = Table(
         "reasons": REASONS,  # by contribution; null where explain was 0
     },
     key=("user_id", "rank"),
+)
+
+# What was ever listed, where ignored_weight asks for it; grows by every new list. `shown_at` is the list's run_date.
+IMPRESSIONS = Table(
+    "impressions",
+    {"user_id": "string", "item_id": "string", "shown_at": "date"},
+    key=("user_id", "item_id", "shown_at"),
 )
 
 # The items most similar to an item, itself left out.
@@ -216,10 +243,13 @@ TABLES = {
         USER_RULES,
         QUARANTINE,
         EMBEDDINGS,
+        FAILED_TEXTS,
         WHITENINGS,
+        PRICE_CUTS,
         ITEM_VECTORS,
         USER_PROFILES,
         RECOMMENDATIONS,
+        IMPRESSIONS,
         ITEM_NEIGHBORS,
         ITEM_WEIGHTS,
         METRICS,

@@ -15,8 +15,8 @@ from recsys_spark.blocks import as_lists, matrix, unit_vectors
 from recsys_spark.errors import UsageError
 from recsys_spark.kernels.vectors import hashed_block, price_block, side_by_side
 from recsys_spark.kernels.whitening import Whitening
+from recsys_spark.prices import price_cuts, with_cuts
 
-_QUANTILES = 101
 _PREPARED = "item_id string, embedding array<float>"
 
 
@@ -38,9 +38,11 @@ class Blocks:
         """Weight by block name."""
         return {name: getattr(self, name) for name in ("text", "category", "brand", "price", "image")}
 
-    def space(self, encoder: str, whitening: str | None = None) -> str:
-        """The name of the vector space: encoder fingerprint, block configuration, name of the whitening if any."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+    def space(self, encoder: str, whitening: str | None = None, cuts: str | None = None) -> str:
+        """The name of the vector space: encoder fingerprint, block configuration with the name of the price cuts, name
+        of the whitening if any."""
+        facts = asdict(self) | ({"cuts": cuts} if cuts else {})
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 
@@ -75,33 +77,28 @@ def item_embeddings(items: DataFrame, embeddings: DataFrame, encoder: str) -> Da
 
 
 def build_item_vectors(
-    items: DataFrame, embeddings: DataFrame, encoder: str, blocks: Blocks, whitening: Whitening | None = None
+    items: DataFrame,
+    embeddings: DataFrame,
+    encoder: str,
+    blocks: Blocks,
+    whitening: Whitening | None = None,
+    cuts: tuple[str, DataFrame] | None = None,
 ) -> DataFrame:
     """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
 
-    The price block compares quantiles within the category, the last name of an item's path, where it has
-    ``blocks.category_prices`` prices, else within the whole catalogue (101 approximate cut points, one aggregate each).
+    The price block compares quantiles within the category where it has ``blocks.category_prices`` prices, else within
+    the whole catalogue: by ``cuts``, a name and rows of ``price_cuts``, or where none are given by those of ``items``.
     Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
     known of it.
     """
-    rows = item_embeddings(_with_cuts(items, blocks), embeddings, encoder)
+    name, known = cuts or (None, price_cuts(items, blocks.category_prices))
+    width = items.agg(F.max(F.size("image_vec")).alias("image_dimension"))
+    placed = with_cuts(items, known).crossJoin(F.broadcast(width))
+    rows = item_embeddings(placed, embeddings, encoder)
     columns = rows.select("item_id", "embedding", "category", "brand", "price", "image_vec", "cuts", "image_dimension")
     vectors = columns.mapInArrow(_assemble(blocks, whitening), _PREPARED)
-    space = blocks.space(encoder, whitening.name if whitening else None)
+    space = blocks.space(encoder, whitening.name if whitening else None, name)
     return vectors.select("item_id", F.lit(space).alias("model"), "embedding")
-
-
-def _with_cuts(items: DataFrame, blocks: Blocks) -> DataFrame:
-    """Items with ``cuts``, the quantiles of the prices to compare theirs with, and ``image_dimension``."""
-    steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
-    quantiles = F.expr(f"percentile_approx(price, array({steps}), 10000)")
-    whole = items.agg(quantiles.alias("all_cuts"), F.max(F.size("image_vec")).alias("image_dimension"))
-    placed = items.withColumn("leaf", F.try_element_at("category", F.lit(-1)))
-    named = placed.where(F.col("leaf").isNotNull())
-    own = named.groupBy("leaf").agg(quantiles.alias("own_cuts"), F.count("price").alias("prices"))
-    large = own.where(F.col("prices") >= blocks.category_prices).drop("prices")
-    both = placed.join(F.broadcast(large), on="leaf", how="left").crossJoin(F.broadcast(whole))
-    return both.withColumn("cuts", F.coalesce("own_cuts", "all_cuts"))
 
 
 def _assemble(

@@ -65,16 +65,17 @@ def data_folder(name: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded two-layer BERT with a WordPiece vocabulary of single characters, saved like a real model."""
-    return _tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert")
+    return tiny_model(tmp_path_factory.mktemp("models") / "bert", "bert")
 
 
 @pytest.fixture(scope="session")
 def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded two-layer GPT-2 over the same vocabulary."""
-    return _tiny_model(tmp_path_factory.mktemp("models") / "gpt2", "gpt2")
+    return tiny_model(tmp_path_factory.mktemp("models") / "gpt2", "gpt2")
 
 
-def _tiny_model(folder: Path, kind: str) -> Path:
+def tiny_model(folder: Path, kind: str) -> Path:
+    """The model of either fixture, saved to ``folder``."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
@@ -106,7 +107,12 @@ def _tiny_model(folder: Path, kind: str) -> Path:
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of three users and six items, with its dataset file shop.toml."""
-    folder = tmp_path_factory.mktemp("shop")
+    return write_shop(tmp_path_factory.mktemp("shop") / "shop")
+
+
+def write_shop(folder: Path) -> Path:
+    """The files of the shop."""
+    folder.mkdir()
     (folder / "shop.toml").write_text(
         """
 title = "Shop"
@@ -149,4 +155,53 @@ latest = 2024-12-31
         "u2,a3,purchase,2024-03-06 10:00:00\n",
         encoding="utf-8",
     )
+    return folder
+
+
+WALKS = """
+title = "Walks"
+[sources.products]
+path = "products.csv"
+options = { header = true }
+[sources.log]
+path = "log.csv"
+options = { header = true }
+[items]
+from = "products"
+select = { item_id = "sku", title = "name" }
+text = ["{title}"]
+[events]
+from = "log"
+select = { user_id = "user", item_id = "sku", event_type = "'rating'", timestamp = "at", value = "stars" }
+earliest = 2024-01-01
+latest = 2024-12-31
+[reviews]
+from = "log"
+select = { user_id = "user", item_id = "sku", timestamp = "at", text = "words", score = "stars" }
+"""
+
+
+@pytest.fixture(scope="session")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users walk along a circle of 40 items; what they write tells the stars they give."""
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("walks")
+    (folder / "walks.toml").write_text(WALKS, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    names = [f"{chr(97 + item % 26)}{chr(97 + item * 7 % 26)} {chr(97 + item // 4)}" for item in range(40)]
+    (folder / "products.csv").write_text(
+        "sku,name\n" + "".join(f"i{item:02d},{name}\n" for item, name in enumerate(names)), encoding="utf-8"
+    )
+    lines = ["user,sku,at,stars,words"]
+    for user in range(60):
+        at = rng.integers(40)
+        for step in range(rng.integers(4, 8)):
+            good = rng.random() < 0.5
+            words = "good fine" if good else "bad sad"
+            stars = (5 if good else 2) - (rng.random() < 0.2)
+            lines.append(
+                f"u{user:02d},i{(at + 7 * step) % 40:02d},2024-01-{step + 1:02d} 0{user % 9}:00:00,{stars},{words}"
+            )
+    (folder / "log.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder

@@ -1,17 +1,20 @@
 """A real standalone cluster: one master and two workers, processes of their own, from the Spark that pip installed."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyspark
 import pytest
 from deltalake import DeltaTable
 
-from tests.conftest import data_folder
+from tests.conftest import ROOT, data_folder
 from tests.test_submit import last_json, submit
 
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
@@ -79,4 +82,48 @@ def test_cluster_and_local_mode_publish_the_same_rows(master: str, shop: Path, t
     assert (far.returncode, near.returncode) == (0, 0), far.stderr + near.stderr
     lists = [DeltaTable(str(tmp_path / place / "recommendations")).to_pyarrow_table() for place in ("far", "near")]
     order = [("user_id", "ascending"), ("rank", "ascending")]
+    assert lists[0].sort_by(order).to_pylist() == lists[1].sort_by(order).to_pylist()
+
+
+def of_cluster(scratch: Path, name: str) -> list[int]:
+    """Processes of the cluster below ``scratch`` whose command line holds ``name``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            if name in command and str(scratch) in command + str((process / "cwd").readlink()):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_executor_and_a_killed_worker_change_no_row(master: str, shop: Path, tiny_bert: Path, tmp_path: Path,
+                                                            tmp_path_factory: pytest.TempPathFactory):  # fmt: skip
+    """The last test of this module: one worker is left behind it."""
+    asked = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", "--run_date=2024-03-01", f"--model={tiny_bert}"]
+    near = submit("refresh_lake", *asked, f"--lake={tmp_path / 'near'}")
+    assert near.returncode == 0, near.stderr
+    far = [
+        str(ROOT / "spark-submit.sh"),
+        "refresh_lake",
+        *asked,
+        f"--lake={tmp_path / 'far'}",
+        "--",
+        "--master",
+        master,
+    ]
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")}
+    where = clean | {"SPARK_PROFILE": "standalone", "RECSYS_PYTHON": sys.executable}
+    job = subprocess.Popen([*far, *SIZE], env=where, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    scratch = tmp_path_factory.getbasetemp()
+    for name in ("CoarseGrainedExecutorBackend", "deploy.worker.Worker"):
+        while not (found := of_cluster(scratch, name)):
+            assert job.poll() is None, "the job has ended before anything could be killed"
+            time.sleep(0.05)
+        os.kill(found[0], signal.SIGKILL)
+        while not (tmp_path / "far" / "items" / "_delta_log").exists() and job.poll() is None:
+            time.sleep(0.05)  # the worker dies after the first step
+    assert job.wait() == 0, job.stderr.read()[-3000:]
+    order = [("user_id", "ascending"), ("rank", "ascending")]
+    lists = [DeltaTable(str(tmp_path / place / "recommendations")).to_pyarrow_table() for place in ("far", "near")]
     assert lists[0].sort_by(order).to_pylist() == lists[1].sort_by(order).to_pylist()

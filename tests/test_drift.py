@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.data_files import VectorSums
+from recsys_spark.data_files import ListFaults, VectorSums
 from recsys_spark.drift import drifted, vector_figures
 
 BOUNDS = {
@@ -58,3 +58,22 @@ def test_what_has_moved_further_than_its_bound_is_named(was, now, words):
     found = drifted(was, now, BOUNDS)
     assert len(found) == len(words)
     assert all(text.startswith(word) for text, word in zip(found, words, strict=True))
+
+
+def test_tasks_count_what_must_not_be_in_lists():
+    def told(*rows, at_once=2):
+        found = ListFaults()
+        for first in range(0, len(rows), at_once):
+            part = [
+                dict(zip(("user_id", "item_id", "score"), row, strict=True)) for row in rows[first : first + at_once]
+            ]
+            found.add(pa.RecordBatch.from_pylist(part))
+        return tuple(found.told().values())
+
+    good = [("u", "a", 0.9), ("u", "b", 0.9), ("u", "c", -0.1), ("v", "a", 1.0), ("w", "a", 0.5), ("w", "b", 0.4)]
+    for at_once in (1, 2, 3, 6):
+        assert told(*good, at_once=at_once) == (0, 0, 0)
+        assert told(*good, ("w", "c", 0.6), at_once=at_once) == (0, 1, 0)
+        assert told(*good, ("w", "a", 0.3), at_once=at_once) == (0, 0, 1)
+        assert told(*good, ("x", "a", float("nan")), at_once=at_once) == (1, 0, 0)
+    assert told() == (0, 0, 0)

@@ -61,7 +61,9 @@ def test_texts_are_missing_until_this_model_has_embedded_them(spark):
     texts = spark.createDataFrame([("h1", "one"), ("h2", "two"), ("h3", "three")], TEXT_DDL)
     known = spark.createDataFrame([("h1", "mine"), ("h2", "another"), ("h9", "mine")], "text_hash string, model string")
     known = known.withColumn("embedding", F.array(F.lit(1.0)))
-    assert sorted(missing_texts(texts, known, "mine").collect()) == [("h2", "two"), ("h3", "three")]
+    failed = spark.createDataFrame([("h3", "mine"), ("h2", "another")], "text_hash string, model string")
+    assert sorted(missing_texts(texts, known, failed.limit(0), "mine").collect()) == [("h2", "two"), ("h3", "three")]
+    assert missing_texts(texts, known, failed, "mine").collect() == [("h2", "two")]
 
 
 @pytest.mark.parametrize(

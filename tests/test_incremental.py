@@ -1,5 +1,6 @@
 """The refresh of what has changed equals the refresh of everything: after any nights, to the last bit of a score."""
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -7,20 +8,28 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from recsys_spark.errors import ConflictError, QualityError
+from recsys_spark.errors import ConflictError, QualityError, RetryError
+from recsys_spark.failpoints import VARIABLE
+from recsys_spark.ingest import accepted, judge_events
 from recsys_spark.job import Run
+from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.lake import Lake
 from recsys_spark.options import ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
+from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
+from recsys_spark.steps.forget import forget
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.recommend import recommendations
+from recsys_spark.steps.vacuum import vacuum
 from recsys_spark.tables import (
     CHANGES,
     EMBEDDINGS,
     EVENTS,
+    IMPRESSIONS,
     ITEM_VECTORS,
     ITEMS,
     RECOMMENDATIONS,
+    TABLES,
     USER_PROFILES,
     USER_RULES,
     USERS,
@@ -30,6 +39,8 @@ FIRST = date(2024, 3, 1)
 SPACE = "enc-1#blocks"
 USERS_AT_FIRST, ITEMS_AT_FIRST = 9, 14
 _IDS = {"user": st.integers(0, USERS_AT_FIRST + 2), "item": st.integers(0, ITEMS_AT_FIRST + 3)}
+CRASHES = [f"{place}:{table}" for place in ("stage.after", "commit.before", "commit.after")
+           for table in ("user_profiles", "changes", "recommendations")]  # fmt: skip
 _VECTOR = st.tuples(*[st.integers(-3, 3)] * 4).filter(any)
 _DAYS = st.none() | st.integers(-2, 4)
 OF_A_NIGHT = st.one_of(
@@ -40,6 +51,7 @@ OF_A_NIGHT = st.one_of(
     st.tuples(st.just("about"), _IDS["item"], st.sampled_from([None, 0.25, -0.5]), _DAYS, _DAYS),
     st.tuples(st.just("rule"), _IDS["user"], _IDS["item"], st.sampled_from(["allow", "deny", None])),
     st.tuples(st.just("locale"), _IDS["user"], st.sampled_from(["de", "fr", None])),
+    st.tuples(st.just("text"), _IDS["user"], st.none() | _VECTOR),
 )
 
 
@@ -58,7 +70,7 @@ class World:
         self.events = {
             (u, (u * 5 + n * 3) % ITEMS_AT_FIRST, -1 - n - u % 3) for u in range(USERS_AT_FIRST) for n in range(4)
         }
-        self.rules, self.locales = {}, {u: "de" if u % 2 else "fr" for u in range(USERS_AT_FIRST)}
+        self.texts, self.rules, self.locales = {}, {}, {u: "de" if u % 2 else "fr" for u in range(USERS_AT_FIRST)}
 
     def apply(self, change):
         kind, *what = change
@@ -79,30 +91,70 @@ class World:
             self.rules[what[0], what[1]] = what[2]
         elif kind == "locale":
             self.locales[what[0]] = what[1]
+        elif kind == "text":
+            self.texts[what[0]] = what[1]
+
+    def forget(self, user):
+        """Out of the lake, and out of what ingest lets through from now on."""
+        forget(self.run, ForgetOptions(lake=self.lake.uri, user_ids=f"u{user}"))
+        self.events = {event for event in self.events if event[0] != user}
+        self.rules = {key: what for key, what in self.rules.items() if key[0] != user}
+        self.locales.pop(user, None)
+        self.texts.pop(user, None)
+
+    def vacuum(self):
+        """Nothing is left but what is shown now."""
+        vacuum(self.run, VacuumOptions(lake=self.lake.uri, keep_hours=1))
+        for table in (table for table in TABLES.values() if self.lake.version(table) is not None):
+            self.lake.vacuum(table, keep_hours=0)
+
+    def _users(self):
+        for user in self.locales | self.texts:
+            text = self.texts.get(user)
+            yield (f"u{user}", None, text and str(text), self.locales.get(user), None)
+
+    def _log(self):
+        """Delivered twice, as logs are, and judged as ingest does."""
+        rows = [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events]
+        judged = judge_events(self.spark.createDataFrame(rows + rows, EVENTS.ddl), date(2020, 1, 1), date(2030, 1, 1))
+        return accepted(judged, EVENTS)
 
     def commit_sources(self):
         self.nights += 1
         rows = {
             ITEMS: [_item(n, *about) for n, about in self.about.items()],
-            USERS: [(f"u{u}", None, None, locale, None) for u, locale in self.locales.items()],
-            EVENTS: [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events],
+            USERS: list(self._users()),
             USER_RULES: [(f"u{u}", f"i{i}", what) for (u, i), what in self.rules.items() if what],
             ITEM_VECTORS: [(f"i{n}", SPACE, [float(x) for x in v]) for n, v in self.vectors.items()],
-            EMBEDDINGS: [],
+            EMBEDDINGS: [
+                (str(v), of_users("enc"), [float(x) for x in v]) for v in set(filter(None, self.texts.values()))
+            ],
         }
-        for table, found in rows.items():
-            frame = self.spark.createDataFrame(found, table.ddl).repartition(2)
+        frames = {table: self.spark.createDataFrame(found, table.ddl) for table, found in rows.items()}
+        for table, frame in (frames | {EVENTS: self._log()}).items():
+            frame = frame.repartition(2)
             self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
 
+    @property
+    def run(self):
+        return Run("refresh_lake", self.lake, Progress())
+
     def refresh(self, **more):
-        run = Run("refresh_lake", self.lake, Progress())
-        options = Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options, **more)
+        run = self.run
+        options = Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options | more)
         return profiles(run, options), recommendations(run, options)
 
     def shown(self):
         rows = self.lake.read(self.spark, RECOMMENDATIONS).collect()
         people = self.lake.read(self.spark, USER_PROFILES).collect()
         return sorted(map(tuple, rows)), sorted(map(tuple, people))
+
+    def crash(self, point):
+        """A run that ends in the middle, as if it had been killed."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(VARIABLE, f"{point}=fail")
+            with suppress(RetryError):  # where nothing is to be published no point is reached
+                self.refresh()
 
     def check(self):
         """The night's run against one that makes everything; which stands where it was, if they are equal."""
@@ -133,12 +185,23 @@ class Nights(RuleBasedStateMachine):
         self.world.commit_sources()
         self.world.refresh()
 
-    @rule(changes=st.lists(OF_A_NIGHT, max_size=5), days=st.integers(-1, 3))
-    def next_night(self, changes, days):
+    @rule(
+        changes=st.lists(OF_A_NIGHT, max_size=5),
+        days=st.integers(-1, 3),
+        upkeep=st.none() | st.just("vacuum") | _IDS["user"],
+        crash=st.none() | st.sampled_from(CRASHES),
+    )
+    def next_night(self, changes, days, upkeep, crash):
+        if upkeep == "vacuum":
+            self.world.vacuum()
+        elif upkeep is not None:
+            self.world.forget(upkeep)
         for change in changes:
             self.world.apply(change)
         self.world.run_date += timedelta(days=days)
         self.world.commit_sources()
+        if crash:
+            self.world.crash(crash)
         self.world.check()
 
 
@@ -155,7 +218,14 @@ def test_any_night_equals_a_full_one(spark, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{}, {"match_on": "locale"}, {"min_score": 0.2}, {"half_life_steps": 2.0, "max_events": 3}]
+    "options",
+    [
+        {},
+        {"ignored_weight": -0.2, "ignored_days": 1},
+        {"match_on": "locale"},
+        {"min_score": 0.2},
+        {"half_life_steps": 2.0, "max_events": 3},
+    ],
 )
 def test_many_nights_equal_full_ones(spark, tmp_path_factory, options):
     nights(spark, tmp_path_factory, examples=6, steps=6, **options)
@@ -180,9 +250,23 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert made["profiles_made"] == "1 users who changed"
     assert listed["items_changed"] == 1
     assert 1 <= listed["users_redone"] < USERS_AT_FIRST / 2
+    assert world.lake.version(IMPRESSIONS) is None, "nothing is kept of what nobody asked for"
     longer = world.refresh(half_life_days=7)
     assert longer[0]["profiles_made"].startswith("all: weights was")
     assert longer[1]["lists_made"].startswith("all: ")
+
+
+def test_a_quiet_night_leaves_the_drift_gate_its_figures(spark, tmp_path):
+    world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
+    world.commit_sources()
+    world.refresh()
+    world.run_date += timedelta(days=1)  # and nothing else
+    made, _ = world.refresh()
+    assert made["profiles_made"] == "none"
+    world.events = {event for event in world.events if event[0] < 1}
+    world.commit_sources()
+    with pytest.raises(QualityError, match="table 'user_profiles' has drifted and nothing was published: rows went"):
+        world.refresh()
 
 
 def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark, tmp_path, monkeypatch):
@@ -204,6 +288,31 @@ def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark
     with pytest.raises(ConflictError, match="published by another run meanwhile"):
         world.refresh()
     assert world.lake.rows(USER_PROFILES) == 2
+    assert world.lake.rows(CHANGES) == 2, "a version that never was has no row in the log"
+
+
+def test_a_run_that_was_killed_before_it_wrote_the_log_writes_it_when_it_comes_back(spark, tmp_path, monkeypatch):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    commit = Lake.commit
+
+    def killed(self, staged, *rest, **more):
+        if staged.table is CHANGES:
+            raise KeyboardInterrupt
+        return commit(self, staged, *rest, **more)
+
+    monkeypatch.setattr(Lake, "commit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.refresh()
+    monkeypatch.undo()
+    assert world.lake.rows(USER_PROFILES) == USERS_AT_FIRST
+    world.refresh()
+    world.refresh()
+    rows = [
+        tuple(row) for row in world.lake.read(spark, CHANGES).select("run_date", "table", "rows", "added").collect()
+    ]
+    assert sorted(rows)[1] == (FIRST, "user_profiles", 9, 9)
+    assert len(rows) == 2
 
 
 def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, tmp_path):

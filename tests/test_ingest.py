@@ -9,6 +9,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from recsys_spark import source_files
 from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.failures import readable
 from recsys_spark.ingest import accepted, judge_events, judge_items, judge_rules, judge_users, rejected, users_of
@@ -275,6 +276,44 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
     assert shop.ingest(max_text_chars=5)["tables"]["items"] == 3
     assert {row["text"] for row in shop.rows(spark, ITEMS)} == {"red t", "garde", "tea c"}
     assert shop.lake.version(ITEMS) == 1
+
+
+def test_files_that_a_pattern_finds_are_new_changed_and_gone(shop, spark):
+    clicks = shop.folder / "clicks" / "day=1"
+    clicks.mkdir(parents=True)
+    for number, row in enumerate(LOG):
+        (clicks / f"{number}.json").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    shop.write(dataset=DATASET.replace('"log.jsonl"', '"clicks/*/*.json"'))
+    assert shop.ingest()["tables"]["events"] == 2
+    assert shop.ingest()["status"] == "unchanged"
+    late = clicks.parent / "day=0"
+    late.mkdir()
+    (late / "late.json").write_text(json.dumps(LOG[0] | {"user": "u3"}) + "\n", encoding="utf-8")
+    assert shop.ingest()["tables"]["events"] == 3
+    (clicks / "1.json").write_text("".join(json.dumps(LOG[1] | {"sku": s}) + "\n" for s in ("a1", "a2")))
+    assert shop.ingest()["tables"]["events"] == 4
+    (late / "late.json").unlink()
+    assert shop.ingest()["tables"]["events"] == 3
+    assert shop.ingest()["status"] == "unchanged"
+    shop.write(dataset=DATASET.replace('"log.jsonl"', '"clicks/*/*.csv"'))
+    with pytest.raises(InputError, match="source 'log': no file matches .*clicks/"):
+        shop.ingest()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "a*", "?.csv", "[ab].csv", "[^a].csv", "{a,b}*", "d/*", "*/{x,y}.csv", "d", "{a.csv,d/x.csv}", "e*/z"],
+)
+def test_a_pattern_finds_what_spark_would_read(pattern, tmp_path, spark):
+    for name in ("a.csv", "b.csv", "ab.csv", "d/x.csv", "d/y.csv", "d/sub/x.csv", "e+1/z/w.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    where = f"{tmp_path}/{pattern}"
+    found = sorted(path for path, _, _ in source_files._matching(where)) if set(pattern) & set("*?[{") else None
+    told = sorted(path.removeprefix("file:") for path, _, _ in source_files._known_to_spark(spark, where))
+    assert told == (found if found is not None else sorted(path for path, _, _ in source_files._below(where)))
+    assert told
 
 
 def test_malformed_records_go_to_quarantine_and_the_rest_is_published(shop, spark):

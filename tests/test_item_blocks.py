@@ -1,12 +1,14 @@
 """Item vectors as block files: what is in them, and what a run that broke off leaves."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import recsys_spark.item_blocks as item_blocks_module
-from recsys_spark.errors import UsageError
-from recsys_spark.item_blocks import _number, drop_other_blocks, open_item_blocks, write_item_blocks
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.item_blocks import _number, drop_unused_blocks, mark_used, open_item_blocks, write_item_blocks
 from recsys_spark.kernels.clusters import nearest_lists, nearest_rows, spherical_kmeans
 from recsys_spark.kernels.vectors import unit_rows
 
@@ -60,8 +62,32 @@ def test_blocks_are_found_again_whole_or_not_at_all(items, tmp_path):
     assert open_item_blocks(first) is None
     assert open_item_blocks(str(tmp_path / "nowhere")) is None
     write_item_blocks(items, second, 20, tasks=2)
-    drop_other_blocks(second)
-    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
+def test_blocks_go_when_no_run_has_used_them_for_long_and_not_before(items, tmp_path):
+    for name in ("streamed", "reused", "old"):
+        write_item_blocks(items, str(tmp_path / name), 20, tasks=2)
+    (tmp_path / "killed").mkdir()
+    now = mark_used(str(tmp_path / "streamed"))
+    for path in (tmp_path / "killed", *(tmp_path / "old").iterdir(), *(tmp_path / "reused").iterdir()):
+        os.utime(path, ns=(0, now - 49 * 3_600_000_000_000))
+    mark_used(str(tmp_path / "reused"))
+    assert drop_unused_blocks(str(tmp_path), 48, now, dry_run=True) == 2
+    assert drop_unused_blocks(str(tmp_path), 48, now) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reused", "streamed"]
+    assert drop_unused_blocks(str(tmp_path / "nowhere"), 48, now) == 0
+
+
+def test_a_flipped_byte_in_a_block_is_an_error_and_not_another_score(items, tmp_path):
+    blocks = write_item_blocks(items, str(tmp_path / "b"), 20, tasks=2)
+    path = tmp_path / "b" / blocks.paths[1]
+    content = bytearray(path.read_bytes())
+    place = content.index(np.asarray(blocks.block(1)["embedding"].values[:6], np.float32).tobytes())
+    content[place + 2] ^= 1
+    path.write_bytes(content)
+    item_blocks_module._SOUND.clear()  # another process
+    with pytest.raises(InputError, match=f"block file {path} is damaged: remove folder {tmp_path / 'b'} and run again"):
+        list(blocks.blocks())
 
 
 def test_more_items_than_a_task_can_number_are_refused(monkeypatch):

@@ -1,6 +1,7 @@
 """The lake: staged files stay invisible, a commit shows one whole version, damage is an error, not a wrong number."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, SchemaMismatchError
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from recsys_spark.errors import ConflictError, InputError
+from recsys_spark import commits
+from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS
@@ -152,17 +155,18 @@ def test_other_engines_read_the_table(published):
     assert delta.history()[0]["recsys_run_key"] == "run-2"
 
 
-def test_bounds_of_the_key_columns_cover_every_file_and_name_no_user(spark, tmp_path):
+def test_bounds_of_the_key_columns_cover_every_file_and_name_nobody(spark, tmp_path):
     lake = Lake(str(tmp_path))
-    rows = [(f"u{n:03}", f"i{n:03}", "view", None, None) for n in range(40)]
+    rows = [(f"u{n:03}", f"i{n:03}", f"type {n:03}", None, None) for n in range(40)]
     lake.commit(lake.stage(spark.createDataFrame(rows, EVENTS.ddl).repartition(3), EVENTS), "run-1")
     actions = pa.table(DeltaTable(lake.table_uri(EVENTS)).get_add_actions(flatten=True)).to_pylist()
     assert len(actions) == 3
     assert sum(action["num_records"] for action in actions) == 40
     for action in actions:
-        found = pq.read_table(f"{lake.table_uri(EVENTS)}/{action['path']}")["item_id"].to_pylist()
-        assert (action["min.item_id"], action["max.item_id"]) == (min(found), max(found))
-        assert action.get("min.user_id") is None  # a log is kept longer than the people in it may want
+        found = pq.read_table(f"{lake.table_uri(EVENTS)}/{action['path']}")["event_type"].to_pylist()
+        assert (action["min.event_type"], action["max.event_type"]) == (min(found), max(found))
+        for name in ("min.user_id", "min.item_id"):
+            assert action.get(name) is None  # a log is kept longer than the people in it may want
 
 
 def test_vectors_and_times_come_back_as_they_were_written(spark, tmp_path):
@@ -238,27 +242,124 @@ def test_a_damaged_commit_log_is_an_input_error_that_names_the_table(spark, copi
         copied.read(spark, USERS)
 
 
+def meanwhile(monkeypatch, happens):
+    """``happens`` once, after a commit has looked at the table and before it writes to the log."""
+    events = [happens]
+
+    def reached(place, table):
+        if place == "commit.before" and events:
+            events.pop()()
+
+    monkeypatch.setattr(commits, "reached", reached)
+
+
 def test_two_runs_that_create_the_same_table_conflict(spark, tmp_path, monkeypatch):
     lake = Lake(str(tmp_path))
     mine, theirs = lake.stage(users(spark, ONE), USERS), lake.stage(users(spark, TWO), USERS)
-    lake.commit(theirs, "theirs")
-    monkeypatch.setattr(Lake, "_open", lambda self, table, version=None: None)  # looked before they committed
-    with pytest.raises(ConflictError, match="table 'users': the commit was refused"):
+    meanwhile(monkeypatch, lambda: lake.commit(theirs, "theirs"))
+    with pytest.raises(ConflictError, match="table 'users' was published by another run meanwhile"):
         lake.commit(mine, "mine")
-    monkeypatch.undo()
     assert lake.version(USERS) == 0
     assert shown(spark, lake) == TWO
 
 
 def test_two_runs_that_overwrite_the_same_version_conflict(spark, copied, monkeypatch):
     mine, theirs = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE + TWO), USERS)
-    opened = DeltaTable(copied.table_uri(USERS))
-    copied.commit(theirs, "theirs")
-    monkeypatch.setattr(Lake, "_open", lambda self, table, version=None: opened)
-    with pytest.raises(ConflictError, match="table 'users': the commit was refused"):
+    meanwhile(monkeypatch, lambda: copied.commit(theirs, "theirs"))
+    with pytest.raises(ConflictError, match="table 'users' was published by another run meanwhile"):
         copied.commit(mine, "mine")
-    monkeypatch.undo()
     assert shown(spark, copied) == ONE + TWO
+    assert copied.head(USERS).key == "theirs"
+
+
+def test_a_commit_that_nothing_has_changed_is_overtaken_too(spark, copied, monkeypatch):
+    same, theirs = copied.stage(users(spark, TWO), USERS), copied.stage(users(spark, ONE), USERS)
+    meanwhile(monkeypatch, lambda: copied.commit(theirs, "theirs"))
+    with pytest.raises(ConflictError):
+        copied.commit(same, "mine")
+    assert copied.head(USERS).key == "theirs"
+
+
+def test_an_append_and_a_snapshot_at_once_are_both_seen_or_refused(spark, copied, monkeypatch):
+    more, whole = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE), USERS)
+    meanwhile(monkeypatch, lambda: copied.commit(more, "more", append=True))
+    with pytest.raises(ConflictError):
+        copied.commit(whole, "whole")
+    assert shown(spark, copied) == ONE + TWO
+    once_more, theirs = copied.stage(users(spark, TWO), USERS), copied.stage(users(spark, ONE), USERS)
+    meanwhile(monkeypatch, lambda: copied.commit(theirs, "theirs"))
+    copied.commit(once_more, "once more", append=True)
+    assert shown(spark, copied) == ONE + TWO
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_of_the_same_run_twice_at_once_one_commits_and_both_are_done(append, spark, copied, monkeypatch):
+    mine, theirs = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE), USERS)
+    meanwhile(monkeypatch, lambda: copied.commit(theirs, "run-3", append=append))
+    assert copied.commit(mine, "run-3", append=append) == 2
+    assert copied.version(USERS) == 2
+    assert shown(spark, copied) == (ONE + TWO if append else ONE)
+    assert mine.actions[0].path not in {path.name for path in data_files(copied)}
+
+
+def test_a_commit_whose_answer_was_lost_keeps_its_files(spark, copied, monkeypatch):
+    staged, transact = copied.stage(users(spark, ONE), USERS), commits._transact
+
+    def answerless(*given, **more):
+        transact(*given, **more)
+        monkeypatch.setattr(commits, "_transact", transact)
+        raise CommitFailedError("Failed to commit transaction: 0")
+
+    monkeypatch.setattr(commits, "_transact", answerless)
+    assert copied.commit(staged, "run-3") == 2
+    assert (copied.version(USERS), shown(spark, copied)) == (2, ONE)
+
+
+def test_vacuum_makes_no_conflict_before_a_commit_or_in_the_middle_of_it(spark, copied, monkeypatch):
+    head = copied.head(USERS)
+    copied.vacuum(USERS, 0)
+    assert copied.version(USERS) > head.version
+    assert copied.head(USERS) == head
+    staged = copied.stage(users(spark, ONE), USERS, base=head.version)
+    [orphan] = copied.stage(users(spark, TWO), USERS).actions
+    os.utime(f"{copied.table_uri(USERS)}/{orphan.path}", (0, 0))
+    meanwhile(monkeypatch, lambda: copied.vacuum(USERS, 1))
+    before = copied.version(USERS)
+    assert copied.commit(staged, "run-3") > before + 1
+    assert shown(spark, copied) == ONE
+    copied.vacuum(USERS, 0)
+    again = copied.stage(users(spark, ONE + TWO), USERS)  # --full, for instance: the key is the same
+    assert copied.commit(again, "run-3") == copied.version(USERS)
+    assert shown(spark, copied) == ONE + TWO
+
+
+def test_a_table_whose_old_commits_are_gone_still_has_a_head(copied):
+    copied.vacuum(USERS, 0)
+    identity = copied.head(USERS).identity
+    DeltaTable(copied.table_uri(USERS)).create_checkpoint()
+    for number in range(2):
+        Path(copied.table_uri(USERS), "_delta_log", f"{number:020}.json").unlink()
+    head = copied.head(USERS)
+    assert (head.version, head.identity, head.key, dict(head.facts)) == (2, identity, None, {})
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (CommitFailedError("Failed to commit transaction: Generic S3 error: 503 Service Unavailable"), RetryError),
+        (OSError("AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 7"), RetryError),
+        (SchemaMismatchError("Cannot merge types"), SchemaMismatchError),
+        (CommitFailedError("Failed to commit transaction: 0"), CommitFailedError),  # though nobody else came first
+    ],
+)
+def test_only_a_commit_that_others_were_faster_with_is_a_conflict(spark, copied, monkeypatch, error, expected):
+    def refused(*_, **__):
+        raise error
+
+    staged = copied.stage(users(spark, ONE), USERS)
+    monkeypatch.setattr(commits, "_transact", refused)
+    with pytest.raises(expected):
+        copied.commit(staged, "run-3")
 
 
 def test_the_status_of_a_run_lies_beside_the_tables(tmp_path):

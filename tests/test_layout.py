@@ -33,10 +33,12 @@ TRANSFORMATIONS = [
         "histories",
         "history_block",
         "hybrid",
+        "impressions",
         "incremental",
         "ingest",
         "item_features",
         "lists",
+        "prices",
         "profiles",
         "protocols",
         "reasons",
@@ -122,7 +124,7 @@ def test_nothing_below_the_steps_imports_them(path):
 
 def test_torch_is_imported_in_these_kernels_alone():
     heavy = {short(path) for path in PACKAGE if {n.split(".")[0] for n in imports(path)} & {"torch", "transformers"}}
-    encoding = {"encoder", "engines", "packed_linear", "conversion", "gguf", "torch_product"}
+    encoding = {"encoder", "engines", "packed_linear", "conversion", "gguf", "torch_product", "bf16_product"}
     training = {
         "checkpoints",
         "training",
@@ -130,6 +132,7 @@ def test_torch_is_imported_in_these_kernels_alone():
         "regression",
         "contrastive",
         "projector",
+        "random_numbers",
         "encoding_task",
         "tracking",
         "parallel",
@@ -148,6 +151,14 @@ def test_no_clock_but_run_date():
 def test_no_spark_save_mode_publishes_anything():
     saving = re.compile(r"\.write\.|\.saveAsTable|\.insertInto|\.writeTo\(|writeStream")
     assert not [short(path) for path in [*PACKAGE, *JOBS] if saving.search(path.read_text(encoding="utf-8"))]
+
+
+def test_what_refers_to_the_readme_names_a_heading_of_it():
+    headings = re.findall(r"^## (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    texts = [path.read_text(encoding="utf-8") for path in [*PACKAGE, *JOBS, *(ROOT / "conf").glob("*.toml")]]
+    named = {name for text in texts for name in re.findall(r"README, \"?([A-Z][a-z]+(?: [a-z]+)*)", text)}
+    assert named
+    assert named <= set(headings)
 
 
 def test_every_job_has_a_toml_and_a_place_in_the_readme():

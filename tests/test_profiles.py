@@ -150,20 +150,23 @@ def test_time_alone_never_changes_a_bit(spark, events, vectors, pooled):
         assert np.array(total).tobytes() == np.array(pooled[user][0]).tobytes()
 
 
-def test_a_user_with_a_hundred_thousand_events_is_one_sum(spark, vectors):
+@pytest.mark.parametrize("size", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_user_with_very_many_events_is_one_sum(spark, vectors, size):
     at = F.timestamp_seconds(F.lit(int(MIDNIGHT.timestamp()) - 30 * 86_400))
-    everyone = spark.range(100_000).select(
+    everyone = spark.range(size).select(
         F.when(F.col("id") % 10 == 0, F.concat(F.lit("u"), F.col("id"))).otherwise("whale").alias("user_id"),
         F.concat(F.lit("i"), F.col("id") % 11).alias("item_id"),
         F.lit("view").alias("event_type"),
         at.alias("timestamp"),
         F.lit(None).cast("double").alias("value"),
     )
-    sums = pool_items(weigh_pairs(everyone, RUN_DATE, WEIGHTS), vector_frame(spark, vectors), tasks=2)
+    pairs = weigh_pairs(everyone, RUN_DATE, WEIGHTS)
+    assert pairs.where("user_id = 'whale'").count() == 11, "no task holds more of a user than the items that were had"
+    sums = pool_items(pairs, vector_frame(spark, vectors), tasks=2)
     [whale] = sums.where("user_id = 'whale'").collect()
-    counts = np.bincount([n % 11 for n in range(100_000) if n % 10])
+    counts = np.bincount([n % 11 for n in range(size) if n % 10])
     expected = sum(count * vectors[f"i{n}"].astype(float) for n, count in enumerate(counts))
-    assert whale["events"] == 90_000
+    assert whale["events"] == size * 9 // 10
     np.testing.assert_allclose(whale["embedding"], expected, atol=1e-6)
 
 

@@ -119,14 +119,24 @@ def test_a_scorer_comes_back_from_its_files(tmp_path):
         assert open_scorer(kept).scores(history).tolist() == ItemWeights(held).scores(history).tolist()
 
 
+def keep_facts(uri):
+    facts = {
+        "counts": np.arange(8),
+        "lengths": np.arange(8),
+        "shared": np.arange(8) > 5,
+        "vectors": np.eye(8, dtype="f4"),
+    }
+    for name, array in facts.items():
+        keep_array(array, f"{uri}/{name}.npy")
+
+
 @pytest.mark.parametrize("mask_seen", [True, False])
 @pytest.mark.parametrize("test", [True, False])
 def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, test):
     random = np.random.default_rng(7)
     weights = random.standard_normal((8, 8)).astype(np.float32)
     uri = str(tmp_path)
-    for name, array in (("counts", np.arange(8)), ("lengths", np.arange(8)), ("vectors", np.eye(8, dtype=np.float32))):
-        keep_array(array, f"{uri}/{name}.npy")
+    keep_facts(uri)
     tried = [Contestant("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
     question = Question(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
     rows = users.repartition(3).mapInArrow(compared(tried, question), SUMS_DDL).collect()
@@ -157,8 +167,7 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, te
 
 def test_sums_do_not_depend_on_partitions(users, tmp_path):
     uri = str(tmp_path)
-    for name, array in (("counts", np.arange(8)), ("lengths", np.arange(8)), ("vectors", np.eye(8, dtype=np.float32))):
-        keep_array(array, f"{uri}/{name}.npy")
+    keep_facts(uri)
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     tried = [Contestant("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
     question = Question(True, True, 3, 8, uri, replicates=10, seed=1)

@@ -45,3 +45,13 @@ def test_each_part_explains_what_was_planted(spark, planted):
 def test_without_ratings_there_is_nothing_to_predict(spark):
     views = spark.createDataFrame([("u1", "i00", "view", START, None)], DDL)
     assert rated(views, IDS, np.zeros((30, 3), np.float32), seed=1) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
+def test_a_few_ratings_are_predicted_or_left_alone(spark, count):
+    random = np.random.default_rng(count)
+    pairs = [(f"u{n % 3}", IDS[n].as_py(), "rating", START, float(random.integers(1, 6))) for n in range(count)]
+    for seed in range(3):
+        found = rated(spark.createDataFrame(pairs, DDL).coalesce(1), IDS[:20], unit_rows(np.eye(20, 4) + 0.1), seed)
+        assert not found or found["train"] + found["test"] == count
+        assert all(np.isfinite(list(values.values())).all() for values in found.get("errors", {}).values())

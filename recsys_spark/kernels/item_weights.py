@@ -56,7 +56,14 @@ def supports(
 
 
 def ridge_weights(
-    features: Features, targets: Rows, supports: Rows, *, vector_weight: float, word_weight: float, ridge: float
+    features: Features,
+    targets: Rows,
+    supports: Rows,
+    *,
+    vector_weight: float,
+    word_weight: float,
+    ridge: float,
+    user_weight: float = 1.0,
 ) -> NDArray[np.float32]:
     """(t, K) weights of each target's support.
 
@@ -66,8 +73,10 @@ def ridge_weights(
         supports: (t, K) rows, −1 where a support is shorter (its weight is 0); never the target itself.
         vector_weight, word_weight: how many users in common a cosine of 1 counts.
         ridge: λ > 0, in users.
+        user_weight: what a user in common counts.
     """
-    sparse = _Lookup(sp.csr_array(sp.hstack([features.users, np.sqrt(word_weight) * features.words], format="csr")))
+    scaled = [np.sqrt(user_weight) * features.users, np.sqrt(word_weight) * features.words]
+    sparse = _Lookup(sp.csr_array(sp.hstack(scaled, format="csr")))
     count, width = supports.shape
     weights = np.zeros((count, width), np.float32)
     for first in range(0, count, _AT_ONCE):

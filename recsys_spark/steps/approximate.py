@@ -40,7 +40,8 @@ def centroids(vectors: DataFrame, lists: int, items: int, seed: int) -> Matrix:
 def stage_with_recall(
     run: Run, options: TopKOptions, blocks: ItemBlocks, profiles: DataFrame, stage: Stage
 ) -> tuple[Staged, dict[str, Any]]:
-    """Lists whose measured recall reaches ``target_recall``: more lists are met until they do, at last all.
+    """Lists whose measured recall reaches ``target_recall``: more lists are met until they do, at last all; at once
+    where the sample draws nobody.
 
     The tasks score a sample of their users exactly beside the rest: no second job and no join.
     """
@@ -51,6 +52,10 @@ def stage_with_recall(
     while nprobe < blocks.lists:
         staged = stage(users, nprobe)
         recall = estimated([tuple(share) for note in staged.notes for share in note["shares"]], sizes)
+        if sizes and not recall.users:
+            run.lake.discard(staged)
+            run.progress.note("the sample drew no user: nobody knows the recall")
+            break
         attempts.append({"nprobe": nprobe, "recall": round(recall.mean, 5)})
         if recall.mean >= options.target_recall:
             return staged, _record(options, blocks, nprobe, recall, attempts)
@@ -58,6 +63,7 @@ def stage_with_recall(
             f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.lists} lists is below "
             f"{options.target_recall}: half as many again"
         )
+        run.lake.discard(staged)
         nprobe = -(-nprobe * 3 // 2)
     run.progress.note("all lists are met: the join is exact")
     return stage(profiles, 0), _record(options, blocks, 0, Recall(1.0, 1.0, 1.0, 0), attempts)

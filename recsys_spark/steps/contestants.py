@@ -1,70 +1,52 @@
 """The contestants of an evaluation: every scorer fitted with every setting, its arrays written once for all tasks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from recsys_spark.baselines import fitted_pairs, gram_of, partial_grams, weights_matrix, words_matrix
-from recsys_spark.blocks import unit_vectors
+from recsys_spark.blocks import matrix, unit_vectors
 from recsys_spark.comparison import Contestant
 from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, word_values
 from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, parts_of, weight_rows
 from recsys_spark.job import Run
-from recsys_spark.kernels.scorers import ItemScores, ItemVectors, ItemWeights, Scorer, ease, item_knn
-from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.kernels.scorers import ItemScores, ItemVectors, ItemWeights, Scorer, ease, hybrid_gram, item_knn
+from recsys_spark.kernels.vectors import Matrix, side_by_side, unit_rows
 from recsys_spark.kernels.whitening import Moments, Whitening, whitening
 from recsys_spark.scorer_files import keep_array, keep_scorer
-from recsys_spark.vectors import item_embeddings
+from recsys_spark.steps.plans import FEATURES, Setting
+from recsys_spark.vectors import Blocks, block_widths, build_item_vectors, item_embeddings
 from recsys_spark.whitening import whitened
 
-EASE_ITEMS = 20_000
-"""The closed form needs 12·n² bytes: with more items it is left out."""
 _WHITENING_OF_HYBRID = 0.1
 _BLOCK_ROWS = 2048
-Setting = dict[str, float]
-
-_DECAYS: list[Setting] = [{"decay": decay} for decay in (0.8, 0.6, 0.65, 0.7, 0.75, 0.9, 1.0)]
-PLANS: dict[str, list[list[Setting]]] = {
-    "popularity": [[{"decay": 1.0}]],
-    "item_knn": [[{"neighbors": 100, "shrink": 20}, {"neighbors": 100, "shrink": 100}], _DECAYS],
-    "ease": [[{"ridge": 50}, {"ridge": 100}, {"ridge": 200}], _DECAYS],
-    "tfidf": [_DECAYS],
-    "cosine": [_DECAYS],
-    "cosine_whitened": [[{"shrink": shrink} for shrink in (0.1, 0.03, 0.3, 1.0)], _DECAYS],
-    "hybrid": [
-        [{"text_weight": text, "ridge": ridge} for text, ridge in ((3, 100), (2, 50), (5, 100))],
-        [{"candidates": 100}, {"candidates": 200}],
-        _DECAYS,
-    ],
-}
-"""Validation tunes one round after the other: the best option of a round stays for the next ones. A round that has not
-come yet stands at its first option. ``decay`` is what an event counts for each newer one of the user."""
-
-SCORERS = tuple(PLANS)
-
-
-def start(scorer: str) -> Setting:
-    """Every round at its first option."""
-    return {key: value for options in PLANS[scorer] for key, value in options[0].items()}
+_BY_TEXT = 1e6
+"""Candidates are chosen by text alone where items have no users among their features."""
+_UNWEIGHTED = Blocks(text=1.0, category=1.0, brand=1.0, price=1.0, image=1.0)
+_IMAGE = Blocks().image
 
 
 @dataclass(frozen=True)
 class Items:
-    """The item side: ``texts`` (item_id, text), ``embeddings`` (item_id, embedding) and ``numbers`` (item_id, row) as
-    frames; of each row its id, unit vector and words; zeros where an item has none."""
+    """The item side: ``texts`` (item_id, text), ``embeddings`` (item_id, embedding), ``numbers`` (item_id, row) and
+    ``side_by_side`` (item_id, embedding: all blocks with a weight of 1) as frames; of each row its id, unit vector and
+    words, zeros where an item has none, and whether another one has the same text."""
 
     texts: DataFrame
     embeddings: DataFrame
     numbers: DataFrame
+    side_by_side: DataFrame
     ids: pa.Array
     vectors: Matrix
     words: sp.csr_array
+    shared: NDArray[np.bool_]
 
     @cached_property
     def moments(self) -> Moments:
@@ -75,18 +57,47 @@ class Items:
         """Fitted on all items."""
         return whitening(self.moments, shrink)
 
+    def straightened(self, setting: Setting) -> Matrix:
+        """The vectors, whitened or as they are."""
+        return self.whitening(setting["shrink"]).apply(self.vectors) if setting["whitened"] else self.vectors
+
+    @cached_property
+    def blocks(self) -> dict[str, Matrix]:
+        """Unit blocks by name, as ``build_item_vectors`` makes them."""
+        table = self.side_by_side.select("item_id", "embedding").toArrow()
+        wide = matrix(table["embedding"])
+        rows = np.zeros((len(self.ids), wide.shape[1]), np.float32)
+        rows[pc.index_in(table["item_id"].combine_chunks(), self.ids).to_numpy()] = wide
+        widths = block_widths(_UNWEIGHTED, self.vectors.shape[1], wide.shape[1])
+        parts = np.split(rows, np.cumsum(list(widths.values()))[:-1], axis=1)
+        return {name: unit_rows(part) for name, part in zip(widths, parts, strict=True)}
+
+    @property
+    def text_quality(self) -> dict[str, float]:
+        """Items, the share of those without a word and of those whose text another one has too, and the median of
+        different words."""
+        words = np.diff(self.words.indptr)
+        found = {"without_words": (words == 0).mean(), "of_several_items": (self.shared & (words > 0)).mean()}
+        return {"items": len(words), "words": float(np.median(words))} | {
+            k: round(float(v), 4) for k, v in found.items()
+        }
+
 
 def read_items(run: Run, items: DataFrame, embeddings: DataFrame, encoder: str) -> Items:
     """Number the items in the order of item_id and take their vectors and words to the driver."""
     texts = item_embeddings(items, embeddings, encoder).select("item_id", "embedding")
-    ids = items.select("item_id").orderBy("item_id").toArrow()["item_id"].combine_chunks()
+    known = items.select("item_id", "text_hash").orderBy("item_id").toArrow().combine_chunks()
+    ids, hashes = known["item_id"].combine_chunks(), known["text_hash"].combine_chunks().dictionary_encode()
+    same = np.bincount(hashes.indices.fill_null(len(ids)).to_numpy(), minlength=len(ids) + 1)
     table = texts.toArrow()
-    usable, known = unit_vectors(table["embedding"].combine_chunks())
-    vectors = np.zeros((len(ids), known.shape[1] or 1), np.float32)
-    vectors[pc.index_in(table["item_id"], ids).to_numpy()[usable]] = known
+    usable, units = unit_vectors(table["embedding"].combine_chunks())
+    vectors = np.zeros((len(ids), units.shape[1] or 1), np.float32)
+    vectors[pc.index_in(table["item_id"], ids).to_numpy()[usable]] = units
     rows = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
     words = words_matrix(word_values(items).toArrow(), ids)
-    return Items(items, texts, run.spark.createDataFrame(rows), ids, vectors, words)
+    shared = same[hashes.indices.fill_null(len(ids)).to_numpy()] > 1
+    whole = build_item_vectors(items, embeddings, encoder, _UNWEIGHTED)
+    return Items(items, texts, run.spark.createDataFrame(rows), whole, ids, vectors, words, shared)
 
 
 class Contestants:
@@ -103,6 +114,7 @@ class Contestants:
         uri = f"{self._uri}/facts"
         keep_array(self.gram.diagonal().astype(np.int64), f"{uri}/counts.npy")
         keep_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
+        keep_array(self._items.shared, f"{uri}/shared.npy")
         keep_array(self._items.vectors, f"{uri}/vectors.npy")
         return uri
 
@@ -126,14 +138,24 @@ class Contestants:
         if scorer == "cosine":
             return ItemVectors(self._items.vectors)
         if scorer == "cosine_whitened":
-            return ItemVectors(self._items.whitening(setting["shrink"]).apply(self._items.vectors))
+            return ItemVectors(self._items.straightened(setting))
+        if scorer == "cosine_blocks":
+            blocks = self._items.blocks | {"text": self._items.straightened(setting)}
+            return ItemVectors(side_by_side(blocks, {"text": 1.0, "image": _IMAGE} | setting))
+        users, words, vectors = FEATURES[scorer]
+        weight = setting.get("text_weight", 0.0)
+        if scorer == "hybrid_exact":
+            white = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
+            whole = hybrid_gram(self.gram, self._items.words, white, word_weight=weight, vector_weight=weight)
+            return ItemWeights(ease(whole, setting["ridge"]))
         fit = WeightFit(
             candidates=int(setting["candidates"]),
-            vector_weight=setting["text_weight"],
-            word_weight=setting["text_weight"],
+            user_weight=users,
+            word_weight=words * weight,
+            vector_weight=vectors * weight,
             ridge=setting["ridge"],
         )
-        return ItemWeights(self._weights(fit))
+        return ItemWeights(self._weights(fit if users else replace(fit, text_share=_BY_TEXT)))
 
     def _weights(self, fit: WeightFit) -> sp.csr_array:
         """Item weights, by the same transformation that publishes them."""

@@ -1,6 +1,5 @@
 """Distinct texts that the model has not seen → embeddings."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -23,13 +22,15 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Staged
 from recsys_spark.options import EncoderOptions
+from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
-from recsys_spark.tables import EMBEDDINGS, ITEMS, QUARANTINE, USERS
+from recsys_spark.tables import EMBEDDINGS, FAILED_TEXTS, ITEMS, USERS
 
 _TASK_SHARE = 32  # texts: fewer are not worth a task of their own
 _SAMPLE = 256  # texts that a dry run encodes
 _MOST_SLICES = 20  # each reads the tables again to find its texts
+_ENOUGH = 100  # failures of one slice that tell something of the model, however many texts it knows
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,20 @@ class _Work:
     texts: int
     tokens: int  # estimated
     known: int
+    failed: int  # in earlier runs
 
 
-def embed(run: Run, options: EncoderOptions) -> Report:
-    """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark."""
+def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
+    """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark.
+
+    ``retry``: also what could not be encoded before.
+    """
     model = resolve_model(options, run)
     known = inputs(run, ITEMS, USERS)
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
-    if not run.lake.has_commit(EMBEDDINGS, key):
-        work = [_survey(run, role, texts) for role, texts in _roles(run, known, model)]
+    if retry or not run.lake.has_commit(EMBEDDINGS, key):
+        work = [_survey(run, role, texts, retry) for role, texts in _roles(run, known, model)]
         report["cache_hits"] = sum(part.known for part in work)
         if options.dry_run:
             return report | _estimate(run, work, options)
@@ -67,12 +72,13 @@ def _roles(run: Run, known: Inputs, model: ModelSpec) -> Iterable[tuple[ModelSpe
     return [(model, distinct_texts(items)), (model.of_users, distinct_texts(users))]
 
 
-def _survey(run: Run, model: ModelSpec, texts: DataFrame) -> _Work:
-    embeddings = run.lake.read_or_empty(run.spark, EMBEDDINGS)
-    counts = count_texts(texts, embeddings, model).collect()[0]
-    return _Work(
-        model, missing_texts(texts, embeddings, model.fingerprint), counts["missing"], counts["tokens"], counts["known"]
-    )
+def _survey(run: Run, model: ModelSpec, texts: DataFrame, retry: bool) -> _Work:
+    embeddings, failed = (run.lake.read_or_empty(run.spark, table) for table in (EMBEDDINGS, FAILED_TEXTS))
+    if retry:
+        failed = failed.limit(0)
+    counts = count_texts(texts, embeddings, failed, model).collect()[0].asDict()
+    missing = missing_texts(texts, embeddings, failed, model.fingerprint)
+    return _Work(model, missing, counts["missing"], counts["tokens"], counts["known"], counts["failed"])
 
 
 def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
@@ -102,7 +108,9 @@ def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) 
     total, workers = Counter[str](), set[str]()
     for place, (part, number, of) in enumerate(plan, 1):
         ship_model(run.spark, part.model)
-        staged = _encode(run, options, part, number, of, key if place == len(plan) else f"{key}:{place}/{len(plan)}")
+        name = key if place == len(plan) else f"{key}:{place}/{len(plan)}"
+        staged = _encode(run, options, part, number, of, name, before=total[f"failed {part.model.fingerprint}"])
+        total[f"failed {part.model.fingerprint}"] += sum(notes["texts_failed"] for notes in staged.notes)
         total["texts_encoded"] += staged.rows
         for notes in staged.notes:
             total.update({cost: notes[cost] for cost in COSTS})
@@ -120,28 +128,44 @@ def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) 
     }
 
 
-def _encode(run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str) -> Staged:
-    """Encode and publish one slice.
-
-    Raises:
-        QualityError: so many texts have no vector that the model must be at fault; the slice is not published.
-    """
+def _encode(
+    run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str, *, before: int
+) -> Staged:
+    """Encode and publish one slice; ``before``: failures of the slices before it."""
     tasks = _tasks(work, slices, run.spark.sparkContext.defaultParallelism, options.tokens_per_task)
     texts = work.missing.where(in_slice(number, slices)) if slices > 1 else work.missing
     cpus = int(run.spark.sparkContext.getConf().get("spark.task.cpus", "1"))
     profile = gpu_profile(options.gpu_share, cpus) if options.gpu_share else None
     make = embedding_rows(work.model, options.batch_tokens)
     staged = run.lake.stage(spread_texts(texts, tasks), EMBEDDINGS, make, profile)
-    failed = sum(notes["texts_failed"] for notes in staged.notes)
     failures = sorted(failure for notes in staged.notes for failure in notes["failures"])
-    if failed > options.max_failed_share * (staged.rows + failed):
-        raise QualityError(
-            f"{failed} of {staged.rows + failed} texts have no vector, more than max_failed_share "
-            f"{options.max_failed_share}; the first: {failures[0][1]}"
-        )
-    _quarantine(run, failures, key)
+    _check_failures(options, work, staged, failures, before)
+    _remember(run, work.model, failures, key)
+    if staged.rows:
+        rows = run.lake.rows(EMBEDDINGS) + staged.rows
+        told = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
+        log_changes(run, f"{key}:changes", getattr(options, "run_date", None), [told])
     run.lake.commit(staged, key, append=True)
     return staged
+
+
+def _check_failures(
+    options: EncoderOptions, work: _Work, staged: Staged, failures: list[list[str]], before: int
+) -> None:
+    """A share of all texts, since a night may bring two new ones; of the slice alone where that tells of the model.
+
+    Raises:
+        QualityError: so many texts have no vector that the model must be at fault; the slice is not published.
+    """
+    failed, share = sum(notes["texts_failed"] for notes in staged.notes), options.max_failed_share
+    of_all = (failed + before + work.failed, work.known + work.failed + work.texts)
+    of_slice = (failed, staged.rows + failed)
+    for bad, number in (of_all, of_slice) if failed >= _ENOUGH else (of_all,):
+        if failed and bad > share * number:
+            raise QualityError(
+                f"{bad} of {number} texts have no vector, more than max_failed_share {share}; "
+                f"the first: {failures[0][1]}. Nothing of this slice was published"
+            )
 
 
 def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:
@@ -151,8 +175,9 @@ def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:
     return max(1, min(cores, -(-texts // _TASK_SHARE))) if waves == 1 else waves * cores
 
 
-def _quarantine(run: Run, failures: list[list[str]], key: str) -> None:
+def _remember(run: Run, model: ModelSpec, failures: list[list[str]], key: str) -> None:
+    """Texts that would fail again every night are not tried again."""
     if failures:
-        rows = [(EMBEDDINGS.name, reason, json.dumps({"text_hash": name})) for name, reason in failures]
-        frame = run.spark.createDataFrame(rows, QUARANTINE.ddl)
-        run.lake.commit(run.lake.stage(frame, QUARANTINE), key, append=True)
+        rows = [(name, model.fingerprint, reason) for name, reason in failures]
+        frame = run.spark.createDataFrame(rows, FAILED_TEXTS.ddl).coalesce(1)
+        run.lake.commit(run.lake.stage(frame, FAILED_TEXTS), key, append=True)

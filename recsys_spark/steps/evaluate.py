@@ -1,5 +1,6 @@
 """recommendations and later events → metrics."""
 
+from datetime import date
 from functools import reduce
 from typing import Any
 
@@ -9,8 +10,9 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError
 from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 from recsys_spark.job import Run
-from recsys_spark.options import EvaluationOptions
-from recsys_spark.steps.publishing import Report, inputs, run_key
+from recsys_spark.options import EvaluationOptions, JudgeOptions
+from recsys_spark.profiles import before
+from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
 
@@ -21,8 +23,7 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
         InputError: the published lists were made for another run_date.
     """
     known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
-    facts = {"inputs": known.states, "options": options.model_dump(mode="json", exclude={"lake"})}
-    key = run_key("evaluate_recommendations", facts)
+    key = _key(known, options)
     published = known.frame(run, RECOMMENDATIONS)
     lists = published.where(F.col("run_date") == F.lit(options.run_date))
     if lists.isEmpty():
@@ -33,7 +34,38 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
         )
     if options.dry_run:
         return {"tables": {}}
-    events = known.frame(run, EVENTS)
+    return _judged(run, known, options, lists, known.frame(run, EVENTS), key)
+
+
+def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
+    """The stored lists of an earlier day against the events from that day on that the run for ``run_date`` may know, in
+    ``metrics`` once. Nothing where there are no such lists, or no such events."""
+    report: Report = {"status": "unchanged", "tables": {}}
+    head = run.lake.head(RECOMMENDATIONS)
+    made = date.fromisoformat(head.facts["run_date"]) if head and "run_date" in head.facts else options.run_date
+    if made >= options.run_date:
+        return report
+    known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
+    asked = EvaluationOptions(**options.model_dump(include=set(JudgeOptions.model_fields)) | {"run_date": made})
+    key = _key(known, asked, until=options.run_date)
+    if run.lake.has_commit(METRICS, key):
+        return report
+    events = before(known.frame(run, EVENTS), options.run_date)
+    if events.where(F.col("timestamp") >= F.lit(str(made)).cast("timestamp")).isEmpty():
+        return report
+    found = _judged(run, known, asked, known.frame(run, RECOMMENDATIONS), events, key)
+    about = {"run_date": str(made), **{name: found[name] for name in ("users_evaluated", "metrics")}}
+    return {"status": found["status"], "tables": found["tables"], "evaluation": about}
+
+
+def _key(known: Inputs, options: EvaluationOptions, **more: Any) -> str:
+    facts = {"inputs": known.states, "options": options.model_dump(mode="json", exclude={"lake"})}
+    return run_key("evaluate_recommendations", facts | more)
+
+
+def _judged(
+    run: Run, known: Inputs, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
+) -> Report:
     relevant = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
     scorer = _scorer(lists)
     scorers = {scorer: lists}

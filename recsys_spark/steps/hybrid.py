@@ -38,7 +38,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     facts = {"inputs": known.states, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
     facts |= {"weights": asdict(options.weights), "history": asdict(options.history)}
     key = run_key("recommend_items", facts)
-    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None:
+    if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
     check_event_types(run, known, options)
     if options.dry_run:

@@ -64,6 +64,7 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
         ):
             stamp = {"run_date": options.run_date, "model": asked.space}
             merged = merged_lists(stored, again, newcomers, redo, options.k)
+            merged = merged.sortWithinPartitions("user_id", "rank")  # as those of the full join: they are looked at so
             staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
     report = asked.publish(staged, f"{number['users_redone']} users who changed", told)
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}

@@ -24,7 +24,9 @@ from recsys_spark.ingest import (
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import IngestOptions
-from recsys_spark.sources import absolute, malformed, query, read_source, snapshot_of, well_formed
+from recsys_spark.source_files import snapshot_of
+from recsys_spark.sources import absolute, malformed, query, read_source, well_formed
+from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.publishing import Report, run_key, unchanged
 from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
@@ -32,11 +34,11 @@ _TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS, USER_RULES)
 _ABOUT_ITEMS = ["title", "category", "brand", "price", "updated_at"]
 
 
-def ingest_tables(run: Run, options: IngestOptions) -> Report:
-    """Read, judge, audit, publish. Nothing is published above ``max_bad_share``."""
+def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Report:
+    """Read, judge, audit, publish. Nothing is published above ``max_bad_share``. ``anew``: although nothing is new."""
     dataset, data = load_dataset(options.dataset), absolute(options.data)
     facts = {
-        "sources": snapshot_of(dataset, data),
+        "sources": snapshot_of(dataset, data, lambda: run.spark),
         "dataset": dataset.model_dump(mode="json"),
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.events.latest == "run_date" else None,
@@ -44,7 +46,7 @@ def ingest_tables(run: Run, options: IngestOptions) -> Report:
     if (tombstones := run.lake.head(FORGOTTEN)) is not None:
         facts["forgotten"] = tombstones.state
     key = run_key("ingest_tables", facts)
-    if (done := unchanged(run, key, *_TARGETS)) is not None:
+    if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
     judged, broken = _judge(run, dataset, data, options)
     if options.dry_run:
@@ -59,10 +61,14 @@ def ingest_tables(run: Run, options: IngestOptions) -> Report:
     staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS, USER_RULES)}
     reasons = _reasons(run, staged[QUARANTINE.name])
     _audit(reasons, staged, {*judged, USERS}, options)
-    for part in staged.values():
-        run.lake.commit(part, key)
+    changes = [snapshot_change(run, staged[table.name], "all", key) for table in (ITEMS, USERS, EVENTS)]
+    abouts = {change.table: {"about": change.about(options.run_date)} for change in changes}
+    for name, part in staged.items():
+        run.lake.commit(part, key, facts=abouts.get(name))
+    log_changes(run, key, options.run_date, changes)
     counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
-    return {"status": "done", "tables": {name: part.rows for name, part in staged.items()}, "quarantined": counts}
+    report: Report = {"status": "done", "tables": {name: part.rows for name, part in staged.items()}}
+    return report | {"quarantined": counts} | {f"{change.table}_changes": dict(change.kinds) for change in changes}
 
 
 def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tuple[dict, list[DataFrame]]:

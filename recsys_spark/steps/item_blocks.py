@@ -5,7 +5,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.item_blocks import ItemBlocks, drop_other_blocks, open_item_blocks, write_item_blocks
+from recsys_spark.item_blocks import ItemBlocks, drop_unused_blocks, mark_used, open_item_blocks, write_item_blocks
 from recsys_spark.job import Run
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.lists import ListRules
@@ -15,6 +15,8 @@ from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.publishing import Inputs, run_key
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, Table
+
+_UNUSED_HOURS = 48
 
 
 def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
@@ -50,7 +52,7 @@ def kept_blocks(
 ) -> ItemBlocks:
     """The blocks of an earlier run with the same facts, or new ones of ``make`` (items, centroids).
 
-    ``rows`` is the most items in one. Older blocks for the same ``table`` are removed.
+    ``rows`` is the most items in one. Blocks for the same ``table`` that no run has used for two days are removed.
     """
     name = run_key("blocks", facts | {"rows": rows, "carried": carried}).partition(":")[2]
     uri = f"{run.lake.uri}/_blocks/{table.name}/{name}"
@@ -58,7 +60,7 @@ def kept_blocks(
     if blocks is None:
         frame, groups = make()
         blocks = write_item_blocks(frame, uri, rows, tasks=tasks or _cores(run), centroids=groups, carried=carried)
-        drop_other_blocks(uri)
+    drop_unused_blocks(uri.rpartition("/")[0], _UNUSED_HOURS, mark_used(uri))
     return blocks
 
 

@@ -15,6 +15,7 @@ from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.options import WeightOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.approximate import centroids, list_count
+from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, run_key, unchanged
@@ -23,8 +24,8 @@ from recsys_spark.tables import EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 _BLOCK_ROWS = 16_384
 
 
-def item_weights(run: Run, options: WeightOptions) -> Report:
-    """Publish the weights that hybrid lists are sums of."""
+def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
+    """Publish the weights that hybrid lists are sums of; ``anew``: although they are there."""
     known = inputs(run, ITEMS, EVENTS, ITEM_VECTORS)
     facts = {
         "inputs": known.states,
@@ -35,7 +36,7 @@ def item_weights(run: Run, options: WeightOptions) -> Report:
         "max_events": options.hybrid_max_events,
     }
     key = run_key("fit_item_weights", facts)
-    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None:
+    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
         return done
     check_event_types(run, known, options)
     if options.dry_run:
@@ -53,7 +54,9 @@ def item_weights(run: Run, options: WeightOptions) -> Report:
             "use --scorer=cosine until there are some"
         )
     without = sum(note.get("without", 0) for note in staged.notes)
-    report = publish_staged(run, key, staged, facts)
+    change = snapshot_change(run, staged, "all", key)
+    report = publish_staged(run, key, staged, facts | {"about": change.about(options.run_date)})
+    log_changes(run, key, options.run_date, [change])
     return report | {"items_without_weights": without, "fit_memory_mb": round(bound / 1e6)}
 
 

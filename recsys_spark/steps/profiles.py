@@ -9,15 +9,22 @@ from pyspark.sql import functions as F
 
 from recsys_spark.changes import changed_keys
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.impressions import weighed_ignored
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.impressions import (
+    ignored_facts,
+    ignored_of,
+    keep_impressions,
+    users_with_other_ignored,
+)
 from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.publishing import Inputs, Report, inputs, republish, run_key, unchanged
 from recsys_spark.steps.whitening import stored
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, USER_PROFILES, USERS
+from recsys_spark.tables import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
 from recsys_spark.whitening import whitened
 
@@ -25,9 +32,12 @@ from recsys_spark.whitening import whitened
 def profiles(run: Run, options: ProfileOptions) -> Report:
     """Publish the profile of every user who has events with known items, or a text. Those whose events, text and items
     are what they were keep theirs, unless ``full`` asks for all."""
-    known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
+    keep_impressions(run, options)
+    shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
+    known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
     facts = {"inputs": known.states, "run_date": options.run_date, "weights": asdict(options.weights)}
     facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
+    facts |= ignored_facts(options)
     key = run_key("build_profiles", facts)
     if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
         return done
@@ -40,7 +50,9 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     last = _previous(run, options, facts, first[0])
     facts = known.described(facts)
     if isinstance(last, str):
-        staged, made = run.lake.stage(_profiles(run, known, options, first), USER_PROFILES), f"all: {last}"
+        made = f"all: {last}"
+        run.progress.note(f"build_profiles: {made}")
+        staged = run.lake.stage(_profiles(run, known, options, first), USER_PROFILES)
         return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
     with kept(_users_to_redo(run, known, options, last, first[0])) as redo:
         number = redo.count()
@@ -74,6 +86,8 @@ def _users_to_redo(run: Run, known: Inputs, options: ProfileOptions, last: Previ
         items = changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id")
         events = before(known.frame(run, EVENTS), options.run_date)
         changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
+    if IMPRESSIONS.name in known.versions:
+        changed = changed.unionByName(users_with_other_ignored(run, known, options, last))
     if options.user_text_weight and not (last.saw(USERS, known) and last.saw(EMBEDDINGS, known)):
         was = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
         now = own_texts(run, known.frame(run, USERS), known.frame(run, EMBEDDINGS), space)
@@ -90,6 +104,11 @@ def _profiles(
     if redo is not None:
         events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))
     pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
+    if IMPRESSIONS.name in known.versions:
+        ignored = ignored_of(run, known, options, redo)
+        pairs = pairs.unionByName(
+            weighed_ignored(ignored, events, options.run_date, options.ignored_weight, options.half_life_days)
+        )
     segments = None
     if options.segment_weight:
         segments = own_segments(users, pool_items(segment_pairs(pairs, users), vectors, tasks=tasks))

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.lake import Head, Staged
+from recsys_spark.steps.change_log import complete_log
 from recsys_spark.tables import Table
 
 Report = dict[str, Any]
@@ -44,7 +45,7 @@ def inputs(run: Run, *tables: Table) -> Inputs:
     missing = [name for name, head in heads.items() if head is None]
     if missing:
         raise InputError(
-            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, Jobs)"
+            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, The flow)"
         )
     found = {name: head for name, head in heads.items() if head is not None}
     versions = {name: head.version for name, head in found.items()}
@@ -61,6 +62,7 @@ def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
     """The report of a run that finds its own result already published; None where there is work to do."""
     if any(run.lake.published_by(table, key) is None for table in tables):
         return None
+    complete_log(run, key, tables)
     return {"status": "unchanged", "tables": {table.name: run.lake.rows(table) for table in tables}}
 
 
@@ -86,7 +88,9 @@ def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any])
 
 
 def republish(run: Run, key: str, head: Head, table: Table, facts: Mapping[str, Any]) -> Report:
-    """Commit that what the table shows is the result of this run too; no file is written."""
-    rows = run.lake.rows(table)
+    """Commit that what the table shows is the result of this run too; no file is written. What the last commit tells
+    of these rows (``about``) stays true: the next drift gate compares with it."""
+    about = {name: told for name, told in head.facts.get("about", {}).items() if name != "changes"}
+    rows, facts = run.lake.rows(table), {**facts, "about": about | dict(facts.get("about", {}))}
     run.lake.commit(Staged(table, [], rows, [], head.content, head.version), key, facts=facts)
     return {"status": "unchanged", "tables": {table.name: rows}}

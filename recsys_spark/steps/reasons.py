@@ -12,6 +12,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.histories import History
 from recsys_spark.history_block import WEIGHT_COLUMNS
 from recsys_spark.hybrid import weighted_items
+from recsys_spark.impressions import Ignored, ignored_kinds, ignored_pairs, weighed_ignored
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
@@ -33,6 +34,7 @@ from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.tables import (
     EMBEDDINGS,
     EVENTS,
+    IMPRESSIONS,
     ITEM_VECTORS,
     ITEM_WEIGHTS,
     ITEMS,
@@ -54,6 +56,7 @@ class Sources:
     events: DataFrame
     items: ItemBlocks
     widths: Mapping[str, int]
+    ignored: DataFrame | None = None
     own_texts: DataFrame | None = None
     segments: DataFrame | None = None
     own_weights: tuple[float, float] = (0.0, 0.0)
@@ -72,10 +75,12 @@ def explanation(
     sources: Sources, options: ReasonOptions, lists: DataFrame, stamp: Mapping[str, Any], user: str | None = None
 ) -> tuple[DataFrame, Make]:
     """Rows of ``told_users`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
-    pairs, events = sources.pairs, sources.events
+    pairs, kinds = sources.pairs, event_kinds(sources.events)
+    if sources.ignored is not None:
+        kinds = kinds.unionByName(ignored_kinds(sources.ignored))
     if user is not None:
-        pairs, events, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, events, lists))
-    users = told_users(lists, pairs, event_kinds(events), sources.own_texts, sources.segments)
+        pairs, kinds, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, kinds, lists))
+    users = told_users(lists, pairs, kinds, sources.own_texts, sources.segments)
     telling = Telling(
         options.explain, options.language, sources.widths, sources.own_weights, boosted=sources.items.boosted
     )
@@ -140,7 +145,8 @@ def _cosine_sources(run: Run, known: Inputs) -> Sources:
     head = run.lake.head(USER_PROFILES)
     assert head is not None
     made, facts = Previous(run, USER_PROFILES, head), head.facts
-    for name in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS):
+    shown = [IMPRESSIONS] if IMPRESSIONS.name in facts.get("versions", {}) else []
+    for name in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS, *shown):
         if name.name not in facts.get("versions", {}) or not run.lake.can_read(name, facts["versions"][name.name]):
             raise InputError(
                 f"reasons are told of what user_profiles were made of, and that version of table '{name.name}' is gone "
@@ -153,6 +159,12 @@ def _cosine_sources(run: Run, known: Inputs) -> Sources:
     vectors, users, day = known.frame(run, ITEM_VECTORS), made.frame(USERS), made.run_date
     events = made.frame(EVENTS)
     pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
+    ignored = None
+    if shown:
+        what = Ignored(**facts["ignored"])
+        ignored = ignored_pairs(made.frame(IMPRESSIONS), events, day, what)
+        half_life = facts["weights"]["half_life_days"]
+        pairs = pairs.unionByName(weighed_ignored(ignored, events, day, what.weight, half_life))
     items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
     blocks = _blocks(run, known, ITEM_VECTORS, titled_items(vectors.drop("model"), items), {})
     segments = None
@@ -163,7 +175,7 @@ def _cosine_sources(run: Run, known: Inputs) -> Sources:
     texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if facts["user_text_weight"] else None
     weights = float(facts["user_text_weight"]), float(facts["segment_weight"])
     widths = _widths(run, made.frame(EMBEDDINGS), space, blocks.dimension)
-    return Sources(pairs, before(events, day), blocks, widths, texts, segments, weights)
+    return Sources(pairs, before(events, day), blocks, widths, ignored, texts, segments, weights)
 
 
 def _blocks(run: Run, known: Inputs, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:

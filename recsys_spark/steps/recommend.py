@@ -14,6 +14,7 @@ from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import list_rows
 from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
+from recsys_spark.steps.impressions import keep_impressions
 from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
 from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
@@ -23,9 +24,13 @@ from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROF
 
 
 def recommendations(run: Run, options: TopKOptions) -> Report:
-    """Publish the lists of all users that have a profile, or for the hybrid scorer a history."""
-    if options.scorer == "hybrid":
-        return hybrid_recommendations(run, options)
+    """Publish the lists of all users that have a profile, or for the hybrid scorer a history; keep what they show."""
+    report = hybrid_recommendations(run, options) if options.scorer == "hybrid" else _recommendations(run, options)
+    keep_impressions(run, options)
+    return report
+
+
+def _recommendations(run: Run, options: TopKOptions) -> Report:
     known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.states, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
@@ -43,6 +48,7 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
 def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
     """The join of all users with all items."""
     run, known, options = asked.run, asked.known, asked.options
+    run.progress.note(f"recommend_items: {made}")
     users = run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
     rules = list_rules(options, blocks)

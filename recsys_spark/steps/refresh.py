@@ -6,12 +6,22 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 import pyspark
+from pydantic import Field
 
 from recsys_spark import __version__
 from recsys_spark.errors import ConflictError
 from recsys_spark.job import Run
-from recsys_spark.options import BlockOptions, EncoderOptions, IngestOptions, ProfileOptions, TopKOptions, WeightOptions
+from recsys_spark.options import (
+    BlockOptions,
+    EncoderOptions,
+    IngestOptions,
+    JudgeOptions,
+    ProfileOptions,
+    TopKOptions,
+    WeightOptions,
+)
 from recsys_spark.steps.embed import embed
+from recsys_spark.steps.evaluate import evaluation_of_last_lists
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.item_weights import item_weights
 from recsys_spark.steps.model import resolve_model
@@ -24,22 +34,29 @@ from recsys_spark.tables import USER_PROFILES
 _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
 
-class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions):
+class RefreshOptions(
+    IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions, JudgeOptions
+):
     """Keys of all steps."""
+
+    evaluate: bool = Field(True, description="score the stored lists against the events that came since, in 'metrics'")
 
 
 def refresh(run: Run, options: RefreshOptions) -> Report:
-    """Ingest, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on where it
-    stopped."""
+    """Ingest, evaluate, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on
+    where it stopped."""
     model = resolve_model(options, run)
     steps = {
-        "ingest_tables": lambda: ingest_tables(run, options),
-        "embed_texts": lambda: embed(run, options),
-        "build_item_vectors": lambda: item_vectors(run, options, model),
+        "ingest_tables": lambda: ingest_tables(run, options, anew=options.full),
+        "evaluate_recommendations": lambda: evaluation_of_last_lists(run, options),
+        "embed_texts": lambda: embed(run, options, retry=options.full),
+        "build_item_vectors": lambda: item_vectors(run, options, model, anew=options.full),
         "build_profiles": lambda: profiles(run, options),
-        "fit_item_weights": lambda: item_weights(run, options),
+        "fit_item_weights": lambda: item_weights(run, options, anew=options.full),
         "recommend_items": lambda: _lists(run, options),
     }
+    if not options.evaluate:
+        del steps["evaluate_recommendations"]
     if options.scorer != "hybrid":
         del steps["fit_item_weights"]
     if options.dry_run:  # later steps have nothing to read yet

@@ -1,6 +1,8 @@
-"""Files that no version younger than ``keep_hours`` names: old versions, and what killed runs left behind."""
+"""Files that no version younger than ``keep_hours`` names: old versions, and what killed runs left behind; blocks that
+no run has used for so long."""
 
 from recsys_spark.errors import InputError
+from recsys_spark.item_blocks import drop_unused_blocks
 from recsys_spark.job import Run
 from recsys_spark.refresh_options import VacuumOptions
 from recsys_spark.steps.publishing import Report
@@ -14,4 +16,9 @@ def vacuum(run: Run, options: VacuumOptions) -> Report:
         raise InputError(f"lake {run.lake.uri} has no tables")
     gone = {t.name: len(run.lake.vacuum(t, options.keep_hours, dry_run=options.dry_run)) for t in tables}
     found = {name: number for name, number in gone.items() if number}
-    return {"status": "done" if found else "unchanged", "tables": {}, "files_removed": found}
+    blocks = sum(
+        drop_unused_blocks(folder, options.keep_hours, run.lake.clock(), dry_run=options.dry_run)
+        for folder in run.lake.folders("_blocks")
+    )
+    status = "done" if found or blocks else "unchanged"
+    return {"status": status, "tables": {}, "files_removed": found, "blocks_removed": blocks}

@@ -3,12 +3,14 @@
 
     tests/benchmarks/bench_refresh.py [--users=100000] [--items=20000] [--changed=0.05] [--changed_items=0.01]
 
-A generated shop: items with a text of about 12 words and a brand, users with about 8 events. The first night starts
-from an empty lake (``full_s``: with the encoder). Then a share of the users has one more event and a share of the items
-changes, half of them with another text and half new ones, and the next night runs (``incremental_s``). The same night
-is made in a second lake that has nothing but the embeddings (``rebuild_s``: without the encoder), and ``identical``
-tells whether the two hold the same lists. A third night has nothing new (``unchanged_s``). Times are those of the whole
-command: start of Spark, raw files, audit and commits included.
+A generated shop: items with a text of about 12 words, a category, a brand and a price, users with about 8 events. The
+first night starts from an empty lake (``full_s``: with the encoder). Then a share of the users has one more event and a
+share of the items changes, half of them with another text and price and half new ones, and the next night runs
+(``incremental_s``). The same night is made in a second lake that has nothing but what only grows, the embeddings and
+the price cuts (``rebuild_s``: without the encoder). ``identical`` tells whether the two hold the same lists, row for
+row and bit for bit, and the same profiles up to ``profiles_differ_by``, which must be 1e-5 at most. A third night has
+nothing new (``unchanged_s``). Times are those of the whole command: start of Spark, raw files, audit and commits
+included.
 """
 
 import argparse
@@ -101,7 +103,7 @@ path = "log.parquet"
 format = "parquet"
 [items]
 from = "products"
-select = { item_id = "sku", title = "name", brand = "brand" }
+select = { item_id = "sku", title = "name", brand = "brand", category = "split(path, '/')", price = "price" }
 text = ["{title}."]
 [events]
 from = "log"
@@ -136,9 +138,11 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict:
     shop.change(asked)
     shop.write()
     incremental, second = night(shop, scratch / "lake", "2024-06-02", asked.k)
-    shutil.copytree(scratch / "lake" / "embeddings", scratch / "again" / "embeddings")
+    for table in ("embeddings", "price_cuts"):
+        shutil.copytree(scratch / "lake" / table, scratch / "again" / table)
     rebuild, _ = night(shop, scratch / "again", "2024-06-02", asked.k)
-    identical = lists(scratch / "lake").equals(lists(scratch / "again"))
+    lists = [rows(scratch / lake, "recommendations", "user_id", "rank") for lake in ("lake", "again")]
+    differ = profiles_differ_by(scratch)
     unchanged, third = night(shop, scratch / "lake", "2024-06-03", asked.k)
     return {
         "users": asked.users,
@@ -150,7 +154,9 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict:
         "ratio": round(incremental / full, 3),
         "ratio_to_rebuild": round(incremental / rebuild, 3),
         "unchanged_s": unchanged,
-        "identical": identical,
+        "identical": lists[0].num_rows > 0 and lists[0].equals(lists[1]) and differ <= 1e-5,
+        "rows_compared": lists[0].num_rows,
+        "profiles_differ_by": differ,
         "texts_encoded": [report["texts_encoded"] for report in (first, second, third)],
         "profiles_made": [report.get("profiles_made") for report in (first, second, third)],
         "lists_made": [report.get("lists_made") for report in (first, second, third)],
@@ -165,6 +171,7 @@ class Shop:
         (folder / "shop.toml").write_text(DATASET, encoding="utf-8")
         self.folder, self._random = folder, np.random.default_rng(7)
         self.names = [self._text() for _ in range(asked.items)]
+        self.prices = self._random.lognormal(3, 1, asked.items).round(2).tolist()
         popular = self._random.zipf(1.3, asked.users * asked.events) % asked.items
         owners = self._random.integers(0, asked.users, len(popular))
         self.log = pa.table({"user": owners, "sku": popular, "day": self._random.integers(0, 150, len(popular))})
@@ -177,14 +184,17 @@ class Shop:
         self.log = pa.concat_tables([self.log, more])
         half = int(asked.items * asked.changed_items / 2)
         for place in self._random.choice(asked.items, half, replace=False):
-            self.names[place] = self._text()
+            self.names[place], self.prices[place] = self._text(), float(self._random.lognormal(3, 1).round(2))
         self.names += [self._text() for _ in range(half)]
+        self.prices += self._random.lognormal(3, 1, half).round(2).tolist()
 
     def write(self) -> None:
         """The raw files of a night."""
         numbers = [f"i{n:07}" for n in range(len(self.names))]
         brands = [f"brand {n % 97}" for n in range(len(self.names))]
-        products = pa.table({"sku": numbers, "name": self.names, "brand": brands})
+        paths = [f"shelf {n % 7}/box {n % 91}" for n in range(len(self.names))]
+        products = {"sku": numbers, "name": self.names, "brand": brands, "path": paths, "price": self.prices}
+        products = pa.table(products)
         pq.write_table(products, self.folder / "products.parquet")
         start = np.datetime64("2024-01-01T10:00:00", "us")
         log = pa.table(
@@ -212,10 +222,19 @@ def night(shop: Shop, lake: Path, run_date: str, k: int) -> tuple[float, dict]:
     return round(time.perf_counter() - started, 1), report
 
 
-def lists(lake: Path) -> pa.Table:
+def rows(lake: Path, table: str, *order: str) -> pa.Table:
     """All rows in order."""
-    rows = DeltaTable(str(lake / "recommendations")).to_pyarrow_table()
-    return rows.sort_by([("user_id", "ascending"), ("rank", "ascending")])
+    return DeltaTable(str(lake / table)).to_pyarrow_table().sort_by([(name, "ascending") for name in order])
+
+
+def profiles_differ_by(scratch: Path) -> float:
+    """The largest difference of two numbers in a profile; infinity where the users, or what else is said of them, are
+    not the same."""
+    pair = [rows(scratch / lake, "user_profiles", "user_id") for lake in ("lake", "again")]
+    if not pair[0].drop_columns("embedding").equals(pair[1].drop_columns("embedding")):
+        return float("inf")
+    numbers = [table["embedding"].combine_chunks().flatten().to_numpy() for table in pair]
+    return float(np.abs(numbers[0] - numbers[1]).max()) if len(numbers[0]) == len(numbers[1]) else float("inf")
 
 
 if __name__ == "__main__":

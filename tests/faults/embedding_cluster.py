@@ -1,11 +1,14 @@
 """The driver of test_killed_executor: the step embed_texts on two executors of their own, one of which is killed.
 
-python -m tests.faults.embedding_cluster LAKE MODEL FLAG
+python -m tests.faults.embedding_cluster LAKE MODEL FLAG HOW
+
+HOW is ``kill``, or ``stop``: the executor is silent until the driver has given it up, and then comes back.
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,23 +37,25 @@ def first_time(flag: str) -> bool:
     return True
 
 
-def kill_executor(flag: str) -> None:
-    """SIGKILL for the JVM above this Python worker, whose parent is pyspark.daemon; only the first time."""
+def disturb_executor(flag: str, how: str) -> None:
+    """SIGKILL or SIGSTOP for the JVM above this Python worker, whose parent is pyspark.daemon; only the first time."""
     jvm = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
     if b"CoarseGrainedExecutorBackend" not in Path(f"/proc/{jvm}/cmdline").read_bytes():
         raise RuntimeError(f"process {jvm} is not an executor")
     if first_time(flag):
-        os.kill(jvm, signal.SIGKILL)
+        os.kill(jvm, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+        if how == "stop":
+            subprocess.Popen(["sh", "-c", f"sleep 20; kill -CONT {jvm}"], start_new_session=True)
 
 
-def main(lake: str, model: str, flag: str) -> None:
+def main(lake: str, model: str, flag: str, how: str = "kill") -> None:
     encode, ship = step.embedding_rows, step.ship_model
 
     def encode_and_die(spec: ModelSpec, batch_tokens: int) -> Make:
         def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
             for batch in encode(spec, batch_tokens)(batches, notes):
                 if TaskContext.get().partitionId() == VICTIM:
-                    kill_executor(flag)
+                    disturb_executor(flag, how)
                 yield batch
 
         return make
@@ -62,6 +67,9 @@ def main(lake: str, model: str, flag: str) -> None:
 
     step.embedding_rows, step.ship_model = encode_and_die, ship_and_hide
     session = SparkSession.builder.master("local-cluster[2,1,1024]")
+    if how == "stop":  # given up after seconds, not minutes
+        patience = {"network.timeout": "8s", "executor.heartbeatInterval": "2s", "network.timeoutInterval": "2s"}
+        session = session.config(map={f"spark.{name}": value for name, value in patience.items()})
     session = session.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").getOrCreate()
     options = EncoderOptions(lake=lake, model=model, tokens_per_task=180)
     try:

@@ -1,5 +1,6 @@
 """The driver killed or stopped at every point of publishing: readers see whole versions, the next run completes."""
 
+import json
 import shutil
 from pathlib import Path
 from threading import Event, Thread
@@ -7,9 +8,15 @@ from threading import Event, Thread
 import pytest
 from deltalake import DeltaTable
 
+from recsys_spark.lake import Lake
+from recsys_spark.tables import TABLES, Table
 from tests.test_submit import last_json, submit
 
-PUBLISHED = ("items", "users", "events", "embeddings", "changes", "item_vectors", "user_profiles", "recommendations")
+PUBLISHED = (
+    "quarantine", "items", "users", "events", "user_rules", "embeddings", "changes", "item_vectors", "user_profiles",
+    "recommendations",
+)  # fmt: skip
+HYBRID = ("item_weights", "recommendations")
 PLACES = ("stage.before", "stage.after", "commit.before", "commit.after")
 KILLED = (-9, 137)
 CLEAN = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
@@ -20,9 +27,19 @@ def rows_of(lake: Path) -> list[dict]:
     return table.sort_by([("user_id", "ascending"), ("rank", "ascending")]).to_pylist()
 
 
-def refresh(source: Path, lake: Path, model: Path) -> list[str]:
+def orphans(lake: Path) -> list[str]:
+    """Data files that no version of their table names."""
+    found = []
+    for log in lake.glob("*/_delta_log"):
+        commits = (json.loads(line) for path in log.glob("*.json") for line in path.read_text().splitlines())
+        named = {action["add"]["path"] for action in commits if "add" in action}
+        found += [str(path) for path in log.parent.glob("*.parquet") if path.name not in named]
+    return found
+
+
+def refresh(source: Path, lake: Path, model: Path, *more: str) -> list[str]:
     asked = [f"--dataset={source / 'shop.toml'}", f"--data={source}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *asked, "--run_date=2024-03-01", "--k=3"]
+    return ["refresh_lake", *asked, "--run_date=2024-03-01", "--k=3", *more]
 
 
 class Reader(Thread):
@@ -60,8 +77,11 @@ def published(shop: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def changed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grown(shop, tmp_path_factory.mktemp("changed") / "shop")
+
+
+def grown(shop: Path, folder: Path) -> Path:
     """The shop of the next day: one more item, one more event."""
-    folder = tmp_path_factory.mktemp("changed") / "shop"
     shutil.copytree(shop, folder)
     with (folder / "products.csv").open("a") as products, (folder / "log.csv").open("a") as log:
         products.write("a7,green tea pot,ada,kitchen/tea,13\n")
@@ -77,20 +97,31 @@ def undisturbed(changed: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPat
     return rows_of(lake)
 
 
-def killed_at(points, published, changed, undisturbed, model, lake):
+def killed_at(points, published, changed, undisturbed, model, lake, *more):
     """Run after run is killed, each at the next point; the last one is left alone."""
     shutil.copytree(published, lake)
     before = rows_of(lake)
     with Reader(lake) as reader:
         for point in points:
-            run = submit(*refresh(changed, lake, model), RECSYS_FAULTS=f"{point}=kill")
+            run = submit(*refresh(changed, lake, model, *more), RECSYS_FAULTS=f"{point}=kill")
             assert run.returncode in KILLED, f"{point}: {run.stderr}"
             assert rows_of(lake) == (undisturbed if point == "commit.after:recommendations" else before), point
-        again = submit(*refresh(changed, lake, model))
+        again = submit(*refresh(changed, lake, model, *more))
         assert again.returncode == 0, again.stderr
     assert rows_of(lake) == undisturbed != before
     assert reader.seen == [before, undisturbed]
     assert reader.reads > 10
+    left = orphans(lake)
+    assert left or not any(point.startswith(("stage.after", "commit.before")) for point in points)
+    gone = [name for table in TABLES.values() if (lake / table.name).exists() for name in removed(lake, table)]
+    assert not orphans(lake), "vacuum removes what killed runs have left"
+    assert {path.rpartition("/")[2] for path in left} <= {name.rpartition("/")[2] for name in gone}
+    assert rows_of(lake) == undisturbed
+
+
+def removed(lake: Path, table: Table) -> list[str]:
+    """What vacuum takes, were a week over."""
+    return Lake(str(lake)).vacuum(table, keep_hours=0)
 
 
 def test_a_refresh_killed_again_and_again_ends_where_an_undisturbed_one_does(
@@ -106,6 +137,28 @@ def test_a_refresh_killed_at_every_point(place, published, changed, undisturbed,
     killed_at(
         [f"{place}:{table}" for table in PUBLISHED], published, changed, undisturbed, tiny_bert, tmp_path / "lake"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_a_hybrid_refresh_killed_at_every_point(place, shop, changed, tiny_bert, tmp_path):
+    lakes = [tmp_path / "published", tmp_path / "undisturbed"]
+    for source, lake in zip((shop, changed), lakes, strict=True):
+        done = submit(*refresh(source, lake, tiny_bert, "--scorer=hybrid"))
+        assert done.returncode == 0, done.stderr
+    points = [f"{place}:{table}" for table in HYBRID]
+    killed_at(points, lakes[0], changed, rows_of(lakes[1]), tiny_bert, tmp_path / "lake", "--scorer=hybrid")
+
+
+def test_sigterm_amid_a_spark_job_stops_it_with_143(published, changed, tiny_bert, tmp_path):
+    lake = tmp_path / "lake"
+    shutil.copytree(published, lake)
+    before = DeltaTable(str(lake / "embeddings")).version(), rows_of(lake)
+    stopped = submit(*refresh(changed, lake, tiny_bert), RECSYS_FAULTS="stage.before:embeddings=term_later")
+    assert stopped.returncode == 143, stopped.stderr
+    assert last_json(stopped)["error"] == "stopped by SIGTERM"
+    assert "Traceback" not in stopped.stderr
+    assert (DeltaTable(str(lake / "embeddings")).version(), rows_of(lake)) == before
 
 
 def test_sigterm_stops_a_run_with_143_and_publishes_nothing(published, changed, undisturbed, tiny_bert, tmp_path):

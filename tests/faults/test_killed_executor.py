@@ -46,7 +46,7 @@ def write_texts(lake: Path, count: int) -> None:
         write_deltalake(str(lake / table.name), pa.table(columns, table.arrow_schema), mode="overwrite")
 
 
-def encode_on_two_executors(folder: Path, model: Path, flag: Path) -> dict:
+def encode_on_two_executors(folder: Path, model: Path, flag: Path, how: str) -> dict:
     """The report of a driver of its own that encodes into ``folder / "lake"``."""
     write_texts(folder / "lake", len(TEXTS))
     shutil.copytree(model, folder / "model")
@@ -57,22 +57,24 @@ def encode_on_two_executors(folder: Path, model: Path, flag: Path) -> dict:
             (home / part.name).symlink_to(part)
     environment = {"SPARK_HOME": str(home), "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
     environment |= {"SPARK_LOCAL_IP": "127.0.0.1", "TMPDIR": str(folder)}
-    command = [sys.executable, "-m", "tests.faults.embedding_cluster", f"{folder}/lake", f"{folder}/model", str(flag)]
+    command = [sys.executable, "-m", "tests.faults.embedding_cluster", f"{folder}/lake", f"{folder}/model"]
+    command += [str(flag), how]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_a_killed_executor_is_replaced_and_the_table_has_the_same_bits(tiny_bert: Path, tmp_path: Path):
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_lost_executor_is_replaced_and_the_table_has_the_same_bits(how: str, tiny_bert: Path, tmp_path: Path):
     reports = {}
     for name in ("calm", "killed"):
         (tmp_path / name).mkdir()
         flag = tmp_path / name / "flag"
         if name == "calm":
             flag.touch()
-        reports[name] = encode_on_two_executors(tmp_path / name, tiny_bert, flag)
-        assert flag.exists(), "the executor has not been killed"
+        reports[name] = encode_on_two_executors(tmp_path / name, tiny_bert, flag, how)
+        assert flag.exists(), "the executor has not been disturbed"
     calm, killed = reports["calm"], reports["killed"]
     assert (calm["executors"], killed["executors"]) == (2, 3)
     for fact in ("status", "model", "texts_encoded", "texts_failed", "tokens", "texts_truncated", "tables"):

@@ -1,16 +1,22 @@
 """A lake on S3: Delta's conditional writes and the data files, against moto, and moto behind a proxy that fails."""
 
 import http.client
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.errors import InputError
 from recsys_spark.lake import Lake
+from tests.conftest import ROOT
 from tests.test_submit import last_json, submit
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
@@ -47,6 +53,15 @@ def rows_of(lake: str, options: dict[str, str] | None = None) -> list[dict]:
     return table.sort_by([("user_id", "ascending"), ("rank", "ascending")]).to_pylist()
 
 
+def objects(endpoint: str, name: str) -> Iterator[tuple[str, bytes]]:
+    """Name and content of everything in a bucket."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+    connection.request("GET", f"/{name}?list-type=2&max-keys=1000")
+    for key in re.findall(r"<Key>([^<]+)</Key>", connection.getresponse().read().decode()):
+        connection.request("GET", f"/{name}/{quote(key)}")
+        yield key, connection.getresponse().read()
+
+
 class Flaky(BaseHTTPRequestHandler):
     """Passes requests on, but answers every fifth one itself: 503, slow down."""
 
@@ -54,21 +69,38 @@ class Flaky(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            self._answer(b"".join(iter(self._chunk, b"")))
+        else:
+            self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+    def _chunk(self) -> bytes:
+        content = self.rfile.read(int(self.rfile.readline().split(b";")[0], 16))
+        self.rfile.readline()
+        return content
+
+    def _answer(self, body: bytes) -> None:
         Flaky.asked += 1
         if self.conditional and Flaky.asked % 5 == 0:
             Flaky.failed += 1
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._fail()
             return
+        self._send(*self._asked(body))
+
+    def _fail(self) -> None:
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _asked(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
         connection = http.client.HTTPConnection(self.target)
-        headers = {
-            name: value for name, value in self.headers.items() if self.conditional or name.lower() != "if-none-match"
-        }
+        left_out = {"transfer-encoding", "expect"} | (set() if self.conditional else {"if-none-match"})
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
         connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
-        content = answer.read()
+        return answer, answer.read()
+
+    def _send(self, answer: http.client.HTTPResponse, content: bytes) -> None:
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
@@ -98,6 +130,41 @@ class Unconditional(Flaky):
     conditional = False
 
 
+class Forgetful(Flaky):
+    """Makes every commit of Delta, and loses the answer to the first request for it: 503, or the connection ends."""
+
+    lost, how = set[str](), "503"
+
+    def _answer(self, body: bytes) -> None:
+        answer, content = self._asked(body)
+        if self.command != "PUT" or "_delta_log/" not in self.path or self.path in Forgetful.lost:
+            self._send(answer, content)
+            return
+        Forgetful.lost.add(self.path)
+        if self.how == "503":
+            self._fail()
+        else:
+            self.close_connection = True
+
+
+@pytest.mark.parametrize("how", ["503", "cut"])
+def test_a_commit_whose_answer_is_lost_is_made_once_and_is_no_conflict(how, store):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forgetful)
+    Thread(target=server.serve_forever, daemon=True).start()
+    lake, Forgetful.target, Forgetful.how = bucket(store, f"forgetful-{how}"), store.removeprefix("http://"), how
+    Forgetful.lost.clear()
+    where = os.environ | environment(f"http://127.0.0.1:{server.server_port}") | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.faults.commits_again", lake]
+    done = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
+    server.shutdown()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len([path for path in Forgetful.lost if "/_delta_log/0" in path]) == 6
+    tables = [DeltaTable(f"{lake}/{name}", storage_options=environment(store)) for name in ("snapshot", "log")]
+    shown = [sorted(table.to_pyarrow_table()["weight"].to_pylist()) for table in tables]
+    assert shown == [[3.0], [1.0, 2.0, 3.0]]
+    assert [table.version() for table in tables] == [2, 2]
+
+
 def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Unconditional)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -113,7 +180,9 @@ def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store
 
 def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_path):
     lake, where = bucket(store, "steady"), environment(store)
-    first = submit(*refresh(shop, lake, tiny_bert), **where)
+    (tmp_path / "events").mkdir()
+    log = ["--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir={tmp_path / 'events'}"]
+    first = submit(*refresh(shop, lake, tiny_bert), "--", *log, **where)
     assert first.returncode == 0, first.stderr
     local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert), **KEYS)
     assert local.returncode == 0, local.stderr
@@ -121,8 +190,19 @@ def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_pa
     assert rows_of(lake, where) == rows_of(str(tmp_path / "lake"))
     second = submit(*refresh(shop, lake, tiny_bert), **where)
     assert last_json(second)["status"] == "unchanged"
-    for done in (first, second):
+    report = submit("render_report", f"--lake={lake}", "--run_date=2024-03-01", **where)
+    assert report.returncode == 0, report.stderr
+    failed = submit(*refresh(shop, "s3://no-such-bucket/lake", tiny_bert), **where)
+    assert failed.returncode in (4, 75), failed.stderr
+    for done in (first, second, report, failed):
         assert "canary" not in done.stdout + done.stderr
+    kept = {name: content for name, content in objects(store, "steady") if not name.endswith(".parquet")}
+    for what in ("_status/refresh_lake", "_reports/", "_delta_log/"):
+        assert [name for name in kept if what in name], what
+    logs = [path for path in (tmp_path / "events").rglob("*") if path.is_file()]
+    assert logs
+    assert not [name for name, content in kept.items() if b"canary" in content]
+    assert not [path for path in logs if b"canary" in path.read_bytes()]
 
 
 @pytest.mark.slow

@@ -1,0 +1,39 @@
+"""The closed form against the small ridges that stand for it."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from recsys_spark.kernels.item_weights import Features, ridge_weights
+from recsys_spark.kernels.scorers import ease, hybrid_gram
+from recsys_spark.kernels.vectors import unit_rows
+
+
+@pytest.mark.parametrize(("words", "vectors"), [(0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (2.0, 3.0)])
+def test_the_closed_form_is_the_ridge_on_all_other_items(words, vectors):
+    random = np.random.default_rng(4)
+    users = sp.csr_array((random.random((9, 20)) < 0.3).astype(float))
+    features = Features(users, sp.csr_array(unit_rows(random.random((9, 6)))), unit_rows(random.normal(size=(9, 4))))
+    gram = hybrid_gram(
+        sp.csr_array(users @ users.T), features.words, features.vectors, word_weight=words, vector_weight=vectors
+    )
+    closed = ease(gram, 1.5)
+    others = np.array([[item for item in range(9) if item != target] for target in range(9)])
+    small = ridge_weights(
+        features, np.arange(9), others, word_weight=words, vector_weight=vectors, ridge=1.5, user_weight=1.0
+    )
+    for target in range(9):
+        np.testing.assert_allclose(closed[others[target], target], small[target], atol=1e-5)
+    np.testing.assert_array_equal(np.diag(closed), 0)
+
+
+def test_users_can_count_nothing():
+    random = np.random.default_rng(5)
+    vectors = unit_rows(random.normal(size=(6, 4)))
+    users = sp.csr_array((random.random((6, 20)) < 0.3).astype(float))
+    asked = {"targets": np.array([0]), "supports": np.array([[1, 2, 3, 4, 5]])}
+    weights = {"word_weight": 1.0, "vector_weight": 2.0, "ridge": 0.5}
+    none, words = sp.csr_array((6, 20)), sp.csr_array((6, 1))
+    found = ridge_weights(Features(users, words, vectors), **asked, **weights, user_weight=0.0)
+    expected = ridge_weights(Features(none, words, vectors), **asked, **weights)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
