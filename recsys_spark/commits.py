@@ -7,7 +7,7 @@ from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import ConflictError, InputError, RetryError
@@ -153,7 +153,8 @@ def _transact(
         # Not again by itself: where only the answer was lost, a second try would add the same rows once more.
         max_commit_retries=0,
     )
-    schema, actions = Schema.from_arrow(staged.table.arrow_schema), [] if same else list(staged.actions)
+    schema = Schema.from_arrow(staged.table.arrow_schema)
+    actions: list[AddAction | RemoveAction] = [] if same else list(staged.actions)
     if delta is None:
         create_table_with_add_actions(uri, schema, actions, name=staged.table.name, commit_properties=properties)
         return 0

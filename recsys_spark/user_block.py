@@ -48,7 +48,11 @@ class UserBlock:
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
         self._k = k
         self._running = RunningTopK(
-            queries, candidates(k, rules), least=rules.min_score, quota=rules.quota, multiplier=_multiplier(2.0 * len(queries) * items.rows * items.dimension)
+            queries,
+            candidates(k, rules),
+            least=rules.min_score,
+            quota=rules.quota,
+            multiplier=_multiplier(2.0 * len(queries) * items.rows * items.dimension),
         )
         floors = part["floor"].to_numpy()
         self._running.start_at(np.flatnonzero(np.isfinite(floors)), floors[np.isfinite(floors)])

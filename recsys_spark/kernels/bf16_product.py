@@ -51,8 +51,8 @@ def bf16_multiplier(threads: int) -> Multiplier:
 def bf16_error(queries: Scores, items: Scores) -> np.float32:
     """How far a product may be from the exact score.
 
-    With q = q' + e and x = x' + f, the rounded vectors and what rounding took: |q·x − q'·x'| ≤ |e||x| + |q'||f|. The sum
-    in float32 is off by γ·|q'||x'| at most (as ``product_error``), and its rounding to bfloat16 by 2⁻⁸ of itself.
+    With q = q' + e and x = x' + f, the rounded vectors and what rounding took: |q·x − q'·x'| ≤ |e||x| + |q'||f|. The
+    sum in float32 is off by γ·|q'||x'| at most (as ``product_error``), and its rounding to bfloat16 by 2⁻⁸ of itself.
     """
     (q, q_short, lost), (x, x_short, dropped) = _lengths(queries), _lengths(items)
     gamma = (items.shape[1] + 2) * 2.0**-24 * 1.01
