@@ -1,7 +1,7 @@
 """One atomic commit, or none: what a table shows is looked at and replaced on the same version of its log."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,19 +68,25 @@ def opened(uri: str, version: int | None = None) -> DeltaTable | None:
 
 
 def head_of(delta: DeltaTable) -> Head:
-    """The newest commit up to the opened version that is more than upkeep. The log itself is read: ``history`` also
-    tells of commits that came after the version was opened, under wrong numbers."""
+    """The newest commit up to the opened version that is more than upkeep."""
+    return next(heads_of(delta))
+
+
+def heads_of(delta: DeltaTable) -> Iterator[Head]:
+    """The commits up to the opened version that are more than upkeep, the newest first; at least one. The log itself is
+    read: ``history`` also tells of commits that came after the version was opened, under wrong numbers."""
     filesystem, folder = FileSystem.from_uri(delta.table_uri)
-    identity, version = str(delta.metadata().id), delta.version()
+    identity, version, found = str(delta.metadata().id), delta.version(), False
     for number in range(version, -1, -1):
         entry = _commit_info(filesystem, f"{folder.rstrip('/')}/_delta_log/{number:020}.json")
         if entry is None:  # cleaned up behind a checkpoint: only upkeep has come since
             break
         version = number
         if entry.get("operation") not in _UPKEEP:
-            facts = json.loads(entry.get(_FACTS, "{}"))
-            return Head(version, identity, entry.get(_KEY), entry.get(_CONTENT), facts)
-    return Head(version, identity, None, None, {})
+            found, facts = True, json.loads(entry.get(_FACTS, "{}"))
+            yield Head(version, identity, entry.get(_KEY), entry.get(_CONTENT), facts)
+    if not found:
+        yield Head(version, identity, None, None, {})
 
 
 def _commit_info(filesystem: FileSystem, path: str) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """Published lists against what happened afterwards. Pure DataFrame functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.profiles import before
@@ -16,15 +16,21 @@ def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, floa
     A rating counts from ``min_rating``; any other type counts when its weight is positive. Items that the user had
     before are left out, since lists leave them out too.
     """
-    positive = [kind for kind, weight in by_type.items() if weight > 0 and kind != "rating"]
-    liked = F.col("event_type").isin(positive) | ((F.col("event_type") == "rating") & (F.col("value") >= min_rating))
-    later = events.where((F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & liked)
+    later = events.where((F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & liked(by_type, min_rating))
     old = before(events, run_date).select("user_id", "item_id").distinct()
     return later.select("user_id", "item_id").distinct().join(old, on=["user_id", "item_id"], how="left_anti")
 
 
-def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int) -> DataFrame:
-    """One row per user who has both a list and something relevant, with the metrics of that user's first k places.
+def liked(by_type: Mapping[str, float], min_rating: float) -> Column:
+    """Whether an event speaks for its item."""
+    positive = [kind for kind, weight in by_type.items() if weight > 0 and kind != "rating"]
+    rated = (F.col("event_type") == "rating") & (F.col("value") >= min_rating)
+    return F.coalesce(F.col("event_type").isin(positive) | rated, F.lit(False))
+
+
+def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int, by: Sequence[str] = ()) -> DataFrame:
+    """One row per user who has both a list and something relevant, with the metrics of that user's first k places; of
+    each value of the columns ``by`` (``scorer``) one, which are kept.
 
     - ``hit_rate`` 1 if any place is relevant; ``mrr`` 1 / rank of the first relevant place, 0 without one.
     - ``precision`` relevant places / k; ``recall`` relevant places / min(k, relevant items).
@@ -34,7 +40,7 @@ def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int) -> Dat
     """
     places = recommendations.where(F.col("rank") <= k)
     marked = places.join(relevant.withColumn("hit", F.lit(1)), on=["user_id", "item_id"], how="left")
-    found = marked.groupBy("user_id").agg(
+    found = marked.groupBy("user_id", *by).agg(
         F.count("hit").alias("hits"),
         F.min(F.when(F.col("hit") == 1, F.col("rank"))).alias("first"),
         F.coalesce(F.sum(F.when(F.col("hit") == 1, _gain(F.col("rank")))), F.lit(0.0)).alias("dcg"),
@@ -45,6 +51,7 @@ def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int) -> Dat
     )
     return truth.join(found, on="user_id", how="inner").select(
         "user_id",
+        *by,
         F.when(F.col("hits") > 0, 1.0).otherwise(0.0).alias("hit_rate"),
         (F.col("hits") / k).alias("precision"),
         (F.col("hits") / F.least("relevant", F.lit(k))).alias("recall"),
@@ -74,13 +81,21 @@ def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int
 
     Each of ``users`` gets the k most popular items that are new to them, out of the ``candidates`` most popular of all.
     """
-    known = before(events, run_date)
-    popular = known.groupBy("item_id").agg(F.count("*").alias("n")).orderBy(F.desc("n"), "item_id").limit(candidates)
-    pairs = users.select("user_id").distinct().crossJoin(F.broadcast(popular))
-    fresh = pairs.join(known.select("user_id", "item_id").distinct(), on=["user_id", "item_id"], how="left_anti")
-    order = Window.partitionBy("user_id").orderBy(F.desc("n"), "item_id")
-    ranked = fresh.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
-    return ranked.select("user_id", "item_id", "rank")
+    known, asked = before(events, run_date), users.select("user_id").distinct()
+    own = known.join(asked, on="user_id", how="left_semi").groupBy("user_id").agg(F.collect_set("item_id").alias("own"))
+    both = asked.join(own, on="user_id", how="left").crossJoin(F.broadcast(popular_items(events, run_date, candidates)))
+    fresh = F.slice(F.array_except("popular", F.coalesce("own", F.array().cast("array<string>"))), 1, k)
+    return both.select("user_id", F.posexplode(fresh).alias("place", "item_id")).select(
+        "user_id", "item_id", (F.col("place") + 1).alias("rank")
+    )
+
+
+def popular_items(events: DataFrame, run_date: date, most: int = 1000) -> DataFrame:
+    """One row, ``popular``: items by their events before ``run_date``, most first, then by id."""
+    counted = before(events, run_date).groupBy("item_id").agg(F.count("*").alias("n"))
+    first = counted.orderBy(F.desc("n"), "item_id").limit(most)
+    order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
+    return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
 
 
 def _gain(rank: Column) -> Column:

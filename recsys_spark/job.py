@@ -20,6 +20,8 @@ from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
+PERSONAL = "personal"
+"""What a report tells of people stands under this key."""
 
 
 class Run:
@@ -100,8 +102,13 @@ def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], in
 
 
 def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
+    """Beside the lake: the last run, and apart from it the last one that published, so that a run which finds nothing
+    to do does not hide what it cost. Whom a person asked about is printed and not kept."""
+    kept, name = {key: value for key, value in report.items() if key != PERSONAL}, str(run_date or "latest")
     try:
-        lake.write_status(job, str(run_date or "latest"), report)
+        lake.write_status(job, name, kept)
+        if report["status"] == "done":
+            lake.write_status(job, f"{name}.done", kept)
     except OSError as error:
         print(f"warning: the status of this run was not kept beside the lake: {error}", file=sys.stderr)
 

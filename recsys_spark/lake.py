@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -17,7 +18,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from recsys_spark.commits import Head, Staged, head_of, opened, publish, remove
+from recsys_spark.commits import Head, Staged, heads_of, opened, publish, remove
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import reached
@@ -48,8 +49,12 @@ class Lake:
 
     def head(self, table: Table) -> Head | None:
         """What the table shows and who published it; None where it was never published."""
+        return next(iter(self.heads(table)), None)
+
+    def heads(self, table: Table, most: int = 1) -> list[Head]:
+        """The newest commits that may have changed what the table shows, the last one first."""
         delta = self._open(table)
-        return None if delta is None else head_of(delta)
+        return [] if delta is None else list(islice(heads_of(delta), most))
 
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if it is still what the table shows."""

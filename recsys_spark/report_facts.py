@@ -5,8 +5,6 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.profiles import before
-
 ABOUT_ITEMS = ("text", "category", "brand", "price", "image_vec")
 
 
@@ -25,14 +23,10 @@ def history_lengths(events: DataFrame) -> DataFrame:
     return _doubling(events.groupBy("user_id").agg(F.count("*").alias("n")))
 
 
-def events_per_day(events: DataFrame) -> DataFrame:
-    """``day, events``."""
-    return events.groupBy(F.to_date("timestamp").alias("day")).agg(F.count("*").alias("events")).orderBy("day")
-
-
-def events_by_type(events: DataFrame) -> DataFrame:
-    """``event_type, events``."""
-    return events.groupBy("event_type").agg(F.count("*").alias("events")).orderBy(F.desc("events"), "event_type")
+def events_by_day(events: DataFrame) -> DataFrame:
+    """``day, event_type, events``: as many rows as days and types, and both follow from them."""
+    by = F.to_date("timestamp").alias("day"), "event_type"
+    return events.groupBy(*by).agg(F.count("*").alias("events")).orderBy("day", "event_type")
 
 
 def bad_rows(quarantine: DataFrame, most: int) -> DataFrame:
@@ -54,46 +48,77 @@ def popularity(items: DataFrame, events: DataFrame, lists: DataFrame) -> DataFra
     return both.groupBy(*numbers).agg(F.count("*").alias("items")).orderBy("events", "shown")
 
 
-def judged_slices(per_user: DataFrame, events: DataFrame, users: DataFrame, run_date: date) -> DataFrame:
-    """``slice, users`` and of each metric its mean and ``<metric>_sd``, the standard deviation over users.
+def judged_users(
+    events: DataFrame, lists: DataFrame, popular: DataFrame, run_date: date, right: Column, k: int
+) -> DataFrame:
+    """``user_id, events, relevant, listed, popular``: a row for every user with a list and something relevant. Events
+    and lists are read once, however many scorers and slices are asked for.
 
     Args:
-        per_user: ``user_id`` and metrics.
-        events: by how many of them before ``run_date`` a user falls into a slice.
-        users: ``groups`` are slices too.
+        events: of the users who are judged; ``events`` counts those before ``run_date``.
+        lists: ``user_id, item_id, rank``; the first k places count.
+        popular: from ``popular_items``; each user gets the first k that are new to them.
+        run_date: events on or after it judge, those before it are known.
+        right: whether an event speaks for its item (``liked``).
+        k: places.
     """
-    metrics = [name for name in per_user.columns if name != "user_id"]
-    lengths = before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n"))
-    border = F.when(F.col("n") < 5, "below 5").when(F.col("n") <= 20, "5 to 20").otherwise("above 20")
-    placed = per_user.join(lengths.select("user_id", border.alias("band")), on="user_id", how="left")
-    placed = placed.join(users.select("user_id", "groups"), on="user_id", how="left")
+    later = F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")
+    own = events.groupBy("user_id").agg(
+        F.count_if(~later).alias("events"),
+        F.collect_set(F.when(~later, F.col("item_id"))).alias("own"),
+        F.collect_set(F.when(later & right, F.col("item_id"))).alias("later"),
+    )
+    new = own.withColumn("relevant", F.array_except("later", "own")).where(F.array_size("relevant") > 0)
+    places = F.array_sort(F.collect_list(F.struct("rank", "item_id")))
+    first = lists.where(F.col("rank") <= k).groupBy("user_id")
+    listed = first.agg(F.transform(places, lambda place: place["item_id"]).alias("listed"))
+    both = new.join(listed, on="user_id", how="inner").crossJoin(F.broadcast(popular))
+    fresh = F.slice(F.array_except("popular", "own"), 1, k)
+    return both.select("user_id", "events", "relevant", "listed", fresh.alias("popular"))
+
+
+def places_of(users: DataFrame, column: str, scorer: str) -> DataFrame:
+    """``user_id, item_id, rank, scorer`` of the lists in a column of ``judged_users``."""
+    places = users.select("user_id", F.posexplode(column).alias("place", "item_id"))
+    return places.select("user_id", "item_id", (F.col("place") + 1).alias("rank"), F.lit(scorer).alias("scorer"))
+
+
+def judged_slices(per_user: DataFrame, about: DataFrame) -> DataFrame:
+    """``scorer, slice, users`` and of each metric its mean and ``<metric>_sd``, the standard deviation over users.
+
+    Args:
+        per_user: ``user_id, scorer`` and metrics.
+        about: ``user_id, events, groups``: how many events a user had, and the groups, are slices.
+    """
+    metrics = [name for name in per_user.columns if name not in ("user_id", "scorer")]
+    n = F.coalesce("events", F.lit(0))
+    band = F.when(n == 0, "none").when(n < 5, "below 5").when(n <= 20, "5 to 20").otherwise("above 20")
+    placed = per_user.join(about.select("user_id", band.alias("band"), "groups"), on="user_id", how="left")
     groups = F.transform(F.coalesce("groups", F.array().cast("array<string>")), lambda g: F.concat(F.lit("users: "), g))
-    names = F.concat(F.array(F.lit("all"), F.concat(F.lit("history: "), F.coalesce("band", F.lit("none")))), groups)
-    long = placed.select(*metrics, F.explode(names).alias("slice"))
+    names = F.concat(F.array(F.lit("all"), F.concat(F.lit("history: "), F.col("band"))), groups)
+    long = placed.select("scorer", *metrics, F.explode(names).alias("slice"))
     means = [F.avg(name).alias(name) for name in metrics]
     spreads = [F.coalesce(F.stddev_samp(name), F.lit(0.0)).alias(f"{name}_sd") for name in metrics]
-    return long.groupBy("slice").agg(F.count("*").alias("users"), *means, *spreads).orderBy("slice")
+    return long.groupBy("scorer", "slice").agg(F.count("*").alias("users"), *means, *spreads).orderBy("slice")
 
 
 def list_drift(now: DataFrame, was: DataFrame) -> DataFrame:
     """One row: ``users`` with a list in both, ``kept``: the mean share of a list that was in the last one, ``same``:
     users whose list has the same items, ``new_users`` and ``lost_users``."""
-    marked = now.select("user_id", "item_id", F.lit(1).alias("now")).join(
-        was.select("user_id", "item_id", F.lit(1).alias("was")), on=["user_id", "item_id"], how="full"
+    lists = _sets(now, "now").join(_sets(was, "was"), on="user_id", how="full")
+    both = F.array_size(F.array_intersect("now", "was")).alias("both")  # null unless both are there
+    sizes = lists.select(F.array_size("now").alias("now"), F.array_size("was").alias("was"), both)
+    return sizes.agg(
+        F.count("both").alias("users"),
+        F.avg(F.col("both") / F.col("now")).alias("kept"),
+        F.count_if((F.col("both") == F.col("now")) & (F.col("both") == F.col("was"))).alias("same"),
+        F.count_if(F.col("was").isNull()).alias("new_users"),
+        F.count_if(F.col("now").isNull()).alias("lost_users"),
     )
-    both = F.when(F.col("now").isNotNull() & F.col("was").isNotNull(), 1).otherwise(0)
-    lists = marked.groupBy("user_id").agg(
-        F.coalesce(F.sum("now"), F.lit(0)).alias("now"), F.coalesce(F.sum("was"), F.lit(0)).alias("was"),
-        F.sum(both).alias("both"),
-    )  # fmt: skip
-    there = (F.col("now") > 0) & (F.col("was") > 0)
-    return lists.agg(
-        F.count_if(there).alias("users"),
-        F.avg(F.when(there, F.col("both") / F.col("now"))).alias("kept"),
-        F.count_if(there & (F.col("both") == F.col("now")) & (F.col("both") == F.col("was"))).alias("same"),
-        F.count_if(F.col("was") == 0).alias("new_users"),
-        F.count_if(F.col("now") == 0).alias("lost_users"),
-    )
+
+
+def _sets(lists: DataFrame, name: str) -> DataFrame:
+    return lists.groupBy("user_id").agg(F.collect_set("item_id").alias(name))
 
 
 def sampled_items(items: DataFrame, most: int) -> DataFrame:

@@ -1,5 +1,6 @@
 """A report as one HTML file: sections of tables, figures, a map and a gallery. Whatever comes from data is escaped."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -7,6 +8,10 @@ from typing import Any
 
 Cell = str | int | float | None
 _DIGITS = 4
+
+
+class Share(float):
+    """A number that is shown in per cent."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Story:
     user: str
     about: str
     history: Sequence[str]
-    offered: Sequence[tuple[int, str, float, Sequence[str]]]  # rank, title, score, sentences
+    offered: Sequence[tuple[int, str, float, Sequence[tuple[Share, str]]]]  # rank, title, score, reasons
 
 
 @dataclass(frozen=True)
@@ -89,20 +94,22 @@ class Section:
     blocks: Sequence[Block] = field(default_factory=list)
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole file. It loads nothing."""
+def page(title: str, lead: str, sections: Sequence[Section], figures: Sequence[tuple[str, Cell]] = ()) -> str:
+    """The whole file. It loads nothing. ``figures``: what is to be seen first."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"shown": shown, "is_number": is_number}
     template = environment.from_string((files("recsys_spark") / "report.html").read_text(encoding="utf-8"))
-    return template.render(title=title, lead=lead, sections=sections)
+    return template.render(title=title, lead=lead, sections=sections, figures=figures)
 
 
 def shown(value: Cell) -> str:
     """A cell in words: thousands apart, four digits of a fraction, a dash for what is not there."""
     if value is None or value != value:
         return "–"
+    if isinstance(value, Share):
+        return f"{100 * value:.3g} %"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int) or (value.is_integer() and abs(value) >= 1e4):
@@ -111,5 +118,7 @@ def shown(value: Cell) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a cell is right-aligned."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a cell is right-aligned: numbers, and means with their interval."""
+    if isinstance(value, str):
+        return re.match(r"-?[\d.,]+ (±|\()", value) is not None
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -6,6 +6,7 @@ LANGUAGES = ("en", "zh")
 _TEMPLATES = {
     "en": {
         "like": "because you {verb} {title}",
+        "like, cart": "because you put {title} into your cart",
         "unlike disliked": "because it is unlike {title}, which you {verb}",
         "unlike": "although it is unlike {title}, which you {verb}",
         "like disliked": "although it resembles {title}, which you {verb}",
@@ -13,24 +14,27 @@ _TEMPLATES = {
         "own_text, against": "although it does not fit what is written about you",
         "segment": "because users of your locale choose such items",
         "segment, against": "although users of your locale choose other items",
-        "boost": "because it is put forward to everybody",
-        "boost, against": "although it is held back from everybody",
-        "others": "and {count} more parts of your history",
+        "boost": "because it is promoted to everybody",
+        "boost, against": "although it is shown less to everybody",
+        "others": "and {count} other reasons",
+        "others, one": "and one other reason",
         "blocks": "{sentence}: {blocks}",
         "comma": ", ",
     },
     "zh": {
         "like": "因为您{verb}《{title}》",
+        "like, cart": "因为您把《{title}》加入了购物车",
         "unlike disliked": "因为它不同于您{verb}的《{title}》",
         "unlike": "尽管它不同于您{verb}的《{title}》",
         "like disliked": "尽管它近似于您{verb}的《{title}》",
         "own_text": "因为它符合您的资料",
         "own_text, against": "尽管它不符合您的资料",
-        "segment": "因为与您同地区的用户选择这类内容",
+        "segment": "因为与您同地区的用户也选择这类内容",
         "segment, against": "尽管与您同地区的用户选择其他内容",
-        "boost": "因为它正在向所有人推荐",
-        "boost, against": "尽管它对所有人都降低了推荐",
-        "others": "以及您历史中的其他 {count} 项",
+        "boost": "因为它正在向所有人推广",
+        "boost, against": "尽管它的排序对所有人都被调低",
+        "others": "以及其他 {count} 个原因",
+        "others, one": "以及另外一个原因",
         "blocks": "{sentence}：{blocks}",
         "comma": "、",
     },
@@ -96,12 +100,14 @@ def sentence(
     """
     words = _TEMPLATES[language]
     if kind != "history":
-        name = kind if kind == "others" or contribution >= 0 else f"{kind}, against"
-        return words[name].format(count=count)
+        if kind == "others":
+            return words["others, one" if count == 1 else "others"].format(count=count)
+        return words[kind if contribution >= 0 else f"{kind}, against"]
     verbs = (_VERBS if weight > 0 else _AGAINST)[language]
     near = (contribution >= 0) == (weight > 0)
     name = ("like" if weight > 0 else "like disliked") if near else ("unlike" if weight > 0 else "unlike disliked")
-    told = words[name].format(verb=verbs.get(event_type or "", verbs[""]), title=title)
+    own = words.get(f"{name}, {event_type}", words[name])  # where the title stands inside of the verb
+    told = own.format(verb=verbs.get(event_type or "", verbs[""]), title=title)
     if name != "like":
         return told
     named = [

@@ -8,11 +8,19 @@ from pyspark.sql import functions as F
 from recsys_spark.profiles import before
 
 
-def sample_users(recommendations: DataFrame, events: DataFrame, run_date: date, users: int) -> DataFrame:
-    """``user_id`` of some users with a list and at least ten events before ``run_date``, picked by a hash of the id."""
-    active = before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n")).where(F.col("n") >= 10)
-    listed = recommendations.select("user_id").distinct().join(active, on="user_id", how="left_semi")
-    return listed.orderBy(F.xxhash64("user_id"), "user_id").limit(users)
+def listed_users(recommendations: DataFrame, most: int) -> DataFrame:
+    """``user_id`` of some users with a list, picked by a hash of the id."""
+    first = recommendations.where(F.col("rank") == 1).select("user_id")
+    return first.orderBy(F.xxhash64("user_id"), "user_id").limit(most)
+
+
+def sample_users(listed: DataFrame, events: DataFrame, run_date: date, users: int) -> DataFrame:
+    """``user_id`` of some of ``listed``, by the same hash: those with ten events or more before ``run_date`` first."""
+    counted = before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n"))
+    active = listed.join(counted, on="user_id", how="left").select(
+        "user_id", F.coalesce(F.col("n") >= 10, F.lit(False))
+    )
+    return active.toDF("user_id", "active").orderBy(F.desc("active"), F.xxhash64("user_id"), "user_id").limit(users)
 
 
 def recent_favourites(events: DataFrame, items: DataFrame, users: DataFrame, run_date: date, most: int) -> DataFrame:

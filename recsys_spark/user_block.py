@@ -14,7 +14,8 @@ from recsys_spark.errors import UsageError
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.clusters import nearest_lists
 from recsys_spark.kernels.diversity import mmr_order
-from recsys_spark.kernels.shortlist import NUMPY, Multiplier, Route
+from recsys_spark.kernels.processor import cpu_multiplier
+from recsys_spark.kernels.shortlist import Multiplier, Route
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, scores_of
 from recsys_spark.lists import ListRules, Rows, UserItems, as_rows, available, rows_by_key, where_found, without
 
@@ -47,7 +48,7 @@ class UserBlock:
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
         self._k = k
         self._running = RunningTopK(
-            queries, candidates(k, rules), least=rules.min_score, quota=rules.quota, multiplier=_multiplier()
+            queries, candidates(k, rules), least=rules.min_score, quota=rules.quota, multiplier=_multiplier(2.0 * len(queries) * items.rows * items.dimension)
         )
         floors = part["floor"].to_numpy()
         self._running.start_at(np.flatnonzero(np.isfinite(floors)), floors[np.isfinite(floors)])
@@ -121,11 +122,12 @@ class UserBlock:
         return rows if probes is None else np.intersect1d(rows, probes[number], assume_unique=True)
 
 
-def _multiplier() -> Multiplier:
+def _multiplier(flops: float) -> Multiplier:
     """The task's GPU where Spark gave it one."""
-    device = task_device(TaskContext.get())
+    context = TaskContext.get()
+    device = task_device(context)
     if device == "cpu":
-        return NUMPY
+        return cpu_multiplier(flops, context.cpus() if context else 1)
     from recsys_spark.kernels.torch_product import torch_multiplier  # torch stays out of tasks without a GPU
 
     return torch_multiplier(device)

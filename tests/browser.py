@@ -20,7 +20,7 @@ def open_page(page: Path, profile: Path, width: int, *, dark: bool = False) -> I
     """The page in a window of ``width`` × 844 CSS pixels, loaded; or a skip that says what is missing."""
     binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if binary is None:
-        pytest.skip(f"no browser is installed: {', '.join(_NAMES)}")
+        pytest.skip(f"no page is looked at: none of {', '.join(_NAMES)} is on PATH (Debian: apt-get install chromium)")
     to_browser, from_browser = os.pipe(), os.pipe()
     options = [
         "--headless=new",

@@ -156,3 +156,52 @@ latest = 2024-12-31
         encoding="utf-8",
     )
     return folder
+
+
+WALKS = """
+title = "Walks"
+[sources.products]
+path = "products.csv"
+options = { header = true }
+[sources.log]
+path = "log.csv"
+options = { header = true }
+[items]
+from = "products"
+select = { item_id = "sku", title = "name" }
+text = ["{title}"]
+[events]
+from = "log"
+select = { user_id = "user", item_id = "sku", event_type = "'rating'", timestamp = "at", value = "stars" }
+earliest = 2024-01-01
+latest = 2024-12-31
+[reviews]
+from = "log"
+select = { user_id = "user", item_id = "sku", timestamp = "at", text = "words", score = "stars" }
+"""
+
+
+@pytest.fixture(scope="session")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users walk along a circle of 40 items; what they write tells the stars they give."""
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("walks")
+    (folder / "walks.toml").write_text(WALKS, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    names = [f"{chr(97 + item % 26)}{chr(97 + item * 7 % 26)} {chr(97 + item // 4)}" for item in range(40)]
+    (folder / "products.csv").write_text(
+        "sku,name\n" + "".join(f"i{item:02d},{name}\n" for item, name in enumerate(names)), encoding="utf-8"
+    )
+    lines = ["user,sku,at,stars,words"]
+    for user in range(60):
+        at = rng.integers(40)
+        for step in range(rng.integers(4, 8)):
+            good = rng.random() < 0.5
+            words = "good fine" if good else "bad sad"
+            stars = (5 if good else 2) - (rng.random() < 0.2)
+            lines.append(
+                f"u{user:02d},i{(at + 7 * step) % 40:02d},2024-01-{step + 1:02d} 0{user % 9}:00:00,{stars},{words}"
+            )
+    (folder / "log.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder

@@ -61,6 +61,18 @@ def test_metrics_equal_those_worked_out_by_hand(spark):
     assert found == {user: pytest.approx(values, abs=1e-5) for user, values in BY_HAND.items()}
 
 
+def test_scorers_are_judged_side_by_side(spark):
+    lists = [(*row, scorer) for scorer, table in (("x", LISTS), ("y", {"first": ["z"]})) for row in lists_of(table)]
+    frame = user_metrics(
+        spark.createDataFrame(lists, f"{LIST_DDL}, scorer string"),
+        spark.createDataFrame(RELEVANT, PAIR_DDL),
+        3,
+        by=["scorer"],
+    )
+    found = {(row["scorer"], row["user_id"]): row["ndcg"] for row in frame.collect()}
+    assert found == {("x", user): pytest.approx(by[3], abs=1e-4) for user, by in BY_HAND.items()} | {("y", "first"): 0}
+
+
 @pytest.mark.parametrize("k", [1, 5])
 def test_metrics_equal_a_slow_oracle(spark, k):
     random = np.random.default_rng(k)

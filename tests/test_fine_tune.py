@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,59 +12,19 @@ import pytest
 from recsys_spark.config import load
 from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.job import Run
+from recsys_spark.kernels.head import Dense, Unit, write_head
 from recsys_spark.kernels.model_folder import read_model
+from recsys_spark.kernels.next_item import Histories, Judged
+from recsys_spark.kernels.tracking import tracked
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
-from recsys_spark.steps.fine_tune import fine_tune
-from recsys_spark.steps.model_card import places
-from recsys_spark.steps.search import SearchOptions, search
+from recsys_spark.steps.fine_tune import checked_model, fine_tune
+from recsys_spark.steps.model_card import describe, finished, places
+from recsys_spark.steps.search import SEARCHED, SearchOptions, search
+from recsys_spark.steps.training_processes import in_processes
+from recsys_spark.steps.training_report import Attempt
+from recsys_spark.steps.tune_contrastive import _figures
 from recsys_spark.steps.tuning_options import TuningOptions
-
-DATASET = """
-title = "Walks"
-[sources.products]
-path = "products.csv"
-options = { header = true }
-[sources.log]
-path = "log.csv"
-options = { header = true }
-[items]
-from = "products"
-select = { item_id = "sku", title = "name" }
-text = ["{title}"]
-[events]
-from = "log"
-select = { user_id = "user", item_id = "sku", event_type = "'rating'", timestamp = "at", value = "stars" }
-earliest = 2024-01-01
-latest = 2024-12-31
-[reviews]
-from = "log"
-select = { user_id = "user", item_id = "sku", timestamp = "at", text = "words", score = "stars" }
-"""
-
-
-@pytest.fixture(scope="module")
-def walks(tmp_path_factory):
-    """Users walk along a circle of 40 items; what they write tells the stars they give."""
-    folder = tmp_path_factory.mktemp("walks")
-    (folder / "walks.toml").write_text(DATASET, encoding="utf-8")
-    rng = np.random.default_rng(0)
-    names = [f"{chr(97 + item % 26)}{chr(97 + item * 7 % 26)} {chr(97 + item // 4)}" for item in range(40)]
-    (folder / "products.csv").write_text(
-        "sku,name\n" + "".join(f"i{item:02d},{name}\n" for item, name in enumerate(names)), encoding="utf-8"
-    )
-    lines = ["user,sku,at,stars,words"]
-    for user in range(60):
-        at = rng.integers(40)
-        for step in range(rng.integers(4, 8)):
-            good = rng.random() < 0.5
-            words = "good fine" if good else "bad sad"
-            stars = (5 if good else 2) - (rng.random() < 0.2)
-            lines.append(
-                f"u{user:02d},i{(at + 7 * step) % 40:02d},2024-01-{step + 1:02d} 0{user % 9}:00:00,{stars},{words}"
-            )
-    (folder / "log.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
 
 
 def options_of(walks, tiny_bert, tmp_path, kind=TuningOptions, **given):
@@ -83,6 +45,8 @@ def test_regression_reports_its_errors_next_to_the_baselines(spark, walks, tiny_
     assert report["test_mse"] < 0.5 * report["baselines"]["global_mean"]["mse"]
     assert report["beats"]["global_mean"]
     assert report["beats"]["user_item_bias"]
+    less = report["baselines"]["global_mean"]["mse"] - report["test_mse"]
+    assert any(sentence.startswith(f"beats global_mean: MSE {less:.4f} less and MAE") for sentence in report["verdict"])
     folder = tmp_path / "mine"
     assert read_model(str(folder)).fingerprint == report["model"]
     card = json.loads((folder / "training.json").read_text())
@@ -149,7 +113,9 @@ def test_lora_trains_on_histories_through_the_job(spark, walks, tiny_bert, tmp_p
         ({"tuning": "projector", "objective": "regression"}, UsageError, "has no objective 'regression'"),
         ({"model": "/nowhere"}, InputError, "config.json"),
         ({"precision": "int8"}, UsageError, "training is in fp32"),
-        ({"output": "/nowhere/mine"}, InputError, "does not exist"),
+        ({"output": "/dev/null/mine"}, InputError, "cannot be made"),
+        ({"long_text": "chunk"}, UsageError, "--long_text=truncate"),
+        ({"objective": "regression", "split": "user", "valid_share": 0.001}, InputError, "a part has no text"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before(spark, walks, tiny_bert, tmp_path, given, fault, message):
@@ -198,7 +164,74 @@ def test_a_tracker_that_is_not_installed_is_named(spark, walks, tiny_bert, tmp_p
 def test_an_output_that_exists_is_never_written_over(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="never written over"):
-        places(str(tmp_path / "mine"))
+        finished(places(str(tmp_path / "mine")), {})
+
+
+def test_a_training_killed_after_its_model_got_its_name_is_finished_by_the_same_command(
+    spark, walks, tiny_bert, tmp_path, monkeypatch
+):
+    options = options_of(walks, tiny_bert, tmp_path, objective="regression", tuning="head", output=tmp_path / "a/b")
+    plain = shutil.rmtree
+
+    def killed(path, *rest, **more):
+        if Path(path).name == "b.training":
+            raise KeyboardInterrupt
+        plain(path, *rest, **more)
+
+    monkeypatch.setattr("recsys_spark.steps.model_card.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(run_of(options), options)
+    monkeypatch.undo()
+    assert (tmp_path / "a/b.training").is_dir()
+    other = options_of(
+        walks, tiny_bert, tmp_path, objective="regression", tuning="head", output=tmp_path / "a/b", seed=1
+    )
+    with pytest.raises(UsageError, match="never written over"):
+        fine_tune(run_of(other), other)
+    report = fine_tune(run_of(options), options)
+    assert read_model(report["output"]).fingerprint == report["model"]
+    assert report["beats"]["global_mean"]
+    assert not (tmp_path / "a/b.training").exists()
+    with pytest.raises(UsageError, match="never written over"):
+        fine_tune(run_of(options), options)
+
+
+def test_dense_layers_of_the_base_are_not_lost(spark, walks, tiny_bert, tmp_path):
+    folder = tmp_path / "dense"
+    shutil.copytree(tiny_bert, folder)
+    write_head(folder, [Dense(np.eye(32, dtype=np.float32), np.zeros(32, np.float32)), Unit()])
+    options = options_of(walks, folder, tmp_path, tuning="lora")
+    with pytest.raises(UsageError, match="dense layers"):
+        checked_model(run_of(options), options)
+    options = options_of(walks, folder, tmp_path)
+    assert checked_model(run_of(options), options).folder == str(folder)
+
+
+def test_a_prompt_that_was_cleared_stays_cleared(tiny_bert, tmp_path):
+    folder = tmp_path / "prompted"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "q: ", "passage": "p: "}}')
+    assert read_model(str(folder)).prompt == "p: "
+    spec = read_model(str(folder), prompt="", user_prompt="")
+    describe(folder, spec)
+    assert read_model(str(folder)).fingerprint == spec.fingerprint
+
+
+def test_a_frozen_figure_of_zero_has_no_lift(monkeypatch):
+    def judged(rate):
+        return Judged(None, 0.75, np.arange(4), np.full(4, rate), np.full(4, rate))
+
+    monkeypatch.setattr("recsys_spark.steps.tune_contrastive.judge", lambda rows, *_: judged(float(rows.max())))
+    known = Histories(np.arange(4), np.arange(4), np.zeros(4, np.int8))
+    task = SimpleNamespace(projected=lambda: np.ones((4, 2), np.float32), trainable_share=1.0)
+    trained = SimpleNamespace(epoch=1)
+    report = _figures(np.zeros((4, 2), np.float32), task, known, judged(0.0), judged(1.0), trained)
+    assert report["lift"]["test_hit_rate@10"] is None
+    json.dumps(report, allow_nan=False)
+
+
+def test_the_name_adapter_is_the_adapter_that_peft_has(walks, tiny_bert, tmp_path):
+    assert options_of(walks, tiny_bert, tmp_path, tuning="adapter").method == "ia3"
 
 
 def test_a_search_goes_on_where_it_stopped(spark, walks, tiny_bert, tmp_path):
@@ -210,3 +243,105 @@ def test_a_search_goes_on_where_it_stopped(spark, walks, tiny_bert, tmp_path):
     again = search(run_of(more), more)
     assert sum(again["trials"].values()) == 3
     assert again["best"] >= report["best"]
+
+
+@pytest.mark.parametrize(
+    ("place", "key"), [(False, "spark.driver.resource.gpu.amount=2"), (True, "spark.task.resource.gpu.amount")]
+)
+def test_gpus_that_spark_does_not_know_are_asked_for(walks, tiny_bert, tmp_path, monkeypatch, place, key):
+    context = SimpleNamespace(resources={}, getConf=lambda: SimpleNamespace(get=lambda name: None))
+    run = SimpleNamespace(spark=SimpleNamespace(sparkContext=context))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # device stands at auto
+    options = options_of(walks, tiny_bert, tmp_path, tuning="lora", processes=2, on_executors=place)
+    with pytest.raises(UsageError, match=key):
+        in_processes(run, options, None, (), options.plan, tmp_path, "a")
+
+
+def study_of(folder, goal=0.0):
+    """An objective of the search without any training: what it is asked is kept in ``asked``."""
+    asked = []
+
+    def score(options, report):
+        asked.append(options)
+        for epoch in range(5):
+            report({"epoch": epoch, "valid_total": goal[len(asked) - 1] if isinstance(goal, list) else goal})
+        return goal[len(asked) - 1] if isinstance(goal, list) else goal
+
+    return asked, Attempt("valid_total", "the data", score)
+
+
+def searched(monkeypatch, options, attempt):
+    monkeypatch.setattr("recsys_spark.steps.search.read_dataset", lambda run, options: None)
+    monkeypatch.setattr("recsys_spark.steps.tune_contrastive.trial_of_contrastive", lambda *_: attempt)
+    return search(run_of(options), options)
+
+
+def test_a_trial_without_a_number_and_one_that_falls_behind_do_not_end_a_search(
+    walks, tiny_bert, tmp_path, monkeypatch
+):
+    options = options_of(walks, tiny_bert, tmp_path, SearchOptions, trials=7)
+    asked, attempt = study_of(tmp_path, [0.5, 0.5, 0.0, 0.5, 0.5, 0.1, 0.9])
+
+    def score(options, report):
+        if len(asked) == 2:
+            asked.append(options)
+            raise QualityError("the loss is nan")
+        return attempt.score(options, report)
+
+    report = searched(monkeypatch, options, Attempt(attempt.goal, attempt.data, score))
+    assert report["trials"] == {"complete": 5, "fail": 1, "pruned": 1}
+    assert report["best"] == 0.9
+    assert set(report["settings"]) <= set(SEARCHED)
+    assert all(1e-4 <= one.learning_rate <= 1e-2 for one in asked)  # about the usual one of a projector
+
+
+def test_a_study_is_of_one_model_and_one_set_of_fixed_settings(walks, tiny_bert, tmp_path, monkeypatch):
+    given = {"kind": SearchOptions, "trials": 1, "output": tmp_path / "deep" / "study"}
+    searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, **given), study_of(tmp_path)[1])
+    for change, name in (({"epochs": 9}, "epochs"), ({"prompt": "p: "}, "model, prompt")):
+        with pytest.raises(UsageError, match=f"made with other {name}"):
+            searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, **given | change), study_of(tmp_path)[1])
+    again = options_of(walks, tiny_bert, tmp_path, **given | {"learning_rate": 0.1, "trials": 2})
+    assert searched(monkeypatch, again, study_of(tmp_path)[1])["trials"] == {"complete": 2}
+
+
+def test_a_search_without_optuna_says_what_to_install(walks, tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.setattr("recsys_spark.steps.search.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="extra 'train'"):
+        searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, SearchOptions), study_of(tmp_path)[1])
+
+
+RECORDS = [{"step": 1, "epoch": 0, "loss": 0.5}, {"step": 1, "epoch": 0, "valid_ndcg@10": 0.25}]
+
+
+def test_tensorboard_gets_every_figure(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with tracked("tensorboard", tmp_path, "a", {"rank": 8}) as report:
+        for record in RECORDS:
+            report(record)
+    found = EventAccumulator(str(tmp_path / "tensorboard" / "a")).Reload()
+    assert [one.value for one in found.Scalars("loss")] == [0.5]
+    assert [one.value for one in found.Scalars("valid_ndcg@10")] == [0.25]
+
+
+def test_mlflow_keeps_figures_in_sqlite(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with tracked("mlflow", tmp_path / "runs", "a", {"rank": 8}) as report:
+        for record in RECORDS:
+            report(record)
+    assert (tmp_path / "runs" / "mlflow.db").is_file()
+    run = mlflow.search_runs(experiment_names=["fine_tune_encoder"]).iloc[0]
+    assert (run["metrics.loss"], run["metrics.valid_ndcg_at_10"], run["params.rank"]) == (0.5, 0.25, "8")
+
+
+def test_wandb_writes_offline(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with tracked("wandb", tmp_path / "runs", "a", {"rank": 8}) as report:
+        for record in RECORDS:
+            report(record)
+    assert list((tmp_path / "runs").rglob("*.wandb"))

@@ -206,12 +206,16 @@ def test_a_refresh_of_what_has_changed_tells_what_a_full_one_tells(spark, tmp_pa
     world.refresh(explain=2)
     world.events.append((world.users[0], world.items[5], "purchase", _time(-1, 0), None))
     world.commit(1)
-    made = world.refresh(explain=2)["lists_made"]
-    assert made == "1 users who changed"
+    report = world.refresh(explain=2)
+    assert report["lists_made"] == "1 users who changed"
+    assert report["fidelity"]["users"] > 5
+    about = world.lake.head(RECOMMENDATIONS).facts["about"]
+    assert about["fidelity"] == report["fidelity"]
     changed = world.rows()
     check(world, changed)
-    world.refresh(explain=2, full=True)
+    whole = world.refresh(explain=2, full=True)
     assert changed == world.rows()
+    assert whole["fidelity"] == report["fidelity"]
 
 
 def test_reasons_in_chinese(world):

@@ -2,23 +2,29 @@
 
 import json
 import re
-from datetime import date
+from datetime import date, timedelta
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from recsys_spark.errors import InputError
+from recsys_spark.evaluate import liked, popular_items, popularity_lists, relevant_pairs
+from recsys_spark.forgetting import id_hash
+from recsys_spark.job import PERSONAL
 from recsys_spark.report_facts import (
     history_lengths,
     judged_slices,
+    judged_users,
     list_drift,
     popularity,
     text_lengths,
 )
-from recsys_spark.report_page import Note, Section, TableBlock, page, shown
+from recsys_spark.report_page import Note, Section, Share, TableBlock, page, shown
 from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
 from recsys_spark.steps.report import ReportOptions, render_report
-from recsys_spark.tables import RECOMMENDATIONS
+from recsys_spark.steps.report_drift import drift
+from recsys_spark.tables import CHANGES, EVENTS, METRICS, RECOMMENDATIONS
 from tests.browser import open_page
 from tests.test_reasons import DAY, World, _time
 
@@ -34,18 +40,26 @@ def hostile(spark, tmp_path_factory):
     world.events.append((world.users[0], world.items[7], "purchase", _time(-1, 0), None))
     world.commit(1)
     world.refresh(explain=2)
+    past = [(date(2024, 1, 1) + timedelta(days=n), "cosine", "ndcg", 10, n / 1000, 9) for n in range(40)]
+    past += [(day, scorer, "hit_rate", k, value, n) for day, scorer, _, k, value, n in past]
+    rows = spark.createDataFrame(past, METRICS.ddl)
+    world.lake.commit(world.lake.stage(rows, METRICS), "past", append=True)
     status = {"job": "evaluate_models", "status": "done", "run_date": "2024-03-01", "protocol": "leave_one_out"}
     values = {"users": 9, "ndcg@10": 0.25, "ndcg@10_low": 0.2, "ndcg@10_high": 0.3}
-    world.lake.write_status("evaluate_models", "2024-03-01", status | {"metrics": {"<i>ease</i>": values}})
+    for name in ("2024-03-01", "2024-03-01.done"):
+        world.lake.write_status("evaluate_models", name, status | {"metrics": {"<i>ease</i>": values}})
+    refresh = {"job": "demo", "run_date": "2024-03-01", "tables": {}}
+    made = refresh | {"status": "done", "tokens": 77, "padding_share": 0.25, "stages": {"embed_texts": 3.0}}
+    made |= {"software": {"torch": "2.13.0"}, "model": "667a", "model_name": "package:tiny"}
+    world.lake.write_status("demo", "2024-03-01.done", made)
     return world
 
 
 @pytest.fixture(scope="module")
 def written(hostile):
     options = ReportOptions(lake=hostile.lake.uri, run_date=DAY, report_items=20)
-    return render_report(
-        hostile.run, options, {"job": "demo", "run_date": "2024-03-01", "status": "done", "tokens": 77}
-    )
+    idle = {"job": "demo", "run_date": "2024-03-01", "status": "unchanged", "tables": {}}
+    return render_report(hostile.run, options, idle)
 
 
 class Parts(HTMLParser):
@@ -103,7 +117,7 @@ def test_nothing_is_loaded_from_elsewhere(parts):
 
 def test_figures_and_tables_can_be_heard(parts):
     images = [attributes for tag, attributes in parts.tags if attributes.get("role") == "img"]
-    assert len(images) == 5
+    assert len(images) == 6
     assert all(len(attributes["aria-label"]) > 20 for attributes in images)
     heads = [attributes for tag, attributes in parts.tags if tag == "th"]
     assert heads
@@ -118,9 +132,70 @@ def test_numbers_are_those_of_the_tables(hostile, parts):
     kinds = {row[0]: int(row[1]) for row in parts.tables["Events"][1:]}
     assert sum(kinds.values()) == len(hostile.events)
     assert kinds["cancel"] == sum(event[2] == "cancel" for event in hostile.events)
-    assert ["tokens", "77"] in parts.tables["Cost"]
+    places = world_places(hostile)
+    own = next(rows for caption, rows in parts.tables.items() if caption.startswith("How events"))
+    assert own[2][2] == f"{100 * len(places) / len(hostile.items):.3g} %"
     compared = next(rows for caption, rows in parts.tables.items() if caption.startswith("Scorers compared"))
     assert compared[1] == ["<i>ease</i>", "9", "0.2500 (0.2000 to 0.3000)"]
+
+
+def world_places(world):
+    return {row["item_id"] for row in world.rows()}
+
+
+def test_a_run_that_found_nothing_to_do_does_not_hide_what_it_cost(parts):
+    jobs = {row[0]: row[1:] for row in parts.tables["Jobs that left their status"]}
+    assert jobs["demo"][1] == "unchanged"
+    assert ["tokens", "77"] in parts.tables["Cost"]
+    assert ["share of padding", "25 %"] in parts.tables["Cost"]
+    assert parts.tables["Duration of each stage"][1] == ["embed_texts", "3.00", "100 %"]
+    software = parts.tables["Versions that ran for 2024-03-01"]
+    assert ["torch", "2.13.0"] in software
+    assert ["model", "package:tiny"] in software
+
+
+def test_what_the_gate_measured_is_told(hostile, parts):
+    audited = next(rows for caption, rows in parts.tables.items() if caption.startswith("What is audited"))
+    told = {(row[0], row[1]): row[2:] for row in audited[1:]}
+    heads = hostile.lake.heads(RECOMMENDATIONS, 2)
+    now, was = (head.facts["about"]["figures"] for head in heads)
+    assert told["recommendations", "rows"] == [f"{was['rows']:.0f}", f"{now['rows']:.0f}"]
+    assert told["recommendations", "share of lists that changed"] == ["–", f"{100 * now['changed_lists']:.3g} %"]
+    assert told["item_vectors", "mean length of vectors"] == ["–", "1.00"]
+    assert ("user_profiles", "mean cosine of two vectors") in told
+    changes = next(rows for caption, rows in parts.tables.items() if caption.startswith("What the newest versions"))
+    rows = [["–" if v is None else str(v) for v in row] for row in hostile.lake.read(hostile.spark, CHANGES).collect()]
+    assert sorted(changes[1:]) == sorted(rows)
+
+
+def test_old_evaluations_are_a_curve_and_not_a_long_table(parts):
+    past = parts.tables["Past evaluations, of the last 5 run dates"]
+    assert [row[0] for row in past[1:]] == [f"2024-02-0{n}" for n in (9, 8, 7, 6, 5)]
+    assert past[1][1:] == ["cosine", "9", "0.0390", "0.0390"]
+
+
+def test_drift_that_was_accepted_is_told(spark, tmp_path):
+    world = World(spark, tmp_path / "lake", boosts=False)
+    world.refresh()
+    world.embeddings = {name: np.abs(vector) for name, vector in world.embeddings.items()}
+    world.commit(1)
+    world.refresh(accept_drift=True, drift_from_rows=0, max_changed_lists=0, full=True)
+    section = drift(world.run)
+    notes = [block.text for block in section.blocks if block.kind == "note"]
+    assert any("--accept_drift: table 'recommendations'" in note and "lists have changed" in note for note in notes)
+
+
+def test_nobody_is_named_unless_asked_for(hostile, written, parts):
+    with open(written["report"], encoding="utf-8") as file:
+        text = file.read()
+    assert not [user for user in hostile.users if re.search(rf"\b{user}\b", text)]
+    shown_as = re.findall(r"<h3>User (\S+)</h3>", text)
+    assert len(shown_as) == 4
+    assert set(shown_as) <= {id_hash("user", user)[:8] for user in hostile.users}
+    options = ReportOptions(lake=hostile.lake.uri, run_date=DAY, report_items=20, report_users=12, show_ids=True)
+    with open(render_report(hostile.run, options)["report"], encoding="utf-8") as file:
+        named = file.read()
+    assert all(f"<h3>User {user}</h3>\n<p>{user}</p>" in named for user in hostile.users[:1])
 
 
 def test_lists_for_another_day_are_refused(hostile):
@@ -149,6 +224,8 @@ def test_a_user_is_explained_on_the_terminal(hostile, capsys):
     report = explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="u00", explain=2))
     told = capsys.readouterr().out
     assert report["adds_up"]
+    assert set(report) == {"tables", "lists_of", "largest_error", "adds_up", PERSONAL}
+    report = report[PERSONAL]
     assert [row["rank"] for row in report["list"]] == list(range(1, 7))
     stored = {row["item_id"]: row for row in hostile.rows() if row["user_id"] == "u00"}
     for row in report["list"]:
@@ -163,8 +240,9 @@ def test_a_user_is_explained_on_the_terminal(hostile, capsys):
 
 
 def test_a_user_without_a_list_is_an_error_that_says_so(hostile):
-    with pytest.raises(InputError, match="'nobody' has no list"):
+    with pytest.raises(InputError, match="has no list") as told:
         explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="nobody"))
+    assert "nobody" not in str(told.value)
 
 
 def test_popularity_and_exposure_are_counted_together(spark):
@@ -199,13 +277,40 @@ def test_drift_compares_lists_user_by_user(spark):
     assert row.asDict() == {"users": 2, "kept": 0.75, "same": 1, "new_users": 1, "lost_users": 1}
 
 
+def test_users_are_judged_as_an_evaluation_judges_them(hostile):
+    world, weights = hostile, {"view": 1.0, "purchase": 3.0, "rating": 1.0}
+    events, lists = (world.lake.read(world.spark, table) for table in (EVENTS, RECOMMENDATIONS))
+    day, first = date(2024, 2, 1), lists.where("rank <= 4")
+    found = judged_users(events, lists, popular_items(events, day), day, liked(weights, 4.0), 4).collect()
+    pairs = {(row["user_id"], item) for row in found for item in row["relevant"]}
+    relevant = relevant_pairs(events, day, weights, 4.0)
+    listed = {row["user_id"] for row in lists.collect()}
+    assert pairs == {tuple(row) for row in relevant.collect() if row["user_id"] in listed}
+    assert pairs
+    popular = popularity_lists(events, lists, day, 4).collect()
+    offered = {(row["user_id"], item, rank) for row in found for rank, item in enumerate(row["popular"], 1)}
+    judged_ones = {row["user_id"] for row in found}
+    assert offered == {tuple(row) for row in popular if row["user_id"] in judged_ones}
+    mine = {(row["user_id"], item) for row in found for item in row["listed"]}
+    assert mine == {(r["user_id"], r["item_id"]) for r in first.collect() if r["user_id"] in judged_ones}
+    counts = {row["user_id"]: sum(e[0] == row["user_id"] and e[3].date() < day for e in world.events) for row in found}
+    assert {row["user_id"]: row["events"] for row in found} == counts
+
+
 def test_slices_are_means_over_their_users(spark):
-    metrics = spark.createDataFrame([("a", 1.0), ("b", 0.0), ("c", 0.5)], "user_id string, ndcg double")
-    events = spark.createDataFrame([("a", _time(-1, n)) for n in range(6)], "user_id string, timestamp timestamp")
-    users = spark.createDataFrame(
-        [("a", ["age: 1", "sex: f"]), ("b", ["age: 1"]), ("c", None)], "user_id string, groups array<string>"
+    metrics = spark.createDataFrame(
+        [("a", "x", 1.0), ("b", "x", 0.0), ("c", "x", 0.5), ("a", "y", 0.0)],
+        "user_id string, scorer string, ndcg double",
     )
-    rows = {row["slice"]: row for row in judged_slices(metrics, events, users, DAY).collect()}
+    about = spark.createDataFrame(
+        [("a", 6, ["age: 1", "sex: f"]), ("b", 0, ["age: 1"]), ("c", None, None)],
+        "user_id string, events bigint, groups array<string>",
+    )
+    found = judged_slices(metrics, about).collect()
+    assert {(row["slice"], row["users"]) for row in found if row["scorer"] == "y"} == {
+        (name, 1) for name in ("all", "history: 5 to 20", "users: age: 1", "users: sex: f")
+    }
+    rows = {row["slice"]: row for row in found if row["scorer"] == "x"}
     assert {name: (row["users"], row["ndcg"]) for name, row in rows.items()} == {
         "all": (3, 0.5),
         "history: 5 to 20": (1, 1.0),
@@ -218,7 +323,8 @@ def test_slices_are_means_over_their_users(spark):
 
 
 def test_cells_are_shown_as_people_write_them():
-    values = [None, float("nan"), 0, 1234567, 0.123456, 12.3456, "a & b", True]
-    assert [shown(value) for value in values] == ["–", "–", "0", "1,234,567", "0.1235", "12.35", "a & b", "True"]
+    values = [None, float("nan"), 0, 1234567, 0.123456, 12.3456, "a & b", True, Share(0.5143)]
+    told = ["–", "–", "0", "1,234,567", "0.1235", "12.35", "a & b", "True", "51.4 %"]
+    assert [shown(value) for value in values] == told
     text = page("<t>", "<l>", [Section("s", "<h>", [Note("<n>"), TableBlock("<c>", ("<a>",), [["<b>"]])])])
     assert not re.search("<[tlhcn]>", text)

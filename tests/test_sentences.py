@@ -14,6 +14,8 @@ from recsys_spark.sentences import _AGAINST, _BLOCKS, _TEMPLATES, _VERBS, LANGUA
         (-0.3, 2.0, "purchase", "although it is unlike Alien, which you bought"),
         (0.3, -1.0, "skip", "because it is unlike Alien, which you skipped"),
         (-0.3, -1.0, "rating", "although it resembles Alien, which you did not like"),
+        (0.3, 2.0, "cart", "because you put Alien into your cart: same category, similar description"),
+        (-0.3, 2.0, "cart", "although it is unlike Alien, which you put into your cart"),
         (0.3, 1.0, "something new", "because you chose Alien: same category, similar description"),
     ],
 )
@@ -27,7 +29,13 @@ def test_chinese():
     alike = [("category", 0.2, 1.0), ("text", 0.1, 0.4)]
     said = sentence("zh", "history", 0.3, title="异形", event_type="watch", alike=alike)
     assert said == "因为您看过《异形》：类别相同、描述相近"
-    assert sentence("zh", "others", -0.1, count=12) == "以及您历史中的其他 12 项"
+    assert sentence("zh", "others", -0.1, count=12) == "以及其他 12 个原因"
+    assert sentence("zh", "history", 0.3, title="茶壶", event_type="cart") == "因为您把《茶壶》加入了购物车"
+
+
+def test_what_is_left_is_counted():
+    assert sentence("en", "others", 0.1, count=1) == "and one other reason"
+    assert sentence("en", "others", 0.1, count=12) == "and 12 other reasons"
 
 
 def test_a_title_is_not_read_as_a_template():

@@ -92,8 +92,16 @@ def pooled(vectors: torch.Tensor, owner: Rows, context: Rows, weight: NDArray[np
     return functional.normalize(sums, dim=1)
 
 
-def context_mask(owner: Rows, context: Rows, shape: tuple[int, int]) -> torch.Tensor:
-    """(b, c) True where a candidate stands in the anchor's own context."""
+def own_items(histories: Histories, users: Rows) -> tuple[Rows, Rows]:
+    """(place within ``users``, item) of all events of some users, flat."""
+    first, last = (np.searchsorted(histories.owner, users, side=side) for side in ("left", "right"))
+    sizes = last - first
+    owner = np.repeat(np.arange(len(users)), sizes)
+    return owner, histories.items[np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + first[owner]]
+
+
+def owner_mask(owner: Rows, columns: Rows, shape: tuple[int, int]) -> torch.Tensor:
+    """(b, c) True where a candidate is an item of the anchor's own user: right as well, so no negative."""
     masked = torch.zeros(shape, dtype=torch.bool)
-    masked[torch.from_numpy(owner), torch.from_numpy(context)] = True
+    masked[torch.from_numpy(owner), torch.from_numpy(columns)] = True
     return masked

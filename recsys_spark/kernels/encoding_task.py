@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from recsys_spark.kernels.contrastive import Examples, examples, pooled, softmax_loss
+from recsys_spark.kernels.contrastive import Examples, examples, own_items, owner_mask, pooled, softmax_loss
 from recsys_spark.kernels.next_item import FIT, VALID, Histories, judge
+from recsys_spark.kernels.random_numbers import random_states, set_random_states
 from recsys_spark.kernels.training import Record
 from recsys_spark.kernels.tunable import Tunable
 from recsys_spark.kernels.vectors import Matrix
 
+_ROWS = 1024
 MOST_ANCHORS = 5
 """Texts of a history that are encoded for one anchor, those that count most."""
 
@@ -27,6 +29,8 @@ class EncodingTask:
     Args:
         texts: of the items; None where there is none: events with such items are left out.
         negatives: further items, drawn evenly, that every anchor of a batch is told from.
+        hard: of the items that score best for an anchor as an epoch starts, so many are candidates of its batch too.
+        margin: by so much at least a hard negative scores below the positive: nearer ones may be right as well.
         piece: texts in one backward pass; 0 for all at once.
     """
 
@@ -43,6 +47,8 @@ class EncodingTask:
         decay: float = 0.75,
         batch: int = 128,
         negatives: int = 128,
+        hard: int = 0,
+        margin: float = 0.05,
         piece: int = 64,
         both_sides: bool = True,
         seed: int = 0,
@@ -58,6 +64,8 @@ class EncodingTask:
         self._chance = np.bincount(self._examples.target, minlength=len(texts)) / max(1, len(self._examples.target))
         self._temperature, self._decay, self._batch = temperature, decay, batch
         self._negatives, self._piece, self._seed = negatives, piece, seed
+        self._most_hard, self._margin = hard, margin
+        self._hard, self._hard_epoch = np.empty((len(self._examples.target), 0), np.int64), -1
 
     def batches(self, epoch: int) -> Sequence[tuple[int, np.ndarray]]:
         """(number, examples) in random order."""
@@ -68,6 +76,7 @@ class EncodingTask:
     def backward(self, batch: tuple[int, np.ndarray], share: float) -> float:
         """Encode, cache gradients, hand them on piece by piece."""
         number, rows = batch
+        self._find_hard(number // -(-len(self._examples.target) // self._batch))
         needed = self._needed(number, rows)
         pieces = _pieces(self._lengths[needed], self._piece)
         if len(pieces) == 1:
@@ -77,17 +86,17 @@ class EncodingTask:
         states, kept = [], torch.empty(len(needed), self.encoder.width, device=self.encoder.device)
         with torch.no_grad():
             for piece in pieces:
-                states.append(torch.get_rng_state())
+                states.append(random_states(self.encoder.device))
                 kept[torch.from_numpy(piece)] = self._vectors(needed[piece])
-        after = torch.get_rng_state()
+        after = random_states(self.encoder.device)
         kept.requires_grad_(True)
         loss = self._loss(kept, needed, rows)
         (loss * share).backward()
         for piece, state in zip(pieces, states, strict=True):
-            torch.set_rng_state(state)
+            set_random_states(state, self.encoder.device)
             vectors = self._vectors(needed[piece])
             vectors.backward(kept.grad[torch.from_numpy(piece)])  # type: ignore[index]
-        torch.set_rng_state(after)
+        set_random_states(after, self.encoder.device)
         return float(loss.detach())
 
     def validate(self) -> Record:
@@ -114,12 +123,31 @@ class EncodingTask:
         return self.encoder.settled(step)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """AdaLoRA's."""
-        return self.encoder.state()
+        """AdaLoRA's, and the hard negatives of the epoch: the weights that they were found with are gone."""
+        hard = {"hard": torch.from_numpy(self._hard), "hard_epoch": torch.tensor(self._hard_epoch)}
+        return self.encoder.state() | hard
 
     def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
-        """AdaLoRA's."""
+        """Go on with what ``state`` gave."""
+        self._hard, self._hard_epoch = state["hard"].numpy(), int(state["hard_epoch"])
         self.encoder.restore(state, step)
+
+    def _find_hard(self, epoch: int) -> None:
+        """(examples, hard) items for the batches of an epoch, −1 where there are fewer."""
+        if not self._most_hard or epoch == self._hard_epoch:
+            return
+        vectors, found = torch.from_numpy(self.projected()), []
+        self.module.train()
+        for start in range(0, len(self._examples.target), _ROWS):
+            rows = np.arange(start, min(start + _ROWS, len(self._examples.target)))
+            owner, context, weight = self._anchors(rows)
+            scores = (pooled(vectors, owner, context, weight, len(rows)) @ vectors.T).numpy()
+            right = scores[np.arange(len(rows)), self._examples.target[rows]]
+            scores[(scores > right[:, None] - self._margin) | ~self._known] = -np.inf
+            scores[own_items(self._learned, self._examples.user[rows])] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : self._most_hard]
+            found.append(np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best))
+        self._hard, self._hard_epoch = np.concatenate(found), epoch
 
     def _vectors(self, items: np.ndarray) -> torch.Tensor:
         return functional.normalize(self.encoder([self._rows[item] for item in items]), dim=1)
@@ -132,9 +160,6 @@ class EncodingTask:
         kept = place < MOST_ANCHORS
         return owner[kept], context[kept], weight[kept]
 
-    def _bounds(self, user: int) -> np.ndarray:
-        return np.searchsorted(self._learned.owner, [user, user + 1])
-
     def _drawn(self, number: int) -> np.ndarray:
         rng = np.random.default_rng((self._seed, 1, number))
         able = np.flatnonzero(self._known)
@@ -142,9 +167,10 @@ class EncodingTask:
 
     def _needed(self, number: int, rows: np.ndarray) -> np.ndarray:
         """All items of a batch, each once: candidates are the targets and those drawn."""
-        target = np.union1d(self._examples.target[rows], self._drawn(number))
-        self._candidates = target
-        return np.union1d(target, self._anchors(rows)[1])
+        self._chosen = np.setdiff1d(self._hard[rows], [-1])
+        drawn = np.union1d(self._examples.target[rows], self._drawn(number))
+        self._candidates = np.union1d(drawn, self._chosen)
+        return np.union1d(self._candidates, self._anchors(rows)[1])
 
     def _loss(self, vectors: torch.Tensor, needed: np.ndarray, rows: np.ndarray) -> torch.Tensor:
         owner, context, weight = self._anchors(rows)
@@ -155,12 +181,13 @@ class EncodingTask:
         target = torch.from_numpy(np.searchsorted(candidates, self._examples.target[rows]))
         even = min(self._negatives, int(self._known.sum())) / max(1, int(self._known.sum()))
         chance = 1 - (1 - even) * (1 - self._chance[candidates]) ** len(rows)
-        own = (self._learned.items[slice(*self._bounds(user))] for user in self._examples.user[rows])
-        masked = torch.from_numpy(np.stack([np.isin(candidates, items) for items in own]))  # all of them are right
-        device = scores.device
-        return softmax_loss(
-            scores, target.to(device), torch.from_numpy(np.log(chance)).float().to(device), masked.to(device)
-        )
+        chance[np.isin(candidates, self._chosen)] = 1.0  # not drawn: they stand for themselves alone
+        of, own = own_items(self._learned, self._examples.user[rows])
+        there = np.isin(own, candidates)
+        masked = owner_mask(of[there], np.searchsorted(candidates, own[there]), (len(rows), len(candidates)))
+        device, log_q = scores.device, torch.from_numpy(np.log(chance)).float()
+        loss = softmax_loss(scores, target.to(device), log_q.to(device), masked.to(device))
+        return loss + self.encoder.regulariser()
 
 
 def _with_text(histories: Histories, known: np.ndarray) -> Histories:

@@ -1,5 +1,6 @@
 """One training in several processes: each takes its rows of every batch, gradients are added up. Imports torch."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.training import Plan, Task, train
 
 
-def train_in_parallel(make: Any, given: tuple[Any, ...], plan: Plan, folder: str, facts: str) -> int:
+def train_in_parallel(make: Any, given: tuple[Any, ...], plan: Plan, folder: str, facts: str, device: str) -> int:
     """What each process runs, as TorchDistributor (or torchrun) starts it; returns the steps that were made.
 
     ``make(*given)`` is the task. The first process keeps the checkpoints in ``folder``, which all must see; whoever
     then trains with them finds the training finished. The same loss and gradients as one process with the same
     batches, if there is no dropout, whose draws differ.
+
+    ``device`` is ``cpu``, or ``cuda`` where each has a GPU (``own_device``): NCCL then adds up what lies there.
     """
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if device.startswith("cuda"):
+        torch.cuda.set_device(own_device(device))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
         task: Task = Sharded(make(*given), distributed.get_rank(), distributed.get_world_size())
         kept: Checkpoints = Checkpoints(Path(folder), facts)
@@ -27,6 +32,11 @@ def train_in_parallel(make: Any, given: tuple[Any, ...], plan: Plan, folder: str
         return len([one for one in train(task, plan, kept).records if "loss" in one])
     finally:
         distributed.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """``cuda``: the GPU of this process among those of its machine, as who started it has numbered them."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device.startswith("cuda") else device
 
 
 class Sharded:
@@ -46,7 +56,7 @@ class Sharded:
         before = {id(p): p.grad.clone() for p in self._weights() if p.grad is not None}
         for weight in self._weights():
             weight.grad = None
-        loss = torch.zeros(1)
+        loss = torch.zeros(1, device=next(iter(self._weights())).device)  # NCCL knows nothing of the CPU's memory
         if len(mine):
             loss += part * self._task.backward(mine if number is None else (number, mine), share * part)
         distributed.all_reduce(loss)

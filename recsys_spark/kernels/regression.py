@@ -43,20 +43,25 @@ class RatingTask:
     """The task of predicting the scores of ``data``; for ``train``.
 
     Args:
+        offset: (n,) of each score, what is known without its text; the rest is learned. None: nothing.
         loss: ``mse`` or ``huber`` (of one standard deviation).
         batch: texts in one.
     """
 
     goal = ("valid_mse", False)
 
-    def __init__(self, data: Rated, encoder: Tunable, *, loss: str, batch: int, seed: int) -> None:
+    def __init__(
+        self, data: Rated, encoder: Tunable, *, loss: str, batch: int, seed: int, offset: Values | None = None
+    ) -> None:
         self.data, self.module, self._batch, self._seed = data, ScoreModel(encoder), batch, seed
         self._loss = torch.nn.MSELoss() if loss == "mse" else torch.nn.HuberLoss()
-        train = data.scores[data.part == 0]
+        self._offset = np.zeros(len(data.scores)) if offset is None else offset
+        left = data.scores - self._offset
+        train = left[data.part == 0]
         self.scale = Scale(float(train.mean()), float(train.std()))
         self._rows = encoder.token_ids(data.texts)
         self._lengths = np.array([len(row) for row in self._rows])
-        self._target = torch.tensor((data.scores - self.scale.mean) / self.scale.deviation, dtype=torch.float32)
+        self._target = torch.tensor((left - self.scale.mean) / self.scale.deviation, dtype=torch.float32)
         self._start_head()
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -71,7 +76,7 @@ class RatingTask:
     def backward(self, batch: NDArray[np.int64], share: float) -> float:
         """One forward and backward pass."""
         predicted = self.module([self._rows[row] for row in batch])
-        loss = self._loss(predicted, self._target[batch].to(predicted.device))
+        loss = self._loss(predicted, self._target[batch].to(predicted.device)) + self.module.encoder.regulariser()
         (loss * share).backward()
         return float(loss.detach())
 
@@ -85,7 +90,7 @@ class RatingTask:
             for start in range(0, len(asked), 64):
                 rows = asked[start : start + 64]
                 found[rows] = self.module([self._rows[row] for row in rows]).float().cpu().numpy()
-        return found * self.scale.deviation + self.scale.mean
+        return found * self.scale.deviation + self.scale.mean + self._offset
 
     def validate(self) -> Record:
         """MSE and MAE on the validation part."""
@@ -115,7 +120,7 @@ class RatingTask:
             for start in range(0, len(order), 64):
                 rows = order[start : start + 64]
                 features[rows] = self.module.encoder([self._rows[row] for row in rows]).cpu().numpy()
-        weights, constant = ridge_weights(self.data, features)
+        weights, constant = ridge_weights(self.data, features, self._offset)
         with torch.no_grad():
             self.module.head.weight[0] = torch.tensor(weights / self.scale.deviation)
             self.module.head.bias[0] = (constant - self.scale.mean) / self.scale.deviation

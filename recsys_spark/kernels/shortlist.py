@@ -5,12 +5,14 @@ A pair is dropped only when its product proves that k others have a greater exac
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float32]
 Rows = NDArray[np.integer]
+Number = TypeVar("Number", bound=np.generic)
 Pairs = tuple[Rows, Rows]
 """(rows of queries, columns of a block)."""
 Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, np.float32], tuple[Rows, Rows, Scores]]
@@ -58,7 +60,8 @@ def numpy_product(
     queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, slack: np.float32
 ) -> tuple[Rows, Rows, Scores]:
     """A ``Product`` on the CPU."""
-    product, above = _tile_buffers(len(queries), len(items))
+    shape = len(queries), len(items)
+    product, above = tile_buffer("float32", shape, np.float32), tile_buffer("above", shape, np.bool_)
     np.matmul(queries, items.T, out=product)
     product[excluded] = -np.inf
     width = len(items)
@@ -71,15 +74,29 @@ def numpy_product(
     return rows, columns, product.ravel()[flat]
 
 
-def _tile_buffers(rows: int, columns: int) -> tuple[Scores, NDArray[np.bool_]]:
+def tile_buffer(name: str, shape: tuple[int, int], kind: type[Number]) -> NDArray[Number]:
     """Memory of the last tile: a new one for every tile would be new pages for the system to clear."""
-    size = rows * columns
-    if len(_BUFFERS[0]) < size:
-        _BUFFERS[:] = [np.empty(size, np.float32), np.empty(size, bool)]
-    return _BUFFERS[0][:size].reshape(rows, columns), _BUFFERS[1][:size].reshape(rows, columns)
+    size = shape[0] * shape[1]
+    if len(_BUFFERS.get(name, ())) < size:
+        _BUFFERS[name] = np.empty(size, kind)
+    return _BUFFERS[name][:size].reshape(shape)
 
 
-_BUFFERS = [np.empty(0, np.float32), np.empty(0, bool)]
+_BUFFERS: dict[str, NDArray[Any]] = {}
+
+
+def product_error(queries: Scores, items: Scores) -> np.float32:
+    """How far a float32 product may be from the exact score: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
+
+    Higham, Accuracy and Stability of Numerical Algorithms, §3.1; another 2·u for the rounding of the score itself.
+    """
+    unit = 2.0**-24
+    bound = items.shape[1] * unit / (1 - items.shape[1] * unit) + 2 * unit
+    return np.float32(1.01 * bound * _longest(queries) * _longest(items))
+
+
+def _longest(vectors: Scores) -> float:
+    return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,8 @@ class Multiplier:
     product: Product
     rows: int
     columns: int
+    error: Callable[[Scores, Scores], np.float32] = product_error
+    """How far a product of (queries, items) may be from the exact score."""
 
 
 NUMPY = Multiplier(numpy_product, 1024, 2048)

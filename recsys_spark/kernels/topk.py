@@ -141,7 +141,7 @@ class RunningTopK:
         given: Pairs,
         groups: NDArray[np.int64] | None,
     ) -> None:
-        error = product_error(self._queries, items)
+        error = self._multiplier.error(self._queries, items)
         routed = any(len(route.rows) < len(self._queries) for route in routes)
         height = tile_rows(self._multiplier, routed)
         for first in range(0, len(self._queries), height):
@@ -181,16 +181,6 @@ class RunningTopK:
         lists[touched], self._groups[tile][touched] = wide[:, :k], wide_groups[:, :k]
 
 
-def product_error(queries: Scores, items: Scores) -> np.float32:
-    """How far a float32 product may be from the exact score: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
-
-    Higham, Accuracy and Stability of Numerical Algorithms, §3.1; another 2·u for the rounding of the score itself.
-    """
-    unit = 2.0**-24
-    bound = items.shape[1] * unit / (1 - items.shape[1] * unit) + 2 * unit
-    return np.float32(1.01 * bound * _longest(queries) * _longest(items))
-
-
 def exact_scores(queries: Scores, rows: Rows, items: Scores, columns: Rows) -> Scores:
     """The dot product of each pair in float64, rounded to float32: a function of the two vectors alone."""
     scores = np.empty(len(rows), np.float32)
@@ -200,10 +190,6 @@ def exact_scores(queries: Scores, rows: Rows, items: Scores, columns: Rows) -> S
         left, right = queries[rows[part]].astype(np.float64), items[columns[part]].astype(np.float64)
         scores[part] = np.einsum("ij,ij->i", left, right)
     return scores
-
-
-def _longest(vectors: Scores) -> float:
-    return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
 
 
 def _of_rows(pairs: Pairs, tile: slice) -> Pairs:

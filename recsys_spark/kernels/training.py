@@ -10,6 +10,7 @@ import torch
 
 from recsys_spark.errors import QualityError
 from recsys_spark.kernels.checkpoints import Checkpoints
+from recsys_spark.kernels.random_numbers import random_states, set_random_states
 
 Record = dict[str, float]
 
@@ -93,6 +94,7 @@ class _Loop:
         torch.manual_seed(plan.seed)
         self._weights = {n: p for n, p in task.module.named_parameters() if p.requires_grad}
         self._buffers = dict(task.module.named_buffers())
+        self._device = next(iter(self._weights.values())).device if self._weights else torch.device("cpu")
         decayed = [p for p in self._weights.values() if p.ndim > 1]
         plain = [p for p in self._weights.values() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -141,7 +143,7 @@ class _Loop:
         self.best_epoch, self._epoch, self._step, self._place, self._worse = values["places"]
         own = {key.partition("/")[2]: part for key, part in tensors.items() if key.startswith("task/")}
         self._task.restore(own, self._step)
-        torch.set_rng_state(tensors["random"])
+        set_random_states(tensors, self._device)
 
     def use_best(self) -> None:
         for name, value in [*self._weights.items(), *self._buffers.items()]:
@@ -190,7 +192,7 @@ class _Loop:
         for value, state in self._optimizer.state.items():
             tensors |= {f"optimizer/{names[id(value)]}/{key}": part for key, part in state.items()}
         tensors |= {f"task/{name}": value for name, value in self._task.state().items()}
-        tensors["random"] = torch.get_rng_state()
+        tensors |= random_states(self._device)
         places = [self.best_epoch, self._epoch, self._step, self._place, self._worse]
         values = {"records": self.records, "best": self.best, "settled": self._settled, "places": places}
         self._checkpoints.save(self._step, tensors, values)

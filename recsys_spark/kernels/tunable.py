@@ -75,6 +75,17 @@ class Tunable(torch.nn.Module):
         if self.adapting.tuning == "adalora":
             self.model.base_model.update_and_allocate(step)
 
+    def regulariser(self) -> torch.Tensor | float:
+        """AdaLoRA: what keeps its factors orthogonal, so that ranks can be told from each other; to add to the loss.
+        peft adds it by itself only where a model gives a loss."""
+        if self.adapting.tuning != "adalora":
+            return 0.0
+        factors = [(n, p) for n, p in self.model.named_parameters() if "lora_A" in n or "lora_B" in n]
+        products = [p @ p.T if "lora_A" in n else p.T @ p for n, p in factors]
+        apart = [torch.linalg.norm(part - torch.eye(len(part), device=part.device)) for part in products]
+        weight = self.model.base_model.peft_config["default"].orth_reg_weight
+        return weight * torch.stack(apart).mean()
+
     def settled(self, step: int) -> bool:
         """AdaLoRA: whether all ranks were taken away that have to go."""
         return self.adapting.tuning != "adalora" or step >= self.adapting.steps - _final(self.adapting.steps)

@@ -1,5 +1,6 @@
 """The demo: a real model on real data, from raw files to lists that a person can read."""
 
+import time
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -12,7 +13,7 @@ from recsys_spark.demo_data import fetch_movielens_100k
 from recsys_spark.job import Run
 from recsys_spark.options import EvaluationOptions
 from recsys_spark.report_charts import check_installed
-from recsys_spark.showcase import listed_titles, recent_favourites, sample_users
+from recsys_spark.showcase import listed_titles, listed_users, recent_favourites, sample_users
 from recsys_spark.steps.evaluate import evaluation
 from recsys_spark.steps.publishing import Report, inputs
 from recsys_spark.steps.refresh import RefreshOptions, refresh
@@ -32,11 +33,13 @@ class DemoOptions(RefreshOptions, EvaluationOptions, ReportOptions):
         date(1998, 3, 1), description="events before it make the profiles, later ones judge the lists"
     )
     baselines: bool = Field(True, description="also score popularity lists")
+    show_ids: bool = Field(True, description="report: ids and texts of users, not a hash of the id")
     explain: int = Field(3, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
 
 
 def demo(run: Run, options: DemoOptions) -> Report:
     """Refresh the demo's lake, evaluate it and show it."""
+    started = time.monotonic()
     check_installed()
     if not options.data:
         with run.progress.step("fetch MovieLens 100K"):
@@ -56,7 +59,8 @@ def demo(run: Run, options: DemoOptions) -> Report:
     judged.pop("status")
     report = report | judged | {"tables": tables}
     with run.progress.step("render_report"):
-        last = {"job": run.job, "run_date": str(options.run_date)} | report
+        so_far = {"seconds": round(time.monotonic() - started, 1)}
+        last = {"job": run.job, "run_date": str(options.run_date)} | report | so_far
         report["report"] = render_report(run, options, last)["report"]
     console.print(f"The report: {report['report']}", soft_wrap=True)
     console.print(f"The lake: {run.lake.uri} (Delta tables: {', '.join(sorted(report['tables']))})")
@@ -68,7 +72,8 @@ def _stories(run: Run, options: DemoOptions) -> list[dict[str, Any]]:
     """Three users: few rows, whatever the size of the lake."""
     known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
     lists, events, items = (known.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
-    ids = [row["user_id"] for row in sample_users(lists, events, options.run_date, _USERS).collect()]
+    some = sample_users(listed_users(lists, 50 * _USERS), events, options.run_date, _USERS)
+    ids = [row["user_id"] for row in some.collect()]
     users = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
     texts = {
         row["user_id"]: row["text"]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as View
 
 from recsys_spark.errors import InputError
-from recsys_spark.job import Run
+from recsys_spark.job import PERSONAL, Run
 from recsys_spark.lake import Head
 from recsys_spark.options import ReasonOptions
 from recsys_spark.steps.publishing import Inputs, Report, inputs
@@ -39,7 +39,9 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     lists = run.lake.read(run.spark, RECOMMENDATIONS, head.version).where(F.col("user_id") == options.user_id)
     first = lists.select("run_date", "model").first()
     if first is None:
-        raise InputError(f"user '{options.user_id}' has no list in lake {run.lake.uri}: see table 'recommendations'")
+        raise InputError(
+            f"the user that --user_id names has no list in lake {run.lake.uri}: see table 'recommendations'"
+        )  # without the id: errors stay in the status of a run
     if options.dry_run:
         return {"tables": {}}
     with run.progress.step(f"explain the list of user {options.user_id}"):
@@ -56,11 +58,10 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     wanted = ("item_id", "title", "rank", "score", "sum", "reasons")
     return {
         "tables": {},
-        "user_id": options.user_id,
         "lists_of": str(first["run_date"]),
-        "list": [{name: row[name] for name in wanted} for row in rows],
         "largest_error": error,
         "adds_up": error <= _TOLERANCE,
+        PERSONAL: {"user_id": options.user_id, "list": [{name: row[name] for name in wanted} for row in rows]},
     }
 
 
@@ -107,13 +108,13 @@ def _show(
     console.print(_view(f"User {options.user_id}: newest events", ("when", "event", "value", "item"), _events(log)))
     weighed = [(f"{row['weight']:+.3f}", str(row["events"]), row["title"]) for row in profile]
     console.print(_view("What counts most in the profile", ("weight", "events", "item"), weighed))
+    about = "What is offered: what each reason adds to the score, its share, and the blocks that it is made of"
+    console.print(about, style="bold")
     for row in rows:
-        parts = [
-            (f"{reason['contribution']:+.4f}", f"{reason['share']:+.0%}", _blocks(reason), reason["sentence"])
-            for reason in row["reasons"]
-        ]
-        title = f"{row['rank']}. {row['title']}: score {row['score']:.4f}, reasons add up to {row['sum']:.4f}"
-        console.print(_view(title, ("adds", "share", "by block", "reason"), parts))
+        offer = f"{row['rank']}. {row['title']}: score {row['score']:.4f}, reasons add up to {row['sum']:.4f}"
+        console.print()
+        console.print(_plain(offer))
+        console.print(_reasons(row["reasons"]))
 
 
 def _events(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -126,6 +127,16 @@ def _events(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _blocks(reason: Mapping[str, Any]) -> str:
     return ", ".join(f"{block['block']} {block['contribution']:+.4f}" for block in reason["blocks"])
+
+
+def _reasons(reasons: Sequence[Mapping[str, Any]]) -> View:
+    view = View.grid(padding=(0, 2), expand=True)
+    for name in ("adds", "share", "reason"):
+        view.add_column(name, justify="left" if name == "reason" else "right", ratio=1 if name == "reason" else None)
+    for reason in reasons:
+        told = _plain(reason["sentence"]) + f"\n  {_blocks(reason)}" * (len(reason["blocks"]) > 1)
+        view.add_row(f"{reason['contribution']:+.4f}", f"{100 * reason['share']:+.1f} %", told)
+    return view
 
 
 def _view(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> View:

@@ -1,16 +1,18 @@
 """An encoder tuned on scores or histories: pairs, training, verdict, model folder."""
 
+from pathlib import Path
 from typing import Any
 
 from recsys_spark.dataset import Dataset, load_dataset
 from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.job import Run
+from recsys_spark.kernels.head import read_head
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.kernels.tracking import check_tracker
 from recsys_spark.options import IngestOptions
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.model_card import Places, places
+from recsys_spark.steps.model_card import Places, finished, places, reported
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.tuning_options import TuningOptions
 
@@ -27,7 +29,10 @@ def fine_tune(run: Run, options: TuningOptions) -> Report:
         UsageError, InputError: before any training, for what cannot be trained.
         QualityError: the model is no better than its base; it is kept under the name that ends in ``.rejected``.
     """
-    where, model = places(options.output), checked_model(run, options)
+    where = places(options.output)
+    if (card := finished(where, options.facts())) is not None:
+        return _verdict(reported(card), card["status"] == "published", where)
+    model = checked_model(run, options)
     dataset = read_dataset(run, options)
     if options.dry_run:
         return {"model": model.fingerprint, "tables": {}}
@@ -49,10 +54,20 @@ def checked_model(run: Run, options: TuningOptions) -> ModelSpec:
         raise UsageError(f"tuning '{options.method}' has no objective '{options.objective}'; it has {known}")
     if options.precision != "fp32" or (options.engine or "torch") != "torch" or options.truncate_dim:
         raise UsageError("training is in fp32 (bf16 on a GPU by itself) with engine torch and whole vectors")
+    if options.long_text != "truncate":
+        raise UsageError(
+            "training reads the beginning of long texts, and a model folder cannot ask for pieces: --long_text=truncate"
+        )
     if options.processes > 1 and options.objective == "contrastive" and options.method != "projector":
         raise UsageError("adapters on histories train in one process: their negatives are the texts of the whole batch")
     check_tracker(options.tracker)
-    return resolve_model(options, run)
+    model = resolve_model(options, run)
+    if options.method != "projector" and read_head(Path(model.folder)):
+        raise UsageError(
+            f"model {model.folder} has dense layers after pooling, which --tuning={options.method} leaves out: "
+            "take its base, or --tuning=projector, which adds to them"
+        )
+    return model
 
 
 def read_dataset(run: Run, options: TuningOptions) -> Dataset | None:

@@ -18,7 +18,7 @@ from recsys_spark.steps.item_blocks import tasks_for
 from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.publishing import Inputs, Report
-from recsys_spark.steps.reasons import with_reasons
+from recsys_spark.steps.reasons import staged_lists
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
 _MOST = 0.5
@@ -64,10 +64,9 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
         ):
             stamp = {"run_date": options.run_date, "model": asked.space}
             merged = merged_lists(stored, again, newcomers, redo, options.k)
-            lists = with_reasons(run, known, options, asked.facts, merged, stamp)
-            lists = lists.sortWithinPartitions("user_id", "rank")  # as those of the full join: they are looked at so
-            staged = run.lake.stage(lists, RECOMMENDATIONS, base=last.head.version)
-    report = asked.publish(staged, f"{number['users_redone']} users who changed")
+            merged = merged.sortWithinPartitions("user_id", "rank")  # as those of the full join: they are looked at so
+            staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
+    report = asked.publish(staged, f"{number['users_redone']} users who changed", told)
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
 
 

@@ -1,6 +1,7 @@
 """The folder of a trained model: weights, layers, what it was trained with and how good it is. Never over another."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.failpoints import reached
 from recsys_spark.kernels.model_folder import ModelSpec, read_model
 
 
@@ -22,19 +24,45 @@ class Places:
 
 
 def places(output: str) -> Places:
-    """Where a training writes.
+    """Where a training writes; folders above it are made when it does."""
+    root = Path(output).expanduser().absolute()
+    return Places(root, root.with_name(f"{root.name}.rejected"), root.with_name(f"{root.name}.training"))
+
+
+def finished(where: Places, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The card of a training with these settings that was killed after its model got its name; what it left is removed.
+    None where nothing stands there.
 
     Raises:
-        UsageError: something stands there already: a model is never written over another.
+        UsageError: something stands there that is not of this training: a model is never written over another.
+        InputError: the folder cannot be made.
     """
-    root = Path(output).expanduser().absolute()
-    found = Places(root, root.with_name(f"{root.name}.rejected"), root.with_name(f"{root.name}.training"))
-    for taken in (found.published, found.rejected):
-        if taken.exists():
-            raise UsageError(f"output {taken} exists already; a model is never written over: give another --output")
-    if not root.parent.is_dir():
-        raise InputError(f"output {root}: the folder {root.parent} does not exist")
-    return found
+    for taken in (where.published, where.rejected):
+        if not taken.exists():
+            continue
+        card, killed = _card(taken), where.work.is_dir() and not (where.work / "model").exists()
+        if killed and card.get("settings") == json.loads(json.dumps(settings, default=str)):
+            shutil.rmtree(where.work)
+            return card
+        raise UsageError(f"output {taken} exists already; a model is never written over: give another --output")
+    check_parent(where.published)
+    return None
+
+
+def reported(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the job says of a model, from its card."""
+    return {**card["figures"], "model": card["fingerprint"], "base": card["base"]}
+
+
+def check_parent(folder: Path) -> None:
+    """Refuse a folder that cannot be made.
+
+    Raises:
+        InputError: what is above it is no folder, or may not be written.
+    """
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"output {folder} cannot be made: {above} is no folder that may be written; another --output")
 
 
 def publish_model(
@@ -43,8 +71,8 @@ def publish_model(
     card: Mapping[str, Any],
     records: Sequence[dict[str, float]],
     better: bool,
-) -> ModelSpec:
-    """Write the folder and give it its name in one step; what the training left is removed.
+) -> dict[str, Any]:
+    """Write the folder and give it its name in one step; what the training left is removed. Returns the card.
 
     ``write`` puts weights, tokenizer and layers there.
     """
@@ -58,9 +86,11 @@ def publish_model(
     with (draft / "metrics.jsonl").open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(record) + "\n" for record in records)
     _plot(records, draft / "loss.png")
+    reached("publish.before", "model")
     draft.rename(target)
+    reached("publish.after", "model")
     shutil.rmtree(where.work)
-    return read_model(str(target))
+    return _card(target)
 
 
 def describe(folder: Path, spec: ModelSpec) -> None:
@@ -77,9 +107,17 @@ def describe(folder: Path, spec: ModelSpec) -> None:
     pooling |= {"word_embedding_dimension": width.get("hidden_size") or width.get("n_embd")}
     _write(folder / "1_Pooling" / "config.json", pooling)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": spec.max_length, "do_lower_case": False})
-    if spec.prompt or spec.user_prompt:
-        prompts = {"passage": spec.prompt, "query": spec.user_prompt}
-        _write(folder / "config_sentence_transformers.json", {"prompts": prompts})
+    # Also where both are empty: those of the base, which were overridden, came along with its files.
+    _write(
+        folder / "config_sentence_transformers.json", {"prompts": {"passage": spec.prompt, "query": spec.user_prompt}}
+    )
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "training.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _write(path: Path, content: Any) -> None:

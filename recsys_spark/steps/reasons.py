@@ -87,15 +87,24 @@ def explanation(
     return users, reason_rows(sources.items, telling, stamp)
 
 
-def with_reasons(
-    run: Run, known: Inputs, options: ReasonOptions, facts: Mapping[str, Any], lists: DataFrame, stamp: dict[str, Any]
-) -> DataFrame:
-    """Lists (``user_id, item_id, score, rank``) as rows of ``recommendations``, with reasons where ``explain`` asks."""
+def staged_lists(
+    run: Run,
+    known: Inputs,
+    options: ReasonOptions,
+    facts: Mapping[str, Any],
+    lists: DataFrame,
+    stamp: dict[str, Any],
+    base: int | None = None,
+) -> tuple[Staged, Report]:
+    """Lists (``user_id, item_id, score, rank``) staged as rows of ``recommendations``: with reasons where ``explain``
+    asks, and then how faithful those are."""
     if not options.explain:
         nothing = F.lit(None).cast(RECOMMENDATIONS.columns["reasons"])
-        return lists.withColumns({name: F.lit(value) for name, value in stamp.items()} | {"reasons": nothing})
+        rows = lists.withColumns({name: F.lit(value) for name, value in stamp.items()} | {"reasons": nothing})
+        return run.lake.stage(rows, RECOMMENDATIONS, base=base), {}
     users, make = explanation(sources(run, known, facts), options, lists, stamp)
-    return users.mapInArrow(lambda batches: make(batches, {}), RECOMMENDATIONS.ddl)
+    told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
+    return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
 
 
 def staged_with_reasons(
@@ -106,11 +115,9 @@ def staged_with_reasons(
         return staged, {}
     with run.progress.step(f"explain {staged.rows:,} rows"):
         lists = run.lake.read_staged(run.spark, staged)
-        users, make = explanation(sources(run, known, facts), options, lists, stamp)
-        told = run.lake.stage(users, RECOMMENDATIONS, make)
+        told, fidelity = staged_lists(run, known, options, facts, lists, stamp)
         run.lake.discard(staged)
-    fidelity = fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])
-    return replace(told, notes=staged.notes, base=staged.base), {"fidelity": fidelity}
+    return replace(told, notes=staged.notes, base=staged.base), fidelity
 
 
 def fidelity_of(notes: list[list[float]]) -> dict[str, float]:

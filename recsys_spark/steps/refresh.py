@@ -2,6 +2,8 @@
 
 import platform
 import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 import pyspark
 from pydantic import Field
@@ -28,6 +30,8 @@ from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.recommend import recommendations
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import USER_PROFILES
+
+_LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
 
 class RefreshOptions(
@@ -58,11 +62,7 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
     if options.dry_run:  # later steps have nothing to read yet
         steps = {"ingest_tables": steps["ingest_tables"]}
     whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0, "stages": {}}
-    whole["software"] = {
-        "recsys_spark": __version__,
-        "spark": pyspark.__version__,
-        "python": platform.python_version(),
-    }
+    whole |= {"software": _software(), "model_name": options.model}
     for name, step in steps.items():
         started = time.monotonic()
         with run.progress.step(name):
@@ -72,6 +72,18 @@ def refresh(run: Run, options: RefreshOptions) -> Report:
         status = "done" if "done" in (report.pop("status", None), whole["status"]) else "unchanged"
         whole |= report | {"tables": tables, "status": status}
     return whole
+
+
+def _software() -> dict[str, str]:
+    """Versions on the driver of what decides about a result."""
+    own = {"recsys_spark": __version__, "python": platform.python_version(), "pyspark": pyspark.__version__}
+    return own | {name: found for name in _LIBRARIES if (found := _version(name)) is not None}
+
+
+def _version(name: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return None
 
 
 def _lists(run: Run, options: RefreshOptions) -> Report:

@@ -14,8 +14,9 @@ from recsys_spark.report_charts import check_installed
 from recsys_spark.report_page import Section, page
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.report_data import data_health, embedding_space
-from recsys_spark.steps.report_lists import drift, fairness, gallery, judged, quality
-from recsys_spark.steps.report_runs import fine_tuning, statuses, what_ran
+from recsys_spark.steps.report_drift import drift
+from recsys_spark.steps.report_lists import fairness, gallery, judged, quality
+from recsys_spark.steps.report_runs import Statuses, fine_tuning, statuses, what_ran
 from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
 
 _COUNTED = ("users", "items", "events", "recommendations")
@@ -25,6 +26,7 @@ class ReportOptions(JudgeOptions):
     """What a report shows."""
 
     report_users: int = Field(4, ge=1, description="report: users in the gallery")
+    show_ids: bool = Field(False, description="report: ids and texts of users, not a hash of the id")
     report_items: int = Field(1500, ge=20, description="report: items on the map, picked by a hash")
 
 
@@ -36,20 +38,20 @@ def render_report(run: Run, options: ReportOptions, last: Mapping[str, Any] | No
     check_installed()
     if options.dry_run:
         return {"tables": {}}
-    found = [status for status in statuses(run) if last is None or _run_of(status) != _run_of(last)]
-    found += [dict(last)] if last else []
+    found = statuses(run).with_last(last) if last else statuses(run)
     sections: list[Section | None] = [*_of_lists(run, options, found)]
-    sections += [embedding_space(run, options.report_items), data_health(run), fine_tuning(found), what_ran(run, found)]
+    sections += [embedding_space(run, options.report_items), data_health(run), fine_tuning(found)]
+    sections.append(what_ran(run, found, str(options.run_date)))
     told = [section for section in sections if section is not None]
     rows = {name: run.lake.rows(TABLES[name]) for name in _COUNTED if run.lake.version(TABLES[name]) is not None}
-    counted = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in rows.items())
-    lead = f"Lake {run.lake.uri}, run date {options.run_date}: {counted}."
+    lead = f"Lake {run.lake.uri}, run date {options.run_date}."
+    figures = [(name.replace("recommendations", "rows of lists"), number) for name, number in rows.items()]
     uri = f"{run.lake.uri}/_reports/{options.run_date}.html"
-    _write(uri, page("What was recommended, and why", lead, told))
+    _write(uri, page("What was recommended, and why", lead, told, figures))
     return {"tables": {}, "report": uri, "sections": [section.name for section in told]}
 
 
-def _of_lists(run: Run, options: ReportOptions, found: list[Any]) -> list[Section]:
+def _of_lists(run: Run, options: ReportOptions, found: Statuses) -> list[Section]:
     """What needs lists; nothing in a lake of evaluations."""
     head = run.lake.head(RECOMMENDATIONS)
     if head is None or any(run.lake.version(table) is None for table in (ITEMS, EVENTS)):
@@ -63,15 +65,11 @@ def _of_lists(run: Run, options: ReportOptions, found: list[Any]) -> list[Sectio
         )
     judgement = judged(run, options, lists)
     return [
-        gallery(run, lists, options.run_date, options.report_users),
+        gallery(run, lists, options, options.report_users, show_ids=options.show_ids),
         quality(run, options, judgement, found),
         fairness(run, options, judgement, lists),
-        drift(run, lists, head.version),
+        drift(run),
     ]
-
-
-def _run_of(status: Mapping[str, Any]) -> tuple[str, str]:
-    return str(status.get("job")), str(status.get("run_date"))
 
 
 def _write(uri: str, text: str) -> None:

@@ -17,14 +17,13 @@ from recsys_spark.report_facts import (
     ABOUT_ITEMS,
     bad_rows,
     completeness,
-    events_by_type,
-    events_per_day,
+    events_by_day,
     history_lengths,
     sampled_items,
     text_lengths,
     with_texts_embedded,
 )
-from recsys_spark.report_page import Block, Cell, Figure, Map, Note, Point, Section, TableBlock
+from recsys_spark.report_page import Block, Cell, Figure, Map, Note, Point, Section, Share, TableBlock
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, QUARANTINE
 from recsys_spark.vectors import encoder_of, whitening_of
@@ -43,27 +42,27 @@ def data_health(run: Run) -> Section | None:
     items, events = run.lake.read(run.spark, ITEMS), run.lake.read(run.spark, EVENTS)
     bad = bad_rows(run.lake.read_or_empty(run.spark, QUARANTINE), _REASONS).collect()
     there = completeness(items).collect()[0]
-    kinds = events_by_type(events).collect()
+    days, kinds = Counter[Any](), Counter[str]()
+    for row in events_by_day(events).collect():
+        days[row["day"]] += row["events"]
+        kinds[row["event_type"]] += row["events"]
     blocks: list[Block] = [
         TableBlock(
             "What items have",
             ("field", "items", "share"),
-            [["(all)", there["items"], 1.0]]
-            + [[name, there[name], there[name] / max(there["items"], 1)] for name in ABOUT_ITEMS],
+            [["(all)", there["items"], Share(1.0)]]
+            + [[name, there[name], Share(there[name] / max(there["items"], 1))] for name in ABOUT_ITEMS],
         ),
-        TableBlock("Events", ("type", "events"), [list(row) for row in kinds]),
+        TableBlock("Events", ("type", "events"), [[kind, number] for kind, number in kinds.most_common()]),
         TableBlock("Quarantine: why rows were refused", ("table", "reason", "rows"), [list(row) for row in bad])
         if bad
         else Note("Quarantine is empty: no row was refused."),
         _lengths("Characters of an item's text", "items", text_lengths(items).collect()),
         _lengths("Events of a user", "users", history_lengths(events).collect()),
     ]
-    days = events_per_day(events).collect()
     if days:
-        alt = f"Events per day from {days[0]['day']} to {days[-1]['day']}, {max(r['events'] for r in days):,} at most."
-        chart = line_chart(
-            [r["day"] for r in days], {"events": [r["events"] for r in days]}, xlabel="day", ylabel="events"
-        )
+        alt = f"Events per day from {min(days)} to {max(days)}, {max(days.values()):,} at most."
+        chart = line_chart(list(days), {"events": list(days.values())}, xlabel="day", ylabel="events")
         blocks.append(Figure(alt, alt, chart))
     return Section("data", "Data health", blocks)
 
@@ -133,9 +132,8 @@ def _map(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> Map:
         Point(float(x), float(y), f"{title}{f' – {name}' if name else ''}", groups.get(name, 0))
         for (x, y), title, name in zip(scaled, rows["title"].to_pylist(), names, strict=True)
     ]
-    about = (
-        f"{len(points):,} items by the first two principal axes of their text embeddings ({share:.0%} of the variance)"
-    )
+    about = f"{len(points):,} items by the first two principal axes of their text embeddings"
+    about += f" ({100 * share:.0f} % of the variance)"
     return Map(f"{about}. A title shows where the pointer rests.", f"Map of {about}.", points, common)
 
 

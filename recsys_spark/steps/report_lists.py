@@ -1,83 +1,93 @@
-"""Quality, fairness, drift and a gallery of the published lists → sections of a report."""
+"""Quality, fairness and a gallery of the published lists → sections of a report."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.evaluate import popularity_lists, relevant_pairs, user_metrics
+from recsys_spark.evaluate import liked, popular_items, user_metrics
+from recsys_spark.forgetting import id_hash
 from recsys_spark.job import Run
 from recsys_spark.kernels.metrics import coverage, gini
 from recsys_spark.options import JudgeOptions
 from recsys_spark.report_charts import line_chart
-from recsys_spark.report_facts import judged_slices, list_drift, popularity, stories
-from recsys_spark.report_page import Block, Cell, Figure, Gallery, Note, Section, Story, TableBlock
-from recsys_spark.showcase import recent_favourites, sample_users
-from recsys_spark.steps.report_runs import Status, newest
-from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS, USERS
+from recsys_spark.report_facts import judged_slices, judged_users, places_of, popularity, stories
+from recsys_spark.report_page import Block, Cell, Figure, Gallery, Note, Section, Share, Story, TableBlock
+from recsys_spark.showcase import listed_users, recent_favourites, sample_users
+from recsys_spark.steps.previous import kept
+from recsys_spark.steps.report_runs import Status, Statuses
+from recsys_spark.tables import EVENTS, ITEMS, METRICS, USERS
 
+Judgement = dict[str, dict[str, Any]]
+"""Published lists and popularity → slices by name → users and metrics."""
+_LISTS, _POPULARITY = "published lists", "popularity"
 _METRICS = ("hit_rate", "precision", "recall", "ndcg", "mrr")
+_HEADLINE = ("ndcg", "hit_rate")
+_PAST_DAYS, _PAST_ROWS, _PAST_LINES = 90, 5, 4
 _HEAD = 0.5
-_FAVOURITES = 5
-_JUDGED_USERS, _BASELINE_USERS = 10_000, 1000
-"""Users whose lists are judged, and those who are offered popularity too (a thousand candidates each): for all users of
-a large lake it would take longer than everything else, and the intervals say what a sample is worth."""
+_FAVOURITES, _CANDIDATES, _HASH = 5, 50, 8
+_JUDGED_USERS = 10_000
+"""Whose lists are judged: for all users of a large lake it would take longer than everything else, and the intervals
+say what a sample is worth."""
 
 
-def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> dict[str, list[Any]]:
+def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
     """Slices of the published lists and of popularity lists, each for a sample of users drawn by a hash, judged by the
     events on or after ``run_date``; empty where nothing has happened since."""
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
     share = min(1.0, _JUDGED_USERS / max(run.lake.rows(USERS) if run.lake.version(USERS) is not None else 0, 1))
     drawn = F.pmod(F.xxhash64("user_id"), F.lit(1 << 20)) < int(share * (1 << 20))
-    lists, own = lists.where(drawn), events.where(drawn)
-    relevant = relevant_pairs(own, options.run_date, options.event_weights, options.min_rating)
-    heard = lists.select("user_id").distinct().join(relevant, on="user_id", how="left_semi")
-    asked = heard.orderBy(F.xxhash64("user_id"), "user_id").limit(_BASELINE_USERS)
-    scorers = {"published lists": lists, "popularity": popularity_lists(events, asked, options.run_date, options.at)}
-    found = {}
-    for name, frame in scorers.items():
-        per_user = user_metrics(frame, relevant, options.at)
-        found[name] = judged_slices(per_user, own, users, options.run_date).collect()
-    return found if found["published lists"] else {}
+    popular = popular_items(events, options.run_date)
+    right = liked(options.event_weights, options.min_rating)
+    own = events.where(drawn), lists.where(drawn)
+    with kept(judged_users(*own, popular, options.run_date, right, options.at)) as asked:
+        if not asked.count():
+            return {}
+        relevant = asked.select("user_id", F.explode("relevant").alias("item_id"))
+        both = places_of(asked, "listed", _LISTS).unionByName(places_of(asked, "popular", _POPULARITY))
+        about = asked.select("user_id", "events").join(users.select("user_id", "groups"), on="user_id", how="left")
+        rows = judged_slices(user_metrics(both, relevant, options.at, by=["scorer"]), about).collect()
+    return {name: {row["slice"]: row for row in rows if row["scorer"] == name} for name in (_LISTS, _POPULARITY)}
 
 
-def quality(run: Run, options: JudgeOptions, found: Mapping[str, list[Any]], status: list[Status]) -> Section:
+def quality(run: Run, options: JudgeOptions, found: Judgement, status: Statuses) -> Section:
     """Against baselines with intervals, by slices, over past runs; and the last comparison of scorers."""
     blocks: list[Block] = []
     if found:
         rows = [
-            [f"{name} ({_whole(slices)['users']:,} users)", *(_spread(_whole(slices), metric) for metric in _METRICS)]
+            [name, slices["all"]["users"], *(_spread(slices["all"], metric) for metric in _METRICS)]
             for name, slices in found.items()
+            if "all" in slices
         ]
-        header = ("lists", *(f"{metric}@{options.at}" for metric in _METRICS))
+        header = ("lists", "users", *(f"{metric}@{options.at}" for metric in _METRICS))
         caption = (
             f"Against what users did on or after {options.run_date}; mean ± half of the 95 % interval over users, "
             "drawn by a hash where there are many"
         )
         blocks.append(TableBlock(caption, header, rows))
-        blocks.append(_slices(found, options.at, "history: ", "By the length of the history"))
+        if (told := _verdict(found, options.at)) is not None:
+            blocks.append(told)
+        blocks.append(_slices(found, options.at, "history: ", "By the events that a user had before"))
     else:
         blocks.append(Note("Nothing has happened since these lists were made: there is nothing to judge them by."))
     past = run.lake.read_or_empty(run.spark, METRICS).where("metric IN ('ndcg', 'hit_rate')")
-    blocks += _past(past.orderBy("run_date", "scorer", "metric", "k").collect())
-    last = newest(status, "evaluate_models")
+    blocks += _past(past.where(F.col("k") == options.at).distinct().orderBy("run_date", "scorer").collect())
+    last = status.newest("evaluate_models")
     if last is not None:
         blocks.append(_compared(last))
     return Section("quality", "Quality", blocks)
 
 
-def fairness(run: Run, options: JudgeOptions, found: Mapping[str, list[Any]], lists: DataFrame) -> Section:
+def fairness(run: Run, options: JudgeOptions, found: Judgement, lists: DataFrame) -> Section:
     """Gaps between groups of users; how exposure lies on items."""
     items, events = run.lake.read(run.spark, ITEMS), run.lake.read(run.spark, EVENTS)
     counted = popularity(items, events, lists).collect()
     size = np.array([row["items"] for row in counted])
     had, shown = (np.array([row[name] for row in counted], np.int64) for name in ("events", "shown"))
     rows: list[list[Cell]] = [
-        [name, _gini(values, size), coverage(np.repeat(values, size)), _tail(had, values, size)]
+        [name, _gini(values, size), Share(coverage(np.repeat(values, size))), Share(_tail(had, values, size))]
         for name, values in (("events", had), ("published lists", shown))
     ]
     blocks: list[Block] = [
@@ -89,7 +99,7 @@ def fairness(run: Run, options: JudgeOptions, found: Mapping[str, list[Any]], li
         ),
         _popularity_curve(had, shown, size),
     ]
-    groups = [row for row in found.get("published lists", ()) if row["slice"].startswith("users: ")]
+    groups = [row for name, row in found.get(_LISTS, {}).items() if name.startswith("users: ")]
     if groups:
         blocks.append(_slices(found, options.at, "users: ", "By group of users"))
         blocks.append(_gaps(groups, options.at))
@@ -98,76 +108,77 @@ def fairness(run: Run, options: JudgeOptions, found: Mapping[str, list[Any]], li
     return Section("fairness", "Fairness", blocks)
 
 
-def drift(run: Run, lists: DataFrame, version: int) -> Section:
-    """The published lists against those of the version before."""
-    if version == 0 or not run.lake.can_read(RECOMMENDATIONS, version - 1):
-        return Section("drift", "Drift", [Note("There are no earlier lists in this lake to compare with.")])
-    was = run.lake.read(run.spark, RECOMMENDATIONS, version - 1)
-    then = was.agg(F.max("run_date")).collect()[0][0]
-    row = list_drift(lists, was).collect()[0]
-    told: list[list[Cell]] = [
-        ["users with a list in both", row["users"]],
-        ["share of a list that was in the last one", row["kept"]],
-        ["users whose list has the same items", row["same"]],
-        ["users who are new", row["new_users"]],
-        ["users who had a list and have none", row["lost_users"]],
-    ]
-    caption = f"Version {version} of the lists against version {version - 1}, made for {then}"
-    return Section("drift", "Drift", [TableBlock(caption, ("what", "how much"), told)])
-
-
-def gallery(run: Run, lists: DataFrame, run_date: date, users: int) -> Section:
-    """Some users with what they liked, what they are offered and why."""
+def gallery(run: Run, lists: DataFrame, options: JudgeOptions, users: int, *, show_ids: bool) -> Section:
+    """Some users with what they liked, what they are offered and why; who they are where ``show_ids``."""
     events, items = run.lake.read(run.spark, EVENTS), run.lake.read(run.spark, ITEMS)
-    ids = [row["user_id"] for row in sample_users(lists, events, run_date, users).collect()]
-    known = "with ten events or more, " if ids else ""
-    if not ids:  # nobody has ten events yet: anybody with a list
-        anybody = lists.where(F.col("rank") == 1).orderBy(F.xxhash64("user_id"), "user_id").limit(users)
-        ids = [row["user_id"] for row in anybody.select("user_id").collect()]
-    some = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
-    about = run.lake.read_or_empty(run.spark, USERS).join(some, on="user_id", how="left_semi").collect()
-    texts = {row["user_id"]: row["text"] or "" for row in about}
-    liked = recent_favourites(events, items, some, run_date, _FAVOURITES).collect()
-    told = stories(lists, items, some).collect()
-    shown = [
+    some = _users(run, listed_users(lists, _CANDIDATES * users).collect())
+    with kept(events.join(F.broadcast(some), on="user_id", how="left_semi")) as own:
+        found = sample_users(some, own, options.run_date, users).collect()
+        ids, chosen = [row["user_id"] for row in found], _users(run, found)
+        liked = recent_favourites(own, items, chosen, options.run_date, _FAVOURITES).collect()
+    told = stories(lists, items, chosen).collect()
+    texts = {}
+    if show_ids:
+        about = run.lake.read_or_empty(run.spark, USERS).join(chosen, on="user_id", how="left_semi")
+        texts = {row["user_id"]: row["text"] for row in about.select("user_id", "text").collect()}
+    people = [
         Story(
-            user,
-            texts.get(user, ""),
+            user if show_ids else id_hash("user", user)[:_HASH],
+            texts.get(user) or "",
             [row["title"] for row in liked if row["user_id"] == user],
             [_offer(row) for row in told if row["user_id"] == user],
         )
         for user in ids
     ]
-    note = Note(f"{len(shown)} users, {known}picked by a hash of their id.")
-    return Section("gallery", "Gallery", [note, Gallery(shown)])
+    named = "" if show_ids else " A user is named by the beginning of a hash, SHA-256 of user:ID."
+    note = Note(f"{len(ids)} users picked by a hash, those with ten events or more first.{named}")
+    return Section("gallery", "Gallery", [note, Gallery(people)])
 
 
-def _offer(row: Any) -> tuple[int, str, float, list[str]]:
-    sentences = [reason["sentence"] for reason in row["reasons"] or () if reason["kind"] != "others"]
-    return row["rank"], row["title"] or row["item_id"], row["score"], sentences
+def _users(run: Run, rows: Sequence[Any]) -> DataFrame:
+    return run.spark.createDataFrame([(row["user_id"],) for row in rows], "user_id string")
 
 
-def _whole(slices: Sequence[Any]) -> Any:
-    return next(row for row in slices if row["slice"] == "all")
+def _offer(row: Any) -> tuple[int, str, float, list[tuple[Share, str]]]:
+    reasons = [reason for reason in row["reasons"] or () if reason["kind"] != "others"]
+    return row["rank"], row["title"], row["score"], [(Share(one["share"]), one["sentence"]) for one in reasons]
+
+
+def _verdict(found: Judgement, at: int) -> Note | None:
+    """Whether the lists or popularity came nearer, by the means over users."""
+    if "all" not in found[_POPULARITY]:
+        return None
+    lists, popular = (found[name]["all"]["ndcg"] for name in (_LISTS, _POPULARITY))
+    first, second = ("The lists", "popularity") if lists > popular else ("Popularity", "these lists")
+    if lists == popular:
+        return None
+    return Note(
+        f"{first} came nearer to what users did than {second}: ndcg@{at} {max(lists, popular):.3f} against "
+        f"{min(lists, popular):.3f}."
+    )
 
 
 def _half(row: Any, metric: str) -> float:
     return float(1.96 * row[f"{metric}_sd"] / max(row["users"], 1) ** 0.5)
 
 
-def _spread(row: Any, metric: str) -> str:
-    return f"{row[metric]:.4f} ± {_half(row, metric):.4f}"
+def _spread(row: Any, metric: str) -> str | None:
+    if row is None:
+        return None
+    spread = f" ± {_half(row, metric):.4f}" if row["users"] > 1 else " (1 user)"
+    return f"{row[metric]:.4f}{spread}"
 
 
-def _slices(found: Mapping[str, list[Any]], at: int, prefix: str, caption: str) -> TableBlock:
-    rows = [
-        [row["slice"].removeprefix(prefix), name, row["users"], _spread(row, "ndcg"), _spread(row, "hit_rate")]
-        for name, slices in found.items()
-        for row in slices
-        if row["slice"].startswith(prefix)
+def _slices(found: Judgement, at: int, prefix: str, caption: str) -> TableBlock:
+    names = [name for name in found[_LISTS] if name.startswith(prefix)]
+    order = {f"{prefix}{name}": place for place, name in enumerate(("none", "below 5", "5 to 20", "above 20"))}
+    rows: list[list[Cell]] = [
+        [name.removeprefix(prefix), found[_LISTS][name]["users"]]
+        + [_spread(found[lists].get(name), metric) for metric in ("ndcg", "hit_rate") for lists in found]
+        for name in sorted(names, key=lambda name: (order.get(name, 9), name))
     ]
-    header = ("slice", "lists", "users", f"ndcg@{at}", f"hit_rate@{at}")
-    return TableBlock(caption, header, sorted(rows, key=lambda row: (str(row[0]), str(row[1]))))
+    columns = [f"{metric}@{at}, {lists}" for metric in ("ndcg", "hit_rate") for lists in ("lists", "popularity")]
+    return TableBlock(caption, ("slice", "users", *columns), rows)
 
 
 def _gaps(groups: Sequence[Any], at: int) -> TableBlock:
@@ -185,22 +196,31 @@ def _gaps(groups: Sequence[Any], at: int) -> TableBlock:
 
 
 def _past(rows: Sequence[Any]) -> list[Block]:
-    if not rows:
+    """A curve over the last evaluations, and the newest of them in numbers; of a day that was evaluated more than once
+    each."""
+    days = sorted({row["run_date"] for row in rows})[-_PAST_DAYS:]
+    if not days:
         return []
-    table = TableBlock(
-        "Metrics of past evaluations",
-        ("run date", "scorer", "metric", "value", "users"),
-        [[str(r["run_date"]), r["scorer"], f"{r['metric']}@{r['k']}", r["value"], r["users"]] for r in rows],
-    )
-    ndcg = [row for row in rows if row["metric"] == "ndcg"]
-    dates = sorted({row["run_date"] for row in ndcg})
-    if len(dates) < 2:
+    found: dict[tuple[Any, str, int], dict[str, list[float]]] = {}
+    for row in rows:
+        by = found.setdefault((row["run_date"], row["scorer"], row["users"]), {})
+        by.setdefault(row["metric"], []).append(row["value"])
+    at, newest = rows[0]["k"], days[-_PAST_ROWS:]
+    told: list[list[Cell]] = [
+        [str(day), scorer, users, *(", ".join(f"{v:.4f}" for v in values.get(name, ())) for name in _HEADLINE)]
+        for (day, scorer, users), values in sorted(found.items(), reverse=True)
+        if day in newest
+    ]
+    header = ("run date", "scorer", "users", *(f"{name}@{at}" for name in _HEADLINE))
+    caption = f"Past evaluations, of the last {len(newest)} run dates" if len(newest) > 1 else "The last evaluation"
+    table = TableBlock(caption, header, told)
+    if len(days) < 2:
         return [table]
-    by = {(row["scorer"], row["run_date"]): row["value"] for row in ndcg}
-    scorers = sorted({row["scorer"] for row in ndcg})[:4]
-    lines = {name: [by.get((name, day), float("nan")) for day in dates] for name in scorers}
-    alt = f"NDCG of {', '.join(scorers)} from {dates[0]} to {dates[-1]}; the numbers are in the table above."
-    return [table, Figure("NDCG over past runs", alt, line_chart(dates, lines, xlabel="run date", ylabel="NDCG"))]
+    by_day = {(scorer, day): values["ndcg"][-1] for (day, scorer, _), values in found.items() if "ndcg" in values}
+    scorers = sorted({scorer for scorer, _ in by_day})[:_PAST_LINES]
+    lines = {name: [by_day.get((name, day), float("nan")) for day in days] for name in scorers}
+    alt = f"NDCG of {', '.join(scorers)} on {len(days)} run dates from {days[0]} to {days[-1]}."
+    return [Figure(alt, alt, line_chart(days, lines, xlabel="run date", ylabel=f"ndcg@{at}")), table]
 
 
 def _compared(last: Status) -> TableBlock:

@@ -1,13 +1,14 @@
 """What ran: the status files of the jobs and the commits of the tables → sections of a report."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from recsys_spark.job import Run
-from recsys_spark.report_page import Block, Cell, Note, Section, TableBlock
+from recsys_spark.report_page import Block, Cell, Note, Section, Share, TableBlock
 from recsys_spark.tables import TABLES
 
 Status = Mapping[str, Any]
@@ -22,33 +23,50 @@ _COSTS = {
 _TUNING = "fine_tune_encoder"
 
 
-def statuses(run: Run) -> list[Status]:
-    """The last JSON of every job and run date that lies beside the lake, by job and date."""
+@dataclass(frozen=True)
+class Statuses:
+    """What jobs have left beside a lake, oldest first: the ``last`` run of every job and run date, and of those the
+    last that published (``made``)."""
+
+    last: Sequence[Status]
+    made: Sequence[Status]
+
+    def newest(self, *jobs: str, run_date: str | None = None) -> Status | None:
+        """The last run of any of the jobs that published, or where none is known found nothing to do; of ``run_date``,
+        where that is given."""
+        last = [status for status in self.last if status.get("status") in ("unchanged", "done")]
+        own = [one for one in (*last, *self.made) if one.get("job") in jobs]
+        return next((one for one in reversed(own) if run_date in (None, str(one.get("run_date")))), None)
+
+    def with_last(self, last: Status) -> "Statuses":
+        """With the status that a job is about to leave, in the place of the one that it has left before."""
+        about = [(one.get("job"), str(one.get("run_date"))) != (last["job"], last["run_date"]) for one in self.last]
+        others = [one for one, other in zip(self.last, about, strict=True) if other]
+        return Statuses([*others, last], [*self.made, last] if last.get("status") == "done" else self.made)
+
+
+def statuses(run: Run) -> Statuses:
+    """The status files of the lake."""
     filesystem, folder = FileSystem.from_uri(f"{run.lake.uri}/_status")
     selector = FileSelector(folder, recursive=True, allow_not_found=True)
-    found = []
-    for file in sorted(filesystem.get_file_info(selector), key=lambda file: file.path):
-        if file.type == FileType.File and file.extension == "json":
-            with filesystem.open_input_file(file.path) as stream:
-                found.append(json.loads(stream.read()))
-    return found
+    files = [f for f in filesystem.get_file_info(selector) if f.type == FileType.File and f.extension == "json"]
+    last, made = list[Status](), list[Status]()
+    for file in sorted(files, key=lambda file: (file.mtime_ns or 0, file.path)):
+        with filesystem.open_input_file(file.path) as stream:
+            status = json.loads(stream.read())
+        (made if file.path.endswith(".done.json") else last).append(status)
+    return Statuses(last, made)
 
 
-def newest(found: list[Status], *jobs: str) -> Status | None:
-    """The status of the newest run date of any of the jobs that was not a failure."""
-    done = [status for status in found if status.get("job") in jobs and status.get("status") in ("done", "unchanged")]
-    return max(done, key=lambda status: (str(status.get("run_date")), jobs.index(status["job"])), default=None)
-
-
-def what_ran(run: Run, found: list[Status]) -> Section:
+def what_ran(run: Run, found: Statuses, run_date: str) -> Section:
     """Jobs, stages, cost, tables, configuration."""
     blocks: list[Block] = []
-    if found:
-        jobs = [[s.get("job"), str(s.get("run_date")), s.get("status"), s.get("seconds")] for s in found]
+    if found.last:
+        jobs = [[s.get("job"), str(s.get("run_date")), s.get("status"), s.get("seconds")] for s in found.last]
         blocks.append(TableBlock("Jobs that left their status", ("job", "run date", "status", "seconds"), jobs))
     else:
         blocks.append(Note("No job has left its status beside this lake."))
-    last = newest(found, "refresh_lake", "demo")
+    last = found.newest("refresh_lake", "demo", run_date=run_date)
     if last is not None:
         blocks += _of_refresh(last)
     tables: list[list[Cell]] = []
@@ -67,9 +85,9 @@ def what_ran(run: Run, found: list[Status]) -> Section:
     return Section("ran", "What ran", blocks)
 
 
-def fine_tuning(found: list[Status]) -> Section | None:
+def fine_tuning(found: Statuses) -> Section | None:
     """What the last fine-tuning of an encoder reported; None where there was none."""
-    last = newest(found, _TUNING)
+    last = found.newest(_TUNING)
     if last is None:
         return None
     rows = [[name, str(value)] for name, value in _flat(last)]
@@ -78,12 +96,14 @@ def fine_tuning(found: list[Status]) -> Section | None:
 
 def _of_refresh(last: Status) -> Iterator[Block]:
     if last.get("software"):
-        rows = [[name, version] for name, version in last["software"].items()]
+        models = {"model": "model_name", "model, fingerprint": "model"}
+        rows = [*last["software"].items(), *((name, last[key]) for name, key in models.items() if key in last)]
         yield TableBlock(f"Versions that ran for {last['run_date']}", ("software", "version"), rows)
     if last.get("stages"):
-        stages = [[name, float(seconds)] for name, seconds in last["stages"].items()]
-        yield TableBlock("Duration of each stage", ("stage", "seconds"), stages)
-    costs = [[name, last[key]] for key, name in _COSTS.items() if key in last]
+        whole = sum(last["stages"].values()) or 1.0
+        stages = [[name, float(seconds), Share(seconds / whole)] for name, seconds in last["stages"].items()]
+        yield TableBlock("Duration of each stage", ("stage", "seconds", "share"), stages)
+    costs = [[name, Share(last[key]) if "share" in key else last[key]] for key, name in _COSTS.items() if key in last]
     if costs:
         yield TableBlock("Cost", ("what", "how much"), costs)
 

@@ -1,20 +1,35 @@
 """Settings of a training searched by Optuna: pruned early, kept on disk, continued where it stopped."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from recsys_spark.errors import InputError, UsageError
+from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.steps.fine_tune import checked_model, read_dataset
+from recsys_spark.steps.model_card import check_parent
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.tuning_options import TuningOptions
+from recsys_spark.steps.tuning_options import RATES, TuningOptions
 
 if TYPE_CHECKING:
     import optuna
 
 _STUDY = "study.db"
+SEARCHED = (
+    "learning_rate",
+    "weight_decay",
+    "rank",
+    "loss",
+    "temperature",
+    "decay",
+    "shrink",
+    "dropout",
+    "hidden",
+    "memory",
+)
+"""Settings that trials may change; those that a method does not have stay as they are."""
 
 
 class SearchOptions(TuningOptions):
@@ -28,11 +43,12 @@ class SearchOptions(TuningOptions):
 def search(run: Run, options: SearchOptions) -> Report:
     """Train with setting after setting, each judged on validation only; a training that falls behind the median of
     the others is given up. Returns the best setting as arguments for fine_tune_encoder."""
+    if find_spec("optuna") is None:
+        raise UsageError("search_hyperparameters needs the package optuna (extra 'train' of setup.py)")
     import optuna
 
     folder = Path(options.output).expanduser().absolute()
-    if not folder.parent.is_dir():
-        raise InputError(f"output {folder}: the folder {folder.parent} does not exist")
+    check_parent(folder)
     model, dataset = checked_model(run, options), read_dataset(run, options)
     if options.dry_run:
         return {"model": model.fingerprint, "tables": {}}
@@ -41,7 +57,7 @@ def search(run: Run, options: SearchOptions) -> Report:
     else:
         from recsys_spark.steps.tune_contrastive import trial_of_contrastive as prepare
     attempt = prepare(run, options, model, dataset)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=f"{options.objective}-{options.method}",
@@ -51,7 +67,7 @@ def search(run: Run, options: SearchOptions) -> Report:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         load_if_exists=True,
     )
-    _check_data(study, attempt.data)
+    _check_facts(study, _fixed(options) | {"data": attempt.data, "model": model.fingerprint})
 
     def objective(trial: "optuna.Trial") -> float:
         asked = options.model_copy(update=suggested(trial, options))
@@ -60,14 +76,15 @@ def search(run: Run, options: SearchOptions) -> Report:
 
     left = options.trials - sum(t.state.is_finished() for t in study.trials)
     if left > 0:
-        study.optimize(objective, n_trials=left)
+        study.optimize(objective, n_trials=left, catch=QualityError)  # a loss that is no number ends one trial
     return _report(study, options)
 
 
 def suggested(trial: "optuna.Trial", options: TuningOptions) -> dict[str, Any]:
     """Settings to try: of the training and of what represents a user."""
+    usual = RATES[options.method]
     found: dict[str, Any] = {
-        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", usual / 10, usual * 10, log=True),
         "weight_decay": trial.suggest_float("weight_decay", 1e-4, 0.3, log=True),
     }
     if options.method in ("lora", "adalora"):
@@ -77,10 +94,17 @@ def suggested(trial: "optuna.Trial", options: TuningOptions) -> dict[str, Any]:
     found["temperature"] = trial.suggest_float("temperature", 0.02, 0.3, log=True)
     found["decay"] = trial.suggest_float("decay", 0.5, 1.0)  # a half-life, in events of the user
     if options.method == "projector":
-        found["shrink"] = trial.suggest_categorical("shrink", [0.03, 0.1, 0.3, 1.0])
+        found["shrink"] = trial.suggest_categorical("shrink", [0.03, 0.1, 0.3, 1.0])  # the whitening
         found["dropout"] = trial.suggest_float("dropout", 0.0, 0.6)
         found["hidden"] = trial.suggest_categorical("hidden", [0, 512, 1024])
+        found["memory"] = trial.suggest_categorical("memory", [0, 10_000])
     return found
+
+
+def _fixed(options: TuningOptions) -> dict[str, Any]:
+    """Settings that no trial changes: what a study may not mix."""
+    searched = {*SEARCHED, "trials", "search_seed"}
+    return {key: value for key, value in options.facts().items() if key not in searched}
 
 
 def _pruned(trial: "optuna.Trial", goal: str) -> Any:
@@ -95,11 +119,12 @@ def _pruned(trial: "optuna.Trial", goal: str) -> Any:
     return report
 
 
-def _check_data(study: "optuna.Study", data: str) -> None:
-    known = study.user_attrs.get("data")
-    if known not in (None, data):
-        raise UsageError("the study in --output was made with other data: give another --output")
-    study.set_user_attr("data", data)
+def _check_facts(study: "optuna.Study", facts: dict[str, Any]) -> None:
+    known = study.user_attrs.get("facts")
+    if known is not None and known != facts:
+        other = sorted(key for key in {*known, *facts} if known.get(key) != facts.get(key))
+        raise UsageError(f"the study in --output was made with other {', '.join(other)}: give another --output")
+    study.set_user_attr("facts", facts)
 
 
 def _report(study: "optuna.Study", options: SearchOptions) -> Report:

@@ -20,7 +20,8 @@ from recsys_spark.kernels.rating_baselines import Rated
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.profiles import before
 from recsys_spark.protocols import Protocol, newest_events, user_rows, with_roles
-from recsys_spark.sources import query, read_source, well_formed
+from recsys_spark.source_files import snapshot_of
+from recsys_spark.sources import absolute, query, read_source, well_formed
 from recsys_spark.steps.publishing import inputs
 from recsys_spark.steps.tuning_options import TuningOptions
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
@@ -51,7 +52,10 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
             well_formed(read_source(run.spark, name, source, options.data or "")).createOrReplaceTempView(name)
         wanted = ["user_id", "item_id", "text", "score", "timestamp"]
         found = review_pairs(query(run.spark, "reviews", dataset.reviews, wanted, []), options.max_text_chars)
-        versions: Mapping[str, Any] = {"reviews": options.dataset}
+        versions: Mapping[str, Any] = {
+            "reviews": options.dataset,
+            "files": snapshot_of(dataset, absolute(options.data or ""), lambda: run.spark),
+        }
     else:
         known = inputs(run, ITEMS, USERS, EVENTS)
         found = rated_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
@@ -67,6 +71,9 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         raise InputError(f"all {len(scores)} scores are {scores[0]:g}: there is nothing to predict")
     users, items = (_codes(asked[name]) for name in ("user_id", "item_id"))
     part = _parts(users, options)
+    sizes = {name: int((part == place).sum()) for place, name in enumerate(("train", "validation", "test"))}
+    if not all(sizes.values()):
+        raise InputError(f"a part has no text: {sizes}; more data (--split=user: more users), or other shares")
     if not np.ptp(scores[part == 0]):
         raise InputError("all scores of the training part are the same: --split=user, or more data")
     return Rated(asked["text"].to_pylist(), scores, users, items, part), versions
@@ -100,10 +107,14 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
         np.repeat(np.arange(len(users)), np.diff(offsets)),
         flat(users["roles"].combine_chunks())[0].astype(np.int8),
     )
-    if len(flat_items) < options.min_pairs or not (found.role == 1).any():
+    texted = np.any(vectors, axis=1)[found.items]
+    asked = [  # users of validation, and of the test
+        np.intersect1d(found.owner[texted & (found.role == r)], found.owner[texted & (found.role < r)]) for r in (1, 2)
+    ]
+    if len(flat_items) < options.min_pairs or not all(map(len, asked)):
         raise InputError(
-            f"{len(flat_items)} events, with min_pairs {options.min_pairs} and users of three events or more wanted: "
-            "too little to learn from"
+            f"{len(flat_items)} events, with min_pairs {options.min_pairs} and users of three events or more with "
+            "items that have texts wanted: too little to learn from"
         )
     return Catalogue(ids, table["text"].to_pylist(), vectors), found, dict(known.versions)
 

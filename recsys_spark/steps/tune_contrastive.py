@@ -33,7 +33,7 @@ from recsys_spark.kernels.training import Trained, train
 from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device, copy_base
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.steps.embed import embed
-from recsys_spark.steps.model_card import Places, describe, publish_model
+from recsys_spark.steps.model_card import Places, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import Catalogue, histories
 from recsys_spark.steps.training_processes import in_processes
@@ -105,8 +105,7 @@ def _published(
     better: bool,
 ) -> tuple[Report, bool]:
     card = {"base": model.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
-    spec = publish_model(where, partial(_write, task, model), card, trained.records, better)
-    return figures | {"model": spec.fingerprint, "base": model.fingerprint}, better
+    return reported(publish_model(where, partial(_write, task, model), card, trained.records, better)), better
 
 
 def _task(options: TuningOptions, model: ModelSpec, catalogue: Catalogue, known: Histories, fitted: int) -> Task:
@@ -114,7 +113,7 @@ def _task(options: TuningOptions, model: ModelSpec, catalogue: Catalogue, known:
     shared |= {"both_sides": options.both_sides, "seed": options.seed}
     if options.method == "projector":
         dropout = 0.3 if options.dropout is None else options.dropout
-        shared |= {"shrink": options.shrink, "hidden": options.hidden, "dropout": dropout}
+        shared |= {"shrink": options.shrink, "hidden": options.hidden, "memory": options.memory, "dropout": dropout}
         return ProjectorTask(catalogue.vectors, known, batch=options.batch or _BATCH, **shared)
     return _encoding_task(options, model, catalogue, known, shared)
 
@@ -124,12 +123,12 @@ def _encoding_task(
 ) -> EncodingTask:
     batch = options.batch or 128
     examples = int((known.role <= shared["fitted"]).sum())
-    steps = options.epochs * max(1, -(-examples // (batch * options.accumulate)))
+    steps = options.passes * max(1, -(-examples // (batch * options.accumulate)))
     adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
     encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
-    return EncodingTask(
-        catalogue.texts, known, encoder, batch=batch, negatives=options.negatives, piece=options.piece, **shared
-    )
+    shared |= {"batch": batch, "negatives": options.negatives, "piece": options.piece}
+    shared |= {"hard": options.hard_negatives, "margin": options.margin}
+    return EncodingTask(catalogue.texts, known, encoder, **shared)
 
 
 def _figures(vectors: Matrix, task: Task, known: Histories, frozen: Judged, tuned: Judged, trained: Trained) -> Report:
@@ -142,7 +141,8 @@ def _figures(vectors: Matrix, task: Task, known: Histories, frozen: Judged, tune
     for part in ("validation", "test"):
         for metric, value in report["tuned"][part].items():
             report[f"{part}_{metric}"] = value
-            report.setdefault("lift", {})[f"{part}_{metric}"] = round(value / report["frozen"][part][metric] - 1, 4)
+            base = report["frozen"][part][metric]  # 0: no share says how much more it is
+            report.setdefault("lift", {})[f"{part}_{metric}"] = round(value / base - 1, 4) if base else None
     report["users"] = len(known.owner) and int(known.owner.max()) + 1
     return report
 

@@ -1,12 +1,11 @@
 """Texts to scores: the encoder tuned with one number on top, next to what does without it."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -16,12 +15,12 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.kernels.next_item import gain
-from recsys_spark.kernels.rating_baselines import Rated, Values, baselines
+from recsys_spark.kernels.rating_baselines import Rated, Stretch, Values, baselines, best_stretch, left_out_biases
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.tracking import tracked
-from recsys_spark.kernels.training import Trained, train
+from recsys_spark.kernels.training import train
 from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
-from recsys_spark.steps.model_card import Places, describe, publish_model
+from recsys_spark.steps.model_card import Places, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import scored_texts
 from recsys_spark.steps.training_processes import in_processes
@@ -49,23 +48,20 @@ def tune_regression(
         in_processes(run, options, _task, (model, data), plan, where.work / "checkpoints", name)
         trained = train(task, plan, Checkpoints(where.work / "checkpoints", name), progress(run, plan, report))
     tuned = task.predict()
-    base = known["user_item_bias"] if options.method == "head" else frozen
-    difference = _gain(data, tuned, base, options.seed)
-    figures: Report = {
-        **{f"test_{name}": value for name, value in data.errors(tuned, 2).items()},
-        **{f"valid_{name}": value for name, value in data.errors(tuned, 1).items()},
-        "baselines": {name: data.errors(values, 2) for name, values in known.items()}
-        | ({} if options.method == "head" else {"frozen_encoder_ridge": data.errors(frozen, 2)}),
-        "texts": {part: int((data.part == place).sum()) for place, part in enumerate(("train", "valid", "test"))},
+    if options.method != "head":
+        known["frozen_encoder_ridge"] = best_stretch(data, frozen).apply(frozen)
+    difference = _gain(data, tuned, known["user_item_bias"] if options.method == "head" else frozen, options.seed)
+    stretch = best_stretch(data, tuned)
+    figures = _figures(data, stretch.apply(tuned), known) | {
+        "stretch": {"slope": stretch.slope, "shift": round(stretch.shift, 4)},
         "gain": {"valid_mse": [round(value, 5) for value in difference]},
         "trainable_share": round(share, 5),
         "best_epoch": trained.epoch,
     }
-    figures["beats"] = {
-        name: figures["test_mse"] < errors["mse"] and figures["test_mae"] < errors["mae"]
-        for name, errors in figures["baselines"].items()
-    }
-    return _published(options, where, task, trained, figures, versions, difference[1] > 0)
+    card = {"base": model.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
+    better = difference[1] > 0
+    made = publish_model(where, partial(_write, task, stretch, options.biases), card, trained.records, better)
+    return reported(made), better
 
 
 def trial_of_regression(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
@@ -80,27 +76,34 @@ def trial_of_regression(run: Run, options: TuningOptions, model: ModelSpec, data
     return Attempt("valid_mse", _digest(data), score)
 
 
-def _published(
-    options: TuningOptions,
-    where: Places,
-    task: RatingTask,
-    trained: Trained,
-    figures: Report,
-    versions: Any,
-    better: bool,
-) -> tuple[Report, bool]:
-    base = task.module.encoder.spec
-    card = {"base": base.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
-    spec = publish_model(where, partial(_write, task), card, trained.records, better)
-    return figures | {"model": spec.fingerprint, "base": base.fingerprint}, better
+def _figures(data: Rated, tuned: Values, known: Mapping[str, Values]) -> Report:
+    figures: Report = {f"test_{name}": value for name, value in data.errors(tuned, 2).items()}
+    figures |= {f"valid_{name}": value for name, value in data.errors(tuned, 1).items()}
+    figures["baselines"] = {name: data.errors(values, 2) for name, values in known.items()}
+    figures["texts"] = {part: int((data.part == place).sum()) for place, part in enumerate(("train", "valid", "test"))}
+    return figures | _verdicts(figures)
 
 
 def _task(options: TuningOptions, model: ModelSpec, data: Rated) -> RatingTask:
     batch = options.batch or _BATCH
-    steps = options.epochs * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
+    steps = options.passes * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
     adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
     encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
-    return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed)
+    offset = left_out_biases(data) if options.biases else None
+    return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed, offset=offset)
+
+
+def _verdicts(figures: Report) -> Report:
+    """Whether each baseline is beaten on the test in both errors, and in a sentence by how much or how little."""
+    beats, sentences = {}, []
+    for name, errors in figures["baselines"].items():
+        less = {error: errors[error] - figures[f"test_{error}"] for error in ("mse", "mae")}
+        beats[name] = min(less.values()) > 0
+        told = " and ".join(
+            f"{error.upper()} {abs(by):.4f} {'less' if by > 0 else 'more'}" for error, by in less.items()
+        )
+        sentences.append(f"{'beats' if beats[name] else 'does not beat'} {name}: {told}")
+    return {"beats": beats, "verdict": sentences}
 
 
 def _gain(data: Rated, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:
@@ -110,15 +113,16 @@ def _gain(data: Rated, tuned: Values, base: Values, seed: int) -> tuple[float, f
     return gain(-errors[0], -errors[1], seed)
 
 
-def _write(task: RatingTask, folder: Path) -> None:
-    """The encoder as a model folder; the number on top in a folder of its own, which encoding does not read."""
+def _write(task: RatingTask, stretch: Stretch, biases: bool, folder: Path) -> None:
+    """The encoder as a model folder; the number on top in a folder of its own, which encoding does not read. With
+    ``biases`` it is what they leave of a score."""
     task.module.encoder.save(folder)
     describe(folder, task.module.encoder.spec)
     (folder / "score").mkdir()
     head = task.module.head
     weights = {"weight": head.weight.detach().cpu().numpy(), "bias": head.bias.detach().cpu().numpy()}
     save_file(weights, folder / "score" / "model.safetensors")
-    scale = {"mean": task.scale.mean, "deviation": task.scale.deviation}
+    scale = {"mean": task.scale.mean, "deviation": task.scale.deviation, "biases": biases, "stretch": asdict(stretch)}
     (folder / "score" / "config.json").write_text(json.dumps(scale), encoding="utf-8")
 
 

@@ -32,17 +32,22 @@ class TuningOptions(EncoderOptions, EventOptions):
     objective: Literal["regression", "contrastive"] = Field(
         "contrastive", description="regression: texts to scores; contrastive: histories to the next item"
     )
-    tuning: Literal["full", "lora", "adalora", "ia3", "head", "projector"] | None = Field(
+    tuning: Literal["full", "lora", "adalora", "ia3", "adapter", "head", "projector"] | None = Field(
         None,
-        description="what moves: all weights, adapters that are merged, or a head on the frozen encoder; "
-        "default: full for regression, projector for contrastive",
+        description="what moves: all weights, adapters that are merged (adapter: ia3, the smallest), or a head on the "
+        "frozen encoder; default: full for regression, projector for contrastive",
     )
     min_pairs: int = Field(100, ge=1, description="texts with a score, or events, below which nothing is trained")
     split: Literal["time", "user"] = Field("time", description="regression: newest texts, or whole users, are the test")
     valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
     test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")
+    biases: bool = Field(
+        True, description="regression: learn from texts what the biases of user and item leave of a score"
+    )
     loss: Literal["mse", "huber"] = Field("mse", description="regression: huber minds outliers less")
-    epochs: int = Field(4, ge=1, description="passes over the data, at most")
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the data, at most; default: 8 for the projector, 4 for others"
+    )
     patience: int = Field(2, ge=0, description="epochs in a row that may be no better on validation before it stops")
     learning_rate: float | None = Field(None, gt=0, description="of AdamW; default: by tuning")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW, on matrices")
@@ -52,14 +57,26 @@ class TuningOptions(EncoderOptions, EventOptions):
     accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
     rank: int = Field(8, ge=1, description="lora: rank; adalora: mean rank of a layer at the end")
     dropout: float | None = Field(None, ge=0, lt=1, description="of adapters (default 0.05) or the projector (0.3)")
-    temperature: float = Field(0.07, gt=0, description="contrastive: of the softmax")
+    temperature: float = Field(0.05, gt=0, description="contrastive: of the softmax")
     decay: float = Field(0.75, gt=0, le=1, description="contrastive: what an event counts for each newer one")
     both_sides: bool = Field(True, description="contrastive: learn an item from the events after it too")
     shrink: float | None = Field(
         0.1, ge=0, description="projector: of the whitening that becomes part of it, as --whitening of item vectors"
     )
     hidden: int = Field(1024, ge=0, description="projector: width of its inner layer; 0: a matrix alone")
+    memory: int = Field(
+        10_000, ge=0, description="projector: items, those with the most events, that learn an offset of their own"
+    )
     negatives: int = Field(128, ge=0, description="contrastive adapters: drawn items each anchor is told from as well")
+    hard_negatives: int = Field(
+        0,
+        ge=0,
+        description="contrastive adapters: of each anchor's best items as the epoch starts, so many are negatives of "
+        "the batch too",
+    )
+    margin: float = Field(
+        0.05, ge=0, description="contrastive adapters: a hard negative scores at least so much below the positive"
+    )
     piece: int = Field(
         64, ge=0, description="contrastive adapters: texts in one backward pass, by gradient caching; 0: all of a batch"
     )
@@ -84,8 +101,18 @@ class TuningOptions(EncoderOptions, EventOptions):
 
     @property
     def method(self) -> str:
-        """``tuning``, or what the objective is best with."""
-        return self.tuning or ("full" if self.objective == "regression" else "projector")
+        """``tuning``, or what the objective is best with. peft has no bottleneck adapters: of its adapters that are
+        neither LoRA nor AdaLoRA, IA³ is the one that merges at no cost."""
+        return (
+            "ia3"
+            if self.tuning == "adapter"
+            else self.tuning or ("full" if self.objective == "regression" else "projector")
+        )
+
+    @property
+    def passes(self) -> int:
+        """``epochs``, or what was found enough."""
+        return self.epochs or (8 if self.method == "projector" else 4)
 
     @property
     def plan(self) -> "Plan":
@@ -93,7 +120,7 @@ class TuningOptions(EncoderOptions, EventOptions):
         from recsys_spark.kernels.training import Plan
 
         return Plan(
-            epochs=self.epochs,
+            epochs=self.passes,
             learning_rate=self.learning_rate or RATES[self.method],
             weight_decay=self.weight_decay,
             warm_up=self.warm_up,

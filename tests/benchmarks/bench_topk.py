@@ -247,7 +247,7 @@ class Bench:
     def _stage(self, blocks: ItemBlocks, profiles: DataFrame, rules: ListRules = ListRules()) -> Staged:  # noqa: B008
         tasks = CORES * -(-len(self.queries) // (CORES * USER_BLOCK_ROWS))
         users = users_with_rules(profiles, None, None, tasks)
-        rows = list_rows(blocks, self.k, rules, USER_BLOCK_ROWS, {"run_date": None, "model": "bench"})
+        rows = list_rows(blocks, self.k, rules, USER_BLOCK_ROWS, {"run_date": None, "model": "bench", "reasons": None})
 
         def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
             Path("/proc/self/clear_refs").write_text("5")  # the peak so far was another task's

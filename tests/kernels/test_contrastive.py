@@ -12,7 +12,8 @@ from recsys_spark.kernels.encoding_task import EncodingTask
 from recsys_spark.kernels.head import apply_head, read_head, write_head
 from recsys_spark.kernels.model_folder import read_model
 from recsys_spark.kernels.next_item import TEST, VALID, Histories, gain, judge
-from recsys_spark.kernels.projector import ProjectorTask
+from recsys_spark.kernels.projector import ProjectorTask, nearness
+from recsys_spark.kernels.random_numbers import random_states, set_random_states
 from recsys_spark.kernels.training import Plan, train
 from recsys_spark.kernels.tunable import Adapting, Tunable, copy_base
 from recsys_spark.kernels.vectors import unit_rows
@@ -112,14 +113,53 @@ def test_the_interval_of_a_gain_holds_its_mean_and_tells_noise_from_gain():
     assert low < 0 < high
 
 
-@pytest.mark.parametrize(("hidden", "shrink"), [(0, None), (0, 0.1), (40, 0.1)])
-def test_a_projector_learns_and_its_layers_are_the_same_function(tmp_path, hidden, shrink):
+@pytest.mark.parametrize(
+    ("hidden", "memory", "shrink"), [(0, 0, None), (0, 0, 0.1), (40, 0, 0.1), (0, 60, 0.1), (40, 20, 0.1)]
+)
+def test_a_projector_learns_and_its_layers_are_the_same_function(tmp_path, hidden, memory, shrink):
     known, rows = histories(), vectors()
-    task = ProjectorTask(rows, known, shrink=shrink, hidden=hidden, dropout=0.1, batch=64)
+    task = ProjectorTask(rows, known, shrink=shrink, hidden=hidden, memory=memory, dropout=0.1, batch=64)
     found = train(task, Plan(epochs=6, learning_rate=1e-2), Checkpoints(tmp_path, "a"))
     assert found.best["valid_hit_rate@10"] > 2 * found.records[0]["valid_hit_rate@10"]
     np.testing.assert_allclose(apply_head(task.layers(), rows), task.projected(), atol=2e-5)
     np.testing.assert_allclose(np.linalg.norm(task.projected(), axis=1), 1, atol=1e-5)
+    assert len(task.module.keys) == min(memory, 60)
+
+
+def test_an_offset_is_of_its_item_and_of_texts_that_are_almost_the_same():
+    keys = vectors(items=5, width=200)  # nearly orthogonal
+    close, far = unit_rows(keys[:1] + 0.3 * vectors(1, 200, seed=2)), vectors(1, 200, seed=3)
+    near = nearness(np.concatenate([keys, close, far]), keys).toarray()
+    np.testing.assert_allclose(near[:5], np.eye(5), atol=1e-5)
+    assert 0.8 < near[5, 0] < 1
+    assert not near[5, 1:].any()
+    assert not near[6].any()
+
+
+def test_the_items_with_most_events_have_offsets(tmp_path):
+    known, rows = histories(), vectors()
+    task = ProjectorTask(rows, known, shrink=None, memory=7)
+    counts = np.bincount(known.items[known.role == 0], minlength=60)
+    expected = sorted(sorted(range(60), key=lambda item: (-counts[item], item))[:7])
+    np.testing.assert_array_equal(task.module.keys, rows[expected])
+
+
+@pytest.mark.parametrize("most", [1000, 20])
+def test_items_of_the_same_user_are_no_negatives_of_a_projector(monkeypatch, most):
+    """Also those after the target, where only what came before is the anchor."""
+    monkeypatch.setattr("recsys_spark.kernels.projector.MOST_CANDIDATES", most)
+    known, seen = histories(users=40), {}
+    task = ProjectorTask(vectors(), known, hidden=0, batch=16, both_sides=False)
+    monkeypatch.setattr(
+        "recsys_spark.kernels.projector.softmax_loss",
+        lambda scores, target, log_q, masked: seen.update(masked=masked) or scores.sum(),
+    )
+    number, rows = task.batches(0)[0]
+    task.backward((number, rows), 1.0)
+    candidates, fitted = task._candidates(number, task._examples.target[rows]), known.upto(0)
+    for place, row in enumerate(rows):
+        own = set(fitted.items[fitted.owner == task._examples.user[row]])
+        assert seen["masked"][place].tolist() == [item in own for item in candidates]
 
 
 def test_with_a_large_catalogue_drawn_candidates_teach_the_same(tmp_path, monkeypatch):
@@ -197,3 +237,38 @@ def test_an_encoder_learns_the_next_item(tmp_path, tiny_bert):
     found = train(task, Plan(epochs=8, learning_rate=2e-3, stop_after=8), Checkpoints(tmp_path, "a"))
     losses = [np.mean([one["loss"] for one in found.records if one["epoch"] == epoch]) for epoch in (0, 7)]
     assert losses[1] < losses[0] - 0.1
+
+
+def test_hard_negatives_are_the_best_items_that_score_less_than_the_positive(tiny_bert):
+    task = encoding_task(tiny_bert, hard=3, margin=0.02)
+    number, rows = task.batches(1)[0]
+    task.backward((number, rows), 1.0)
+    rows_of_all = task.projected()
+    for row in rows:
+        owner, context, weight = task._anchors(np.array([row]))
+        anchor = (rows_of_all[context] * weight[:, None]).sum(axis=0)
+        scores = rows_of_all @ (anchor / np.linalg.norm(anchor))
+        own = task._learned.items[task._learned.owner == task._examples.user[row]]
+        allowed = [i for i in range(60) if i not in own and scores[i] <= scores[task._examples.target[row]] - 0.02]
+        found = [item for item in task._hard[row] if item >= 0]
+        assert len(found) == min(3, len(allowed))
+        np.testing.assert_allclose(scores[found], sorted(scores[allowed])[::-1][:3], atol=1e-5)
+        assert set(found) <= set(task._candidates)
+
+
+def generators(monkeypatch):
+    """A GPU's generator, played by one of the CPU."""
+    own = torch.Generator().manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: own.get_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: own.set_state(state))
+    return own
+
+
+def test_the_generator_of_a_gpu_is_kept_too(monkeypatch):
+    own = generators(monkeypatch)
+    states = random_states("cuda:0")
+    expected = torch.rand(3), torch.rand(3, generator=own)
+    set_random_states(states, "cuda:0")
+    assert torch.equal(torch.rand(3), expected[0])
+    assert torch.equal(torch.rand(3, generator=own), expected[1])
+    assert list(random_states("cpu")) == ["random"]

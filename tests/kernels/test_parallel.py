@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.parallel import train_in_parallel
+from recsys_spark.kernels.parallel import own_device, train_in_parallel
 from recsys_spark.kernels.projector import ProjectorTask
 from recsys_spark.kernels.training import Plan, train
 from tests.kernels.test_contrastive import histories, vectors
@@ -28,12 +28,18 @@ def rating(model):
 
 
 def projecting(model):
-    return quiet(ProjectorTask(vectors(), histories(), hidden=8, batch=50))
+    return quiet(ProjectorTask(vectors(), histories(), hidden=8, memory=0, batch=50))
 
 
 def start(rank, make, model, folder, port):
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    train_in_parallel(make, (model,), PLAN, folder, "a")
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    train_in_parallel(make, (model,), PLAN, folder, "a", "cpu")
 
 
 @pytest.mark.parametrize("make", [rating, projecting])
@@ -49,3 +55,9 @@ def test_two_processes_have_the_losses_of_one(tmp_path, tiny_bert, make):
     assert len(one.records) == len(two.records)
     for expected, found in zip(one.records, two.records, strict=True):
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device("cuda") == "cuda:1"
+    assert own_device("cpu") == "cpu"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.shortlist import Multiplier, Route, numpy_product
+from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, Multiplier, Route, numpy_product
 from recsys_spark.kernels.topk import EMPTY, RunningTopK, ordinals_of, places, scores_of
 
 
@@ -24,8 +24,17 @@ def brute_force(queries, items, k, excluded=()):
     return lists
 
 
-def in_blocks(queries, items, k, cuts, excluded=(), order=None):
-    running = RunningTopK(queries, k)
+def in_bf16():
+    from recsys_spark.kernels.bf16_product import bf16_multiplier
+
+    return bf16_multiplier(1)
+
+
+MULTIPLIERS = pytest.mark.parametrize("multiplier", [lambda: NUMPY, in_bf16], ids=["float32", "bfloat16"])
+
+
+def in_blocks(queries, items, k, cuts, excluded=(), order=None, multiplier=NUMPY):
+    running = RunningTopK(queries, k, multiplier=multiplier)
     blocks = list(zip([0, *cuts], [*cuts, len(items)], strict=True))
     for start, stop in blocks if order is None else [blocks[place] for place in order]:
         inside = sorted((row, column - start) for row, column in excluded if start <= column < stop)
@@ -53,23 +62,53 @@ def problems(draw):
     return queries, items, draw(st.integers(1, 12)), cuts, draw(st.sets(pairs, max_size=40)), order
 
 
+@MULTIPLIERS
 @settings(max_examples=150, deadline=None)
-@given(problems())
-def test_any_cut_and_any_order_of_the_blocks_equals_brute_force(problem):
+@given(problem=problems())
+def test_any_cut_and_any_order_of_the_blocks_equals_brute_force(multiplier, problem):
     queries, items, k, cuts, excluded, order = problem
-    running = in_blocks(queries, items, k, cuts, excluded, order)
+    running = in_blocks(queries, items, k, cuts, excluded, order, multiplier())
     assert listed(running) == brute_force(queries, items, k, excluded)
 
 
+@MULTIPLIERS
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dimension=st.sampled_from([3, 64, 257]), step=st.integers(1, 40))
-def test_near_ties_below_the_error_of_float32_are_ordered_by_the_exact_score(seed, dimension, step):
+def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_score(multiplier, seed, dimension, step):
     random = np.random.default_rng(seed)
     centre = random.normal(size=dimension)
     items = unit(centre + random.normal(size=(40, dimension)) * 3e-7)  # cosines differ in the last bits only
     queries = unit(centre + random.normal(size=(6, dimension)) * 1e-3)
-    running = in_blocks(queries, items, 5, list(range(step, 40, step)))
+    running = in_blocks(queries, items, 5, list(range(step, 40, step)), multiplier=multiplier())
     assert listed(running) == brute_force(queries, items, 5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), dimension=st.integers(1, 300), scale=st.sampled_from([1e-3, 1.0, 30.0]))
+def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, scale):
+    from recsys_spark.kernels.bf16_product import bf16_error
+
+    random = np.random.default_rng(seed)
+    queries, items = (np.float32(scale) * random.normal(size=(n, dimension)).astype(np.float32) for n in (7, 50))
+    free = np.full(7, -np.finfo(np.float32).max, np.float32)
+    rows, columns, products = in_bf16().product(
+        queries, items, free, np.finfo(np.float32).min, NO_PAIRS, 0, np.float32(0)
+    )
+    exact = queries.astype(np.float64) @ items.T.astype(np.float64)
+    assert len(rows) == exact.size
+    assert abs(products - exact[rows, columns]).max() <= bf16_error(queries, items)
+
+
+@given(st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=2, max_size=2))
+def test_bounds_in_bfloat16_are_never_below_and_keep_their_order(pair):
+    from recsys_spark.kernels.bf16_product import at_least, floats, ordered
+
+    values = np.array(pair, np.float32)
+    bounds = at_least(values)
+    assert (floats(bounds) >= values).all()
+    assert (floats(at_least(floats(bounds))) == floats(bounds)).all()
+    low, high = sorted(range(2), key=lambda i: floats(bounds)[i])
+    assert ordered(bounds)[low] <= ordered(bounds)[high] or floats(bounds)[low] == floats(bounds)[high]
 
 
 def test_a_large_block_equals_many_small_ones_bit_for_bit():

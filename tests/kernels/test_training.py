@@ -7,10 +7,12 @@ import torch
 from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.model_folder import read_model
+from recsys_spark.kernels.projector import ProjectorTask
 from recsys_spark.kernels.rating_baselines import Rated
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.training import Plan, train
 from recsys_spark.kernels.tunable import Adapting, Tunable
+from tests.kernels.test_contrastive import encoding_task, histories, vectors
 
 PLAN = Plan(epochs=3, learning_rate=1e-3, checkpoint_steps=2, patience=5)
 
@@ -60,6 +62,28 @@ def test_a_broken_training_goes_on_as_if_it_had_not_been_broken(tmp_path, tiny_b
     again = task_of(tiny_bert, tuning)
     found = train(again, PLAN, Checkpoints(tmp_path / "parts", "a"))
     assert found == expected
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(again)[name], value), name
+
+
+def projecting(folder):
+    return ProjectorTask(vectors(), histories(users=60), hidden=8, memory=30, dropout=0.2, batch=20)
+
+
+def encoding(folder):
+    return encoding_task(folder, hard=2, margin=0.0, piece=16, batch=20)
+
+
+@pytest.mark.parametrize("make", [projecting, encoding])
+def test_a_broken_training_on_histories_goes_on_as_if_it_had_not_been_broken(tmp_path, tiny_bert, make):
+    whole = make(tiny_bert)
+    expected = train(whole, PLAN, Checkpoints(tmp_path / "whole", "a"))
+    steps = len(whole.batches(0))
+    for records in (3, steps, 4):
+        with pytest.raises(Killed):
+            train(make(tiny_bert), PLAN, Checkpoints(tmp_path / "parts", "a"), broken_after(records))
+    again = make(tiny_bert)
+    assert train(again, PLAN, Checkpoints(tmp_path / "parts", "a")) == expected
     for name, value in weights(whole).items():
         assert torch.equal(weights(again)[name], value), name
 

@@ -59,3 +59,13 @@ def test_little_of_the_default_model_moves_with_lora():
 def test_nothing_but_the_head_moves_with_a_head(tiny_bert):
     assert Tunable(read_model(str(tiny_bert)), Adapting("head")).trainable_share == 0
     assert Tunable(read_model(str(tiny_bert)), Adapting("full")).trainable_share == 1
+
+
+def test_the_factors_of_adalora_are_kept_orthogonal(tmp_path, tiny_bert):
+    task = task_of(tiny_bert, "adalora")
+    encoder = task.module.encoder
+    start = encoder.regulariser().item()
+    assert start > 0
+    assert Tunable(read_model(str(tiny_bert)), Adapting("lora", 2)).regulariser() == 0
+    train(task, replace(PLAN, learning_rate=1e-2, epochs=6, stop_after=6), Checkpoints(tmp_path, "a"))
+    assert encoder.regulariser().item() < 0.5 * start

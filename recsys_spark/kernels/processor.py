@@ -1,0 +1,30 @@
+"""What the processor of this machine can do, and what multiplies on it."""
+
+import sys
+from functools import cache
+from pathlib import Path
+
+from recsys_spark.kernels.shortlist import NUMPY, Multiplier
+
+_FLAGS = {"avx512_bf16", "amx_bf16"}
+_WORTH_TORCH = 3e11  # operations that take as long as loading torch
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether products of numbers with 8 bits are twice as fast as those of float32, or faster. Without torch: the
+    driver asks too, for its estimate of memory."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(_FLAGS & set(line.split()) for line in lines if line.startswith("flags"))
+
+
+def cpu_multiplier(flops: float, threads: int) -> Multiplier:
+    """In bfloat16 where the processor is made for it and there is work enough to load torch for, or it is there."""
+    if multiplies_bf16() and ("torch" in sys.modules or flops > _WORTH_TORCH):
+        from recsys_spark.kernels.bf16_product import bf16_multiplier
+
+        return bf16_multiplier(threads)
+    return NUMPY
