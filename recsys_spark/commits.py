@@ -7,7 +7,7 @@ from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import ConflictError, InputError, RetryError
@@ -154,12 +154,12 @@ def _transact(
         max_commit_retries=0,
     )
     schema = Schema.from_arrow(staged.table.arrow_schema)
-    actions: list[AddAction | RemoveAction] = [] if same else list(staged.actions)
+    actions: list[AddAction] = [] if same else list(staged.actions)
     if delta is None:
         create_table_with_add_actions(uri, schema, actions, name=staged.table.name, commit_properties=properties)
         return 0
     mode = "append" if append or same else "overwrite"
-    delta.create_write_transaction(actions, mode, schema, commit_properties=properties)
+    delta.create_write_transaction([*actions], mode, schema, commit_properties=properties)
     return DeltaTable(uri).version() if append else delta.version() + 1
 
 
