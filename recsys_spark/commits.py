@@ -153,12 +153,13 @@ def _transact(
         # Not again by itself: where only the answer was lost, a second try would add the same rows once more.
         max_commit_retries=0,
     )
-    schema, actions = Schema.from_arrow(staged.table.arrow_schema), [] if same else list(staged.actions)
+    schema = Schema.from_arrow(staged.table.arrow_schema)
+    actions: list[AddAction] = [] if same else list(staged.actions)
     if delta is None:
         create_table_with_add_actions(uri, schema, actions, name=staged.table.name, commit_properties=properties)
         return 0
     mode = "append" if append or same else "overwrite"
-    delta.create_write_transaction(actions, mode, schema, commit_properties=properties)
+    delta.create_write_transaction([*actions], mode, schema, commit_properties=properties)
     return DeltaTable(uri).version() if append else delta.version() + 1
 
 

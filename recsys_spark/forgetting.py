@@ -39,10 +39,10 @@ def of_ids(columns: Iterable[str], ids: dict[str, list[str]]) -> Column:
         column = KINDS[kind]
         for place in {column, "neighbor_id"} & columns if kind == "item" else {column} & columns:
             found = found | F.coalesce(F.col(place).isin(names), F.lit(False))
-    names = {name for found_names in ids.values() for name in found_names}
-    if "row" in columns and names:
-        written = [form for name in sorted(names) for form in _forms(name)]
-        found = found | F.udf(lambda row: row is not None and _is_named(row, names, written), "boolean")("row")
+    wanted = {name for names in ids.values() for name in names}
+    if "row" in columns and wanted:
+        written = [form for name in sorted(wanted) for form in _forms(name)]
+        found = found | F.udf(lambda row: row is not None and _is_named(row, wanted, written), "boolean")("row")
     return found
 
 

@@ -9,6 +9,7 @@ import json
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -203,12 +204,13 @@ def drop_unused_blocks(uri: str, hours: float, now: int, *, dry_run: bool = Fals
     number = 0
     for found in filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
         if found.type == FileType.Directory:
-            files = filesystem.get_file_info(FileSelector(found.path, recursive=True))
+            files = filesystem.get_file_info(FileSelector(found.path, recursive=True, allow_not_found=True))
             last = max([file.mtime_ns or 0 for file in files if file.is_file], default=found.mtime_ns or 0)
             if last < now - hours * _HOUR:
                 number += 1
                 if not dry_run:
-                    filesystem.delete_dir(found.path)
+                    with suppress(FileNotFoundError):  # another run was faster
+                        filesystem.delete_dir(found.path)
     return number
 
 

@@ -118,7 +118,7 @@ def shown(value: Cell) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a cell is right-aligned: numbers, and means with their interval."""
+    """Whether a cell is right-aligned: numbers, and metrics with their interval."""
     if isinstance(value, str):
-        return re.match(r"-?[\d.,]+ (±|\()", value) is not None
+        return re.match(r"-?\d+\.\d{4}\b", value) is not None
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -10,13 +10,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from recsys_spark import source_files
-from recsys_spark.errors import InputError, QualityError, UsageError
+from recsys_spark.errors import ConflictError, InputError, QualityError, UsageError
 from recsys_spark.failures import readable
 from recsys_spark.ingest import accepted, judge_events, judge_items, judge_rules, judge_users, rejected, users_of
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import IngestOptions
 from recsys_spark.progress import Progress
+from recsys_spark.steps import ingest as ingest_step
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS
 
@@ -276,6 +277,24 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
     assert shop.ingest(max_text_chars=5)["tables"]["items"] == 3
     assert {row["text"] for row in shop.rows(spark, ITEMS)} == {"red t", "garde", "tea c"}
     assert shop.lake.version(ITEMS) == 1
+
+
+def test_older_sources_do_not_replace_what_newer_ones_have_made_meanwhile(shop, spark, monkeypatch):
+    shop.ingest()
+    judge = ingest_step._judge
+
+    def overtaken(*given):
+        monkeypatch.setattr(ingest_step, "_judge", judge)
+        judged = judge(*given)
+        shop.write(products=PRODUCTS + "a3,tea cup,ada\n")
+        shop.ingest()
+        return judged
+
+    shop.write(products=PRODUCTS + "a4,tea,ada\n")
+    monkeypatch.setattr(ingest_step, "_judge", overtaken)
+    with pytest.raises(ConflictError):
+        shop.ingest()
+    assert {row["item_id"] for row in shop.rows(spark, ITEMS)} == {"a1", "a2", "a3"}
 
 
 def test_files_that_a_pattern_finds_are_new_changed_and_gone(shop, spark):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
 
@@ -37,6 +38,7 @@ _ABOUT_ITEMS = ["title", "category", "brand", "price", "updated_at"]
 def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Report:
     """Read, judge, audit, publish. Nothing is published above ``max_bad_share``. ``anew``: although nothing is new."""
     dataset, data = load_dataset(options.dataset), absolute(options.data)
+    shown = {table.name: run.lake.head(table) for table in _TARGETS}  # before the sources: what came since is newer
     facts = {
         "sources": snapshot_of(dataset, data, lambda: run.spark),
         "dataset": dataset.model_dump(mode="json"),
@@ -59,6 +61,9 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     bad = reduce(DataFrame.unionByName, [*broken, *(rejected(frame, table) for table, frame in judged.items())])
     staged = {QUARANTINE.name: run.lake.stage(bad, QUARANTINE)}
     staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS, USER_RULES)}
+    staged = {
+        name: replace(part, base=head.version if (head := shown[name]) else None) for name, part in staged.items()
+    }
     reasons = _reasons(run, staged[QUARANTINE.name])
     _audit(reasons, staged, {*judged, USERS}, options)
     changes = [snapshot_change(run, staged[table.name], "all", key) for table in (ITEMS, USERS, EVENTS)]

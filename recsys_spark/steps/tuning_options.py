@@ -35,7 +35,7 @@ class TuningOptions(EncoderOptions, EventOptions):
     tuning: Literal["full", "lora", "adalora", "ia3", "adapter", "head", "projector"] | None = Field(
         None,
         description="what moves: all weights, adapters that are merged (adapter: ia3, the smallest), or a head on the "
-        "frozen encoder; default: full for regression, projector for contrastive",
+        "frozen encoder; default: head for regression, projector for contrastive",
     )
     min_pairs: int = Field(100, ge=1, description="texts with a score, or events, below which nothing is trained")
     split: Literal["time", "user"] = Field("time", description="regression: newest texts, or whole users, are the test")
@@ -106,7 +106,7 @@ class TuningOptions(EncoderOptions, EventOptions):
         return (
             "ia3"
             if self.tuning == "adapter"
-            else self.tuning or ("full" if self.objective == "regression" else "projector")
+            else self.tuning or ("head" if self.objective == "regression" else "projector")
         )
 
     @property

@@ -19,10 +19,11 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Lake, Make, Notes
+from recsys_spark.lake import Lake
 from recsys_spark.options import EncoderOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps import embed as step
+from recsys_spark.tables import Make, Notes
 
 VICTIM = 4
 """The partition of the encoding stage whose executor dies once its texts are encoded: half-way through eight."""
