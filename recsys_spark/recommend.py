@@ -14,7 +14,7 @@ from recsys_spark.interest_block import LIKED_COLUMNS, InterestBlock
 from recsys_spark.interest_block import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import CLUSTERED
-from recsys_spark.kernels.shortlist import NUMPY, tile_rows
+from recsys_spark.kernels.processor import cpu_tiles
 from recsys_spark.lists import ListRules
 from recsys_spark.tables import Make, Notes
 from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
@@ -93,8 +93,13 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
     users = user_rows * (8 * items.dimension + 40)
     lists = user_rows * k * 80
     block = item_rows * (4 * items.dimension + 64) * (1 + rules.boosts + items.dated)
-    rows = min(tile_rows(NUMPY, routed), user_rows)
-    tile = NUMPY.rows * NUMPY.columns * 6 + rows * (3 * k * 50 + 4 * items.dimension * routed)
+    used = cpu_tiles()  # the driver stands for the executors
+    rows = min(used.rows * (16 if routed else 1), 1 << 16, user_rows)
+    tile = (
+        used.library_bytes
+        + used.rows * used.columns * used.bytes_each
+        + rows * (3 * k * 50 + 4 * items.dimension * routed)
+    )
     diverse = DIVERSIFIED_AT_ONCE * k * items.dimension * 8 if rules.diversity else 0
     liked = INTERESTS_AT_ONCE * CLUSTERED * items.dimension * 4 if rules.interests > 1 else 0
     return 210_000_000 + users + lists + block + tile + diverse + liked

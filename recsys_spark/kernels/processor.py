@@ -1,6 +1,7 @@
 """What the processor of this machine can do, and what multiplies on it."""
 
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,23 @@ def multiplies_bf16() -> bool:
     except OSError:
         return False
     return any(_FLAGS & set(line.split()) for line in lines if line.startswith("flags"))
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What the products of a task take of its memory: tiles of so many queries and items, and the library."""
+
+    rows: int
+    columns: int
+    bytes_each: int
+    library_bytes: int
+
+
+def cpu_tiles() -> Tiles:
+    """Of a task on this CPU, where there is work enough to choose the fastest products."""
+    if multiplies_bf16():
+        return Tiles(4096, 1024, 12, 180_000_000)  # torch
+    return Tiles(NUMPY.rows, NUMPY.columns, 6, 0)
 
 
 def cpu_multiplier(flops: float, threads: int) -> Multiplier:
