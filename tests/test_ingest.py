@@ -266,6 +266,7 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
         "status": "done",
         "tables": {"quarantine": 0, "items": 2, "users": 2, "events": 2, "user_rules": 0},
         "quarantined": {},
+        **{f"{name}_changes": {"added": 2, "changed": 0, "removed": 0} for name in ("items", "users", "events")},
     }  # fmt: skip
     texts = {row["item_id"]: row["text"] for row in shop.rows(spark, ITEMS)}
     assert texts == {"a1": "red tea pot. Made by ada.", "a2": "garden spade."}
