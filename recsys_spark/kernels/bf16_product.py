@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys_spark.kernels.processor import BF16_TILES
 from recsys_spark.kernels.shortlist import Multiplier, Pairs, Rows, Scores, tile_buffer
 
 Bits = NDArray[np.int16]
@@ -45,7 +46,7 @@ def bf16_multiplier(threads: int) -> Multiplier:
         rows, columns = np.divmod(flat, shape[1])
         return rows, columns, floats(bits.ravel()[flat])
 
-    return Multiplier(product, 4096, 1024, bf16_error)
+    return Multiplier(product, BF16_TILES.rows, BF16_TILES.columns, bf16_error)
 
 
 def bf16_error(queries: Scores, items: Scores) -> np.float32:

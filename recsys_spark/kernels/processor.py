@@ -32,10 +32,13 @@ class Tiles:
     library_bytes: int
 
 
+BF16_TILES = Tiles(4096, 1024, 12, 180_000_000)  # torch
+
+
 def cpu_tiles() -> Tiles:
     """Of a task on this CPU, where there is work enough to choose the fastest products."""
     if multiplies_bf16():
-        return Tiles(4096, 1024, 12, 180_000_000)  # torch
+        return BF16_TILES
     return Tiles(NUMPY.rows, NUMPY.columns, 6, 0)
 
 
