@@ -2,12 +2,17 @@
 shortlists, with a bound on what rounding may have cost, so lists are those of float32. Imports torch.
 """
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.processor import BF16_TILES
 from recsys_spark.kernels.shortlist import Multiplier, Pairs, Rows, Scores, tile_buffer
+
+# Blocks are mapped read-only, and nothing here writes to them.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
 
 Bits = NDArray[np.int16]
 """bfloat16, as NumPy has no name for it: the upper half of a float32."""

@@ -1,9 +1,11 @@
 """The whitening of an encoder's vectors: fitted once, stored, and used until a refit is due."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -81,6 +83,17 @@ def _store(run: Run, encoder: str, shrink: float, found: Fit, state: str) -> Non
     row = {"name": found.transform.name, "model": encoder, "shrink": shrink, "fit": found.fit, "items": found.items}
     numbers = {"mean": found.transform.mean, "matrix": np.ravel(found.transform.matrix)}
     table = pa.Table.from_pylist([row | numbers], WHITENINGS.arrow_schema)
-    frame = run.spark.createDataFrame(table).select(*(F.col(n).cast(kind) for n, kind in WHITENINGS.columns.items()))
+    frame = run.spark.range(1, numPartitions=1).mapInArrow(
+        _rows_of(run.spark.sparkContext.broadcast(table)), WHITENINGS.ddl
+    )
     key = run_key("fit_whitening", row | {"state": state})
     run.lake.commit(run.lake.stage(frame, WHITENINGS), key, append=True)
+
+
+def _rows_of(table: Broadcast[pa.Table]) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    # As local rows, the matrix would travel in the task itself, which Spark warns of from 1,000 KiB on.
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            yield from table.value.to_batches()
+
+    return rows
