@@ -46,13 +46,14 @@ class UserBlock:
         self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
         self._probes = [None] if not rules.nprobe else _probes(vectors, items, rules.nprobe)
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
+        multiplier = _multiplier(2.0 * len(queries) * items.rows * items.dimension)
         self._k = k
         self._running = RunningTopK(
             queries,
             candidates(k, rules),
             least=rules.min_score,
             quota=rules.quota,
-            multiplier=_multiplier(2.0 * len(queries) * items.rows * items.dimension),
+            multiplier=multiplier.probable() if rules.nprobe else multiplier,
         )
         floors = part["floor"].to_numpy()
         self._running.start_at(np.flatnonzero(np.isfinite(floors)), floors[np.isfinite(floors)])

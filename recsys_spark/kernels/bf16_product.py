@@ -3,13 +3,14 @@ shortlists, with a bound on what rounding may have cost, so lists are those of f
 """
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.processor import BF16_TILES
-from recsys_spark.kernels.shortlist import Multiplier, Pairs, Rows, Scores, tile_buffer
+from recsys_spark.kernels.shortlist import Error, Multiplier, Pairs, Rows, Scores, tile_buffer
 
 # Blocks are mapped read-only, and nothing here writes to them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
@@ -17,52 +18,80 @@ warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserW
 Bits = NDArray[np.int16]
 """bfloat16, as NumPy has no name for it: the upper half of a float32."""
 
-_UNIT = 2.0**-8
+_ROW_STEP, _COLUMN_STEP = 128, 32
 _ROWS_AT_ONCE = 4096  # copies of a whole block would count in a task's memory
 _MINUS_INFINITY = np.uint16(0xFF80).view(np.int16)
+
+
+_HELD: list[tuple[Scores, torch.Tensor]] = []  # the queries of a tile meet many items one after the other
 
 
 def bf16_multiplier(threads: int) -> Multiplier:
     """For tasks with so many cores."""
     torch.set_num_threads(threads)
-    held: list[tuple[Scores, torch.Tensor]] = []  # the queries of a tile meet many items one after the other
-
-    def rounded(queries: Scores) -> torch.Tensor:
-        if not held or held[0][0] is not queries:
-            held[:] = [(queries, torch.from_numpy(queries).bfloat16())]
-        return held[0][1]
 
     @torch.inference_mode()
     def product(
-        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, slack: np.float32
+        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: Error
     ) -> tuple[Rows, Rows, Scores]:
-        shape = len(queries), len(items)
-        bits, above = tile_buffer("bf16", shape, np.int16), tile_buffer("above", shape, np.bool_)
-        out = torch.from_numpy(bits).view(torch.bfloat16)
-        torch.mm(rounded(queries), torch.from_numpy(items).bfloat16().T, out=out)
+        if not _HELD or _HELD[0][0] is not queries:
+            _HELD[:] = [(queries, _rounded("queries", queries, _ROW_STEP))]
+        left, right = _HELD[0][1], _rounded("items", items, _COLUMN_STEP)
+        out = _bf16_buffer("product", len(left), len(right))
+        torch.mm(left, right.T, out=out)
+        bits = out.view(torch.int16).numpy()[: len(queries), : len(items)]
         bits[excluded] = _MINUS_INFINITY
         without = np.flatnonzero(np.isneginf(floor))
-        if 0 < k < shape[1] and len(without):
-            floor[without] = np.partition(floats(bits[without]), shape[1] - k, axis=1)[:, shape[1] - k] - slack
+        if 0 < k < len(items) and len(without):
+            place = len(items) - k
+            floor[without] = error.rival(np.partition(floats(bits[without]), place, axis=1)[:, place])
         bounds = at_least(np.maximum(floor, least))
         values = bits if (bounds >= 0).all() else ordered(bits)
+        above = tile_buffer("above", bits.shape, np.bool_)
         np.greater_equal(values, ordered(bounds)[:, None], out=above)
-        flat = np.flatnonzero(above)
-        rows, columns = np.divmod(flat, shape[1])
-        return rows, columns, floats(bits.ravel()[flat])
+        rows, columns = np.divmod(np.flatnonzero(above), len(items))
+        return rows, columns, floats(bits[rows, columns])
 
     return Multiplier(product, BF16_TILES.rows, BF16_TILES.columns, bf16_error)
 
 
-def bf16_error(queries: Scores, items: Scores) -> np.float32:
+def _rounded(name: str, vectors: Scores, step: int) -> torch.Tensor:
+    """In bfloat16, with rows of any content up to a multiple of ``step``: the library prepares a product of each shape
+    anew, which takes longer than a small product."""
+    short = _bf16_buffer(name, -(-len(vectors) // step) * step, vectors.shape[1])
+    short[: len(vectors)].copy_(torch.from_numpy(vectors))
+    return short
+
+
+def _bf16_buffer(name: str, rows: int, columns: int) -> torch.Tensor:
+    return torch.from_numpy(tile_buffer(name, (rows, columns), np.int16)).view(torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Bf16Error(Error):
+    """Of products that are rounded to the nearest bfloat16 at last, which keeps their order: before that, they were off
+    by no more than ``absolute``."""
+
+    def scores(self, products: Scores) -> Scores:
+        """From midway between a product and the number below it."""
+        bits = products.view(np.uint32)
+        half = np.where(bits >> np.uint32(31), np.uint32(0x8000), np.uint32(-0x8000 & 0xFFFFFFFF))
+        return np.where((products == 0) | np.isinf(products), products, (bits + half).view(np.float32)) - self.absolute
+
+    def products(self, scores: Scores) -> Scores:
+        """As the product would have been rounded."""
+        return rounded(scores - self.absolute)
+
+
+def bf16_error(queries: Scores, items: Scores) -> Bf16Error:
     """How far a product may be from the exact score.
 
     With q = q' + e and x = x' + f, the rounded vectors and what rounding took: |q·x − q'·x'| ≤ |e||x| + |q'||f|. The
-    sum in float32 is off by γ·|q'||x'| at most (as ``product_error``), and its rounding to bfloat16 by 2⁻⁸ of itself.
+    sum in float32 is off by γ·|q'||x'| at most (as ``product_error``).
     """
     (q, q_short, lost), (x, x_short, dropped) = _lengths(queries), _lengths(items)
     gamma = (items.shape[1] + 2) * 2.0**-24 * 1.01
-    return np.float32(1.01 * (lost * x + q_short * dropped + (gamma + _UNIT) * q_short * x_short + gamma * q * x))
+    return Bf16Error(np.float32(1.01 * (lost * x + q_short * dropped + gamma * (q_short * x_short + q * x))))
 
 
 def _lengths(vectors: Scores) -> tuple[float, float, float]:
@@ -74,6 +103,11 @@ def _lengths(vectors: Scores) -> tuple[float, float, float]:
         parts = (exact, short, exact - short)
         lengths = [max(length, float(part.norm(dim=1).max())) for length, part in zip(lengths, parts, strict=True)]
     return lengths[0], lengths[1], lengths[2]
+
+
+def rounded(values: Scores) -> Scores:
+    """To the nearest bfloat16, as it is done by the processor: ties to even."""
+    return torch.from_numpy(np.atleast_1d(values)).bfloat16().float().numpy().reshape(np.shape(values))
 
 
 def floats(bits: Bits) -> Scores:

@@ -4,7 +4,7 @@ A pair is dropped only when its product proves that k others have a greater exac
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,13 +15,33 @@ Rows = NDArray[np.integer]
 Number = TypeVar("Number", bound=np.generic)
 Pairs = tuple[Rows, Rows]
 """(rows of queries, columns of a block)."""
-Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, np.float32], tuple[Rows, Rows, Scores]]
-"""(queries, items, floor, least, excluded, k, slack) to the pairs at or above both floors, row by row, and their
+Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, "Error"], tuple[Rows, Rows, Scores]]
+"""(queries, items, floor, least, excluded, k, error) to the pairs at or above both floors, row by row, and their
 products.
 
-``floor`` is −inf for queries without a full list: it is raised in place to the k-th product of the tile less the slack,
-for k > 0. ``excluded`` pairs are left out.
+``floor`` is −inf for queries without a full list: for k > 0 it is raised in place to what may be as good as the k-th
+product of the tile (``Error.rival``). ``excluded`` pairs are left out.
 """
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far a product may be from the exact score: by no more than ``absolute``."""
+
+    absolute: np.float32
+
+    def scores(self, products: Scores) -> Scores:
+        """The least score of pairs with these products."""
+        return products - self.absolute
+
+    def products(self, scores: Scores) -> Scores:
+        """The least product of pairs with these scores."""
+        return scores - self.absolute
+
+    def rival(self, products: Scores) -> Scores:
+        """The least product of pairs that may score as much as those with these products."""
+        return self.products(self.scores(products))
+
 
 NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -36,6 +56,9 @@ def ascending(numbers: NDArray[np.uint64]) -> Scores:
     """The scores that the low 32 bits stand for: the inverse of ``descending``."""
     rising = ~numbers.astype(np.uint32)
     return np.where(rising >> 31, rising & np.uint32((1 << 31) - 1), ~rising).view(np.float32)
+
+
+_LEAST = np.float32(-1e37)  # of any score: sums with an error stay finite
 
 
 @dataclass(frozen=True)
@@ -57,7 +80,7 @@ class Route:
 
 
 def numpy_product(
-    queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, slack: np.float32
+    queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: Error
 ) -> tuple[Rows, Rows, Scores]:
     """A ``Product`` on the CPU."""
     shape = len(queries), len(items)
@@ -67,7 +90,7 @@ def numpy_product(
     width = len(items)
     without = np.flatnonzero(np.isneginf(floor))
     if 0 < k < width and len(without):
-        floor[without] = np.partition(product[without], width - k, axis=1)[:, width - k] - slack
+        floor[without] = error.rival(np.partition(product[without], width - k, axis=1)[:, width - k])
     np.greater_equal(product, np.maximum(floor, least)[:, None], out=above)
     flat = np.flatnonzero(above)
     rows, columns = np.divmod(flat, width)
@@ -85,14 +108,14 @@ def tile_buffer(name: str, shape: tuple[int, int], kind: type[Number]) -> NDArra
 _BUFFERS: dict[str, NDArray[Any]] = {}
 
 
-def product_error(queries: Scores, items: Scores) -> np.float32:
+def product_error(queries: Scores, items: Scores) -> Error:
     """How far a float32 product may be from the exact score: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
 
     Higham, Accuracy and Stability of Numerical Algorithms, §3.1; another 2·u for the rounding of the score itself.
     """
     unit = 2.0**-24
     bound = items.shape[1] * unit / (1 - items.shape[1] * unit) + 2 * unit
-    return np.float32(1.01 * bound * _longest(queries) * _longest(items))
+    return Error(np.float32(1.01 * bound * _longest(queries) * _longest(items)))
 
 
 def _longest(vectors: Scores) -> float:
@@ -107,8 +130,17 @@ class Multiplier:
     product: Product
     rows: int
     columns: int
-    error: Callable[[Scores, Scores], np.float32] = product_error
+    error: Callable[[Scores, Scores], Error] = product_error
     """How far a product of (queries, items) may be from the exact score."""
+
+    def probable(self) -> "Multiplier":
+        """For lists that are approximate anyway: as far as four standard deviations of d independent roundings."""
+
+        def error(queries: Scores, items: Scores) -> Error:
+            proven = self.error(queries, items)
+            return replace(proven, absolute=proven.absolute * np.float32(min(1.0, 4 / items.shape[1] ** 0.5)))
+
+        return replace(self, error=error)
 
 
 NUMPY = Multiplier(numpy_product, 1024, 2048)
@@ -123,14 +155,14 @@ class Shortlist:
     """The pairs found so far. Holds 14 bytes a pair, 3·k of a query and those of one tile."""
 
     def __init__(
-        self, queries: Scores, items: Scores, listed: Scores, least: np.float32, error: np.float32, by_group: bool
+        self, queries: Scores, items: Scores, listed: Scores, least: np.float32, error: Error, by_group: bool
     ) -> None:
         """``listed``: the scores of the lists so far, −inf where a place is empty. ``by_group``: k greater scores do
         not keep an item out, for some may be of a full group."""
         self._queries, self._items = queries, items
         self.listed, self._error, self._by_group = listed, error, by_group
-        self._floor = listed[:, -1] - error
-        self._least = np.maximum(least - error, np.finfo(np.float32).min)
+        self._floor = error.products(listed[:, -1])
+        self._least = np.float32(error.products(np.maximum(least, _LEAST)))
         self._found: list[tuple[Rows, Rows, Scores]] = [_NOTHING]
         self._count = 0
 
@@ -158,7 +190,7 @@ class Shortlist:
         floor = self._floor[rows]
         whole = len(rows) == len(self._queries)
         k = self.listed.shape[1] if whole and not self._by_group else 0  # a short route proves little
-        found = product(queries, self._items[columns], floor, self._least, _on(route, excluded), k, 2 * self._error)
+        found = product(queries, self._items[columns], floor, self._least, _on(route, excluded), k, self._error)
         self._floor[rows] = floor
         self._found.append((rows[found[0]].astype(np.uint16), (found[1] + route.start).astype(np.int64), found[2]))
         self._count += len(found[0])
@@ -175,14 +207,14 @@ class Shortlist:
     def _raise(self, rows: Rows, products: Scores) -> None:
         """One sort of (row, bound) as one number each finds the k-th bound of every row."""
         listed_rows, _ = np.nonzero(self.listed > -np.inf)
-        bounds = np.concatenate([products - self._error, self.listed[self.listed > -np.inf]])
+        bounds = np.concatenate([self._error.scores(products), self.listed[self.listed > -np.inf]])
         owners = np.concatenate([rows, listed_rows]).astype(np.uint64)
         ordered = np.sort(owners << np.uint64(32) | descending(bounds))
         counts = np.bincount(owners.astype(np.int64), minlength=len(self.listed))
         k, ends = self.listed.shape[1], np.cumsum(counts)
         full = np.flatnonzero(counts >= k)
         kth = ascending(ordered[(ends - counts)[full] + k - 1])
-        self._floor[full] = np.maximum(self._floor[full], kth - self._error)
+        self._floor[full] = np.maximum(self._floor[full], self._error.products(kth))
 
 
 _NOTHING = np.empty(0, np.uint16), np.empty(0, np.int64), np.empty(0, np.float32)

@@ -153,7 +153,7 @@ class RunningTopK:
             rows, columns, products = found.pairs()
             if groups is not None:
                 kept = ~crowded_out(
-                    rows, groups[columns], products + error, self._groups[tile], found.listed, self._quota
+                    rows, groups[columns], -error.scores(-products), self._groups[tile], found.listed, self._quota
                 )
                 rows, columns = rows[kept], columns[kept]
             more = _of_rows(given, tile)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from recsys_spark.kernels.shortlist import Multiplier, Pairs, Rows, Scores
+from recsys_spark.kernels.shortlist import Error, Multiplier, Pairs, Rows, Scores
 
 
 def torch_multiplier(device: str) -> Multiplier:
@@ -12,7 +12,7 @@ def torch_multiplier(device: str) -> Multiplier:
 
     @torch.inference_mode()
     def product(
-        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, slack: np.float32
+        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: Error
     ) -> tuple[Rows, Rows, Scores]:
         scores = torch.from_numpy(queries).to(device) @ torch.from_numpy(items).to(device).T
         rows, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in excluded)
@@ -20,7 +20,7 @@ def torch_multiplier(device: str) -> Multiplier:
         without = np.flatnonzero(np.isneginf(floor))
         if 0 < k < len(items) and len(without):
             kth = scores[torch.from_numpy(without).to(device)].topk(k, dim=1, sorted=True).values[:, -1]
-            floor[without] = kth.cpu().numpy() - slack
+            floor[without] = error.rival(kth.cpu().numpy())
         found = torch.nonzero(scores >= torch.from_numpy(np.maximum(floor, least)).to(device)[:, None], as_tuple=True)
         return found[0].cpu().numpy(), found[1].cpu().numpy(), scores[found].cpu().numpy()
 

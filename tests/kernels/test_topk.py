@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, Multiplier, Route, numpy_product
+from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, Error, Multiplier, Route, numpy_product
 from recsys_spark.kernels.topk import EMPTY, RunningTopK, ordinals_of, places, scores_of
 
 
@@ -92,11 +92,15 @@ def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, sc
     queries, items = (np.float32(scale) * random.normal(size=(n, dimension)).astype(np.float32) for n in (7, 50))
     free = np.full(7, -np.finfo(np.float32).max, np.float32)
     rows, columns, products = in_bf16().product(
-        queries, items, free, np.finfo(np.float32).min, NO_PAIRS, 0, np.float32(0)
+        queries, items, free, np.finfo(np.float32).min, NO_PAIRS, 0, Error(np.float32(0))
     )
     exact = queries.astype(np.float64) @ items.T.astype(np.float64)
     assert len(rows) == exact.size
-    assert abs(products - exact[rows, columns]).max() <= bf16_error(queries, items)
+    scores, error = exact[rows, columns], bf16_error(queries, items)
+    assert (error.scores(products) <= scores).all()
+    assert (scores <= -error.scores(-products)).all()
+    assert (error.products(scores.astype(np.float32)) <= products).all()
+    assert (error.rival(products) <= products).all()
 
 
 @given(st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=2, max_size=2))
