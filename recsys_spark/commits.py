@@ -12,7 +12,7 @@ from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failpoints import reached
-from recsys_spark.failures import passing
+from recsys_spark.failures import in_a_line, passing
 from recsys_spark.tables import Notes, Table
 
 _KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
@@ -64,7 +64,7 @@ def opened(uri: str, version: int | None = None) -> DeltaTable | None:
     except (DeltaError, OSError) as error:
         lake, _, name = uri.rpartition("/")
         kind = RetryError if passing(error) else InputError
-        raise kind(f"table '{name}' in lake {lake} cannot be read: {error}") from error
+        raise kind(f"table '{name}' in lake {lake} cannot be read: {in_a_line(error)}") from error
 
 
 def head_of(delta: DeltaTable) -> Head:
@@ -166,7 +166,7 @@ def _transact(
 def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Exception) -> None:
     """A refused commit is a conflict where somebody else's has come first, whatever the words of the error."""
     if passing(error):
-        raise RetryError(f"table '{name}': the store failed at the commit ({error})") from error
+        raise RetryError(f"table '{name}': the store failed at the commit: {in_a_line(error)}") from error
     now = opened(uri)
     if (now and now.version()) == (delta and delta.version()):
         raise error

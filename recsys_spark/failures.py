@@ -15,6 +15,8 @@ _KINDS: dict[str, type[RecsysError]] = {
     "InputError": InputError,
     "RetryError": RetryError,
 }
+_FULL = "the disk is full: make room, then run the same command again"
+_DRAWN = re.compile(r"\x1b\[[0-9;]*m|[↳├└│─]")
 _PHRASES: list[tuple[str, type[RecsysError], str]] = [
     (r"PATH_NOT_FOUND", InputError, "an input path does not exist"),
     (r"FileNotFoundError.*_blocks/", ConflictError,
@@ -22,7 +24,7 @@ _PHRASES: list[tuple[str, type[RecsysError], str]] = [
     (r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|CRC|checksum", InputError, "an input file is unreadable or damaged"),
     (r"TaskResourceProfiles are only supported|No executor resource configs were specified", UsageError,
      "gpu_share needs a cluster whose executors have GPUs (SPARK_PROFILE=gpu)"),
-    (r"No space left on device", RetryError, "the disk is full: make room, then run the same command again"),
+    (r"No space left on device", RetryError, _FULL),
     (r"CAST_INVALID_INPUT|CANNOT_PARSE_TIMESTAMP|NUMERIC_VALUE_OUT_OF_RANGE|DIVIDE_BY_ZERO", QualityError,
      "a value does not fit an expression of the dataset file; use try_cast, try_to_timestamp or try_divide there, "
      "so that the row is quarantined"),
@@ -51,11 +53,17 @@ def passing(error: BaseException | str) -> bool:
     return bool(_PASSING.search(str(error)))
 
 
+def in_a_line(error: BaseException) -> str:
+    """What a store says, without the colours and the branches that some draw."""
+    words = " ".join(_DRAWN.sub(" ", str(error)).split())
+    return f"{_FULL} ({words})" if "No space left" in words else words
+
+
 def readable(error: BaseException) -> RecsysError | None:
     """The error as people should see it, or None for a bug."""
     if isinstance(error, OSError | DeltaError | ArrowException):
         if "No space left" in str(error):
-            return RetryError(f"the disk is full: make room, then run the same command again ({error})")
+            return RetryError(in_a_line(error))
         return RetryError(f"{_DOWN} ({_essence(str(error), _PASSING)})") if passing(error) else None
     if not isinstance(error, PySparkException) and not type(error).__module__.startswith("py4j"):
         return None

@@ -22,7 +22,7 @@ from recsys_spark.commits import Head, Staged, heads_of, opened, publish, remove
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import reached
-from recsys_spark.failures import passing
+from recsys_spark.failures import in_a_line, passing
 from recsys_spark.object_store import refuses_to_overwrite
 from recsys_spark.tables import Make, Table
 
@@ -234,7 +234,7 @@ class Lake:
                 )
         except (OSError, pa.ArrowException) as error:
             kind = RetryError if passing(error) else InputError
-            raise kind(f"lake {self.uri} is not writable: {error}") from error
+            raise kind(f"lake {self.uri} is not writable: {in_a_line(error)}") from error
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         return opened(self.table_uri(table), version)

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.dataset import Dataset
 from recsys_spark.errors import InputError, RetryError
-from recsys_spark.failures import passing
+from recsys_spark.failures import in_a_line, passing
 
 _MARKS = "*?[{"
 _Found = tuple[str, int, int]
@@ -40,7 +40,7 @@ def _files(name: str, path: str, session: Callable[[], SparkSession]) -> list[st
             found = _below(path) if local or _known_to_arrow(path) else sorted(_known_to_spark(session(), path))
     except (OSError, pa.ArrowException, PySparkException) as error:
         kind = RetryError if passing(error) else InputError
-        raise kind(f"source '{name}': {path} cannot be read: {error}") from error
+        raise kind(f"source '{name}': {path} cannot be read: {in_a_line(error)}") from error
     if not found and pattern:
         raise InputError(f"source '{name}': no file matches {path}; --data names the folder that holds them")
     if not found:

@@ -362,6 +362,20 @@ def test_only_a_commit_that_others_were_faster_with_is_a_conflict(spark, copied,
         copied.commit(staged, "run-3")
 
 
+def test_a_commit_that_found_the_disk_full_says_so_in_one_plain_line(spark, copied, monkeypatch):
+    told = "Generic LocalFileSystem error\n \x1b[31m↳\x1b[0m Unable to copy\n \x1b[31m↳\x1b[0m No space left on device"
+
+    def refused(*_, **__):
+        raise OSError(told)
+
+    staged = copied.stage(users(spark, ONE), USERS)
+    monkeypatch.setattr(commits, "_transact", refused)
+    full = "the disk is full: make room, then run the same command again"
+    said = "Generic LocalFileSystem error Unable to copy No space left on device"
+    with pytest.raises(RetryError, match=rf"table 'users': .*: {full} \({said}\)$"):
+        copied.commit(staged, "run-3")
+
+
 def test_the_status_of_a_run_lies_beside_the_tables(tmp_path):
     lake = Lake(str(tmp_path / "new" / "lake"))
     lake.write_status("some_job", "2024-03-01", {"status": "done", "title": "日本"})
