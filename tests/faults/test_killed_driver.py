@@ -13,9 +13,17 @@ from recsys_spark.tables import TABLES, Table
 from tests.test_submit import last_json, submit
 
 PUBLISHED = (
-    "quarantine", "items", "users", "events", "user_rules", "embeddings", "changes", "item_vectors", "user_profiles",
+    "quarantine",
+    "items",
+    "users",
+    "events",
+    "user_rules",
+    "changes",
+    "embeddings",
+    "item_vectors",
+    "user_profiles",
     "recommendations",
-)  # fmt: skip
+)  # fmt: skip (as they are first committed: a later step has its own part of `changes`)
 HYBRID = ("item_weights", "recommendations")
 PLACES = ("stage.before", "stage.after", "commit.before", "commit.after")
 KILLED = (-9, 137)
