@@ -33,9 +33,10 @@ EXTRAS = {
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],
     "wandb": ["wandb>=0.19"],
-    # moto stands in for S3.
+    # moto stands in for S3; xdist runs the files of tests side by side.
     "test": [
         "pytest>=8",
+        "pytest-xdist>=3.6,<4",
         "hypothesis>=6.100",
         "moto[server]>=5.1,<6",
         "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",

@@ -97,8 +97,20 @@ def _commit_info(filesystem: FileSystem, path: str) -> dict[str, Any] | None:
         return dict(next((line["commitInfo"] for line in lines if "commitInfo" in line), {}))
 
 
-def publish(uri: str, staged: Staged, key: str, facts: Mapping[str, Any] | None, *, append: bool) -> int:
+def publish(
+    uri: str,
+    staged: Staged,
+    key: str,
+    facts: Mapping[str, Any] | None,
+    *,
+    append: bool,
+    alone: bool = False,
+    first: int | None = None,
+) -> int:
     """Make the commit that names the staged files. Returns a version that shows them.
+
+    ``alone``: append only to what was shown when the work began. ``first``: how often the run ``key`` had appended when
+    it was last asked; by default, until now.
 
     The version that is looked at is the one that is replaced: whoever comes in between is seen on the next attempt.
     Vacuum may come in between, since it changes nothing that a table shows.
@@ -106,7 +118,7 @@ def publish(uri: str, staged: Staged, key: str, facts: Mapping[str, Any] | None,
     Raises:
         ConflictError: another writer changed what the table shows since the work on these files began.
     """
-    name, first = staged.table.name, None
+    name = staged.table.name
     for _ in range(_ATTEMPTS):
         delta = opened(uri)
         head = None if delta is None else head_of(delta)
@@ -116,7 +128,7 @@ def publish(uri: str, staged: Staged, key: str, facts: Mapping[str, Any] | None,
         if delta is not None and head is not None and (done > first if append else again):
             _discard_unless_named(delta, staged)  # the same run, done by somebody else meanwhile
             return head.version
-        if not append and (None if head is None else head.version) != staged.base:
+        if (alone or not append) and (None if head is None else head.version) != staged.base:
             raise ConflictError(f"table '{name}' was published by another run meanwhile; run again")
         same = head is not None and not append and staged.content is not None and staged.content == head.content
         metadata = {_KEY: key} | ({_FACTS: json.dumps(facts, sort_keys=True, default=str)} if facts else {})
@@ -160,7 +172,7 @@ def _transact(
         return 0
     mode = "append" if append or same else "overwrite"
     delta.create_write_transaction([*actions], mode, schema, commit_properties=properties)
-    return DeltaTable(uri).version() if append else delta.version() + 1
+    return delta.version() + 1
 
 
 def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Exception) -> None:

@@ -36,6 +36,7 @@ class Lake:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/") if urlparse(uri).scheme else str(Path(uri).expanduser().absolute())
+        self._appended: dict[tuple[str, str], int] = {}
 
     def table_uri(self, table: Table) -> str:
         """Where the table lies."""
@@ -79,9 +80,12 @@ class Lake:
         return all(found.type == FileType.File for found in filesystem.get_file_info(paths))
 
     def has_commit(self, table: Table, key: str) -> bool:
-        """Whether the run ``key`` ever committed to the table: for tables that only grow."""
+        """Whether the run ``key`` ever committed to the table: for tables that only grow. A commit of the same run that
+        comes after this answer is then recognised by ``commit``."""
         delta = self._open(table)
-        return delta is not None and delta.transaction_version(key) is not None
+        known = None if delta is None else delta.transaction_version(key)
+        self._appended[table.name, key] = known or 0
+        return known is not None
 
     def rows(self, table: Table) -> int:
         """Rows of the newest version, from the commit log alone."""
@@ -153,15 +157,26 @@ class Lake:
         """Remove staged files that no commit will name."""
         remove(self.table_uri(staged.table), staged.actions)
 
-    def commit(self, staged: Staged, key: str, *, append: bool = False, facts: Mapping[str, Any] | None = None) -> int:
+    def commit(
+        self,
+        staged: Staged,
+        key: str,
+        *,
+        append: bool = False,
+        alone: bool = False,
+        facts: Mapping[str, Any] | None = None,
+    ) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 
-        Files that hold what the table shows already are not published: the commit says so and the files are removed.
+        Files that hold what the table shows already are not published: the commit says so and the files are removed;
+        so are those of a run that somebody else has done since ``has_commit`` was asked.
 
         Raises:
-            ConflictError: another writer committed to the table since the work on these files began.
+            ConflictError: another writer committed to the table since the work on these files began (to a table that
+                only grows, where they are to be ``alone``).
         """
-        return publish(self.table_uri(staged.table), staged, key, facts, append=append)
+        first = self._appended.pop((staged.table.name, key), None)
+        return publish(self.table_uri(staged.table), staged, key, facts, append=append, alone=alone, first=first)
 
     def files(self, table: Table) -> list[str]:
         """All data files in the table's folder, those that no commit names among them."""

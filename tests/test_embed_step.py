@@ -82,6 +82,29 @@ def test_slices_tasks_and_budgets_change_nothing_in_the_table(bench, asked, tmp_
     assert rows_of(other) == rows_of(bench)
 
 
+@pytest.mark.parametrize("per_commit", [1000, 9])
+def test_two_runs_at_once_give_every_text_one_vector(per_commit, bench, asked, monkeypatch):
+    """The other run encodes some of the same texts, and new ones, while this one is at work on its last slice."""
+    bench.put(ITEMS, *items_of(WORDS[:30]))
+    bench.put(USERS)
+    encode, options = step._encode, asked(texts_per_commit=per_commit)
+
+    def overtaken(run, asked_for, work, number, slices, *more, **named):
+        staged = encode(run, asked_for, work, number, slices, *more, **named)
+        if number == slices - 1:
+            monkeypatch.setattr(step, "_encode", encode)
+            bench.put(ITEMS, *items_of(WORDS[10:]))
+            embed(bench.run, options)
+        return staged
+
+    monkeypatch.setattr(step, "_encode", overtaken)
+    first = embed(bench.run, options)
+    rows = rows_of(bench)
+    assert len({name for name, _, _ in rows}) == len(rows) == 40
+    assert first["texts_encoded"] < 30
+    assert embed(bench.run, options)["texts_encoded"] == 0
+
+
 def test_the_report_counts_what_was_done(bench, asked):
     bench.put(ITEMS, *items_of([*WORDS, "word " * 100]))
     bench.put(USERS)

@@ -302,6 +302,25 @@ def test_of_the_same_run_twice_at_once_one_commits_and_both_are_done(append, spa
     assert mine.actions[0].path not in {path.name for path in data_files(copied)}
 
 
+def test_the_same_run_done_by_another_since_it_was_asked_for_is_not_appended_again(spark, copied):
+    assert not copied.has_commit(USERS, "night")
+    another = Lake(copied.uri)
+    another.commit(another.stage(users(spark, TWO), USERS), "night", append=True)
+    copied.commit(copied.stage(users(spark, TWO), USERS), "night", append=True)
+    assert shown(spark, copied) == TWO + TWO
+    assert copied.has_commit(USERS, "night")
+    copied.commit(copied.stage(users(spark, TWO), USERS), "night", append=True)  # asked for anew
+    assert shown(spark, copied) == TWO + TWO + TWO
+
+
+def test_an_append_that_is_to_be_alone_is_refused_where_somebody_came_first(spark, copied):
+    staged = copied.stage(users(spark, ONE), USERS)
+    copied.commit(copied.stage(users(spark, TWO), USERS), "another", append=True)
+    with pytest.raises(ConflictError):
+        copied.commit(staged, "night", append=True, alone=True)
+    copied.commit(staged, "night", append=True)
+
+
 def test_a_commit_whose_answer_was_lost_keeps_its_files(spark, copied, monkeypatch):
     staged, transact = copied.stage(users(spark, ONE), USERS), commits._transact
 

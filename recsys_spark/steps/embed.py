@@ -3,7 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 
 from pyspark.sql import DataFrame
 
@@ -17,10 +18,10 @@ from recsys_spark.embed import (
     missing_texts,
     spread_texts,
 )
-from recsys_spark.errors import QualityError
+from recsys_spark.errors import ConflictError, QualityError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Staged
+from recsys_spark.lake import Head, Staged
 from recsys_spark.options import EncoderOptions
 from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
@@ -30,6 +31,7 @@ from recsys_spark.tables import EMBEDDINGS, FAILED_TEXTS, ITEMS, USERS
 _TASK_SHARE = 32  # texts: fewer are not worth a task of their own
 _SAMPLE = 256  # texts that a dry run encodes
 _MOST_SLICES = 20  # each reads the tables again to find its texts
+_ATTEMPTS = 5  # to append, each overtaken by another run
 _ENOUGH = 100  # failures of one slice that tell something of the model, however many texts it knows
 
 
@@ -55,12 +57,13 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
     if retry or not run.lake.has_commit(EMBEDDINGS, key):
+        head = run.lake.head(EMBEDDINGS)
         work = [_survey(run, role, texts, retry) for role, texts in _roles(run, known, model)]
         report["cache_hits"] = sum(part.known for part in work)
         if options.dry_run:
             return report | _estimate(run, work, options)
         if any(part.texts for part in work) or run.lake.version(EMBEDDINGS) is None:
-            report |= {"status": "done"} | _encode_all(run, options, work, key)
+            report |= {"status": "done"} | _encode_all(run, options, work, key, None if head is None else head.version)
     return report | {"tables": {EMBEDDINGS.name: run.lake.rows(EMBEDDINGS)}}
 
 
@@ -100,8 +103,9 @@ def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
     return report
 
 
-def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) -> Report:
-    """Slice by slice, each committed by itself: what a killed run has committed, the next one finds done."""
+def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str, base: int | None) -> Report:
+    """Slice by slice, each committed by itself: what a killed run has committed, the next one finds done. ``base``: the
+    version that the texts are missing from."""
     started = time.monotonic()
     slices = [min(_MOST_SLICES, max(1, -(-part.texts // options.texts_per_commit))) for part in work]
     plan = [(part, number, of) for part, of in zip(work, slices, strict=True) for number in range(of)]
@@ -110,6 +114,7 @@ def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) 
         ship_model(run.spark, part.model)
         name = key if place == len(plan) else f"{key}:{place}/{len(plan)}"
         staged = _encode(run, options, part, number, of, name, before=total[f"failed {part.model.fingerprint}"])
+        staged, base = _append(run, staged, name, base, getattr(options, "run_date", None))
         total[f"failed {part.model.fingerprint}"] += sum(notes["texts_failed"] for notes in staged.notes)
         total["texts_encoded"] += staged.rows
         for notes in staged.notes:
@@ -131,7 +136,7 @@ def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str) 
 def _encode(
     run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str, *, before: int
 ) -> Staged:
-    """Encode and publish one slice; ``before``: failures of the slices before it."""
+    """Encode one slice; ``before``: failures of the slices before it."""
     tasks = _tasks(work, slices, run.spark.sparkContext.defaultParallelism, options.tokens_per_task)
     texts = work.missing.where(in_slice(number, slices)) if slices > 1 else work.missing
     cpus = int(run.spark.sparkContext.getConf().get("spark.task.cpus", "1"))
@@ -141,12 +146,34 @@ def _encode(
     failures = sorted(failure for notes in staged.notes for failure in notes["failures"])
     _check_failures(options, work, staged, failures, before)
     _remember(run, work.model, failures, key)
-    if staged.rows:
-        rows = run.lake.rows(EMBEDDINGS) + staged.rows
-        told = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
-        log_changes(run, f"{key}:changes", getattr(options, "run_date", None), [told])
-    run.lake.commit(staged, key, append=True)
     return staged
+
+
+def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date | None) -> tuple[Staged, int]:
+    """Commit a slice, without the texts that another run has encoded meanwhile: a text has one vector. Returns what was
+    committed and the version that then is shown."""
+    for _ in range(_ATTEMPTS):
+        head = run.lake.head(EMBEDDINGS)
+        if head is not None and head.version != base:
+            staged, base = _still_missing(run, staged, head), head.version
+        if staged.rows:
+            rows = run.lake.rows(EMBEDDINGS) + staged.rows
+            told = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
+            log_changes(run, f"{key}:changes", run_date, [told])
+        try:
+            return staged, run.lake.commit(replace(staged, base=base), key, append=True, alone=True)
+        except ConflictError as error:
+            overtaken = error
+    raise overtaken
+
+
+def _still_missing(run: Run, staged: Staged, head: Head) -> Staged:
+    there = run.lake.read(run.spark, EMBEDDINGS, head.version).select(*EMBEDDINGS.key)
+    rows = run.lake.read_staged(run.spark, staged).join(there, on=list(EMBEDDINGS.key), how="left_anti")
+    left = run.lake.stage(rows.select(*EMBEDDINGS.columns), EMBEDDINGS)
+    run.lake.discard(staged)
+    run.progress.note(f"embed_texts: {staged.rows - left.rows} texts were encoded by another run meanwhile")
+    return replace(left, notes=staged.notes)
 
 
 def _check_failures(

@@ -64,4 +64,6 @@ def _newest(run: Run, category_prices: int) -> Cuts | None:
     if first is None:
         return None
     rows = fits.where((F.col("fit") == first["fit"]) & (F.col("name") == first["name"]))
-    return Cuts(first["name"], first["prices"], first["fit"], rows.select("category", "prices", "cuts"))
+    # Two runs that began at once may both have stored them; a name means the same cut points.
+    cuts = rows.select("category", "prices", "cuts").dropDuplicates(["category"])
+    return Cuts(first["name"], first["prices"], first["fit"], cuts)
