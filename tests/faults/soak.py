@@ -219,14 +219,14 @@ def soaked(folder: Path, uri: str, asked: argparse.Namespace) -> dict:
     crew = Crew(uri, notes, asked.writers, asked.seed)
     if refreshes:
         refreshes.start()
-    while time.monotonic() < deadline:
+    lake = Lake(uri)
+    while time.monotonic() < deadline or (lake.version(SNAPSHOT) or 0) < asked.updates or _few(refreshes, asked):
         crew.disturb()
     faults = crew.stop()
     if refreshes:
         refreshes.over.set()
         refreshes.join()
         faults += refreshes.faults
-    lake = Lake(uri)
     history = history_of(lake.table_uri(SNAPSHOT), lake.table_uri(LOG), sorted(notes.glob("*.json")))
     faults += faults_of(history)
     return {
@@ -236,6 +236,10 @@ def soaked(folder: Path, uri: str, asked: argparse.Namespace) -> dict:
         "reads": sum(map(len, history.reads.values())), "refreshes": refreshes.runs if refreshes else 0,
         "refreshes_killed": refreshes.killed if refreshes else 0, "faults": faults[:20],
     }  # fmt: skip
+
+
+def _few(refreshes: Refreshes | None, asked: argparse.Namespace) -> bool:
+    return refreshes is not None and refreshes.is_alive() and refreshes.runs < asked.refreshes
 
 
 @contextmanager
@@ -257,6 +261,8 @@ def main() -> None:
     """Soak and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--updates", type=int, default=0, help="go on until there are so many, on a slow machine")
+    parser.add_argument("--refreshes", type=int, default=0, help="and so many refreshes")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--writers", type=int, default=3)
     parser.add_argument("--jobs_every", type=float, default=60)
