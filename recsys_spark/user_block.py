@@ -114,17 +114,18 @@ class UserBlock:
         """Which users meet which run of the block; None where all meet all."""
         if self._keys is None and self._probes == [None] and not self._restricted.any():
             return None
-        free, runs = np.flatnonzero(~self._restricted), list(_runs(block))
+        everyone, runs = np.arange(len(self._restricted)), list(_runs(block))
         return [
-            Route(self._who(free, probes, key, number), start, stop)
+            Route(self._who(everyone if probes is None else probes[number], key), start, stop)
             for probes in self._probes
             for key, number, start, stop in runs
         ]
 
-    def _who(self, rows: Rows, probes: list[Rows] | None, key: str | None, number: int) -> Rows:
+    def _who(self, rows: Rows, key: str | None) -> Rows:
+        """Of ``rows``, those that may meet items with this key."""
         if self._keys is not None:
             rows = np.intersect1d(rows, self._keys.get(key, rows[:0]), assume_unique=True)
-        return rows if probes is None else np.intersect1d(rows, probes[number], assume_unique=True)
+        return rows[~self._restricted[rows]]
 
 
 def _multiplier(flops: float) -> Multiplier:

@@ -184,7 +184,7 @@ class Shop:
         self.log = pa.concat_tables([self.log, more])
         half = int(asked.items * asked.changed_items / 2)
         for place in self._random.choice(asked.items, half, replace=False):
-            self.names[place], self.prices[place] = self._text(), float(self._random.lognormal(3, 1).round(2))
+            self.names[place], self.prices[place] = self._text(), round(float(self._random.lognormal(3, 1)), 2)
         self.names += [self._text() for _ in range(half)]
         self.prices += self._random.lognormal(3, 1, half).round(2).tolist()
 
