@@ -30,21 +30,24 @@ def with_floors(profiles: DataFrame, stored: DataFrame, redo: DataFrame, k: int)
     return profiles.join(redo, on="user_id", how="left_anti").join(floors, on="user_id", how="left")
 
 
-def merged_lists(stored: DataFrame, again: DataFrame, newcomers: DataFrame, redo: DataFrame, k: int) -> DataFrame:
+def merged_lists(
+    stored: DataFrame, again: DataFrame | None, newcomers: DataFrame | None, redo: DataFrame, k: int
+) -> DataFrame:
     """``user_id, item_id, score, rank``: the lists of the full join.
 
     Args:
         stored: the lists of the last run, with the same columns, k and rules.
-        again: the lists of the users in ``redo``, joined with all items.
+        again: the lists of the users in ``redo``, joined with all items; None where there are no such users.
         newcomers: the lists of the others joined with the changed items alone; few rows where ``with_floors`` gave
-            each a floor. Only lists that have one are ranked anew.
+            each a floor. Only lists that have one are ranked anew. None where no item changed.
         redo: ``user_id``, from ``users_to_redo``.
     """
     names = ("user_id", "item_id", "score", "rank")
-    stand = stored.join(redo, on="user_id", how="left_anti").select(*names)
-    touched = newcomers.select("user_id").distinct()
-    both = stand.join(touched, on="user_id", how="left_semi").unionByName(newcomers.select(*names))
-    order = Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id")
-    ranked = both.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
-    untouched = stand.join(touched, on="user_id", how="left_anti")
-    return again.select(*names).unionByName(ranked).unionByName(untouched)
+    stand = stored.select(*names) if again is None else stored.join(redo, on="user_id", how="left_anti").select(*names)
+    if newcomers is not None:
+        touched = newcomers.select("user_id").distinct()
+        both = stand.join(touched, on="user_id", how="left_semi").unionByName(newcomers.select(*names))
+        order = Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id")
+        ranked = both.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
+        stand = stand.join(touched, on="user_id", how="left_anti").unionByName(ranked)
+    return stand if again is None else again.select(*names).unionByName(stand)

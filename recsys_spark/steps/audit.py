@@ -7,14 +7,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.changes import change_kinds
+from recsys_spark.changes import KINDS
 from recsys_spark.data_files import row_digest
 from recsys_spark.drift import Figures, drifted, vector_figures
 from recsys_spark.errors import QualityError
 from recsys_spark.job import Run
 from recsys_spark.lake import Head, Staged
 from recsys_spark.refresh_options import DriftOptions
-from recsys_spark.steps.change_log import Change, counted, log_changes
+from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.publishing import Report, publish_staged
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS
 
@@ -80,10 +80,8 @@ def _rows(run: Run, staged: Staged, last: Head | None) -> dict[str, int]:
     Raises:
         QualityError: a key that is not unique.
     """
-    key, new = staged.table.key[0], run.lake.read_staged(run.spark, staged)
-    _unique(new.groupBy(key).agg(F.count("*").alias("rows")).where(F.col("rows") > 1), staged)
-    old = new.limit(0) if last is None else run.lake.read(run.spark, staged.table, last.version)
-    return counted(change_kinds(old, new, key))
+    old, new = _versions(run, staged, last)
+    return _compared(staged, old, new, [name for name in new.columns if name != staged.table.key[0]], {})[0]
 
 
 def _lists(run: Run, staged: Staged, last: Head | None) -> tuple[dict[str, int], Figures]:
@@ -92,19 +90,59 @@ def _lists(run: Run, staged: Staged, last: Head | None) -> tuple[dict[str, int],
     Raises:
         QualityError: a list whose ranks do not run from 1 without gaps.
     """
-    new = run.lake.read_staged(run.spark, staged)
-    old = new.limit(0) if last is None else run.lake.read(run.spark, staged.table, last.version)
-    lists = _digested(new)
-    n = F.col("places")
-    sums = {"last": n, "ranks": n * (n + 1) / 2, "squares": n * (n + 1) * (2 * n + 1) / 6}  # of 1 … n alone
-    _unique(lists.where(reduce(Column.__or__, [F.col(name) != value for name, value in sums.items()])), staged)
-    was, now = (frame.select("user_id", "digest") for frame in (_digested(old), lists))
-    kinds = counted(change_kinds(was, now, "user_id"))
-    users = max(lists.count(), 1)
-    figures = {} if last is None else {"changed_lists": kinds["changed"] / users}
+    old, new = _versions(run, staged, last)
+    n = F.col("rows")
+    ranks = {"last": n, "ranks": n * (n + 1) / 2, "squares": n * (n + 1) * (2 * n + 1) / 6}  # of 1 … n alone
+    kinds, lists = _compared(staged, old, new, ["item_id", "score", "rank"], ranks)
+    figures = {} if last is None else {"changed_lists": kinds["changed"] / max(lists, 1)}
     if items := run.lake.rows(ITEMS) if run.lake.version(ITEMS) is not None else 0:
         figures["coverage"] = round(new.select("item_id").distinct().count() / items, 6)
     return kinds, figures
+
+
+def _versions(run: Run, staged: Staged, last: Head | None) -> tuple[DataFrame, DataFrame]:
+    new = run.lake.read_staged(run.spark, staged)
+    return new.limit(0) if last is None else run.lake.read(run.spark, staged.table, last.version), new
+
+
+def _compared(
+    staged: Staged, old: DataFrame, new: DataFrame, names: list[str], ranks: Mapping[str, Column]
+) -> tuple[dict[str, int], int]:
+    """Groups of rows with one key (rows, where there are no ``ranks``) by kind of change, and how many there are now.
+    Both versions in one pass of slim rows: what belongs together lies together.
+
+    Raises:
+        QualityError: a group that breaks the contract.
+    """
+    key, now = staged.table.key[0], F.col("now")
+    digest, rank = (
+        row_digest(names).alias("digest"),
+        (F.col("rank") if ranks else F.lit(1)).cast("bigint").alias("rank"),
+    )
+    sides = [rows.select(key, digest, rank, F.lit(side).alias("now")) for rows, side in ((old, False), (new, True))]
+    groups = sides[0].unionByName(sides[1]).groupBy(key).agg(
+        F.bit_xor(F.when(~now, F.col("digest"))).alias("was"),
+        F.bit_xor(F.when(now, F.col("digest"))).alias("is"),
+        F.count_if(now).alias("rows"),
+        F.max(F.when(now, F.col("rank"))).alias("last"),
+        F.sum(F.when(now, F.col("rank"))).alias("ranks"),
+        F.sum(F.when(now, F.col("rank") * F.col("rank"))).alias("squares"),
+    )  # fmt: skip
+    was, new_one = F.col("was"), F.col("is")
+    wrong = [F.col(name) != value for name, value in ranks.items()] or [F.col("rows") > 1]
+    row = groups.agg(
+        F.count_if(was.isNull()).alias("added"),
+        F.count_if(was.isNotNull() & new_one.isNotNull() & (was != new_one)).alias("changed"),
+        F.count_if(new_one.isNull()).alias("removed"),
+        F.count("is").alias("groups"),
+        F.min(F.when(new_one.isNotNull() & reduce(Column.__or__, wrong), F.col(key))).alias("broken"),
+    ).collect()[0]
+    if row["broken"] is not None:
+        raise QualityError(
+            f"table '{staged.table.name}' would break its contract at {key} '{row['broken']}': "
+            f"{', '.join(staged.table.key)} are not unique; nothing was published"
+        )
+    return {kind: row[kind] for kind in KINDS}, row["groups"]
 
 
 def _check_lists(staged: Staged, *, by_score: bool) -> None:
@@ -116,22 +154,3 @@ def _check_lists(staged: Staged, *, by_score: bool) -> None:
             raise QualityError(
                 f"table '{staged.table.name}' would hold {meaning} ({number:,} places); nothing was published"
             )
-
-
-def _digested(lists: DataFrame) -> DataFrame:
-    """One row for each list: slim, since the places of a user lie together."""
-    return lists.groupBy("user_id").agg(
-        F.bit_xor(row_digest(["item_id", "score", "rank"])).alias("digest"),
-        F.count("*").alias("places"),
-        F.max("rank").alias("last"),
-        F.sum("rank").alias("ranks"),
-        F.sum(F.col("rank").cast("bigint") * F.col("rank")).alias("squares"),
-    )
-
-
-def _unique(broken: DataFrame, staged: Staged) -> None:
-    if (row := broken.first()) is not None:
-        raise QualityError(
-            f"table '{staged.table.name}' would break its contract at {staged.table.key[0]} '{row[0]}': "
-            f"{', '.join(staged.table.key)} are not unique; nothing was published"
-        )

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 
 from pyspark.sql import DataFrame
@@ -57,19 +57,27 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
         )
         if number["users_redone"] > _MOST * users:
             return f"{number['users_redone']} of {users} users have changed"
-        profiles = known.frame(run, USER_PROFILES)
-        again = _lists(run, known, options, blocks, profiles, redo=redo)
-        standing = with_floors(profiles, stored, redo, options.k)
-        with (
-            _blocks_of(run, known, options, items) as changed,
-            kept(_lists(run, known, options, changed, standing, items=items)) as newcomers,
-        ):
+        again = _lists(run, known, options, blocks, known.frame(run, USER_PROFILES), redo=redo)
+        with _newcomers(run, known, options, stored, redo, items) if number["items_changed"] else nullcontext() as new:
             stamp = {"run_date": options.run_date, "model": asked.space}
-            merged = merged_lists(stored, again, newcomers, redo, options.k)
+            merged = merged_lists(stored, again if number["users_redone"] else None, new, redo, options.k)
             merged = merged.sortWithinPartitions("user_id", "rank")  # as those of the full join: they are looked at so
             staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
     report = asked.publish(staged, f"{number['users_redone']} users who changed", told)
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
+
+
+@contextmanager
+def _newcomers(
+    run: Run, known: Inputs, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
+) -> Iterator[DataFrame]:
+    """What changed items bring to the lists of users who did not change."""
+    standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
+    with (
+        _blocks_of(run, known, options, items) as changed,
+        kept(_lists(run, known, options, changed, standing, items=items)) as found,
+    ):
+        yield found
 
 
 def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
