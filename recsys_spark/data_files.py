@@ -50,7 +50,7 @@ def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFra
     if uris[0].startswith("s3://"):
         if not _has_connector(spark):
             rows = spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(len(uris))
-            return rows.mapInArrow(partial(_read, schema=table.arrow_schema), table.ddl)
+            return rows.mapInArrow(partial(stored_batches, schema=table.arrow_schema), table.ddl)
         uris = ["s3a://" + uri.removeprefix("s3://") for uri in uris]
     return spark.read.schema(table.ddl).parquet(*uris)
 
@@ -66,7 +66,8 @@ def _has_connector(spark: "SparkSession") -> bool:
     return True
 
 
-def _read(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def stored_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of the data files that the column ``uri`` names, in their order."""
     for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
         filesystem, path = FileSystem.from_uri(uri)
         with filesystem.open_input_file(path) as stream:

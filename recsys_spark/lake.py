@@ -103,6 +103,11 @@ class Lake:
             raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
         return read_files(spark, table, delta.file_uris())
 
+    def file_uris(self, table: Table, version: int) -> list[str]:
+        """The data files of a version."""
+        delta = self._open(table, version)
+        return [] if delta is None else delta.file_uris()
+
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":
         """The newest version, or no rows where the table was never published."""
         return read_files(spark, table, []) if self.version(table) is None else self.read(spark, table)

@@ -136,12 +136,13 @@ def list_rows(
             notes["places_short"] += users.places_short
             notes["shares"] += users.shares()
             for lists in users.lists():
-                yield _stamped(lists.rename_columns([(names or {}).get(n, n) for n in lists.schema.names]), stamp or {})
+                yield stamped(lists.rename_columns([(names or {}).get(n, n) for n in lists.schema.names]), stamp or {})
 
     return make
 
 
-def _stamped(lists: pa.RecordBatch, stamp: dict[str, Any]) -> pa.RecordBatch:
+def stamped(lists: pa.RecordBatch, stamp: dict[str, Any]) -> pa.RecordBatch:
+    """With further columns, the same in every row."""
     for name, value in stamp.items():
         lists = lists.append_column(name, pa.repeat(pa.scalar(value), lists.num_rows))
     return lists

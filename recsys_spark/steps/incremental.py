@@ -3,14 +3,19 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import date
 from functools import reduce
+from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from recsys_spark.changes import changed_groups, changed_keys
+from recsys_spark.data_files import stored_batches
 from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
 from recsys_spark.item_blocks import ItemBlocks, drop_blocks, write_item_blocks
 from recsys_spark.job import Run
+from recsys_spark.lake import Staged
 from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import top_k_join
 from recsys_spark.rules import item_standing, items_with_rules, profiles_with_keys
@@ -19,7 +24,7 @@ from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, kept, previous
 from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.steps.reasons import staged_lists
-from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
+from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Notes, Table
 
 _MOST = 0.5
 """Share of the users from which all lists are made anew: the join then costs about as much."""
@@ -57,14 +62,34 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
         )
         if number["users_redone"] > _MOST * users:
             return f"{number['users_redone']} of {users} users have changed"
-        again = _lists(run, known, options, blocks, known.frame(run, USER_PROFILES), redo=redo)
-        with _newcomers(run, known, options, stored, redo, items) if number["items_changed"] else nullcontext() as new:
-            stamp = {"run_date": options.run_date, "model": asked.space}
-            merged = merged_lists(stored, again if number["users_redone"] else None, new, redo, options.k)
-            merged = merged.sortWithinPartitions("user_id", "rank")  # as those of the full join: they are looked at so
-            staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
+        if not any(number.values()) and not options.explain:
+            staged, told = _dated(run, last, options.run_date), dict[str, Any]()
+        else:
+            profiles = known.frame(run, USER_PROFILES)
+            again = _lists(run, known, options, blocks, profiles, number["users_redone"], redo=redo)
+            new = _newcomers(run, known, options, stored, redo, items) if number["items_changed"] else nullcontext()
+            with new as newcomers:
+                stamp = {"run_date": options.run_date, "model": asked.space}
+                # Each of its parts is in the order of users and ranks, as the lists of the full join are.
+                merged = merged_lists(stored, again if number["users_redone"] else None, newcomers, redo, options.k)
+                staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
     report = asked.publish(staged, f"{number['users_redone']} users who changed", told)
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
+
+
+def _dated(run: Run, last: Previous, run_date: date) -> Staged:
+    """The stored lists as those of ``run_date``, file by file: rows need not pass through the JVM for a new date."""
+    schema = RECOMMENDATIONS.arrow_schema
+
+    def dated(files: Iterator[pa.RecordBatch], _: Notes) -> Iterator[pa.RecordBatch]:
+        place = schema.get_field_index("run_date")
+        for batch in stored_batches(files, schema):
+            days = pa.repeat(pa.scalar(run_date, pa.date32()), batch.num_rows)
+            yield batch.set_column(place, schema.field(place), days)
+
+    uris = run.lake.file_uris(RECOMMENDATIONS, last.head.version)
+    files = run.spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(max(len(uris), 1))
+    return run.lake.stage(files, RECOMMENDATIONS, dated, base=last.head.version)
 
 
 @contextmanager
@@ -72,10 +97,13 @@ def _newcomers(
     run: Run, known: Inputs, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
 ) -> Iterator[DataFrame]:
     """What changed items bring to the lists of users who did not change."""
-    standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
+    standing, users = (
+        with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k),
+        run.lake.rows(USER_PROFILES),
+    )
     with (
         _blocks_of(run, known, options, items) as changed,
-        kept(_lists(run, known, options, changed, standing, items=items)) as found,
+        kept(_lists(run, known, options, changed, standing, users, items=items)) as found,
     ):
         yield found
 
@@ -116,11 +144,15 @@ def _lists(
     options: TopKOptions,
     blocks: ItemBlocks,
     profiles: DataFrame,
+    users: int,
     *,
     redo: DataFrame | None = None,
     items: DataFrame | None = None,
 ) -> DataFrame:
-    """The join of ``profiles``, or those of the users in ``redo``, with ``blocks``, or those of ``items``."""
+    """The join of ``profiles``, or those of the users in ``redo``, with ``blocks``, or those of ``items``.
+
+    ``users``: how many they are.
+    """
     seen, allowed = seen_and_allowed(run, known, options)
     if redo is not None:
         profiles, seen = (rows.join(redo, on="user_id", how="left_semi") for rows in (profiles, seen))
@@ -136,7 +168,7 @@ def _lists(
         allowed=allowed,
         rules=list_rules(options, blocks),
         user_block_rows=options.user_block_rows,
-        tasks=tasks_for(run, options, run.lake.rows(USER_PROFILES)),
+        tasks=tasks_for(run, options, users),
     )
 
 

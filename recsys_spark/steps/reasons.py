@@ -27,6 +27,7 @@ from recsys_spark.reasons import (
     told_users,
     weighted_titles,
 )
+from recsys_spark.recommend import stamped
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous
 from recsys_spark.steps.profiles import own_texts
@@ -107,9 +108,10 @@ def staged_lists(
     """Lists (``user_id, item_id, score, rank``) staged as rows of ``recommendations``: with reasons where ``explain``
     asks, and then how faithful those are."""
     if not options.explain:
-        nothing = F.lit(None).cast(RECOMMENDATIONS.columns["reasons"])
-        rows = lists.withColumns({name: F.lit(value) for name, value in stamp.items()} | {"reasons": nothing})
-        return run.lake.stage(rows, RECOMMENDATIONS, base=base), {}
+        # The date and empty reasons come in the task that writes: nested columns are what Arrow takes longest over.
+        plain = stamp | {"reasons": None}
+        make: Make = lambda batches, _: (stamped(batch, plain) for batch in batches)  # noqa: E731
+        return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
     users, make = explanation(sources(run, known, facts), options, lists, stamp)
     told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
     return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
