@@ -20,7 +20,7 @@ from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, s
 from recsys_spark.lists import ListRules, Rows, UserItems, as_rows, available, rows_by_key, where_found, without
 
 DIVERSIFIED_AT_ONCE = 256  # users: the vectors of all their candidates are held
-_NEAREST = 4  # lists
+_NEAREST = (1, 4)  # lists: after the first, and after the first four, only what is better than they were counts
 
 
 def candidates(k: int, rules: ListRules) -> int:
@@ -93,9 +93,9 @@ class UserBlock:
         if self._judge is None:
             return []
         found = []
-        for stratum, row, places in zip(self._strata, self._sampled, self._judge.best, strict=True):
+        for stratum, places, own in zip(self._strata, self._judge.best, self.best[self._sampled], strict=True):
             if len(exact := places[places != EMPTY]):
-                found.append((stratum, float(np.isin(exact, self.best[row]).mean())))
+                found.append((stratum, float(np.isin(exact, own).mean())))
         return found
 
     @property
@@ -142,7 +142,7 @@ def _multiplier(flops: float) -> Multiplier:
 def _probes(vectors: NDArray[np.float32], items: ItemBlocks, nprobe: int) -> list[list[Rows] | None]:
     """Which rows meet each list: first the nearest lists of every row, which raise its floor, then its others."""
     probed = nearest_lists(vectors, items.centroids(), nprobe)
-    return [_rows_by_list(part, items.lists) for part in (probed[:, :_NEAREST], probed[:, _NEAREST:])]
+    return [_rows_by_list(part, items.lists) for part in np.split(probed, _NEAREST, axis=1)]
 
 
 def _rows_by_list(probed: NDArray[np.int64], lists: int) -> list[Rows]:
