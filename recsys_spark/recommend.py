@@ -98,7 +98,7 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
     tile = (
         used.library_bytes
         + used.rows * used.columns * used.bytes_each
-        + rows * (3 * k * 50 + 4 * items.dimension * routed)
+        + rows * (3 * k * 170 + 4 * items.dimension * routed)
     )
     diverse = DIVERSIFIED_AT_ONCE * k * items.dimension * 8 if rules.diversity else 0
     liked = INTERESTS_AT_ONCE * CLUSTERED * items.dimension * 4 if rules.interests > 1 else 0

@@ -91,9 +91,9 @@ def compare(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         share = len(queries) * len(items) / (SLICE[0] * SLICE[1])
         _, rows["vs_cross_join"] = paired("crossJoin (slice)", bench.cross_join, "ours", ours, 1, share)
         _, rows["vs_nearest_by_join"] = paired("nearestByJoin (slice)", bench.nearest_by, "ours", ours, 1, share)
+    rows |= {"peak_rss_mb": round(bench.peak_bytes / 1e6), "bound_mb": round(bench.bound() / 1e6)}
     if "approx" in asked.only and asked.vectors:
         rows["approx"] = bench.approximate(asked.pairs)
-    rows |= {"peak_rss_mb": round(bench.peak_bytes / 1e6), "bound_mb": round(bench.bound / 1e6)}
     return rows
 
 
@@ -110,7 +110,7 @@ def grow(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         steps[-1] |= {"ns_per_pair": round(seconds / pairs * 1e9, 3), "peak_rss_mb": round(bench.peak_bytes / 1e6)}
         print(steps[-1], file=sys.stderr)
         bench.spark.stop()
-    return {"dim": asked.dim, "k": asked.k, "steps": steps, "bound_mb": round(bench.bound / 1e6)}
+    return {"dim": asked.dim, "k": asked.k, "steps": steps, "bound_mb": round(bench.bound() / 1e6)}
 
 
 def vectors(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -150,12 +150,11 @@ class Bench:
         self.packed()  # warm
         self.blocks, self.pack_seconds = self.packed()
 
-    @property
-    def bound(self) -> int:
+    def bound(self, rules: ListRules = ListRules(), blocks: ItemBlocks | None = None) -> int:  # noqa: B008
         """What the formula says of a task's memory."""
         tasks = CORES * -(-len(self.queries) // (CORES * USER_BLOCK_ROWS))
         rows = min(USER_BLOCK_ROWS, -(-len(self.queries) // tasks))
-        return task_bytes(self.blocks, self.k, rows)
+        return task_bytes(blocks or self.blocks, self.k, rows, rules)
 
     def packed(self) -> tuple[ItemBlocks, float]:
         """The item blocks, as the last publication of item vectors leaves them, and the seconds that took."""
@@ -201,6 +200,8 @@ class Bench:
             "speedup": speedup,
             "recall": record["recall"],
             "full_check": round(full, 5),
+            "peak_rss_mb": round(self.peak_bytes / 1e6),
+            "bound_mb": round(self.bound(ListRules(nprobe=known.nprobe), index) / 1e6),
             "index_s": round(built, 1),
         }
 
