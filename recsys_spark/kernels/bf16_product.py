@@ -19,7 +19,7 @@ Bits = NDArray[np.int16]
 """bfloat16, as NumPy has no name for it: the upper half of a float32."""
 
 _ROW_STEP, _COLUMN_STEP = 128, 32
-_ROWS_AT_ONCE = 4096  # copies of a whole block would count in a task's memory
+_ROWS_AT_ONCE = 1024  # what fits in the cache of a core
 _MINUS_INFINITY = np.uint16(0xFF80).view(np.int16)
 
 
@@ -89,20 +89,20 @@ def bf16_error(queries: Scores, items: Scores) -> Bf16Error:
     With q = q' + e and x = x' + f, the rounded vectors and what rounding took: |q·x − q'·x'| ≤ |e||x| + |q'||f|. The
     sum in float32 is off by γ·|q'||x'| at most (as ``product_error``).
     """
-    (q, q_short, lost), (x, x_short, dropped) = _lengths(queries), _lengths(items)
-    gamma = (items.shape[1] + 2) * 2.0**-24 * 1.01
-    return Bf16Error(np.float32(1.01 * (lost * x + q_short * dropped + gamma * (q_short * x_short + q * x))))
+    (q, lost), (x, dropped) = _lengths(queries), _lengths(items)
+    gamma, short = (items.shape[1] + 2) * 2.0**-24 * 1.01, (q + lost) * (x + dropped)
+    return Bf16Error(np.float32(1.01 * (lost * x + (q + lost) * dropped + gamma * (short + q * x))))
 
 
-def _lengths(vectors: Scores) -> tuple[float, float, float]:
-    """The greatest length of a vector, of its rounded one, and of their difference."""
-    lengths = [0.0, 0.0, 0.0]
+def _lengths(vectors: Scores) -> tuple[float, float]:
+    """The greatest length of a vector, and of what rounding takes from one."""
+    lengths = (0.0, 0.0)
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
         exact = torch.from_numpy(vectors[start : start + _ROWS_AT_ONCE])
-        short = exact.bfloat16().float()
-        parts = (exact, short, exact - short)
-        lengths = [max(length, float(part.norm(dim=1).max())) for length, part in zip(lengths, parts, strict=True)]
-    return lengths[0], lengths[1], lengths[2]
+        taken = exact.bfloat16().float().sub_(exact)
+        own, lost = (float(torch.linalg.vector_norm(part, dim=1).max()) for part in (exact, taken))
+        lengths = max(lengths[0], own), max(lengths[1], lost)
+    return lengths
 
 
 def rounded(values: Scores) -> Scores:
