@@ -256,6 +256,22 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert longer[1]["lists_made"].startswith("all: ")
 
 
+def test_shuffled_joins_leave_lists_whole_and_in_order(spark, tmp_path):
+    """As on large tables; and in a folder whose name has a space, whose files a quiet night reads by themselves."""
+    spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
+    try:
+        world = World(spark, tmp_path / "my lake")
+        world.commit_sources()
+        world.refresh()
+        world.run_date += timedelta(days=1)  # and nothing else
+        assert world.check()[1]["users_redone"] == 0
+        world.apply(("event", 2, 3, -1))
+        world.commit_sources()
+        assert world.check()[1]["users_redone"] == 1
+    finally:
+        spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
+
+
 def test_a_quiet_night_leaves_the_drift_gate_its_figures(spark, tmp_path):
     world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
     world.commit_sources()

@@ -65,13 +65,14 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
         if not any(number.values()) and not options.explain:
             staged, told = _dated(run, last, options.run_date), dict[str, Any]()
         else:
-            profiles = known.frame(run, USER_PROFILES)
-            again = _lists(run, known, options, blocks, profiles, number["users_redone"], redo=redo)
+            profiles, redone = known.frame(run, USER_PROFILES), number["users_redone"]
+            again = _lists(run, known, options, blocks, profiles, redone, redo=redo) if redone else None
             new = _newcomers(run, known, options, stored, redo, items) if number["items_changed"] else nullcontext()
             with new as newcomers:
                 stamp = {"run_date": options.run_date, "model": asked.space}
-                # Each of its parts is in the order of users and ranks, as the lists of the full join are.
-                merged = merged_lists(stored, again if number["users_redone"] else None, newcomers, redo, options.k)
+                merged = merged_lists(stored, again, newcomers, redo, options.k)
+                # As those of the full join, whatever a join has done to their order: they are looked at so.
+                merged = merged.sortWithinPartitions("user_id", "rank")
                 staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
     report = asked.publish(staged, f"{number['users_redone']} users who changed", told)
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
@@ -97,10 +98,8 @@ def _newcomers(
     run: Run, known: Inputs, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
 ) -> Iterator[DataFrame]:
     """What changed items bring to the lists of users who did not change."""
-    standing, users = (
-        with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k),
-        run.lake.rows(USER_PROFILES),
-    )
+    standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
+    users = run.lake.rows(USER_PROFILES)
     with (
         _blocks_of(run, known, options, items) as changed,
         kept(_lists(run, known, options, changed, standing, users, items=items)) as found,

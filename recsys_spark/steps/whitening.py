@@ -1,11 +1,9 @@
 """The whitening of an encoder's vectors: fitted once, stored, and used until a refit is due."""
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -13,7 +11,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.whitening import Whitening, whitening
 from recsys_spark.steps.publishing import run_key
-from recsys_spark.tables import WHITENINGS
+from recsys_spark.tables import WHITENINGS, Make
 from recsys_spark.whitening import moment_rows, moments_of
 
 
@@ -83,17 +81,8 @@ def _store(run: Run, encoder: str, shrink: float, found: Fit, state: str) -> Non
     row = {"name": found.transform.name, "model": encoder, "shrink": shrink, "fit": found.fit, "items": found.items}
     numbers = {"mean": found.transform.mean, "matrix": np.ravel(found.transform.matrix)}
     table = pa.Table.from_pylist([row | numbers], WHITENINGS.arrow_schema)
-    frame = run.spark.range(1, numPartitions=1).mapInArrow(
-        _rows_of(run.spark.sparkContext.broadcast(table)), WHITENINGS.ddl
-    )
+    # As local rows the matrix would travel in the task itself, which Spark warns of from 1,000 KiB on.
+    held = run.spark.sparkContext.broadcast(table)
+    make: Make = lambda batches, _: (part for _ in batches for part in held.value.to_batches())  # noqa: E731
     key = run_key("fit_whitening", row | {"state": state})
-    run.lake.commit(run.lake.stage(frame, WHITENINGS), key, append=True)
-
-
-def _rows_of(table: Broadcast[pa.Table]) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    # As local rows, the matrix would travel in the task itself, which Spark warns of from 1,000 KiB on.
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for _ in batches:
-            yield from table.value.to_batches()
-
-    return rows
+    run.lake.commit(run.lake.stage(run.spark.range(1, numPartitions=1), WHITENINGS, make), key, append=True)
