@@ -101,12 +101,16 @@ class Lake:
         delta = self._open(table, version)
         if delta is None:
             raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
-        return read_files(spark, table, delta.file_uris())
+        return read_files(spark, table, self._uris(table, delta))
 
     def file_uris(self, table: Table, version: int) -> list[str]:
         """The data files of a version."""
         delta = self._open(table, version)
-        return [] if delta is None else delta.file_uris()
+        return [] if delta is None else self._uris(table, delta)
+
+    def _uris(self, table: Table, delta: DeltaTable) -> list[str]:
+        # Delta's own are encoded (a space is %20), which neither Spark nor pyarrow takes for a path.
+        return [f"{self.table_uri(table)}/{uri.rpartition('/')[2]}" for uri in delta.file_uris()]
 
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":
         """The newest version, or no rows where the table was never published."""
