@@ -256,7 +256,7 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert longer[1]["lists_made"].startswith("all: ")
 
 
-def test_shuffled_joins_leave_lists_whole_and_in_order(spark, tmp_path):
+def test_shuffled_joins_leave_lists_whole(spark, tmp_path):
     """As on large tables; and in a folder whose name has a space, whose files a quiet night reads by themselves."""
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     try:
