@@ -50,19 +50,11 @@ def changed_groups(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
     return changed_keys(_grouped(old, key), _grouped(new, key), key)
 
 
-def users_with_other_events(
-    old: DataFrame, old_date: date, new: DataFrame, new_date: date, *, same_rows: bool
-) -> DataFrame:
-    """``user_id`` of those whose events before the run date differ: new, late, changed and deleted ones alike.
-
-    ``same_rows``: both are the same table, so that only the days between the dates can differ.
-    """
-    if not same_rows:
-        return changed_groups(before(old, old_date), before(new, new_date), "user_id")
-    first, last = sorted((old_date, new_date))
-    return (
-        before(new, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp")).select("user_id").distinct()
-    )
+def users_of_days(events: DataFrame, one: date, other: date) -> DataFrame:
+    """``user_id`` of those with events between two run dates: the later one knows them, the earlier one does not."""
+    first, last = sorted((one, other))
+    late = before(events, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp"))
+    return late.select("user_id").distinct()
 
 
 def _grouped(rows: DataFrame, key: str) -> DataFrame:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -48,6 +48,22 @@ class Staged:
     content: str | None = None
     base: int | None = None
     """``Head.version`` of what was shown when the work began; a commit onto another would lose somebody's update."""
+    added: int | None = None
+    """Rows of the files, where they come beside those of ``base``; None where they come in their place."""
+
+
+def content_of(rows: int, digest: int) -> str:
+    """Names what a table shows by the number of its rows and the sum of their digests."""
+    return f"{rows}-{digest % 2**64:016x}"
+
+
+def beside(staged: Staged, head: Head) -> Staged:
+    """Staged files as an addition to what ``head`` shows, which must say what that is."""
+    assert head.content is not None
+    assert staged.content is not None
+    (rows, digest), (added, more) = (content.split("-") for content in (head.content, staged.content))
+    content = content_of(int(rows) + int(added), int(digest, 16) + int(more, 16))
+    return replace(staged, rows=int(rows) + int(added), added=int(added), content=content, base=head.version)
 
 
 def opened(uri: str, version: int | None = None) -> DeltaTable | None:
@@ -137,7 +153,8 @@ def publish(
         reached("commit.before", name)
         _check_files(uri, staged)
         try:
-            version = _transact(uri, delta, staged, key, done, metadata, append=append, same=same)
+            beside = append or staged.added is not None
+            version = _transact(uri, delta, staged, key, done, metadata, append=beside, same=same)
         except (CommitFailedError, DeltaError, OSError) as error:
             _check_overtaken(uri, delta, name, error)
             continue

@@ -46,13 +46,21 @@ def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFra
     """Exactly these files: nothing is listed and no schema guessed. Files on S3 are read by pyarrow where Spark has no
     connector for them."""
     if not uris:
-        return spark.createDataFrame([], table.ddl)
+        return no_rows(spark, table)
     if uris[0].startswith("s3://"):
         if not _has_connector(spark):
             rows = spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(len(uris))
             return rows.mapInArrow(partial(stored_batches, schema=table.arrow_schema), table.ddl)
         uris = ["s3a://" + uri.removeprefix("s3://") for uri in uris]
     return spark.read.schema(table.ddl).parquet(*uris)
+
+
+def no_rows(spark: "SparkSession", table: Table) -> "DataFrame":
+    """None at all, and the planner knows: what would meet them is not even read."""
+    from pyspark.sql import functions as F
+
+    columns = (F.lit(None).cast(kind).alias(name) for name, kind in table.columns.items())
+    return spark.range(1).where(F.lit(False)).select(*columns)
 
 
 def _has_connector(spark: "SparkSession") -> bool:

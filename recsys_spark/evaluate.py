@@ -17,8 +17,10 @@ def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, floa
     before are left out, since lists leave them out too.
     """
     later = events.where((F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & liked(by_type, min_rating))
-    old = before(events, run_date).select("user_id", "item_id").distinct()
-    return later.select("user_id", "item_id").distinct().join(old, on=["user_id", "item_id"], how="left_anti")
+    pairs = later.select("user_id", "item_id").distinct()
+    # Where a day's pairs are few, no other event is shuffled to meet them.
+    old = before(events, run_date).select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left_semi")
+    return pairs.join(old, on=["user_id", "item_id"], how="left_anti")
 
 
 def liked(by_type: Mapping[str, float], min_rating: float) -> Column:
@@ -38,7 +40,8 @@ def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int, by: Se
 
     A list shorter than k counts its missing places as misses.
     """
-    places = recommendations.where(F.col("rank") <= k)
+    judged = relevant.select("user_id").distinct()
+    places = recommendations.where(F.col("rank") <= k).join(judged, on="user_id", how="left_semi")
     marked = places.join(relevant.withColumn("hit", F.lit(1)), on=["user_id", "item_id"], how="left")
     found = marked.groupBy("user_id", *by).agg(
         F.count("hit").alias("hits"),

@@ -1,8 +1,8 @@
 """Raw rows to items, users and events: clean, build the text, judge every row. Pure DataFrame functions.
 
 Each ``judge_*`` returns the table's columns plus ``reason`` (null for a good row) and ``row`` (the raw row as JSON),
-so that
-``accepted`` and ``rejected`` split one and the same plan.
+so that ``accepted`` and ``rejected`` split one and the same plan. Events, of which there are most, are judged one by
+one: ``unique_events`` and ``repeated_events`` then tell those that were delivered twice apart.
 """
 
 from collections.abc import Sequence
@@ -74,10 +74,7 @@ def judge_rules(raw: DataFrame) -> DataFrame:
 
 
 def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
-    """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value.
-
-    Logs deliver at least once: of several rows with one key the greatest value stays.
-    """
+    """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value."""
     first, after = F.lit(str(earliest)).cast("timestamp"), F.lit(str(latest + timedelta(days=1))).cast("timestamp")
     moment = F.expr("try_cast(`timestamp` AS timestamp)")
     value = F.expr("try_cast(value AS double)")
@@ -90,7 +87,7 @@ def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
         F.when(moment >= after, f"timestamp after {latest}"),
         F.when(F.col("value").isNotNull() & ~_is_finite(value), "value is not a number"),
     )
-    judged = _with_row(raw).select(
+    return _with_row(raw).select(
         _id("user_id"),
         _id("item_id"),
         _id("event_type"),
@@ -99,7 +96,43 @@ def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
         reasons.alias("reason"),
         "row",
     )
-    return _one_per_key(judged, EVENTS, [F.col("value").desc_nulls_last()])
+
+
+def unique_events(good: DataFrame, stored: DataFrame | None = None) -> DataFrame:
+    """Rows of ``events``, and in ``rows`` how many of ``good`` each stands for: logs deliver at least once, and of
+    several rows with one key the greatest value stays. Without those that are ``stored`` already."""
+    key = list(EVENTS.key)
+    unique = good.groupBy(*key).agg(F.max("value").alias("value"), F.count("*").alias("rows"))
+    return unique if stored is None else without_known(unique, stored, key)
+
+
+def without_known(new: DataFrame, stored: DataFrame, key: list[str]) -> DataFrame:
+    """``new`` without the keys that are ``stored``. Where new rows are few, no stored one is shuffled to meet them."""
+    known = stored.select(*key).join(new.select(*key), on=key, how="left_semi")
+    return new.join(known, on=key, how="left_anti")
+
+
+def repeated_events(good: DataFrame, stored: DataFrame | None = None) -> DataFrame:
+    """The judged rows that another one with their key makes needless, those that are ``stored`` before others, with
+    their reason."""
+    key, columns = list(EVENTS.key), [*EVENTS.columns, "row", "place"]
+    several = good.groupBy(*key).agg(F.count("*").alias("rows")).where("rows > 1").select(*key)
+    rows = good.withColumn("place", F.lit(1))
+    if stored is not None:
+        several = several.union(good.select(*key).join(stored, on=key, how="left_semi")).distinct()
+        first = stored.withColumns({"row": F.lit(None).cast("string"), "place": F.lit(0)})
+        rows = rows.select(*columns).unionByName(first.select(*columns))
+    group = Window.partitionBy(*key).orderBy("place", F.col("value").desc_nulls_last(), F.col("row").desc())
+    ranked = rows.join(several, on=key, how="left_semi").withColumn("number", F.row_number().over(group))
+    return ranked.where("number > 1 AND place = 1").withColumn("reason", F.lit(DUPLICATE))
+
+
+def superseded_events(good: DataFrame, stored: DataFrame) -> DataFrame:
+    """The ``stored`` rows in whose place one of ``good`` with a greater value belongs."""
+    key = list(EVENTS.key)
+    greatest = good.groupBy(*key).agg(F.max("value").alias("greatest"))
+    both = stored.join(greatest, on=key, how="inner")
+    return both.where((F.col("greatest") > F.col("value")) | (F.col("value").isNull() & F.col("greatest").isNotNull()))
 
 
 def users_of(events: DataFrame) -> DataFrame:

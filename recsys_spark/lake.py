@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from recsys_spark.commits import Head, Staged, heads_of, opened, publish, remove
+from recsys_spark.commits import Head, Staged, content_of, heads_of, opened, publish, remove
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import reached
@@ -103,6 +103,15 @@ class Lake:
             raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
         return read_files(spark, table, self._uris(table, delta))
 
+    def differing(
+        self, spark: "SparkSession", table: Table, old: int, new: int
+    ) -> tuple["DataFrame", "DataFrame", "DataFrame"]:
+        """The rows of two versions: in files of the old one alone, of the new one alone, and of both."""
+        was, now = (dict.fromkeys(self.file_uris(table, version)) for version in (old, new))
+        parts = [[u for u in was if u not in now], [u for u in now if u not in was], [u for u in now if u in was]]
+        gone, come, both = (read_files(spark, table, uris) for uris in parts)
+        return gone, come, both
+
     def file_uris(self, table: Table, version: int) -> list[str]:
         """The data files of a version."""
         delta = self._open(table, version)
@@ -128,13 +137,15 @@ class Lake:
         make: Make | None = None,
         profile: "ResourceProfile | None" = None,
         base: int | None = None,
+        digest: bool = False,
     ) -> Staged:
         """Run the plan: every task writes its rows to files of its own and returns only their metadata.
 
         The rows returned grow with tasks, never with users or events. ``make`` is the last transformation, in the
         Python process that also writes: as a stage of its own it would have a second process, and what is loaded
         there (a model) would soon be loaded in both. ``base``: the version that ``frame`` was made from, where it was
-        made from the table itself (``Head.version``); by default the one that is shown now.
+        made from the table itself (``Head.version``); by default the one that is shown now. ``digest``: ``frame`` has
+        the columns of the table already, and ``make`` passes them and DIGEST on as they are.
         """
         found = dict(frame.dtypes)
         if make is None and found != table.columns:
@@ -147,8 +158,9 @@ class Lake:
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
         if make is None:
-            names = list(table.columns)
-            frame = frame.select(*names, row_digest(names).alias(DIGEST))
+            frame = frame.select(*table.columns)
+        if make is None or digest:
+            frame = frame.withColumn(DIGEST, row_digest(list(table.columns)))
         reached("stage.before", table.name)
         written = frame.mapInArrow(
             lambda batches: write_files(batches, make, uri, schema, keys), FILE_DDL, profile=profile
@@ -159,7 +171,7 @@ class Lake:
         files = sorted((row for row in tasks if row["path"]), key=lambda row: row["path"])
         actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in files]
         rows = sum(row["rows"] for row in files)
-        content = None if make else f"{rows}-{sum(row['digest'] for row in files) % 2**64:016x}"
+        content = content_of(rows, sum(row["digest"] for row in files)) if DIGEST in frame.columns else None
         return Staged(table, actions, rows, [json.loads(row["notes"]) for row in tasks], content, base)
 
     def discard(self, staged: Staged) -> None:

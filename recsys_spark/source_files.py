@@ -1,7 +1,7 @@
 """Which files a source is made of now: what ``nothing new`` is decided by."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlparse
 
 import pyarrow as pa
@@ -18,17 +18,27 @@ _Found = tuple[str, int, int]
 """Path, bytes, time of modification."""
 
 
-def snapshot_of(dataset: Dataset, data: str, session: Callable[[], SparkSession]) -> list[str]:
-    """Path, size and modification time of every input file, those that a pattern finds among them.
+def snapshot_of(dataset: Dataset, data: str, session: Callable[[], SparkSession]) -> dict[str, list[str]]:
+    """Path, size and modification time of every input file by source, those that a pattern finds among them.
 
     ``session`` is asked where only Spark knows the file system.
 
     Raises:
         InputError: a source does not exist or holds no bytes.
     """
-    return [
-        entry for name, source in dataset.sources.items() for entry in _files(name, f"{data}/{source.path}", session)
-    ]
+    return {name: _files(name, f"{data}/{source.path}", session) for name, source in dataset.sources.items()}
+
+
+def data_files(entries: Iterable[str], path: str) -> dict[str, str]:
+    """Of a snapshot's entries for the source at ``path``: to each file that Spark takes for data its entry. Names that
+    begin with a dot or an underscore are those of markers and of what is being written."""
+    stem = path[: min((path.find(mark) for mark in _MARKS if mark in path), default=len(path))]
+    named = {entry.rsplit(" ", 2)[0]: entry for entry in entries}
+    return {file: entry for file, entry in named.items() if not _is_hidden(file.removeprefix(stem))}
+
+
+def _is_hidden(below: str) -> bool:
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in below.split("/"))
 
 
 def _files(name: str, path: str, session: Callable[[], SparkSession]) -> list[str]:
@@ -59,13 +69,14 @@ def _known_to_arrow(path: str) -> bool:
 
 
 def _below(path: str) -> list[_Found]:
-    """The file, or all files of the folder."""
+    """The file, or all files of the folder, named as ``path`` is."""
     filesystem, inner = FileSystem.from_uri(path)
     info = filesystem.get_file_info(inner)
     if info.type == FileType.NotFound:
         return []
+    scheme = path.removesuffix(inner) if path.endswith(inner) else ""
     files = [info] if info.is_file else _listed(filesystem, inner)
-    return [(f.path, f.size, f.mtime_ns) for f in files] or [(path, 0, 0)]
+    return [(scheme + f.path, f.size, f.mtime_ns) for f in files] or [(path, 0, 0)]
 
 
 def _matching(path: str) -> Iterator[_Found]:

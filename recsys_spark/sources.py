@@ -1,10 +1,12 @@
 """Reading raw inputs: the one place where foreign data enters."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.dataset import Source, TableQuery
@@ -13,6 +15,7 @@ from recsys_spark.text import fields_of
 
 CORRUPT = "_corrupt_record"
 _TEXT_FORMATS = ("csv", "json")
+_NARROW = {"Project", "Filter", "SubqueryAlias", "View", "LogicalRelation", "Relation", "HadoopFsRelation"}
 _NESTED = ("array", "map", "struct", "binary")
 
 
@@ -21,16 +24,48 @@ def absolute(data: str) -> str:
     return data.rstrip("/") if urlparse(data).scheme else str(Path(data).expanduser().absolute())
 
 
-def read_source(spark: SparkSession, name: str, source: Source, data: str) -> DataFrame:
-    """One source, with malformed records kept in ``_corrupt_record`` where the format can tell."""
+def read_source(
+    spark: SparkSession, name: str, source: Source, data: str, files: Sequence[str] | None = None
+) -> DataFrame:
+    """One source, with malformed records kept in ``_corrupt_record`` where the format can tell.
+
+    ``files``: only these of it, with the columns that it has as a whole.
+    """
     path = f"{data}/{source.path}"
     reader = spark.read.format(source.format).options(**source.options)
     if source.format not in _TEXT_FORMATS:
-        return (reader.schema(source.schema_) if source.schema_ else reader).load(path)
+        whole = (reader.schema(source.schema_) if source.schema_ else reader).load(path)
+        return whole if files is None else _some(reader.schema(whole.schema), whole, path, files)
     # Pruned columns would hide rows with too many or too few fields.
     reader = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT, columnPruning=False)
     schema = source.schema_ or _names_as_strings(reader.load(path), name, path)
-    return reader.options(enforceSchema=False).schema(f"{schema}, {CORRUPT} string").load(path)
+    reader = reader.options(enforceSchema=False).schema(f"{schema}, {CORRUPT} string")
+    whole = reader.load(path)
+    return whole if files is None else _some(reader, whole, path, files)
+
+
+def knows_its_columns(source: Source) -> bool:
+    """Whether a part of the files tells the columns that Spark would give the whole of them."""
+    return bool(source.schema_) or source.format in ("csv", "parquet", "orc")
+
+
+def is_row_by_row(frame: DataFrame) -> bool:
+    """Whether each row of a query comes from one row of one source, whatever the other rows are."""
+    plan = frame._jdf.queryExecution().analyzed()
+    return bool(plan.deterministic()) and plan.subqueriesAll().isEmpty() and _is_narrow(plan)
+
+
+def _is_narrow(plan: Any) -> bool:
+    children = plan.children()
+    return str(plan.nodeName()) in _NARROW and all(_is_narrow(children.apply(n)) for n in range(children.size()))
+
+
+def _some(reader: DataFrameReader, whole: DataFrame, path: str, files: Sequence[str]) -> DataFrame:
+    if not files:
+        return whole.where(F.lit(False))
+    if files[0] != path and not any(mark in path for mark in "*?[{"):
+        reader = reader.option("basePath", path)  # or what the names of its folders say would be lost
+    return reader.load(list(files))
 
 
 def well_formed(frame: DataFrame) -> DataFrame:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from recsys_spark.errors import ConflictError, QualityError, RetryError
 from recsys_spark.failpoints import VARIABLE
-from recsys_spark.ingest import accepted, judge_events
+from recsys_spark.ingest import judge_events, unique_events
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.lake import Lake
@@ -117,7 +117,7 @@ class World:
         """Delivered twice, as logs are, and judged as ingest does."""
         rows = [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events]
         judged = judge_events(self.spark.createDataFrame(rows + rows, EVENTS.ddl), date(2020, 1, 1), date(2030, 1, 1))
-        return accepted(judged, EVENTS)
+        return unique_events(judged).drop("rows")
 
     def commit_sources(self):
         self.nights += 1

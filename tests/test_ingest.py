@@ -12,7 +12,17 @@ from pyspark.sql import functions as F
 from recsys_spark import source_files
 from recsys_spark.errors import ConflictError, InputError, QualityError, UsageError
 from recsys_spark.failures import readable
-from recsys_spark.ingest import accepted, judge_events, judge_items, judge_rules, judge_users, rejected, users_of
+from recsys_spark.ingest import (
+    accepted,
+    judge_events,
+    judge_items,
+    judge_rules,
+    judge_users,
+    rejected,
+    repeated_events,
+    unique_events,
+    users_of,
+)
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import IngestOptions
@@ -198,7 +208,11 @@ def events(spark):
         ("u1", "a1", "rating", "2024-02-01 10:00:00", "1e999"),
     ]
     frame = judge_events(spark.createDataFrame(rows, EVENT_DDL), date(2024, 1, 1), date(2024, 3, 1))
-    return judged(frame.withColumn("timestamp", F.col("timestamp").cast("string")), EVENTS)
+    good = frame.where("reason IS NULL")
+    bad = frame.where("reason IS NOT NULL").unionByName(repeated_events(good).select(*frame.columns))
+    kept = unique_events(good).withColumns({"reason": F.lit(None).cast("string"), "row": F.lit(None).cast("string")})
+    whole = bad.unionByName(kept.select(*bad.columns))
+    return judged(whole.withColumn("timestamp", F.col("timestamp").cast("string")), EVENTS)
 
 
 def test_good_events_are_trimmed_and_keep_their_utc_time(events):
@@ -225,7 +239,7 @@ def test_bad_events_are_rejected_with_the_reason(events):
 def test_numbers_and_times_of_other_types_are_understood(spark):
     frame = spark.sql("SELECT 7L AS user_id, 8 AS item_id, 'rating' AS event_type, date'2024-02-01' AS timestamp, "
                       "float(4.5) AS value")  # fmt: skip
-    found = accepted(judge_events(frame, date(2024, 1, 1), date(2024, 3, 1)), EVENTS)
+    found = unique_events(judge_events(frame, date(2024, 1, 1), date(2024, 3, 1))).drop("rows")
     assert dict(found.dtypes) == EVENTS.columns
     assert tuple(found.drop("timestamp").collect()[0]) == ("7", "8", "rating", 4.5)
 
@@ -265,6 +279,7 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
     assert report == {
         "status": "done",
         "tables": {"quarantine": 0, "items": 2, "users": 2, "events": 2, "user_rules": 0},
+        "log_read": "all: it is the first run",
         "quarantined": {},
         **{f"{name}_changes": {"added": 2, "changed": 0, "removed": 0} for name in ("items", "users", "events")},
     }  # fmt: skip

@@ -61,6 +61,8 @@ def snapshot_change(run: Run, staged: Staged, made: str, key: str) -> Change:
         return Change(table.name, told["made"], told["rows"], told["kinds"])
     if head is not None and staged.content is not None and staged.content == head.content:
         return Change(table.name, "none", staged.rows, {})
+    if staged.added is not None:
+        return Change(table.name, made, staged.rows, dict.fromkeys(KINDS, 0) | {"added": staged.added})
     new = run.lake.read_staged(run.spark, staged)
     old = new.limit(0) if head is None else run.lake.read(run.spark, table, head.version)
     kinds = change_kinds(old, new, table.key[0]) if len(table.key) == 1 else row_kinds(old, new)

@@ -13,6 +13,7 @@ from recsys_spark.job import Run
 from recsys_spark.options import EvaluationOptions, JudgeOptions
 from recsys_spark.profiles import before
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
+from recsys_spark.steps.scratch import written
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
 
@@ -66,14 +67,16 @@ def _key(known: Inputs, options: EvaluationOptions, **more: Any) -> str:
 def _judged(
     run: Run, known: Inputs, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
 ) -> Report:
-    relevant = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
     scorer = _scorer(lists)
     scorers = {scorer: lists}
-    if options.baselines:
-        judged = lists.join(relevant, on="user_id", how="left_semi")
-        scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
-    rows = [_means(name, frame, relevant, known.frame(run, ITEMS), options) for name, frame in scorers.items()]
-    staged = run.lake.stage(reduce(DataFrame.unionByName, rows), METRICS)
+    pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
+    with written(run, pairs) as relevant:
+        if options.baselines:
+            judged = lists.join(relevant.frame, on="user_id", how="left_semi")
+            scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
+        items = known.frame(run, ITEMS)
+        rows = [_means(name, frame, relevant.frame, items, options) for name, frame in scorers.items()]
+        staged = run.lake.stage(reduce(DataFrame.unionByName, rows), METRICS)
     found = run.lake.read_staged(run.spark, staged).collect()  # half a dozen rows per scorer
     status = "unchanged"
     if not run.lake.has_commit(METRICS, key):

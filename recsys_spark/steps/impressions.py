@@ -5,6 +5,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.changes import changed_groups
+from recsys_spark.data_files import no_rows
 from recsys_spark.impressions import Ignored, ignored_pairs, shown_pairs
 from recsys_spark.job import Run
 from recsys_spark.options import FeedbackOptions, ProfileOptions
@@ -44,7 +45,7 @@ def ignored_of(run: Run, known: Inputs, options: ProfileOptions, redo: DataFrame
 def users_with_other_ignored(run: Run, known: Inputs, options: ProfileOptions, last: Previous) -> DataFrame:
     """``user_id`` of those who have passed over something else than the last run knew."""
     there = IMPRESSIONS.name in last.head.facts["versions"]
-    shown = last.frame(IMPRESSIONS) if there else run.spark.createDataFrame([], IMPRESSIONS.ddl)
+    shown = last.frame(IMPRESSIONS) if there else no_rows(run.spark, IMPRESSIONS)
     was = ignored_pairs(shown, last.frame(EVENTS), last.run_date, _what(options))
     return changed_groups(was, ignored_of(run, known, options), "user_id")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from recsys_spark.changes import changed_groups, changed_keys
-from recsys_spark.data_files import stored_batches
+from recsys_spark.data_files import no_rows, stored_batches
 from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
 from recsys_spark.item_blocks import ItemBlocks, drop_blocks, write_item_blocks
 from recsys_spark.job import Run
@@ -21,9 +21,10 @@ from recsys_spark.recommend import top_k_join
 from recsys_spark.rules import item_standing, items_with_rules, profiles_with_keys
 from recsys_spark.steps.item_blocks import tasks_for
 from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
-from recsys_spark.steps.previous import Previous, kept, previous
+from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.steps.reasons import staged_lists
+from recsys_spark.steps.scratch import written
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Notes, Table
 
 _MOST = 0.5
@@ -52,10 +53,10 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
     run, known, options = asked.run, asked.known, asked.options
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
     with (
-        kept(_changed_items(known, options, last)) as items,
-        kept(users_to_redo(stored, _changed_users(known, options, last), items)) as redo,
+        written(run, _changed_items(known, options, last)) as items,
+        written(run, users_to_redo(stored, _changed_users(known, options, last), items.frame)) as redo,
     ):
-        number = {"items_changed": items.count(), "users_redone": redo.count()}
+        number = {"items_changed": items.rows, "users_redone": redo.rows}
         run.progress.note(
             f"recommend_items: {number['items_changed']:,} items changed, {number['users_redone']:,} of {users:,} "
             "users meet all items"
@@ -66,11 +67,11 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
             staged, told = _dated(run, last, options.run_date), dict[str, Any]()
         else:
             profiles, redone = known.frame(run, USER_PROFILES), number["users_redone"]
-            again = _lists(run, known, options, blocks, profiles, redone, redo=redo) if redone else None
-            new = _newcomers(run, known, options, stored, redo, items) if number["items_changed"] else nullcontext()
+            again = _lists(run, known, options, blocks, profiles, redone, redo=redo.frame) if redone else None
+            new = _newcomers(run, known, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
             with new as newcomers:
                 stamp = {"run_date": options.run_date, "model": asked.space}
-                merged = merged_lists(stored, again, newcomers, redo, options.k)
+                merged = merged_lists(stored, again, newcomers, redo.frame, options.k)
                 # As those of the full join, whatever a join has done to their order: they are looked at so.
                 merged = merged.sortWithinPartitions("user_id", "rank")
                 staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
@@ -102,9 +103,9 @@ def _newcomers(
     users = run.lake.rows(USER_PROFILES)
     with (
         _blocks_of(run, known, options, items) as changed,
-        kept(_lists(run, known, options, changed, standing, users, items=items)) as found,
+        written(run, _lists(run, known, options, changed, standing, users, items=items)) as found,
     ):
-        yield found
+        yield found.frame
 
 
 def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
@@ -116,7 +117,8 @@ def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataF
         was = item_standing(last.frame(ITEMS), options.match_on, last.run_date)
         now = item_standing(known.frame(run, ITEMS), options.match_on, options.run_date)
         parts.append(changed_keys(was, now, "item_id"))
-    return reduce(DataFrame.union, parts, run.spark.createDataFrame([], "item_id string")).distinct()
+    none = no_rows(run.spark, ITEMS).select("item_id")
+    return reduce(DataFrame.union, parts, none).distinct()
 
 
 def _changed_users(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
@@ -168,6 +170,7 @@ def _lists(
         rules=list_rules(options, blocks),
         user_block_rows=options.user_block_rows,
         tasks=tasks_for(run, options, users),
+        in_place=items is not None,
     )
 
 

@@ -1,7 +1,7 @@
 """Raw sources → items, users, events, quarantine."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
@@ -9,6 +9,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.data_files import no_rows
 from recsys_spark.dataset import Dataset, load_dataset
 from recsys_spark.errors import InputError, QualityError
 from recsys_spark.forgetting import without_forgotten
@@ -20,7 +21,6 @@ from recsys_spark.ingest import (
     judge_rules,
     judge_users,
     rejected,
-    users_of,
 )
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
@@ -28,6 +28,7 @@ from recsys_spark.options import IngestOptions
 from recsys_spark.source_files import snapshot_of
 from recsys_spark.sources import absolute, malformed, query, read_source, well_formed
 from recsys_spark.steps.change_log import log_changes, snapshot_change
+from recsys_spark.steps.event_log import EventLog, event_log, kept_quarantine, staged_events, staged_users
 from recsys_spark.steps.publishing import Report, run_key, unchanged
 from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
@@ -36,11 +37,13 @@ _ABOUT_ITEMS = ["title", "category", "brand", "price", "updated_at"]
 
 
 def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Report:
-    """Read, judge, audit, publish. Nothing is published above ``max_bad_share``. ``anew``: although nothing is new."""
+    """Read, judge, audit, publish. Nothing is published above ``max_bad_share``. ``anew``: all, although nothing is
+    new."""
     dataset, data = load_dataset(options.dataset), absolute(options.data)
     shown = {table.name: run.lake.head(table) for table in _TARGETS}  # before the sources: what came since is newer
+    files = snapshot_of(dataset, data, lambda: run.spark)
     facts = {
-        "sources": snapshot_of(dataset, data, lambda: run.spark),
+        "sources": files,
         "dataset": dataset.model_dump(mode="json"),
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.events.latest == "run_date" else None,
@@ -50,34 +53,38 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     key = run_key("ingest_tables", facts)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
-    judged, broken = _judge(run, dataset, data, options)
+    sources = {name: read_source(run.spark, name, source, data) for name, source in dataset.sources.items()}
+    judged, broken = _judge(run, dataset, sources, options)
     if options.dry_run:
         return {"tables": {}}
-    good = {table.name: accepted(frame, table) for table, frame in judged.items()}
-    if USERS.name not in good:
-        good[USERS.name] = users_of(good[EVENTS.name])
-    if USER_RULES.name not in good:
-        good[USER_RULES.name] = run.spark.createDataFrame([], USER_RULES.ddl)
-    bad = reduce(DataFrame.unionByName, [*broken, *(rejected(frame, table) for table, frame in judged.items())])
-    staged = {QUARANTINE.name: run.lake.stage(bad, QUARANTINE)}
-    staged |= {table.name: run.lake.stage(good[table.name], table) for table in (ITEMS, USERS, EVENTS, USER_RULES)}
-    staged = {
-        name: replace(part, base=head.version if (head := shown[name]) else None) for name, part in staged.items()
-    }
-    reasons = _reasons(run, staged[QUARANTINE.name])
+    log, staged = event_log(run, dataset, data, files, options, anew=anew), None
+    if log.head is not None:
+        name = dataset.events.from_
+        sources |= {name: read_source(run.spark, name, dataset.sources[name], data, log.files)}
+        staged = _staged(run, dataset, log, *_judge(run, dataset, sources, options))
+    if staged is None:
+        log = log.whole("events that are stored give way to others")
+        staged = _staged(run, dataset, log, judged, broken)
+    assert staged is not None, "the whole log suffices"
+    reasons = _reasons(run, staged[QUARANTINE])
     _audit(reasons, staged, {*judged, USERS}, options)
-    changes = [snapshot_change(run, staged[table.name], "all", key) for table in (ITEMS, USERS, EVENTS)]
-    abouts = {change.table: {"about": change.about(options.run_date)} for change in changes}
-    for name, part in staged.items():
-        run.lake.commit(part, key, facts=abouts.get(name))
+    changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
+    about = {change.table: {"about": change.about(options.run_date)} for change in changes}
+    about[EVENTS.name] |= log.facts
+    for table in _TARGETS:
+        base = head.version if (head := shown[table.name]) else None
+        run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
     log_changes(run, key, options.run_date, changes)
     counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
-    report: Report = {"status": "done", "tables": {name: part.rows for name, part in staged.items()}}
-    return report | {"quarantined": counts} | {f"{change.table}_changes": dict(change.kinds) for change in changes}
+    report: Report = {"status": "done", "tables": {table.name: staged[table].rows for table in _TARGETS}}
+    report |= {"log_read": log.made, "quarantined": counts}
+    return report | {f"{change.table}_changes": dict(change.kinds) for change in changes}
 
 
-def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tuple[dict, list[DataFrame]]:
-    sources = {name: read_source(run.spark, name, source, data) for name, source in dataset.sources.items()}
+def _judge(
+    run: Run, dataset: Dataset, sources: Mapping[str, DataFrame], options: IngestOptions
+) -> tuple[dict[Table, DataFrame], list[DataFrame]]:
+    """Judged rows by table, and the records that could not be read."""
     for name, frame in sources.items():
         well_formed(frame).createOrReplaceTempView(name)
     broken = [rows for name, frame in sources.items() if (rows := malformed(frame, name)) is not None]
@@ -99,18 +106,39 @@ def _judge(run: Run, dataset: Dataset, data: str, options: IngestOptions) -> tup
     return {table: without_forgotten(frame, gone) for table, frame in judged.items()}, broken
 
 
+def _staged(
+    run: Run, dataset: Dataset, log: EventLog, judged: dict[Table, DataFrame], broken: list[DataFrame]
+) -> dict[Table, Staged] | None:
+    """All tables; None where a part of the log does not suffice."""
+    found = staged_events(run, log, judged[EVENTS])
+    if found is None:
+        return None
+    staged, bad = {EVENTS: found.staged}, [*broken, rejected(found.bad, EVENTS)]
+    for table, frame in judged.items():
+        if table is not EVENTS:
+            staged[table] = run.lake.stage(accepted(frame, table), table)
+            bad.append(rejected(frame, table))
+    if USERS not in judged:
+        staged[USERS] = staged_users(run, log, found.staged)
+    if USER_RULES not in judged:
+        staged[USER_RULES] = run.lake.stage(no_rows(run.spark, USER_RULES), USER_RULES)
+    if log.head is not None:
+        bad.append(kept_quarantine(run, dataset))
+    return staged | {QUARANTINE: run.lake.stage(reduce(DataFrame.unionByName, bad), QUARANTINE)}
+
+
 def _reasons(run: Run, staged: Staged) -> Counter[tuple[str, str]]:
     rows = run.lake.read_staged(run.spark, staged).groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
     return Counter({(row["table"], row["reason"]): row["rows"] for row in rows})
 
 
 def _audit(
-    reasons: Counter[tuple[str, str]], staged: dict[str, Staged], read: Collection[Table], options: IngestOptions
+    reasons: Counter[tuple[str, str]], staged: dict[Table, Staged], read: Collection[Table], options: IngestOptions
 ) -> None:
     broken = sum(rows for (table, _), rows in reasons.items() if table.startswith("source "))
     for table in (table for table in (ITEMS, USERS, EVENTS, USER_RULES) if table in read):
         bad = sum(rows for (name, reason), rows in reasons.items() if name == table.name and reason != DUPLICATE)
-        good = staged[table.name].rows
+        good = staged[table].rows
         share = (bad + broken) / max(bad + broken + good, 1)
         if share > options.max_bad_share:
             worst = ", ".join(f"{reason} ({name}): {rows}" for (name, reason), rows in reasons.most_common(3))

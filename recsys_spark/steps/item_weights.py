@@ -20,9 +20,10 @@ from recsys_spark.profiles import before, weigh_pairs
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.item_blocks import kept_blocks
-from recsys_spark.steps.previous import Previous, kept, previous
+from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, republish, run_key, unchanged
+from recsys_spark.steps.scratch import written
 from recsys_spark.steps.whitening import fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 from recsys_spark.vectors import encoder_of, item_embeddings
@@ -148,7 +149,8 @@ def _all(fit: _Fit, reason: str, sizes: Mapping[str, int]) -> Report:
 def _newcomers(fit: _Fit, last: Previous) -> Report:
     """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
     run, sizes = fit.run, last.head.facts["about"]["fitted"]
-    with kept(_changes(fit, last)) as changes:
+    with written(run, _changes(fit, last)) as scratch:
+        changes = scratch.frame
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:

@@ -1,17 +1,17 @@
 """What a table was last made of: its commit names the versions that it read, so the state of a refresh is the lake."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.changes import users_with_other_events
+from recsys_spark.changes import changed_groups, users_of_days
 from recsys_spark.job import Run
 from recsys_spark.lake import Head
+from recsys_spark.profiles import before
 from recsys_spark.steps.publishing import Inputs
 from recsys_spark.tables import EVENTS, TABLES, Table
 
@@ -43,10 +43,12 @@ class Previous:
 
     def other_events(self, known: Inputs, run_date: date) -> DataFrame:
         """``user_id`` of those whose events before the run date are not what they were."""
-        new = known.frame(self.run, EVENTS)
-        same = self.saw(EVENTS, known)
-        old = new if same else self.frame(EVENTS)
-        return users_with_other_events(old, self.run_date, new, run_date, same_rows=same)
+        if self.saw(EVENTS, known):
+            return users_of_days(known.frame(self.run, EVENTS), self.run_date, run_date)
+        versions = (self.head.facts["versions"][EVENTS.name], known.versions[EVENTS.name])
+        was, now, both = self.run.lake.differing(self.run.spark, EVENTS, *versions)
+        others = changed_groups(before(was, self.run_date), before(now, run_date), "user_id")
+        return others.union(users_of_days(both, self.run_date, run_date)).distinct()
 
 
 def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str:
@@ -67,16 +69,6 @@ def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str
     if gone or not run.lake.can_read(table, head.version):
         return f"the versions it was made of are gone: {', '.join(gone or [table.name])}"
     return Previous(run, table, head)
-
-
-@contextmanager
-def kept(frame: DataFrame) -> Iterator[DataFrame]:
-    """A frame that is computed once: slim rows of what has changed."""
-    held = frame.persist()
-    try:
-        yield held
-    finally:
-        held.unpersist()
 
 
 def _there(run: Run, name: str, facts: Mapping[str, Any]) -> bool:

@@ -22,8 +22,9 @@ from recsys_spark.steps.impressions import (
     users_with_other_ignored,
 )
 from recsys_spark.steps.item_blocks import kept_blocks
-from recsys_spark.steps.previous import Previous, kept, previous
+from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import Inputs, Report, inputs, republish, run_key, unchanged
+from recsys_spark.steps.scratch import written
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
@@ -57,14 +58,13 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         run.progress.note(f"build_profiles: {made}")
         staged = run.lake.stage(_profiles(run, known, options, first), USER_PROFILES)
         return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
-    with kept(_users_to_redo(run, known, options, last, first[0])) as redo:
-        number = redo.count()
-        run.progress.note(f"build_profiles: {number:,} users have changed")
-        if not number:
+    with written(run, _users_to_redo(run, known, options, last, first[0])) as redo:
+        run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
+        if not redo.rows:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
-        stand = last.rows().join(redo, on="user_id", how="left_anti")
-        frame = stand.unionByName(_profiles(run, known, options, first, redo))
-        staged, made = run.lake.stage(frame, USER_PROFILES, base=last.head.version), f"{number} users who changed"
+        stand = last.rows().join(redo.frame, on="user_id", how="left_anti")
+        frame = stand.unionByName(_profiles(run, known, options, first, redo.frame))
+        staged, made = run.lake.stage(frame, USER_PROFILES, base=last.head.version), f"{redo.rows} users who changed"
     return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
 
 

@@ -1,6 +1,7 @@
 """Quality, fairness and a gallery of the published lists → sections of a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from recsys_spark.report_charts import line_chart
 from recsys_spark.report_facts import judged_slices, judged_users, places_of, popularity, stories
 from recsys_spark.report_page import Block, Cell, Figure, Gallery, Note, Section, Share, Story, TableBlock
 from recsys_spark.showcase import listed_users, recent_favourites, sample_users
-from recsys_spark.steps.previous import kept
 from recsys_spark.steps.report_runs import Status, Statuses
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, USERS
 
@@ -42,7 +42,7 @@ def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
     popular = popular_items(events, options.run_date)
     right = liked(options.event_weights, options.min_rating)
     own = events.where(drawn), lists.where(drawn)
-    with kept(judged_users(*own, popular, options.run_date, right, options.at)) as asked:
+    with _kept(judged_users(*own, popular, options.run_date, right, options.at)) as asked:
         if not asked.count():
             return {}
         relevant = asked.select("user_id", F.explode("relevant").alias("item_id"))
@@ -112,7 +112,7 @@ def gallery(run: Run, lists: DataFrame, options: JudgeOptions, users: int, *, sh
     """Some users with what they liked, what they are offered and why; who they are where ``show_ids``."""
     events, items = run.lake.read(run.spark, EVENTS), run.lake.read(run.spark, ITEMS)
     some = _users(run, listed_users(lists, _CANDIDATES * users).collect())
-    with kept(events.join(F.broadcast(some), on="user_id", how="left_semi")) as own:
+    with _kept(events.join(F.broadcast(some), on="user_id", how="left_semi")) as own:
         found = sample_users(some, own, options.run_date, users).collect()
         ids, chosen = [row["user_id"] for row in found], _users(run, found)
         liked = recent_favourites(own, items, chosen, options.run_date, _FAVOURITES).collect()
@@ -260,3 +260,13 @@ def _popularity_curve(had: Any, shown: Any, size: Any) -> Figure:
         f"in {most['places in lists']:,} lists."
     )
     return Figure(alt, alt, line_chart(ranks, drawn, xlabel="rank of the item", ylabel="how often", log=True))
+
+
+@contextmanager
+def _kept(frame: DataFrame) -> Iterator[DataFrame]:
+    """A frame that is computed once, without writing to the lake: a report only reads."""
+    held = frame.persist()
+    try:
+        yield held
+    finally:
+        held.unpersist()

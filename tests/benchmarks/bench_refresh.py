@@ -99,7 +99,7 @@ title = "Generated shop"
 path = "products.parquet"
 format = "parquet"
 [sources.log]
-path = "log.parquet"
+path = "log"
 format = "parquet"
 [items]
 from = "products"
@@ -181,7 +181,7 @@ class Shop:
         users = self._random.choice(asked.users, int(asked.users * asked.changed), replace=False)
         items = self._random.integers(0, asked.items, len(users))
         more = pa.table({"user": users, "sku": items, "day": np.full(len(users), 152)})
-        self.log = pa.concat_tables([self.log, more])
+        self.log = more
         half = int(asked.items * asked.changed_items / 2)
         for place in self._random.choice(asked.items, half, replace=False):
             self.names[place], self.prices[place] = self._text(), round(float(self._random.lognormal(3, 1)), 2)
@@ -189,7 +189,7 @@ class Shop:
         self.prices += self._random.lognormal(3, 1, half).round(2).tolist()
 
     def write(self) -> None:
-        """The raw files of a night."""
+        """The raw files of a night: all products, and what is new in the log."""
         numbers = [f"i{n:07}" for n in range(len(self.names))]
         brands = [f"brand {n % 97}" for n in range(len(self.names))]
         paths = [f"shelf {n % 7}/box {n % 91}" for n in range(len(self.names))]
@@ -204,7 +204,9 @@ class Shop:
                 "at": pa.array(start + self.log["day"].to_numpy() * np.timedelta64(1, "D"), pa.timestamp("us", "UTC")),
             }
         )
-        pq.write_table(log, self.folder / "log.parquet", row_group_size=200_000)
+        (self.folder / "log").mkdir(exist_ok=True)
+        number = len(list((self.folder / "log").iterdir()))
+        pq.write_table(log, self.folder / "log" / f"{number}.parquet", row_group_size=200_000)
 
     def _text(self) -> str:
         return " ".join(self._random.choice(WORDS, 12))

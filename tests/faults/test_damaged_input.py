@@ -11,7 +11,7 @@ from pyspark.errors import PySparkException
 
 from recsys_spark.errors import InputError, QualityError, RecsysError, UsageError
 from recsys_spark.failures import readable
-from recsys_spark.ingest import accepted, judge_events
+from recsys_spark.ingest import judge_events, unique_events
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import IngestOptions
@@ -112,7 +112,7 @@ def test_events_delivered_twice_weigh_what_they_weigh_once(spark):
     rows = [(f"u{n % 3}", f"i{n % 4}", "purchase", datetime(2024, 2, 1 + n, tzinfo=UTC), None) for n in range(8)]
     weights = EventWeights({"purchase": 3.0}, 3.0, 30.0)
     pairs = [
-        sorted(map(tuple, weigh_pairs(accepted(judged, EVENTS), date(2024, 3, 1), weights).collect()))
+        sorted(map(tuple, weigh_pairs(unique_events(judged), date(2024, 3, 1), weights).collect()))
         for log in (rows, rows[::-1] + rows + rows[:3])
         for judged in [judge_events(spark.createDataFrame(log, EVENTS.ddl), date(2024, 1, 1), date(2024, 12, 31))]
     ]

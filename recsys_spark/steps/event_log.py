@@ -1,0 +1,173 @@
+"""The event log → events: of a log that only grows, a night reads the files that came since the last one."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark import __version__
+from recsys_spark.commits import Head, Staged, beside
+from recsys_spark.dataset import Dataset, TableQuery
+from recsys_spark.ingest import repeated_events, superseded_events, unique_events, users_of, without_known
+from recsys_spark.job import Run
+from recsys_spark.options import IngestOptions
+from recsys_spark.source_files import data_files
+from recsys_spark.sources import is_row_by_row, knows_its_columns, query
+from recsys_spark.tables import EVENTS, QUARANTINE, USERS, Notes
+
+_MOST_FILES = 500
+"""Data files of ``events`` from which the whole log is read once, and written in few files."""
+_COUNTED = 10_000
+"""Files of a log that a commit remembers; a log of more is read whole every night."""
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """What is read of the source of events."""
+
+    files: list[str] | None = None
+    """Those that came since the last night; None: all that there are."""
+    head: Head | None = None
+    """The events that the rows of ``files`` come beside."""
+    why: str = ""
+    """In words why all files are read."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For the commit: what the next night compares with."""
+
+    @property
+    def made(self) -> str:
+        """In words what of the log is read."""
+        return f"all: {self.why}" if self.files is None else f"{len(self.files)} new files"
+
+    def whole(self, why: str) -> "EventLog":
+        """All of it, ``why`` it is not so already."""
+        return self if self.files is None else EventLog(why=why, facts=self.facts)
+
+
+@dataclass(frozen=True)
+class StagedEvents:
+    """The events, and the judged rows that are none."""
+
+    staged: Staged
+    bad: DataFrame
+
+
+def event_log(
+    run: Run, dataset: Dataset, data: str, files: Mapping[str, list[str]], options: IngestOptions, *, anew: bool
+) -> EventLog:
+    """All of the log, or only what came since the last night where that gives the same table.
+
+    Args:
+        run: the sources are views in its session.
+        dataset: where the log is.
+        data: the folder or URI that holds the sources.
+        files: those of every source, from ``snapshot_of``.
+        options: of this night.
+        anew: all of it in any case.
+    """
+    name = dataset.events.from_
+    if name not in dataset.sources or name in _sources_of_others(dataset):
+        return EventLog(why="the events have no source of their own")
+    path = f"{data}/{dataset.sources[name].path}"
+    found, reading = data_files(files[name], path), _reading(dataset, name)
+    facts = {"log": {"files": list(found.values()), "run_date": str(options.run_date)} | reading}
+    if len(found) > _COUNTED:
+        return EventLog(why=f"it is of more than {_COUNTED:,} files")
+    if (head := run.lake.head(EVENTS)) is None:
+        return EventLog(why="it is the first run", facts=facts)
+    known = head.facts.get("log", {})
+    if anew:
+        return EventLog(why="--full asks for it", facts=facts)
+    if why := _whole(run, dataset, head, known, reading, options):
+        return EventLog(why=why, facts=facts)
+    before = set(known["files"])
+    new = [file for file, entry in found.items() if entry not in before]
+    if len(found) - len(new) != len(before):
+        return EventLog(why="files that were read are gone or have changed", facts=facts)
+    stem = re.split(r"[*?\[{]", path)[0]
+    if any(not file.startswith(stem) or re.search(r"[*?\[\]{}\\]", file) for file in new):
+        return EventLog(why="the new files cannot be named one by one", facts=facts)
+    return EventLog(new, head, facts=facts)
+
+
+def staged_events(run: Run, log: EventLog, judged: DataFrame) -> StagedEvents | None:
+    """None where ``log`` is a part of the whole that does not suffice: rows that are stored would have to give way."""
+    good, bad = (judged.where(such) for such in (F.col("reason").isNull(), F.col("reason").isNotNull()))
+    stored = None if log.head is None else run.lake.read(run.spark, EVENTS, log.head.version)
+    staged = run.lake.stage(unique_events(good, stored), EVENTS, _without_counts, digest=True)
+    read = sum(note["rows"] for note in staged.notes) if stored is None else good.count()
+    if read > staged.rows:
+        if stored is not None and not superseded_events(good, stored).isEmpty():
+            run.lake.discard(staged)
+            return None
+        bad = bad.unionByName(repeated_events(good, stored).select(*bad.columns))
+    return StagedEvents(staged if log.head is None else beside(staged, log.head), bad)
+
+
+def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:
+    """Where a dataset describes no users: everybody who has an event."""
+    users = users_of(run.lake.read_staged(run.spark, events))
+    if log.head is None:
+        return run.lake.stage(users, USERS)
+    head = run.lake.head(USERS)
+    assert head is not None, "it was looked at with the log"
+    new = without_known(users, run.lake.read(run.spark, USERS, head.version), ["user_id"])
+    return beside(run.lake.stage(new, USERS), head)
+
+
+def kept_quarantine(run: Run, dataset: Dataset) -> DataFrame:
+    """What is in quarantine of a log of which only the new files are read."""
+    stored = run.lake.read(run.spark, QUARANTINE)
+    return stored.where(F.col("table").isin(EVENTS.name, f"source {dataset.events.from_}"))
+
+
+def _whole(
+    run: Run,
+    dataset: Dataset,
+    head: Head,
+    known: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    options: IngestOptions,
+) -> str:
+    """In words why the whole log must be read; nothing where it need not."""
+    others = [run.lake.head(table) for table in (QUARANTINE, USERS)]
+    if not known or head.content is None or any(other is None or other.key != head.key for other in others):
+        return "the last version does not say what it was made of"
+    if {name: known.get(name) for name in reading} != reading:
+        return "it is read in another way"
+    if not is_row_by_row(query(run.spark, "events", dataset.events, [], [])):
+        return "an event is made of more than one row of it"
+    if not knows_its_columns(dataset.sources[dataset.events.from_]):
+        return "its columns are known from all files alone"
+    if len(run.lake.file_uris(EVENTS, head.version)) > _MOST_FILES:
+        return "the table has become one of many small files"
+    if dataset.events.latest == "run_date":
+        if date.fromisoformat(known["run_date"]) > options.run_date:
+            return "the run_date is an earlier one"
+        late = (F.col("table") == EVENTS.name) & F.col("reason").startswith("timestamp after")
+        if not run.lake.read(run.spark, QUARANTINE).where(late).isEmpty():
+            return "events that came before their time were left out"
+    return ""
+
+
+def _reading(dataset: Dataset, source: str) -> dict[str, Any]:
+    asked = {"source": dataset.sources[source], "events": dataset.events}
+    more = {"users_described": dataset.users is not None, "software": __version__}
+    return {name: part.model_dump(mode="json") for name, part in asked.items()} | more
+
+
+def _sources_of_others(dataset: Dataset) -> set[str]:
+    others: list[TableQuery | None] = [dataset.items, dataset.users, dataset.user_rules]
+    texts = [" ".join([ask.from_, ask.where or "", *ask.select.values()]) for ask in others if ask is not None]
+    return {name for name in dataset.sources if any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)}
+
+
+def _without_counts(batches: Any, notes: Notes) -> Any:
+    notes["rows"] = 0
+    for batch in batches:
+        notes["rows"] += sum(batch["rows"].to_pylist())
+        yield batch.drop_columns(["rows"])

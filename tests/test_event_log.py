@@ -1,0 +1,225 @@
+"""A night that reads the new files of the log alone stands where one stands that reads everything."""
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_spark.job import Run
+from recsys_spark.lake import Lake
+from recsys_spark.options import IngestOptions
+from recsys_spark.progress import Progress
+from recsys_spark.refresh_options import ForgetOptions
+from recsys_spark.sources import is_row_by_row
+from recsys_spark.steps.forget import forget
+from recsys_spark.steps.ingest import ingest_tables
+from recsys_spark.tables import CHANGES, EVENTS, ITEMS, QUARANTINE, USERS
+
+FIRST = date(2024, 3, 1)
+DATASET = """
+title = "Shop"
+[sources.products]
+path = "products.csv"
+options = { header = true }
+[sources.log]
+path = "log"
+options = { header = true }
+[items]
+from = "products"
+select = { item_id = "sku", title = "name", brand = "brand" }
+text = ["{title}."]
+[events]
+from = "log"
+select = { user_id = "user", item_id = "sku", event_type = "'view'", timestamp = "day || ' 10:00'", value = "amount" }
+earliest = 2024-01-01
+"""
+_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["u1", "u2", "u3", ""]),
+        st.sampled_from(["a1", "a2", "a9"]),
+        st.integers(-3, 2).map(lambda days: str(FIRST + timedelta(days=days))) | st.just("1999-01-01"),
+        st.sampled_from(["", "1", "2.5", "many"]),
+    ).map(",".join)
+    | st.just("u1,a1,2024-02-01,1,2,3"),
+    max_size=5,
+)
+
+
+class Shop:
+    """Raw files that grow, and lakes made of them."""
+
+    def __init__(self, folder, dataset=DATASET):
+        self.folder, self.lakes = folder, 0
+        (folder / "log").mkdir(parents=True)
+        (folder / "shop.toml").write_text(dataset, encoding="utf-8")
+        (folder / "products.csv").write_text("sku,name,brand\na1,pot,ada\na2,spade,\n", encoding="utf-8")
+
+    def log(self, name, *lines, header="user,sku,day,amount"):
+        path = self.folder / "log" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+
+    def ingest(self, lake, run_date=FIRST, **more):
+        options = IngestOptions(
+            lake=lake.uri, run_date=run_date, dataset=str(self.folder / "shop.toml"), data=str(self.folder),
+            max_bad_share=1.0,
+        )  # fmt: skip
+        return ingest_tables(Run("ingest_tables", lake, Progress()), options, **more)
+
+    def lake(self):
+        self.lakes += 1
+        return Lake(str(self.folder / f"lake-{self.lakes}"))
+
+
+def shown(spark, lake, *, rows=True):
+    """All tables; of duplicates in quarantine only how many they are: which of two equal rows stays is open."""
+    tables = {
+        t.name: sorted(map(str, lake.read(spark, t).drop(*([] if rows else ["row"])).collect()))
+        for t in (ITEMS, USERS, EVENTS, QUARANTINE)
+    }
+    return tables, [lake.head(t).content for t in (ITEMS, USERS, EVENTS)]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return Shop(tmp_path)
+
+
+def test_a_night_reads_what_came_since_and_adds_it(shop, spark):
+    lake = shop.lake()
+    shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,4", ",a1,2024-02-01,")
+    assert shop.ingest(lake)["log_read"] == "all: it is the first run"
+    files = set(lake.file_uris(EVENTS, lake.head(EVENTS).version))
+    shop.log("2.csv", "u3,a2,2024-02-02,", "u1,a1,2024-02-01,", "u4,,2024-02-01,")
+    shop.log("_SUCCESS")
+    made = shop.ingest(lake, FIRST + timedelta(days=1))
+    assert made["log_read"] == "1 new files"
+    assert made["events_changes"] == made["users_changes"] == {"added": 1, "changed": 0, "removed": 0}
+    assert made["tables"] == {"quarantine": 3, "items": 2, "users": 3, "events": 3, "user_rules": 0}
+    assert files < set(lake.file_uris(EVENTS, lake.head(EVENTS).version)), "what was there stays as it is"
+    told = {tuple(row) for row in lake.read(spark, CHANGES).select("table", "made", "rows", "added").collect()}
+    assert ("events", "1 new files", 3, 1) in told
+    again = shop.lake()
+    shop.ingest(again, FIRST + timedelta(days=1))
+    assert shown(spark, lake) == shown(spark, again)
+    assert shop.ingest(lake, FIRST + timedelta(days=1))["status"] == "unchanged"
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(nights=st.lists(_LINES, min_size=1, max_size=4))
+def test_any_nights_equal_one_that_reads_everything(nights, spark, tmp_path_factory):
+    shop = Shop(tmp_path_factory.mktemp("nights"))
+    lake = shop.lake()
+    shop.log("0.csv", "u1,a1,2024-02-01,1", "u2,a2,2024-02-28,")
+    for number, lines in enumerate(nights):
+        shop.log(f"{number + 1}.csv", *lines)
+        shop.ingest(lake, FIRST + timedelta(days=number))
+    again = shop.lake()
+    shop.ingest(again, FIRST + timedelta(days=len(nights) - 1))
+    assert shown(spark, lake, rows=False) == shown(spark, again, rows=False)
+
+
+def dataset_with(old, new):
+    return lambda shop: (shop.folder / "shop.toml").write_text(DATASET.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("night", "why"),
+    [
+        (lambda shop: shop.log("1.csv", "u1,a1,2024-02-01,7"), "files that were read are gone or have changed"),
+        (lambda shop: (shop.folder / "log" / "0.csv").unlink(), "files that were read are gone or have changed"),
+        (lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"), "events that are stored give way to others"),
+        (lambda shop: shop.log("[2].csv", "u5,a1,2024-02-01,7"), "the new files cannot be named one by one"),
+        (dataset_with("'view'", "'click'"), "it is read in another way"),
+        (
+            dataset_with('"products"', '"(SELECT sku, 1 name, 2 brand FROM log)"'),
+            "the events have no source of their own",
+        ),
+    ],
+)
+def test_what_does_not_suffice_is_read_whole(night, why, shop, spark):
+    lake = shop.lake()
+    shop.log("0.csv", "u0,a1,2024-02-01,1")
+    shop.log("1.csv", "u1,a1,2024-02-01,1", "u1,a2,2024-02-01,3")
+    shop.ingest(lake)
+    night(shop)
+    made = shop.ingest(lake, FIRST + timedelta(days=1))
+    assert made["log_read"] == f"all: {why}"
+    again = shop.lake()
+    shop.ingest(again, FIRST + timedelta(days=1))
+    assert shown(spark, lake) == shown(spark, again)
+
+
+def test_early_events_are_taken_when_their_day_has_come(shop, spark):
+    lake = shop.lake()
+    shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-03-04,")
+    assert shop.ingest(lake)["tables"]["events"] == 1
+    shop.log("2.csv", "u3,a1,2024-02-01,")
+    made = shop.ingest(lake, FIRST + timedelta(days=4))
+    assert made["log_read"] == "all: events that came before their time were left out"
+    assert made["tables"]["events"] == 3
+    shop.log("3.csv", "u4,a1,2024-02-01,")
+    assert shop.ingest(lake, FIRST + timedelta(days=2))["log_read"] == "all: the run_date is an earlier one"
+
+
+def test_who_is_forgotten_is_in_no_file_of_the_log_that_counts(shop, spark):
+    lake = shop.lake()
+    shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,")
+    shop.ingest(lake)
+    forget(Run("forget_users", lake, Progress()), ForgetOptions(lake=lake.uri, user_ids="u1"))
+    shop.log("2.csv", "u1,a2,2024-02-02,", "u3,a2,2024-02-02,")
+    assert shop.ingest(lake)["log_read"] == "all: the last version does not say what it was made of"
+    shop.log("3.csv", "u1,a2,2024-02-03,", "u4,a2,2024-02-03,")
+    assert shop.ingest(lake)["log_read"] == "1 new files"
+    assert {row["user_id"] for row in lake.read(spark, EVENTS).collect()} == {"u2", "u3", "u4"}
+    assert {row["user_id"] for row in lake.read(spark, USERS).collect()} == {"u2", "u3", "u4"}
+
+
+def test_what_the_names_of_folders_say_is_read_of_new_files_too(shop, spark):
+    lake = shop.lake()
+    shop.log("day=2024-02-01/1.csv", "u1,a1,", header="user,sku,amount")
+    shop.ingest(lake)
+    shop.log("day=2024-02-02/1.csv", "u1,a1,", header="user,sku,amount")
+    assert shop.ingest(lake)["log_read"] == "1 new files"
+    days = {str(row["timestamp"].date()) for row in lake.read(spark, EVENTS).collect()}
+    assert days == {"2024-02-01", "2024-02-02"}
+
+
+def test_events_that_need_several_rows_are_made_of_all(shop, spark):
+    dataset_with('"amount"', '"max(amount) OVER ()"')(shop)
+    lake = shop.lake()
+    for night in range(2):
+        shop.log(f"{night}.csv", f"u{night},a1,2024-02-01,{night}")
+        made = shop.ingest(lake)
+    assert made["log_read"] == "all: an event is made of more than one row of it"
+    assert {row["value"] for row in lake.read(spark, EVENTS).collect()} == {1.0}
+
+
+def test_many_small_files_are_made_few(shop, spark, monkeypatch):
+    monkeypatch.setattr("recsys_spark.steps.event_log._MOST_FILES", 1)
+    lake = shop.lake()
+    for night in range(3):
+        shop.log(f"{night}.csv", f"u{night},a1,2024-02-01,")
+        made = shop.ingest(lake)
+    assert made["log_read"] == "all: the table has become one of many small files"
+
+
+@pytest.mark.parametrize(
+    ("text", "such"),
+    [
+        ("SELECT n + 1, explode(split(s, ' ')) FROM rows WHERE s LIKE 'a%'", False),
+        ("SELECT n + 1 AS n, upper(s) FROM (SELECT * FROM rows) WHERE s LIKE 'a%'", True),
+        ("SELECT max(n) FROM rows", False),
+        ("SELECT n, row_number() OVER (ORDER BY n) FROM rows", False),
+        ("SELECT n FROM rows WHERE n = (SELECT max(n) FROM rows)", False),
+        ("SELECT DISTINCT n FROM rows", False),
+        ("SELECT n, rand() FROM rows", False),
+        ("SELECT a.n FROM rows a JOIN rows b USING (n)", False),
+        ("SELECT n FROM rows LIMIT 1", False),
+    ],
+)
+def test_a_query_is_row_by_row_or_not(text, such, spark, tmp_path):
+    (tmp_path / "rows.csv").write_text("n,s\n1,a\n", encoding="utf-8")
+    spark.read.csv(str(tmp_path / "rows.csv"), header=True).where("n IS NOT NULL").createOrReplaceTempView("rows")
+    assert is_row_by_row(spark.sql(text)) is such
