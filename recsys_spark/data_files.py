@@ -77,10 +77,16 @@ def _has_connector(spark: "SparkSession") -> bool:
 def stored_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of the data files that the column ``uri`` names, in their order."""
     for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
-        filesystem, path = FileSystem.from_uri(uri)
-        with filesystem.open_input_file(path) as stream:
-            for batch in pq.ParquetFile(stream, page_checksum_verification=True).iter_batches(ROW_GROUP_ROWS):
-                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+        yield from file_batches(uri, schema)
+
+
+def file_batches(uri: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a data file in their order, with the columns of ``schema``."""
+    filesystem, path = FileSystem.from_uri(uri)
+    with filesystem.open_input_file(path) as stream:
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        for batch in file.iter_batches(ROW_GROUP_ROWS, columns=schema.names):
+            yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
 
 
 def write_files(

@@ -5,6 +5,8 @@ longer eligible. So changed users meet all items, the other users meet the chang
 holds a changed or withdrawn item is treated as changed. The rows equal those of the full join.
 """
 
+from functools import reduce
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -30,24 +32,25 @@ def with_floors(profiles: DataFrame, stored: DataFrame, redo: DataFrame, k: int)
     return profiles.join(redo, on="user_id", how="left_anti").join(floors, on="user_id", how="left")
 
 
-def merged_lists(
-    stored: DataFrame, again: DataFrame | None, newcomers: DataFrame | None, redo: DataFrame, k: int
-) -> DataFrame:
-    """``user_id, item_id, score, rank``: the lists of the full join.
+def renewed_lists(stored: DataFrame, again: DataFrame | None, newcomers: DataFrame | None, k: int) -> DataFrame | None:
+    """``user_id, item_id, score, rank``: of the lists of the full join those that may differ from the stored ones.
 
     Args:
         stored: the lists of the last run, with the same columns, k and rules.
-        again: the lists of the users in ``redo``, joined with all items; None where there are no such users.
+        again: the lists of the users to redo, joined with all items; None where there are no such users.
         newcomers: the lists of the others joined with the changed items alone; few rows where ``with_floors`` gave
             each a floor. Only lists that have one are ranked anew. None where no item changed.
-        redo: ``user_id``, from ``users_to_redo``.
     """
-    names = ("user_id", "item_id", "score", "rank")
-    stand = stored.select(*names) if again is None else stored.join(redo, on="user_id", how="left_anti").select(*names)
+    names, ranked = ("user_id", "item_id", "score", "rank"), None
     if newcomers is not None:
         touched = newcomers.select("user_id").distinct()
-        both = stand.join(touched, on="user_id", how="left_semi").unionByName(newcomers.select(*names))
+        both = stored.select(*names).join(touched, on="user_id", how="left_semi").unionByName(newcomers.select(*names))
         order = Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id")
         ranked = both.withColumn("rank", F.row_number().over(order)).where(F.col("rank") <= k)
-        stand = stand.join(touched, on="user_id", how="left_anti").unionByName(ranked)
-    return stand if again is None else again.select(*names).unionByName(stand)
+    parts = [rows.select(*names) for rows in (again, ranked) if rows is not None]
+    return reduce(DataFrame.unionByName, parts) if parts else None
+
+
+def users_renewed(redo: DataFrame, newcomers: DataFrame | None) -> DataFrame:
+    """``user_id`` of the users whose lists are in ``renewed_lists``, or would be if they were not empty."""
+    return redo if newcomers is None else redo.unionByName(newcomers.select("user_id")).distinct()

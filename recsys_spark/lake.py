@@ -92,6 +92,11 @@ class Lake:
         delta = self._open(table)
         return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["num_records"].to_pylist())
 
+    def size(self, table: Table, version: int) -> int:
+        """Bytes of the data files of a version."""
+        delta = self._open(table, version)
+        return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["size_bytes"].to_pylist())
+
     def read(self, spark: "SparkSession", table: Table, version: int | None = None) -> "DataFrame":
         """One whole version as a DataFrame.
 

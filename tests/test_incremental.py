@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from recsys_spark.changes import changed_keys
 from recsys_spark.errors import ConflictError, QualityError, RetryError
 from recsys_spark.failpoints import VARIABLE
 from recsys_spark.ingest import judge_events, unique_events
@@ -17,6 +18,7 @@ from recsys_spark.lake import Lake
 from recsys_spark.options import ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
 from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
+from recsys_spark.steps import incremental as incremental_step
 from recsys_spark.steps.forget import forget
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.recommend import recommendations
@@ -140,9 +142,13 @@ class World:
         return Run("refresh_lake", self.lake, Progress())
 
     def refresh(self, **more):
-        run = self.run
-        options = Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options | more)
-        return profiles(run, options), recommendations(run, options)
+        return self.profiles(**more), recommendations(self.run, self._options(more))
+
+    def profiles(self, **more):
+        return profiles(self.run, self._options(more))
+
+    def _options(self, more):
+        return Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options | more)
 
     def shown(self):
         rows = self.lake.read(self.spark, RECOMMENDATIONS).collect()
@@ -270,6 +276,41 @@ def test_shuffled_joins_leave_lists_whole(spark, tmp_path):
         assert world.check()[1]["users_redone"] == 1
     finally:
         spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
+
+
+def test_lists_learn_from_the_commit_which_profiles_are_new(spark, tmp_path, monkeypatch):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    world.refresh()
+    compared = []
+
+    def spied(was, now, key):
+        compared.append(key)
+        return changed_keys(was, now, key)
+
+    monkeypatch.setattr(incremental_step, "changed_keys", spied)
+    world.apply(("event", 2, 3, -1))
+    world.apply(("no event", 4))
+    world.commit_sources()
+    assert world.check()[1]["users_redone"] == 2
+    assert "user_id" not in compared, "no vector of a profile is looked at"
+    for change in (("event", 2, 5, -1), ("event", 3, 5, -1)):  # profiles of two nights, lists of one
+        world.apply(change)
+        world.commit_sources()
+        world.profiles()
+    assert world.check()[1]["users_redone"] == 2
+    assert "user_id" in compared
+
+
+def test_files_of_many_nights_stay_few(spark, tmp_path):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    for night in range(6):
+        world.apply(("event", night, 3, -1))
+        world.commit_sources()
+        world.refresh()
+    number = [len(world.lake.file_uris(t, world.lake.head(t).version)) for t in (USER_PROFILES, RECOMMENDATIONS)]
+    assert max(number) <= 8, number
 
 
 def test_a_quiet_night_leaves_the_drift_gate_its_figures(spark, tmp_path):

@@ -18,13 +18,24 @@ from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.publishing import Report, publish_staged
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS
 
+Parts = tuple[DataFrame, DataFrame]
+"""Of two versions of a table the rows that may differ: the old ones, the new ones, whole lists."""
+
 
 def publish_audited(
-    run: Run, key: str, staged: Staged, facts: Mapping[str, Any], options: DriftOptions, *, made: str
+    run: Run,
+    key: str,
+    staged: Staged,
+    facts: Mapping[str, Any],
+    options: DriftOptions,
+    *,
+    made: str,
+    parts: Parts | None = None,
 ) -> Report:
     """Publish what is sound and not too far from the last version, and keep in ``changes`` what is new in it.
 
-    ``made``: in words what of it was made anew. The version that is compared with is the one the work started from.
+    ``made``: in words what of it was made anew. The version that is compared with is the one the work started from;
+    where ``parts`` are given, all other rows are those of that version.
 
     Raises:
         QualityError: keys that are not unique, vectors or scores that are no numbers, lists out of order, drift beyond
@@ -36,10 +47,10 @@ def publish_audited(
         raise QualityError(f"table '{staged.table.name}' would hold vectors that are not finite; nothing was published")
     if staged.table is RECOMMENDATIONS:
         _check_lists(staged, by_score=not facts.get("diversity"))
-        kinds, more = _lists(run, staged, last)
+        kinds, more = _lists(run, staged, last, parts)
         figures |= more
     else:
-        kinds = _rows(run, staged, last)
+        kinds = _rows(run, staged, last, parts)
     faults = _drift(run, staged, last, figures, options)
     if faults and not options.accept_drift:
         raise QualityError(
@@ -74,41 +85,43 @@ def _other_space(run: Run, staged: Staged, last: Head) -> bool:
     return was != now
 
 
-def _rows(run: Run, staged: Staged, last: Head | None) -> dict[str, int]:
+def _rows(run: Run, staged: Staged, last: Head | None, parts: Parts | None) -> dict[str, int]:
     """Rows that were added, changed and removed, by key.
 
     Raises:
         QualityError: a key that is not unique.
     """
-    old, new = _versions(run, staged, last)
-    return _compared(staged, old, new, [name for name in new.columns if name != staged.table.key[0]], {})[0]
+    old, new = parts or _versions(run, staged, last)
+    return _compared(staged, old, new, [name for name in new.columns if name != staged.table.key[0]], {})
 
 
-def _lists(run: Run, staged: Staged, last: Head | None) -> tuple[dict[str, int], Figures]:
+def _lists(run: Run, staged: Staged, last: Head | None, parts: Parts | None) -> tuple[dict[str, int], Figures]:
     """Lists that were added, changed and removed; the share of the catalogue that is listed.
 
     Raises:
         QualityError: a list whose ranks do not run from 1 without gaps.
     """
-    old, new = _versions(run, staged, last)
+    old, new = parts or _versions(run, staged, last)
     n = F.col("rows")
     ranks = {"last": n, "ranks": n * (n + 1) / 2, "squares": n * (n + 1) * (2 * n + 1) / 6}  # of 1 … n alone
-    kinds, lists = _compared(staged, old, new, ["item_id", "score", "rank"], ranks)
+    kinds = _compared(staged, old, new, ["item_id", "score", "rank"], ranks)
+    whole = run.lake.read_staged(run.spark, staged)
+    lists, listed = whole.agg(F.count_if(F.col("rank") == 1), F.count_distinct("item_id")).collect()[0]
     figures = {} if last is None else {"changed_lists": kinds["changed"] / max(lists, 1)}
     if items := run.lake.rows(ITEMS) if run.lake.version(ITEMS) is not None else 0:
-        figures["coverage"] = round(new.select("item_id").distinct().count() / items, 6)
+        figures["coverage"] = round(listed / items, 6)
     return kinds, figures
 
 
-def _versions(run: Run, staged: Staged, last: Head | None) -> tuple[DataFrame, DataFrame]:
+def _versions(run: Run, staged: Staged, last: Head | None) -> Parts:
     new = run.lake.read_staged(run.spark, staged)
     return new.limit(0) if last is None else run.lake.read(run.spark, staged.table, last.version), new
 
 
 def _compared(
     staged: Staged, old: DataFrame, new: DataFrame, names: list[str], ranks: Mapping[str, Column]
-) -> tuple[dict[str, int], int]:
-    """Groups of rows with one key (rows, where there are no ``ranks``) by kind of change, and how many there are now.
+) -> dict[str, int]:
+    """Groups of rows with one key (rows, where there are no ``ranks``) by kind of change.
     Both versions in one pass of slim rows: what belongs together lies together.
 
     Raises:
@@ -134,7 +147,6 @@ def _compared(
         F.count_if(was.isNull()).alias("added"),
         F.count_if(was.isNotNull() & new_one.isNotNull() & (was != new_one)).alias("changed"),
         F.count_if(new_one.isNull()).alias("removed"),
-        F.count("is").alias("groups"),
         F.min(F.when(new_one.isNotNull() & reduce(Column.__or__, wrong), F.col(key))).alias("broken"),
     ).collect()[0]
     if row["broken"] is not None:
@@ -142,7 +154,7 @@ def _compared(
             f"table '{staged.table.name}' would break its contract at {key} '{row['broken']}': "
             f"{', '.join(staged.table.key)} are not unique; nothing was published"
         )
-    return {kind: row[kind] for kind in KINDS}, row["groups"]
+    return {kind: row[kind] for kind in KINDS}
 
 
 def _check_lists(staged: Staged, *, by_score: bool) -> None:

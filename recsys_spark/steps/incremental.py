@@ -3,16 +3,14 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import date
 from functools import reduce
-from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from recsys_spark.changes import changed_groups, changed_keys
-from recsys_spark.data_files import no_rows, stored_batches
-from recsys_spark.incremental import merged_lists, users_to_redo, with_floors
+from recsys_spark.data_files import no_rows
+from recsys_spark.incremental import renewed_lists, users_renewed, users_to_redo, with_floors
 from recsys_spark.item_blocks import ItemBlocks, drop_blocks, write_item_blocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
@@ -24,8 +22,9 @@ from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.steps.reasons import staged_lists
+from recsys_spark.steps.renewal import renewal, renewed_keys
 from recsys_spark.steps.scratch import written
-from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Notes, Table
+from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
 _MOST = 0.5
 """Share of the users from which all lists are made anew: the join then costs about as much."""
@@ -63,35 +62,43 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
         )
         if number["users_redone"] > _MOST * users:
             return f"{number['users_redone']} of {users} users have changed"
-        if not any(number.values()) and not options.explain:
-            staged, told = _dated(run, last, options.run_date), dict[str, Any]()
-        else:
-            profiles, redone = known.frame(run, USER_PROFILES), number["users_redone"]
-            again = _lists(run, known, options, blocks, profiles, redone, redo=redo.frame) if redone else None
-            new = _newcomers(run, known, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
-            with new as newcomers:
-                stamp = {"run_date": options.run_date, "model": asked.space}
-                merged = merged_lists(stored, again, newcomers, redo.frame, options.k)
-                # As those of the full join, whatever a join has done to their order: they are looked at so.
-                merged = merged.sortWithinPartitions("user_id", "rank")
-                staged, told = staged_lists(run, known, options, asked.facts, merged, stamp, last.head.version)
-    report = asked.publish(staged, f"{number['users_redone']} users who changed", told)
+        profiles, redone = known.frame(run, USER_PROFILES), number["users_redone"]
+        again = _lists(run, known, options, blocks, profiles, redone, redo=redo.frame) if redone else None
+        new = _newcomers(run, known, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
+        with new as newcomers:
+            lists, gone = renewed_lists(stored, again, newcomers, options.k), users_renewed(redo.frame, newcomers)
+            made = f"{redone} users who changed"
+            if options.explain:
+                report, staged = _told(asked, last, stored, lists, gone, made)
+            else:
+                report, staged = _renewed(asked, last, lists, gone, made)
     return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
 
 
-def _dated(run: Run, last: Previous, run_date: date) -> Staged:
-    """The stored lists as those of ``run_date``, file by file: rows need not pass through the JVM for a new date."""
-    schema = RECOMMENDATIONS.arrow_schema
+def _renewed(
+    asked: ListRun, last: Previous, lists: DataFrame | None, gone: DataFrame, made: str
+) -> tuple[Report, Staged]:
+    """The lists that stand, file by file with a new date, and beside them those of the users in ``gone``."""
+    run_date, come = asked.options.run_date, None
+    if lists is not None:
+        # As those of the full join, whatever a join has done to their order: they are looked at so.
+        ordered = lists.sortWithinPartitions("user_id", "rank")
+        come, _ = staged_lists(asked.run, asked.known, asked.options, asked.facts, ordered, asked.stamp)
+    date_of = {"run_date": pa.scalar(run_date, pa.date32())}
+    found = renewal(last, asked.key, None if lists is None else gone, come, date_of)
+    return asked.publish(found.staged, made, parts=(found.old, found.new)), found.staged
 
-    def dated(files: Iterator[pa.RecordBatch], _: Notes) -> Iterator[pa.RecordBatch]:
-        place = schema.get_field_index("run_date")
-        for batch in stored_batches(files, schema):
-            days = pa.repeat(pa.scalar(run_date, pa.date32()), batch.num_rows)
-            yield batch.set_column(place, schema.field(place), days)
 
-    uris = run.lake.file_uris(RECOMMENDATIONS, last.head.version)
-    files = run.spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(max(len(uris), 1))
-    return run.lake.stage(files, RECOMMENDATIONS, dated, base=last.head.version)
+def _told(
+    asked: ListRun, last: Previous, stored: DataFrame, lists: DataFrame | None, gone: DataFrame, made: str
+) -> tuple[Report, Staged]:
+    """All lists with their reasons, which depend on more than the lists do."""
+    stand = stored.join(gone, on="user_id", how="left_anti")
+    merged = stand if lists is None else lists.unionByName(stand)
+    merged = merged.sortWithinPartitions("user_id", "rank")
+    version = last.head.version
+    staged, told = staged_lists(asked.run, asked.known, asked.options, asked.facts, merged, asked.stamp, version)
+    return asked.publish(staged, made, told), staged
 
 
 @contextmanager
@@ -125,8 +132,11 @@ def _changed_users(known: Inputs, options: TopKOptions, last: Previous) -> DataF
     """``user_id`` of those with another profile, other events, rules or key."""
     parts = [last.other_events(known, options.run_date)]
     if not last.saw(USER_PROFILES, known):
-        was, now = (rows.select("user_id", "embedding") for rows in _both(USER_PROFILES, known, last))
-        parts.append(changed_keys(was, now, "user_id"))
+        renewed = renewed_keys(last, known, USER_PROFILES)
+        if renewed is None:
+            was, now = (rows.select("user_id", "embedding") for rows in _both(USER_PROFILES, known, last))
+            renewed = changed_keys(was, now, "user_id")
+        parts.append(renewed)
     if USER_RULES.name in known.versions and not last.saw(USER_RULES, known):
         parts.append(changed_groups(*_both(USER_RULES, known, last), "user_id"))
     if options.match_on and not last.saw(USERS, known):

@@ -14,7 +14,7 @@ from recsys_spark.options import TopKOptions
 from recsys_spark.profiles import before
 from recsys_spark.recommend import users_with_rules
 from recsys_spark.rules import allowed, denied, profiles_with_keys
-from recsys_spark.steps.audit import publish_audited
+from recsys_spark.steps.audit import Parts, publish_audited
 from recsys_spark.steps.publishing import Inputs, Report
 from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
 
@@ -30,10 +30,18 @@ class ListRun:
     facts: Mapping[str, Any]
     space: str
 
-    def publish(self, staged: Staged, made: str, about: dict[str, Any] | None = None) -> Report:
-        """Audit and publish lists. ``made``: in words which are new; ``about``: what else their commit tells."""
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What every row says."""
+        return {"run_date": self.options.run_date, "model": self.space}
+
+    def publish(
+        self, staged: Staged, made: str, about: dict[str, Any] | None = None, parts: Parts | None = None
+    ) -> Report:
+        """Audit and publish lists. ``made``: in words which are new; ``about``: what else their commit tells;
+        ``parts``: as for ``publish_audited``."""
         facts = self.known.described(self.facts) | ({"about": about} if about else {})
-        report = publish_audited(self.run, self.key, staged, facts, self.options, made=made)
+        report = publish_audited(self.run, self.key, staged, facts, self.options, made=made, parts=parts)
         return report | {"lists_made": made} | (about or {})
 
 

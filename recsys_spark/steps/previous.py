@@ -33,6 +33,10 @@ class Previous:
         """What it published."""
         return self.run.lake.read(self.run.spark, self.table, self.head.version)
 
+    def files(self) -> list[str]:
+        """The data files of what it published."""
+        return self.run.lake.file_uris(self.table, self.head.version)
+
     def frame(self, table: Table) -> DataFrame:
         """What it read."""
         return self.run.lake.read(self.run.spark, table, self.head.facts["versions"][table.name])

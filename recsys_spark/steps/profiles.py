@@ -24,6 +24,7 @@ from recsys_spark.steps.impressions import (
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import Inputs, Report, inputs, republish, run_key, unchanged
+from recsys_spark.steps.renewal import renewal
 from recsys_spark.steps.scratch import written
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
@@ -62,10 +63,11 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
         if not redo.rows:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
-        stand = last.rows().join(redo.frame, on="user_id", how="left_anti")
-        frame = stand.unionByName(_profiles(run, known, options, first, redo.frame))
-        staged, made = run.lake.stage(frame, USER_PROFILES, base=last.head.version), f"{redo.rows} users who changed"
-    return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
+        come = run.lake.stage(_profiles(run, known, options, first, redo.frame), USER_PROFILES)
+        found, made = renewal(last, key, redo.frame, come), f"{redo.rows} users who changed"
+        facts, parts = {**facts, "about": found.facts}, (found.old, found.new)
+        report = publish_audited(run, key, found.staged, facts, options, made=made, parts=parts)
+    return report | {"profiles_made": made}
 
 
 def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space: str) -> Previous | str:
