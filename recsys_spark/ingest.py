@@ -16,6 +16,8 @@ from recsys_spark.text import cleaned, fields_of, from_template, text_hash
 
 DUPLICATE = "duplicate key"
 """Resolved, not bad: the best of the rows stays, the others are kept in quarantine and do not count at the gate."""
+LATE = "timestamp after"
+"""Begins the reason of an event that is not believed before its day has come."""
 _SPACE = " \t\n\r\f\v"
 
 
@@ -84,7 +86,7 @@ def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
         _blank("event_type"),
         F.when(moment.isNull(), "timestamp is null or not a time"),
         F.when(moment < first, f"timestamp before {earliest}"),
-        F.when(moment >= after, f"timestamp after {latest}"),
+        F.when(moment >= after, f"{LATE} {latest}"),
         F.when(F.col("value").isNotNull() & ~_is_finite(value), "value is not a number"),
     )
     return _with_row(raw).select(

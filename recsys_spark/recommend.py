@@ -40,7 +40,6 @@ def top_k_join(
     rules: ListRules = ListRules(),  # noqa: B008  (frozen)
     user_block_rows: int = 16_384,
     tasks: int | None = None,
-    in_place: bool = False,
 ) -> DataFrame:
     """The k items of greatest score for every user, all rules applied before the cut.
 
@@ -53,9 +52,8 @@ def top_k_join(
         allowed: ``user_id, item_id``; a user named here is listed nothing else.
         rules: what holds for every list.
         user_block_rows: B, see ``task_bytes``. The result does not depend on it.
-        tasks: number of user partitions; by default twice the cores.
-        in_place: users stay in the partitions that they are in. Where items are few, moving profiles costs more than
-            multiplying them.
+        tasks: number of user partitions; by default twice the cores. 0 leaves users in those that they are in: where
+            items are few, moving profiles costs more than multiplying them.
 
     Returns:
         ``user_id, item_id, score, rank``: score descending then item_id ascending, ranks from 1. Scores are the
@@ -67,15 +65,13 @@ def top_k_join(
     """
     make = list_rows(items, k, rules, user_block_rows)
     # Reached through the DataFrame: how many tasks run at once changes nothing but the time.
-    tasks = tasks or 2 * profiles.sparkSession.sparkContext.defaultParallelism
-    users = users_with_rules(profiles, seen, allowed, None if in_place else tasks)
+    tasks = 2 * profiles.sparkSession.sparkContext.defaultParallelism if tasks is None else tasks
+    users = users_with_rules(profiles, seen, allowed, tasks)
     return users.mapInArrow(lambda batches: make(batches, {}), RESULT_DDL)
 
 
-def users_with_rules(
-    profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int | None
-) -> DataFrame:
-    """Profiles, or histories, with USER_COLUMNS, in ``tasks`` partitions if any are asked: what ``list_rows`` takes."""
+def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
+    """Profiles, or histories, with USER_COLUMNS in ``tasks`` partitions, 0: as they lie. What ``list_rows`` takes."""
     own = [name for name in ("embedding", *HISTORY_COLUMNS, *LIKED_COLUMNS) if name in profiles.columns]
     for name, pairs in (("seen", seen), ("allowed", allowed)):
         if pairs is not None:
@@ -84,7 +80,7 @@ def users_with_rules(
     absent = {n: F.lit(None).cast(kind) for n, kind in USER_COLUMNS.items() if n not in profiles.columns}
     users = profiles.withColumns(absent) if absent else profiles
     users = users.select("user_id", *own, *USER_COLUMNS)
-    return users if tasks is None else users.repartition(tasks, "user_id")
+    return users if not tasks else users.repartition(tasks, "user_id")
 
 
 def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = ListRules()) -> int:  # noqa: B008

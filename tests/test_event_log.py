@@ -153,13 +153,18 @@ def test_what_does_not_suffice_is_read_whole(night, why, shop, spark):
 
 def test_early_events_are_taken_when_their_day_has_come(shop, spark):
     lake = shop.lake()
-    shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-03-04,")
+    shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-03-05,", "u2,a2,2099-01-01,")
     assert shop.ingest(lake)["tables"]["events"] == 1
-    shop.log("2.csv", "u3,a1,2024-02-01,")
-    made = shop.ingest(lake, FIRST + timedelta(days=4))
-    assert made["log_read"] == "all: events that came before their time were left out"
-    assert made["tables"]["events"] == 3
-    shop.log("3.csv", "u4,a1,2024-02-01,")
+    for night in range(1, 3):
+        shop.log(f"{night + 1}.csv", f"u{night + 2},a1,2024-02-01,")
+        assert shop.ingest(lake, FIRST + timedelta(days=night))["log_read"] == "1 new files"
+    shop.log("4.csv", "u5,a1,2024-02-01,")
+    made = shop.ingest(lake, FIRST + timedelta(days=3))
+    assert made["log_read"] == "all: the day of an event has come that was not believed before"
+    assert made["tables"]["events"] == 5
+    shop.log("5.csv", "u6,a1,2024-02-01,")
+    assert shop.ingest(lake, FIRST + timedelta(days=5))["log_read"] == "1 new files"
+    shop.log("6.csv", "u7,a1,2024-02-01,")
     assert shop.ingest(lake, FIRST + timedelta(days=2))["log_read"] == "all: the run_date is an earlier one"
 
 

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from recsys_spark import __version__
 from recsys_spark.commits import Head, Staged, beside
 from recsys_spark.dataset import Dataset, TableQuery
-from recsys_spark.ingest import repeated_events, superseded_events, unique_events, users_of, without_known
+from recsys_spark.ingest import LATE, repeated_events, superseded_events, unique_events, users_of, without_known
 from recsys_spark.job import Run
 from recsys_spark.options import IngestOptions
 from recsys_spark.source_files import data_files
@@ -46,6 +46,15 @@ class EventLog:
     def whole(self, why: str) -> "EventLog":
         """All of it, ``why`` it is not so already."""
         return self if self.files is None else EventLog(why=why, facts=self.facts)
+
+    def with_late(self, judged: DataFrame) -> "EventLog":
+        """With the time of the earliest event that is not believed yet: when its day has come all files are read."""
+        if not self.facts:
+            return self
+        found = judged.where(F.col("reason").startswith(LATE)).agg(F.min(F.unix_seconds("timestamp"))).collect()[0][0]
+        known = self.head.facts["log"].get("late") if self.head is not None else None
+        times = [time for time in (found, known) if time is not None]
+        return replace(self, facts={"log": self.facts["log"] | {"late": min(times, default=None)}})
 
 
 @dataclass(frozen=True)
@@ -148,9 +157,9 @@ def _whole(
     if dataset.events.latest == "run_date":
         if date.fromisoformat(known["run_date"]) > options.run_date:
             return "the run_date is an earlier one"
-        late = (F.col("table") == EVENTS.name) & F.col("reason").startswith("timestamp after")
-        if not run.lake.read(run.spark, QUARANTINE).where(late).isEmpty():
-            return "events that came before their time were left out"
+        late, after = known.get("late"), options.run_date + timedelta(days=2)
+        if late is not None and late < datetime(after.year, after.month, after.day, tzinfo=UTC).timestamp():
+            return "the day of an event has come that was not believed before"
     return ""
 
 

@@ -179,8 +179,7 @@ def _lists(
         allowed=allowed,
         rules=list_rules(options, blocks),
         user_block_rows=options.user_block_rows,
-        tasks=tasks_for(run, options, users),
-        in_place=items is not None,
+        tasks=tasks_for(run, options, users) if items is None else 0,
     )
 
 

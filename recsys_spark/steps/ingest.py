@@ -15,6 +15,7 @@ from recsys_spark.errors import InputError, QualityError
 from recsys_spark.forgetting import without_forgotten
 from recsys_spark.ingest import (
     DUPLICATE,
+    LATE,
     accepted,
     judge_events,
     judge_items,
@@ -23,7 +24,7 @@ from recsys_spark.ingest import (
     rejected,
 )
 from recsys_spark.job import Run
-from recsys_spark.lake import Staged
+from recsys_spark.lake import Head, Staged
 from recsys_spark.options import IngestOptions
 from recsys_spark.source_files import snapshot_of
 from recsys_spark.sources import absolute, malformed, query, read_source, well_formed
@@ -57,17 +58,35 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     judged, broken = _judge(run, dataset, sources, options)
     if options.dry_run:
         return {"tables": {}}
-    log, staged = event_log(run, dataset, data, files, options, anew=anew), None
+    log = event_log(run, dataset, data, files, options, anew=anew)
+    staged = None
     if log.head is not None:
         name = dataset.events.from_
         sources |= {name: read_source(run.spark, name, dataset.sources[name], data, log.files)}
-        staged = _staged(run, dataset, log, *_judge(run, dataset, sources, options))
+        part, unread = _judge(run, dataset, sources, options)
+        staged = _staged(run, dataset, log, part, unread)
     if staged is None:
-        log = log.whole("events that are stored give way to others")
+        log, part = log.whole("events that are stored give way to others"), judged
         staged = _staged(run, dataset, log, judged, broken)
     assert staged is not None, "the whole log suffices"
     reasons = _reasons(run, staged[QUARANTINE])
     _audit(reasons, staged, {*judged, USERS}, options)
+    if any(table == EVENTS.name and reason.startswith(LATE) for table, reason in reasons):
+        log = log.with_late(part[EVENTS])
+    return _publish(run, options, key, shown, staged, log) | {
+        "quarantined": {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
+    }
+
+
+def _publish(
+    run: Run,
+    options: IngestOptions,
+    key: str,
+    shown: Mapping[str, Head | None],
+    staged: Mapping[Table, Staged],
+    log: EventLog,
+) -> Report:
+    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed."""
     changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
     about = {change.table: {"about": change.about(options.run_date)} for change in changes}
     about[EVENTS.name] |= log.facts
@@ -75,10 +94,8 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
         base = head.version if (head := shown[table.name]) else None
         run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
     log_changes(run, key, options.run_date, changes)
-    counts = {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
     report: Report = {"status": "done", "tables": {table.name: staged[table].rows for table in _TARGETS}}
-    report |= {"log_read": log.made, "quarantined": counts}
-    return report | {f"{change.table}_changes": dict(change.kinds) for change in changes}
+    return report | {"log_read": log.made} | {f"{c.table}_changes": dict(c.kinds) for c in changes}
 
 
 def _judge(
