@@ -153,8 +153,8 @@ def publish(
         reached("commit.before", name)
         _check_files(uri, staged)
         try:
-            beside = append or staged.added is not None
-            version = _transact(uri, delta, staged, key, done, metadata, append=beside, same=same)
+            adds = append or staged.added is not None
+            version = _transact(uri, delta, staged, key, done, metadata, append=adds, same=same)
         except (CommitFailedError, DeltaError, OSError) as error:
             _check_overtaken(uri, delta, name, error)
             continue

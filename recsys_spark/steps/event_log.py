@@ -1,11 +1,13 @@
 """The event log → events: of a log that only grows, a night reads the files that came since the last one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -104,7 +106,8 @@ def event_log(
 
 
 def staged_events(run: Run, log: EventLog, judged: DataFrame) -> StagedEvents | None:
-    """None where ``log`` is a part of the whole that does not suffice: rows that are stored would have to give way."""
+    """None where ``log`` is a part of the whole that does not suffice: rows that are stored would have to give way.
+    Which of two equal rows goes to quarantine is open where they came on different nights."""
     good, bad = (judged.where(such) for such in (F.col("reason").isNull(), F.col("reason").isNotNull()))
     stored = None if log.head is None else run.lake.read(run.spark, EVENTS, log.head.version)
     staged = run.lake.stage(unique_events(good, stored), EVENTS, _without_counts, digest=True)
@@ -175,8 +178,8 @@ def _sources_of_others(dataset: Dataset) -> set[str]:
     return {name for name in dataset.sources if any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)}
 
 
-def _without_counts(batches: Any, notes: Notes) -> Any:
+def _without_counts(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
     notes["rows"] = 0
     for batch in batches:
-        notes["rows"] += sum(batch["rows"].to_pylist())
+        notes["rows"] += pc.sum(batch["rows"]).as_py() or 0
         yield batch.drop_columns(["rows"])

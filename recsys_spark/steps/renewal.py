@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from recsys_spark.commits import content_of
+from recsys_spark.data_files import no_rows
 from recsys_spark.lake import Staged
 from recsys_spark.standing_rows import files_without, standing_rows
 from recsys_spark.steps.previous import Previous
@@ -16,6 +17,7 @@ from recsys_spark.steps.publishing import Inputs
 from recsys_spark.tables import Table
 
 _FILE_BYTES = 256 << 20
+"""About the most of a file that is made of several."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,8 @@ def renewal(
         stamp: new values of whole columns of the rows that stand.
     """
     run, table, column = last.run, last.table, last.table.key[0]
-    uris = last.files()
-    files, none = (
-        run.spark.createDataFrame([(u,) for u in uris], "uri string"),
-        run.lake.read_files(run.spark, table, []),
-    )
+    uris, none = last.files(), no_rows(run.spark, table)
+    files = run.spark.createDataFrame([(uri,) for uri in uris], "uri string")
     # Every night adds files: where they are small, a task makes one of several.
     large = -(-run.lake.size(table, last.head.version) // _FILE_BYTES)
     tasks = min(len(uris), max(large, run.spark.sparkContext.defaultParallelism))

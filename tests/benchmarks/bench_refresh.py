@@ -4,13 +4,13 @@
     tests/benchmarks/bench_refresh.py [--users=100000] [--items=20000] [--changed=0.05] [--changed_items=0.01]
 
 A generated shop: items with a text of about 12 words, a category, a brand and a price, users with about 8 events. The
-first night starts from an empty lake (``full_s``: with the encoder). Then a share of the users has one more event and a
-share of the items changes, half of them with another text and price and half new ones, and the next night runs
-(``incremental_s``). The same night is made in a second lake that has nothing but what only grows, the embeddings and
-the price cuts (``rebuild_s``: without the encoder). ``identical`` tells whether the two hold the same lists, row for
-row and bit for bit, and the same profiles up to ``profiles_differ_by``, which must be 1e-5 at most. A third night has
-nothing new (``unchanged_s``). Times are those of the whole command: start of Spark, raw files, audit and commits
-included.
+first night starts from an empty lake (``full_s``: with the encoder). Then a share of the users has one more event, in a
+file of the log of its own, and a share of the items changes, half of them with another text and price and half new
+ones, in a new file of all products; and the next night runs (``incremental_s``). The same night is made in a second
+lake that has nothing but what only grows, the embeddings and the price cuts (``rebuild_s``: without the encoder).
+``identical`` tells whether the two hold the same lists, row for row and bit for bit, and the same profiles up to
+``profiles_differ_by``, which must be 1e-5 at most. A third night has nothing new (``unchanged_s``). Times are those of
+the whole command: start of Spark, raw files, audit and commits included.
 """
 
 import argparse
