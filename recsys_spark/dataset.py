@@ -1,6 +1,7 @@
 """Dataset files: how a raw source becomes items, users and events (``conf/datasets/*.toml``)."""
 
 import difflib
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -33,6 +34,25 @@ class TableQuery(_Strict):
     where: str | None = None
     text: list[str] = []
 
+    @property
+    def source(self) -> str:
+        """The one source that is read, where ``from`` names just that."""
+        return self.from_.strip().removeprefix("`").removesuffix("`").replace("``", "`")
+
+    @property
+    def sql(self) -> str:
+        """All SQL of the query."""
+        return " ".join([self.from_, self.where or "", *self.select.values()])
+
+    def reads(self, source: str) -> bool:
+        """Whether the SQL names a source."""
+        return re.search(rf"(?<![\w-]){re.escape(source)}(?![\w-])", self.sql) is not None
+
+    @property
+    def names_run_date(self) -> bool:
+        """Whether the rows depend on the day of the run, by ``:run_date``."""
+        return ":run_date" in self.sql
+
 
 class EventQuery(TableQuery):
     """Events also say which timestamps are believable (UTC days, both inclusive)."""
@@ -52,6 +72,12 @@ class Dataset(_Strict):
     user_rules: TableQuery | None = None
     # What fine_tune_encoder learns scores from. No table is made of it: excluded from what names an ingestion.
     reviews: TableQuery | None = Field(None, exclude=True)
+
+    @property
+    def names_run_date(self) -> bool:
+        """Whether a table depends on the day of the run."""
+        queries = [self.items, self.events, self.users, self.user_rules]
+        return self.events.latest == "run_date" or any(query.names_run_date for query in queries if query)
 
 
 def load_dataset(name: str) -> Dataset:

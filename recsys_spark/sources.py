@@ -1,71 +1,215 @@
 """Reading raw inputs: the one place where foreign data enters."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from functools import reduce
 from typing import Any
-from urllib.parse import urlparse
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StringType, StructField, StructType
 
-from recsys_spark.dataset import Source, TableQuery
-from recsys_spark.errors import InputError, UsageError
-from recsys_spark.text import fields_of
+from recsys_spark.dataset import Source
+from recsys_spark.delta_source import delta_schema
+from recsys_spark.errors import InputError, RecsysError, UsageError
+from recsys_spark.failures import source_error, sql_error
+from recsys_spark.source_files import SourceFile
+from recsys_spark.source_groups import FileGroup, grouped
+from recsys_spark.source_types import aligned, plain_timestamps
 
 CORRUPT = "_corrupt_record"
 _TEXT_FORMATS = ("csv", "json")
-_NARROW = {"Project", "Filter", "SubqueryAlias", "View", "LogicalRelation", "Relation", "HadoopFsRelation"}
-_NESTED = ("array", "map", "struct", "binary")
-
-
-def absolute(data: str) -> str:
-    """``--data`` as every process of a cluster can read it."""
-    return data.rstrip("/") if urlparse(data).scheme else str(Path(data).expanduser().absolute())
+_FILE_FORMATS = (*_TEXT_FORMATS, "parquet", "orc", "text", "avro", "xml")
+_SETTINGS = {
+    # shop=007 in the name of a folder is a text, not the number 7.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    # Nanoseconds, as pandas writes them, come as numbers; plain_timestamps makes times of them.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # All encodings that Java knows, windows-1252 among them.
+    "spark.sql.legacy.javaCharsets": "true",
+}
 
 
 def read_source(
-    spark: SparkSession, name: str, source: Source, data: str, files: Sequence[str] | None = None
+    spark: SparkSession,
+    name: str,
+    source: Source,
+    data: str,
+    files: Sequence[SourceFile],
+    only: Collection[str] | None = None,
 ) -> DataFrame:
     """One source, with malformed records kept in ``_corrupt_record`` where the format can tell.
 
-    ``files``: only these of it, with the columns that it has as a whole.
+    Files of different layouts (order of columns, a column that came later, quotes) are read apart and put together by
+    the names of the columns; one that a file lacks is null there.
+
+    Args:
+        spark: its session settings for sources are set here.
+        name: of the source, for messages.
+        source: format, options and schema.
+        data: the folder or URI that holds the sources.
+        files: all data files of the source, from ``list_sources``.
+        only: the paths to read of them; the columns are those of all.
+
+    Raises:
+        UsageError: the schema or an option is wrong.
+        InputError: a file is not of the format, or its columns are.
     """
-    path = f"{data}/{source.path}"
-    reader = spark.read.format(source.format).options(**source.options)
-    if source.format not in _TEXT_FORMATS:
-        whole = (reader.schema(source.schema_) if source.schema_ else reader).load(path)
-        return whole if files is None else _some(reader.schema(whole.schema), whole, path, files)
-    # Pruned columns would hide rows with too many or too few fields.
-    reader = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT, columnPruning=False)
-    schema = source.schema_ or _names_as_strings(reader.load(path), name, path)
-    reader = reader.options(enforceSchema=False).schema(f"{schema}, {CORRUPT} string")
-    whole = reader.load(path)
-    return whole if files is None else _some(reader, whole, path, files)
+    for setting, value in _SETTINGS.items():
+        spark.conf.set(setting, value)
+    path, only = f"{data}/{source.path}", None if only is None else frozenset(only)
+    try:
+        if source.format == "delta":
+            return _delta(spark, name, path, files, only)
+        if source.format not in _FILE_FORMATS:
+            reader = spark.read.format(source.format).options(**source.options)
+            return (reader.schema(source.schema_) if source.schema_ else reader).load(path)
+        return _of_groups(spark, name, source, files, only)
+    except RecsysError:
+        raise
+    except Exception as error:
+        known = source_error(error, name, path)
+        if known is None:
+            raise
+        raise known from error
 
 
 def knows_its_columns(source: Source) -> bool:
-    """Whether a part of the files tells the columns that Spark would give the whole of them."""
-    return bool(source.schema_) or source.format in ("csv", "parquet", "orc")
+    """Whether the columns of a source are told by its files' headers and footers, without their rows."""
+    return bool(source.schema_) or source.format in ("csv", "parquet", "orc", "delta")
 
 
-def is_row_by_row(frame: DataFrame) -> bool:
-    """Whether each row of a query comes from one row of one source, whatever the other rows are."""
-    plan = frame._jdf.queryExecution().analyzed()
-    return bool(plan.deterministic()) and plan.subqueriesAll().isEmpty() and _is_narrow(plan)
+def _delta(
+    spark: SparkSession, name: str, path: str, files: Sequence[SourceFile], only: Collection[str] | None
+) -> DataFrame:
+    schema = delta_schema(name, path)
+    paths = [file.path for file in files if only is None or file.path in only]
+    return _loaded(_reader(spark, "parquet", {"basePath": path}).schema(schema), paths, files[0].path)
 
 
-def _is_narrow(plan: Any) -> bool:
-    children = plan.children()
-    return str(plan.nodeName()) in _NARROW and all(_is_narrow(children.apply(n)) for n in range(children.size()))
+def _of_groups(
+    spark: SparkSession, name: str, source: Source, files: Sequence[SourceFile], only: Collection[str] | None
+) -> DataFrame:
+    groups = grouped(name, source, files, lambda: spark)
+    schema = _schema_of(name, source)
+    read = _text_group if source.format in _TEXT_FORMATS else _typed_group
+    frames = [read(spark, name, source, group, schema, only) for group in groups]
+    if schema is not None:
+        _check_names(name, source, schema, frames)
+        frames = [_with_columns_of(frame, schema) for frame in frames]
+    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), aligned(frames))
 
 
-def _some(reader: DataFrameReader, whole: DataFrame, path: str, files: Sequence[str]) -> DataFrame:
-    if not files:
-        return whole.where(F.lit(False))
-    if files[0] != path and not any(mark in path for mark in "*?[{"):
-        reader = reader.option("basePath", path)  # or what the names of its folders say would be lost
-    return reader.load(list(files))
+def _schema_of(name: str, source: Source) -> StructType | None:
+    if not source.schema_:
+        return None
+    try:
+        schema = StructType.fromDDL(source.schema_)
+    except PySparkException as error:
+        known = sql_error(error, f"[sources.{name}]: schema = {source.schema_!r}")
+        if known is None:
+            raise
+        raise known from error
+    assert isinstance(schema, StructType), "several columns make a struct"
+    return schema
+
+
+def _reader(spark: SparkSession, kind: str, options: dict[str, Any]) -> DataFrameReader:
+    # A path is a path, whatever characters are in it.
+    return spark.read.format(kind).options(**options).option("__globPaths__", "false")
+
+
+def _text_group(
+    spark: SparkSession,
+    name: str,
+    source: Source,
+    group: FileGroup,
+    schema: StructType | None,
+    only: Collection[str] | None,
+) -> DataFrame:
+    """Files of CSV or JSON: columns as strings, or as the dataset file's schema says."""
+    options = source.options | dict(group.shape.options)
+    if group.root:
+        options["basePath"] = group.root
+    # Pruned columns would hide rows with too many or too few fields.
+    reader = _reader(spark, source.format, options).options(
+        mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT, columnPruning=False
+    )
+    by_header = group.shape.header is not None
+    columns: Sequence[str] = (
+        schema.names if schema is not None and not by_header else _columns(reader, name, source, group)
+    )
+    columns = [column for column in columns if column != CORRUPT]  # inferred where JSON lines are malformed
+    if not columns:
+        raise InputError(f"source '{name}': {group.files[0]} is empty: not even a header row")
+    kinds = {field.name.lower(): field.dataType for field in schema or []}
+    fields = [StructField(column, kinds.get(column.lower(), StringType())) for column in columns]
+    # Where the header is known, no file of the group has another: Spark need not compare it with names that it has
+    # made up itself, as it does for a column without a name.
+    reader = reader.schema(StructType([*fields, StructField(CORRUPT, StringType())])).option("enforceSchema", by_header)
+    return _loaded(reader, _chosen(group, only), group.files[0])
+
+
+def _columns(reader: DataFrameReader, name: str, source: Source, group: FileGroup) -> list[str]:
+    try:
+        return reader.load(list(group.files if source.format == "json" else group.files[:1])).columns
+    except AnalysisException as error:
+        if error.getCondition() != "COLUMN_ALREADY_EXISTS":
+            raise
+        twice = (error.getMessageParameters() or {}).get("columnName", "one of them")
+        raise UsageError(
+            f"source '{name}': in {source.path} the key {twice} is written in several ways (sku, SKU), which are one "
+            f'to Spark. In the dataset file, name the keys to read: schema = "… string, …"'
+        ) from error
+
+
+def _typed_group(
+    spark: SparkSession,
+    name: str,
+    source: Source,
+    group: FileGroup,
+    schema: StructType | None,
+    only: Collection[str] | None,
+) -> DataFrame:
+    """Files of a format that knows its types."""
+    nanoseconds = [column for column, kind in group.columns if kind.startswith("timestamp[ns")]
+    reader = _reader(spark, source.format, source.options | ({"basePath": group.root} if group.root else {}))
+    if schema is not None:
+        known = {column.lower() for column in [*(column for column, _ in group.columns), *group.partitions]}
+        fields = [field for field in schema if not group.columns or field.name.lower() in known]
+        wide = {column.lower() for column in nanoseconds}
+        reader = reader.schema(StructType([
+            StructField(field.name, LongType() if field.name.lower() in wide else field.dataType) for field in fields
+        ]))  # fmt: skip
+    frame = _loaded(reader, _chosen(group, only), group.files[0])
+    return plain_timestamps(frame, [column for column in frame.columns if column in nanoseconds])
+
+
+def _loaded(reader: DataFrameReader, paths: list[str], any_file: str) -> DataFrame:
+    """The rows of the files; without files none, but the columns."""
+    return reader.load(paths) if paths else reader.load(any_file).where(F.lit(False))
+
+
+def _chosen(group: FileGroup, only: Collection[str] | None) -> list[str]:
+    return list(group.files) if only is None else [file for file in group.files if file in only]
+
+
+def _check_names(name: str, source: Source, schema: StructType, frames: Sequence[DataFrame]) -> None:
+    there = {column.lower() for frame in frames for column in frame.columns}
+    absent = [column for column in schema.names if column.lower() not in there]
+    if absent:
+        shown = ", ".join(column for column in frames[0].columns if column != CORRUPT)
+        raise UsageError(
+            f"dataset file, [sources.{name}]: schema names {', '.join(absent)}, which no file of {source.path} has. "
+            f"Columns there: {shown}"
+        )
+
+
+def _with_columns_of(frame: DataFrame, schema: StructType) -> DataFrame:
+    """The columns of a schema, null where the files lack one; and those of folders' names."""
+    there = {column.lower() for column in frame.columns}
+    absent = {field.name: F.lit(None).cast(field.dataType) for field in schema if field.name.lower() not in there}
+    return frame.withColumns(absent) if absent else frame
 
 
 def well_formed(frame: DataFrame) -> DataFrame:
@@ -83,37 +227,3 @@ def malformed(frame: DataFrame, name: str) -> DataFrame | None:
     return bad.select(
         F.lit(f"source {name}").alias("table"), F.lit("malformed record").alias("reason"), whole.alias("row")
     )
-
-
-def query(spark: SparkSession, table: str, ask: TableQuery, required: list[str], optional: list[str]) -> DataFrame:
-    """Run a table's query over the sources, registered as views, and state its columns.
-
-    Raises:
-        UsageError: a column is missing in ``select``, or an expression names something the sources do not have.
-    """
-    missing = [c for c in (*required, *fields_of(ask.text)) if c not in ask.select]
-    if missing:
-        raise UsageError(
-            f"dataset file, [{table}.select]: missing {', '.join(missing)}; a template's fields are selected too"
-        )
-    asked = {*required, *optional} - {"category"}  # a path or set of names
-    columns = ", ".join(f"{expression} AS `{name}`" for name, expression in ask.select.items())
-    where = f" WHERE {ask.where}" if ask.where else ""
-    try:
-        frame = spark.sql(f"SELECT {columns} FROM {ask.from_}{where}")
-    except AnalysisException as error:
-        raise UsageError(
-            f"dataset file, table '{table}': {str(error).split(' SQLSTATE')[0].splitlines()[0]}"
-        ) from error
-    nested = [f"{name} is {kind}" for name, kind in frame.dtypes if name in asked and kind.startswith(_NESTED)]
-    if nested:
-        raise UsageError(f"dataset file, table '{table}': {', '.join(nested)}, but one plain value is wanted")
-    absent = [F.lit(None).cast("string").alias(c) for c in optional if c not in ask.select]
-    return frame.select("*", *absent)
-
-
-def _names_as_strings(header: DataFrame, name: str, path: str) -> str:
-    names = [column for column in header.columns if column != CORRUPT]  # inferred where JSON lines are malformed
-    if not names:
-        raise InputError(f"source '{name}': {path} is empty: not even a header row")
-    return ", ".join(f"`{column}` string" for column in names)

@@ -10,13 +10,14 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import IngestOptions
 from recsys_spark.progress import Progress
+from recsys_spark.queries import is_row_by_row
 from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.sources import is_row_by_row
 from recsys_spark.steps.forget import forget
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.tables import CHANGES, EVENTS, ITEMS, QUARANTINE, USERS
 
 FIRST = date(2024, 3, 1)
+PATH = 'path = "log"'
 DATASET = """
 title = "Shop"
 [sources.products]
@@ -130,7 +131,6 @@ def dataset_with(old, new):
         (lambda shop: shop.log("1.csv", "u1,a1,2024-02-01,7"), "files that were read are gone or have changed"),
         (lambda shop: (shop.folder / "log" / "0.csv").unlink(), "files that were read are gone or have changed"),
         (lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"), "events that are stored give way to others"),
-        (lambda shop: shop.log("[2].csv", "u5,a1,2024-02-01,7"), "the new files cannot be named one by one"),
         (dataset_with("'view'", "'click'"), "it is read in another way"),
         (
             dataset_with('"products"', '"(SELECT sku, 1 name, 2 brand FROM log)"'),
@@ -201,13 +201,57 @@ def test_events_that_need_several_rows_are_made_of_all(shop, spark):
     assert {row["value"] for row in lake.read(spark, EVENTS).collect()} == {1.0}
 
 
-def test_many_small_files_are_made_few(shop, spark, monkeypatch):
-    monkeypatch.setattr("recsys_spark.steps.event_log._MOST_FILES", 1)
+def test_many_small_files_are_made_few(shop, spark, monkeypatch, request):
+    monkeypatch.setattr("recsys_spark.steps.event_log._MORE_FILES", 1)
     lake = shop.lake()
-    for night in range(3):
-        shop.log(f"{night}.csv", f"u{night},a1,2024-02-01,")
-        made = shop.ingest(lake)
-    assert made["log_read"] == "all: the table has become one of many small files"
+    spark.conf.set("spark.sql.adaptive.enabled", "false")
+    request.addfinalizer(lambda: spark.conf.set("spark.sql.adaptive.enabled", "true"))
+    shop.log("0.csv", *(f"u{user},a1,2024-02-01," for user in range(30)))
+    shop.ingest(lake)
+    assert len(lake.file_uris(EVENTS, 0)) == 3, "a whole reading writes more files than are allowed to come"
+    made = []
+    for night in range(1, 5):
+        shop.log(f"{night}.csv", f"u{night},a2,2024-02-01,")
+        made.append(shop.ingest(lake)["log_read"])
+    assert made == ["1 new files"] * 2 + ["all: the table has become one of many small files", "1 new files"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # A letter before the first star; a dot and an underscore after it.
+        (PATH, 'path = "log/clicks*.csv"'),
+        # Folders and names with marks.
+        (PATH, 'path = "log/[cd]*/*.csv"'),
+        # A log that gains a column and moves the others.
+        ("", ""),
+        # A window that rolls with the day of the run.
+        ("earliest", "where = 'day > :run_date - INTERVAL 29 DAYS'\nearliest"),
+    ],
+)
+def test_nights_equal_one_that_reads_everything(old, new, shop, spark):
+    dataset_with(old, new)(shop)
+    lake, rolls = shop.lake(), "run_date" in new
+    folders = ["clicks0/", "c[1] x/", "d#%20/"] if "*/" in new else [""] * 3
+    shop.log(f"{folders[0]}clicks1.csv", "u0,a1,2024-02-01,1", "u0,a2,2024-02-29,")
+    shop.ingest(lake)
+    made = []
+    more = "more,user,amount,day,sku"
+    for night, (name, line, header) in enumerate(
+        [("clicks_2", "9,u7,1,2024-02-20,a1", more), ("clicks.3", "u8,a2", "user,sku")]
+    ):
+        shop.log(f"{folders[night + 1]}{name}.csv", line, header=header)
+        made.append(shop.ingest(lake, FIRST + timedelta(days=night + 1))["log_read"])
+    assert (
+        made
+        == ["all: its query names :run_date, so that rows come and go with the day" if rolls else "1 new files"] * 2
+    )
+    again = shop.lake()
+    shop.ingest(again, FIRST + timedelta(days=2))
+    assert shown(spark, lake, rows=False) == shown(spark, again, rows=False)
+    events = {(row.user_id, row.item_id) for row in lake.read(spark, EVENTS).collect()}
+    assert events == {("u0", "a2")} | (set() if rolls else {("u0", "a1")}) | ({("u7", "a1")})
+    assert lake.read(spark, QUARANTINE).count() == (0 if rolls else 1), "the line without a day"
 
 
 @pytest.mark.parametrize(

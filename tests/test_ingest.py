@@ -9,7 +9,6 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
-from recsys_spark import source_files
 from recsys_spark.errors import ConflictError, InputError, QualityError, UsageError
 from recsys_spark.failures import readable
 from recsys_spark.ingest import (
@@ -333,22 +332,6 @@ def test_files_that_a_pattern_finds_are_new_changed_and_gone(shop, spark):
     shop.write(dataset=DATASET.replace('"log.jsonl"', '"clicks/*/*.csv"'))
     with pytest.raises(InputError, match="source 'log': no file matches .*clicks/"):
         shop.ingest()
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    ["*", "a*", "?.csv", "[ab].csv", "[^a].csv", "{a,b}*", "d/*", "*/{x,y}.csv", "d", "{a.csv,d/x.csv}", "e*/z"],
-)
-def test_a_pattern_finds_what_spark_would_read(pattern, tmp_path, spark):
-    for name in ("a.csv", "b.csv", "ab.csv", "d/x.csv", "d/y.csv", "d/sub/x.csv", "e+1/z/w.csv"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("1")
-    where = f"{tmp_path}/{pattern}"
-    found = sorted(path for path, _, _ in source_files._matching(where)) if set(pattern) & set("*?[{") else None
-    told = sorted(path.removeprefix("file:") for path, _, _ in source_files._known_to_spark(spark, where))
-    assert told == (found if found is not None else sorted(path for path, _, _ in source_files._below(where)))
-    assert told
 
 
 def test_malformed_records_go_to_quarantine_and_the_rest_is_published(shop, spark):

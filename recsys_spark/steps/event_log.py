@@ -1,7 +1,6 @@
 """The event log → events: of a log that only grows, a night reads the files that came since the last one."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -13,16 +12,20 @@ from pyspark.sql import functions as F
 
 from recsys_spark import __version__
 from recsys_spark.commits import Head, Staged, beside
-from recsys_spark.dataset import Dataset, TableQuery
+from recsys_spark.dataset import Dataset
 from recsys_spark.ingest import LATE, repeated_events, superseded_events, unique_events, users_of, without_known
 from recsys_spark.job import Run
 from recsys_spark.options import IngestOptions
-from recsys_spark.source_files import data_files
-from recsys_spark.sources import is_row_by_row, knows_its_columns, query
+from recsys_spark.queries import is_row_by_row, query
+from recsys_spark.source_files import SourceFile
+from recsys_spark.sources import knows_its_columns
 from recsys_spark.tables import EVENTS, QUARANTINE, USERS, Notes
 
-_MOST_FILES = 500
-"""Data files of ``events`` from which the whole log is read once, and written in few files."""
+_MORE_FILES = 500
+"""Data files of ``events`` added since the last whole reading after which the log is read whole again, and written in
+as few files as a whole reading writes."""
+_SMALL_FILE = 32 * 2**20
+"""Mean size in bytes below which fewer files are worth that."""
 _COUNTED = 10_000
 """Files of a log that a commit remembers; a log of more is read whole every night."""
 
@@ -49,6 +52,13 @@ class EventLog:
         """All of it, ``why`` it is not so already."""
         return self if self.files is None else EventLog(why=why, facts=self.facts)
 
+    def facts_beside(self, staged: Staged) -> Mapping[str, Any]:
+        """What the commit of the staged events keeps: with the number of files of the last whole reading."""
+        if not self.facts:
+            return self.facts
+        files = len(staged.actions) if self.head is None else self.head.facts["log"].get("table_files", 0)
+        return {"log": self.facts["log"] | {"table_files": files}}
+
     def with_late(self, judged: DataFrame) -> "EventLog":
         """With the time of the earliest event that is not believed yet: when its day has come all files are read."""
         if not self.facts:
@@ -68,23 +78,21 @@ class StagedEvents:
 
 
 def event_log(
-    run: Run, dataset: Dataset, data: str, files: Mapping[str, list[str]], options: IngestOptions, *, anew: bool
+    run: Run, dataset: Dataset, files: Mapping[str, Sequence[SourceFile]], options: IngestOptions, *, anew: bool
 ) -> EventLog:
     """All of the log, or only what came since the last night where that gives the same table.
 
     Args:
         run: the sources are views in its session.
         dataset: where the log is.
-        data: the folder or URI that holds the sources.
-        files: those of every source, from ``snapshot_of``.
+        files: those of every source, from ``list_sources``.
         options: of this night.
         anew: all of it in any case.
     """
-    name = dataset.events.from_
+    name = dataset.events.source
     if name not in dataset.sources or name in _sources_of_others(dataset):
         return EventLog(why="the events have no source of their own")
-    path = f"{data}/{dataset.sources[name].path}"
-    found, reading = data_files(files[name], path), _reading(dataset, name)
+    found, reading = {file.path: file.entry for file in files[name]}, _reading(dataset, name)
     facts = {"log": {"files": list(found.values()), "run_date": str(options.run_date)} | reading}
     if len(found) > _COUNTED:
         return EventLog(why=f"it is of more than {_COUNTED:,} files")
@@ -99,9 +107,6 @@ def event_log(
     new = [file for file, entry in found.items() if entry not in before]
     if len(found) - len(new) != len(before):
         return EventLog(why="files that were read are gone or have changed", facts=facts)
-    stem = re.split(r"[*?\[{]", path)[0]
-    if any(not file.startswith(stem) or re.search(r"[*?\[\]{}\\]", file) for file in new):
-        return EventLog(why="the new files cannot be named one by one", facts=facts)
     return EventLog(new, head, facts=facts)
 
 
@@ -134,7 +139,7 @@ def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:
 def kept_quarantine(run: Run, dataset: Dataset) -> DataFrame:
     """What is in quarantine of a log of which only the new files are read."""
     stored = run.lake.read(run.spark, QUARANTINE)
-    return stored.where(F.col("table").isin(EVENTS.name, f"source {dataset.events.from_}"))
+    return stored.where(F.col("table").isin(EVENTS.name, f"source {dataset.events.source}"))
 
 
 def _whole(
@@ -151,11 +156,15 @@ def _whole(
         return "the last version does not say what it was made of"
     if {name: known.get(name) for name in reading} != reading:
         return "it is read in another way"
-    if not is_row_by_row(query(run.spark, "events", dataset.events, [], [])):
+    if dataset.events.names_run_date:
+        return "its query names :run_date, so that rows come and go with the day"
+    if not is_row_by_row(query(run.spark, "events", dataset.events, [], [], options.run_date)):
         return "an event is made of more than one row of it"
-    if not knows_its_columns(dataset.sources[dataset.events.from_]):
+    if not knows_its_columns(dataset.sources[dataset.events.source]):
         return "its columns are known from all files alone"
-    if len(run.lake.file_uris(EVENTS, head.version)) > _MOST_FILES:
+    stored = len(run.lake.file_uris(EVENTS, head.version))
+    many = stored - known.get("table_files", 0) > _MORE_FILES
+    if many and run.lake.size(EVENTS, head.version) < stored * _SMALL_FILE:
         return "the table has become one of many small files"
     if dataset.events.latest == "run_date":
         if date.fromisoformat(known["run_date"]) > options.run_date:
@@ -173,9 +182,8 @@ def _reading(dataset: Dataset, source: str) -> dict[str, Any]:
 
 
 def _sources_of_others(dataset: Dataset) -> set[str]:
-    others: list[TableQuery | None] = [dataset.items, dataset.users, dataset.user_rules]
-    texts = [" ".join([ask.from_, ask.where or "", *ask.select.values()]) for ask in others if ask is not None]
-    return {name for name in dataset.sources if any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)}
+    others = [ask for ask in (dataset.items, dataset.users, dataset.user_rules) if ask is not None]
+    return {name for name in dataset.sources if any(ask.reads(name) for ask in others)}
 
 
 def _without_counts(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:

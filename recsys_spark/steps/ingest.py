@@ -26,8 +26,10 @@ from recsys_spark.ingest import (
 from recsys_spark.job import Run
 from recsys_spark.lake import Head, Staged
 from recsys_spark.options import IngestOptions
-from recsys_spark.source_files import snapshot_of
-from recsys_spark.sources import absolute, malformed, query, read_source, well_formed
+from recsys_spark.paths import absolute
+from recsys_spark.queries import query, register
+from recsys_spark.source_files import list_sources
+from recsys_spark.sources import malformed, read_source
 from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.event_log import EventLog, event_log, kept_quarantine, staged_events, staged_users
 from recsys_spark.steps.publishing import Report, run_key, unchanged
@@ -42,27 +44,29 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     new."""
     dataset, data = load_dataset(options.dataset), absolute(options.data)
     shown = {table.name: run.lake.head(table) for table in _TARGETS}  # before the sources: what came since is newer
-    files = snapshot_of(dataset, data, lambda: run.spark)
+    files = list_sources(dataset, data, lambda: run.spark)
     facts = {
-        "sources": files,
+        "sources": {name: [file.entry for file in listed] for name, listed in files.items()},
         "dataset": dataset.model_dump(mode="json"),
         "max_text_chars": options.max_text_chars,
-        "run_date": options.run_date if dataset.events.latest == "run_date" else None,
+        "run_date": options.run_date if dataset.names_run_date else None,
     }
     if (tombstones := run.lake.head(FORGOTTEN)) is not None:
         facts["forgotten"] = tombstones.state
     key = run_key("ingest_tables", facts)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
-    sources = {name: read_source(run.spark, name, source, data) for name, source in dataset.sources.items()}
+    sources = {
+        name: read_source(run.spark, name, source, data, files[name]) for name, source in dataset.sources.items()
+    }
     judged, broken = _judge(run, dataset, sources, options)
     if options.dry_run:
         return {"tables": {}}
-    log = event_log(run, dataset, data, files, options, anew=anew)
+    log = event_log(run, dataset, files, options, anew=anew)
     staged = None
     if log.head is not None:
-        name = dataset.events.from_
-        sources |= {name: read_source(run.spark, name, dataset.sources[name], data, log.files)}
+        name = dataset.events.source
+        sources |= {name: read_source(run.spark, name, dataset.sources[name], data, files[name], log.files)}
         part, unread = _judge(run, dataset, sources, options)
         staged = _staged(run, dataset, log, part, unread)
     if staged is None:
@@ -89,7 +93,7 @@ def _publish(
     """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed."""
     changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
     about = {change.table: {"about": change.about(options.run_date)} for change in changes}
-    about[EVENTS.name] |= log.facts
+    about[EVENTS.name] |= log.facts_beside(staged[EVENTS])
     for table in _TARGETS:
         base = head.version if (head := shown[table.name]) else None
         run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
@@ -103,10 +107,13 @@ def _judge(
 ) -> tuple[dict[Table, DataFrame], list[DataFrame]]:
     """Judged rows by table, and the records that could not be read."""
     for name, frame in sources.items():
-        well_formed(frame).createOrReplaceTempView(name)
+        register(frame, name)
     broken = [rows for name, frame in sources.items() if (rows := malformed(frame, name)) is not None]
-    items = query(run.spark, "items", dataset.items, ["item_id"], _ABOUT_ITEMS)
-    events = query(run.spark, "events", dataset.events, ["user_id", "item_id", "event_type", "timestamp"], ["value"])
+    day = options.run_date
+    items = query(run.spark, "items", dataset.items, ["item_id"], _ABOUT_ITEMS, day)
+    events = query(
+        run.spark, "events", dataset.events, ["user_id", "item_id", "event_type", "timestamp"], ["value"], day
+    )
     asked = dataset.events.latest
     latest = options.run_date + timedelta(days=1) if asked == "run_date" else asked
     judged = {
@@ -114,10 +121,10 @@ def _judge(
         EVENTS: judge_events(events, dataset.events.earliest, latest),
     }
     if dataset.users:
-        users = query(run.spark, "users", dataset.users, ["user_id"], [])
+        users = query(run.spark, "users", dataset.users, ["user_id"], [], day)
         judged[USERS] = judge_users(users, dataset.users.text, options.max_text_chars)
     if dataset.user_rules:
-        rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [])
+        rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [], day)
         judged[USER_RULES] = judge_rules(rules)
     gone = run.lake.read_or_empty(run.spark, FORGOTTEN)
     return {table: without_forgotten(frame, gone) for table, frame in judged.items()}, broken

@@ -18,10 +18,12 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.next_item import Histories
 from recsys_spark.kernels.rating_baselines import Rated
 from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.paths import absolute
 from recsys_spark.profiles import before
 from recsys_spark.protocols import Protocol, newest_events, user_rows, with_roles
-from recsys_spark.source_files import snapshot_of
-from recsys_spark.sources import absolute, query, read_source, well_formed
+from recsys_spark.queries import query, register
+from recsys_spark.source_files import list_sources
+from recsys_spark.sources import read_source
 from recsys_spark.steps.publishing import inputs
 from recsys_spark.steps.tuning_options import TuningOptions
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
@@ -48,13 +50,17 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         InputError: too few pairs, or scores that are all the same: there is nothing to learn.
     """
     if dataset is not None and dataset.reviews is not None:
+        data = absolute(options.data or "")
+        files = list_sources(dataset, data, lambda: run.spark)
         for name, source in dataset.sources.items():
-            well_formed(read_source(run.spark, name, source, options.data or "")).createOrReplaceTempView(name)
+            register(read_source(run.spark, name, source, data, files[name]), name)
         wanted = ["user_id", "item_id", "text", "score", "timestamp"]
-        found = review_pairs(query(run.spark, "reviews", dataset.reviews, wanted, []), options.max_text_chars)
+        found = review_pairs(
+            query(run.spark, "reviews", dataset.reviews, wanted, [], options.run_date), options.max_text_chars
+        )
         versions: Mapping[str, Any] = {
             "reviews": options.dataset,
-            "files": snapshot_of(dataset, absolute(options.data or ""), lambda: run.spark),
+            "files": {name: [file.entry for file in listed] for name, listed in files.items()},
         }
     else:
         known = inputs(run, ITEMS, USERS, EVENTS)
