@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
@@ -14,7 +14,6 @@ NAN, INF = float("nan"), float("inf")
 IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(IDS, max_size=30), st.sets(IDS, min_size=1, max_size=10))
 def test_equal_ids_are_found_wherever_they_stand(ids, block):
     block_ids = sorted(block)
@@ -23,7 +22,6 @@ def test_equal_ids_are_found_wherever_they_stand(ids, block):
     assert list(zip(places.tolist(), columns.tolist(), strict=True)) == expected
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 6), max_size=8), st.integers(1, 7))
 def test_slices_keep_every_row_in_order_and_are_full_but_for_the_last(lengths, rows):
     total = sum(lengths)

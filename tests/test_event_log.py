@@ -107,7 +107,7 @@ def test_a_night_reads_what_came_since_and_adds_it(shop, spark):
     assert shop.ingest(lake, FIRST + timedelta(days=1))["status"] == "unchanged"
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=max(6, settings.default.max_examples // 50))
 @given(nights=st.lists(_LINES, min_size=1, max_size=4))
 def test_any_nights_equal_one_that_reads_everything(nights, spark, tmp_path_factory):
     shop = Shop(tmp_path_factory.mktemp("nights"))

@@ -213,9 +213,7 @@ class Nights(RuleBasedStateMachine):
 
 def nights(spark, tmp_path_factory, examples, steps, **options):
     Nights.new_world = lambda _: World(spark, tmp_path_factory.mktemp("nights"), **options)
-    run_state_machine_as_test(
-        Nights, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True)
-    )
+    run_state_machine_as_test(Nights, settings=settings(max_examples=examples, stateful_step_count=steps))
 
 
 def test_any_night_equals_a_full_one(spark, tmp_path_factory):

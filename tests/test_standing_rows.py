@@ -22,7 +22,7 @@ def stored(spark, tmp_path_factory):
     return lake
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=max(8, settings.default.max_examples // 50))
 @given(gone=st.sets(st.integers(0, 45)), tasks=st.integers(1, 4))
 def test_what_stands_is_all_but_what_goes(gone, tasks, stored, spark):
     files = spark.createDataFrame([(u,) for u in stored.file_uris(USERS, 0)], "uri string")

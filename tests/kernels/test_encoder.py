@@ -257,7 +257,7 @@ def test_a_text_cut_by_characters_counts_as_truncated_however_few_tokens_it_has(
     assert encoder.encode(["q" * 1000]).truncated.tolist() == [True]  # one unknown word
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_vector_is_the_same_to_the_last_bit_whatever_is_encoded_with_it(encoder, data):
     texts = data.draw(st.lists(st.text(max_size=60), min_size=2, max_size=20, unique=True))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.item_weights import Features, ridge_weights, supports
@@ -20,7 +20,6 @@ def features(seed, items=9, users=20, words=7, width=3):
     return Features(sp.csr_array(had), sp.csr_array(text), vectors)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 8))
 def test_weights_solve_the_ridge_of_each_target_on_its_support(seed, size):
     found, random = features(seed), np.random.default_rng(seed + 1)
@@ -54,7 +53,6 @@ def test_all_items_as_support_without_text_is_the_closed_form():
     np.testing.assert_allclose(closed, np.eye(9) - inverse / np.diag(inverse), rtol=1e-3, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 9))
 def test_supports_are_the_best_candidates_by_co_occurrence_and_text(seed, size):
     found = features(seed)
@@ -98,7 +96,6 @@ def test_scorers_score_histories():
         np.testing.assert_allclose(scores, np.vstack([profile @ vectors.T, np.zeros((1, 3))]), rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.booleans())
 def test_target_ranks_count_greater_scores_and_half_of_the_ties(seed, masked):
     random = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels import metrics
@@ -176,7 +176,6 @@ def slow_diversity(vectors, items):
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
-@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), places=st.integers(1, 6))
 def test_diversity_is_the_mean_over_all_pairs_however_the_lists_are_sliced(at_once, seed, places):
     random = np.random.default_rng(seed)

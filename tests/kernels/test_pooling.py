@@ -1,7 +1,7 @@
 """Pooling against ``np.add.at``, bit for bit."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.pooling import accumulate
@@ -20,7 +20,6 @@ def in_sequence(users, rows, weights, vectors):
     return sums
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     users=st.integers(1, 6),

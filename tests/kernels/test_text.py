@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.text import clean_text
@@ -88,14 +88,12 @@ def test_nasty_texts_are_cleaned_as_the_table_says(text, expected):
     assert clean_text(text, 200) == expected
 
 
-@settings(max_examples=300, deadline=None)
 @given(NASTY, st.integers(1, 40))
 def test_cleaning_twice_changes_nothing_where_no_markup_is_escaped(text, max_chars):
     once = clean_text(text.replace("&", "").replace("<", ""), max_chars)
     assert clean_text(once, max_chars) == once
 
 
-@settings(max_examples=300, deadline=None)
 @given(NASTY, st.integers(1, 40))
 def test_a_cleaned_text_is_short_stripped_normal_and_fit_for_utf_8(text, max_chars):
     cleaned = clean_text(text, max_chars)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, Error, Multiplier, Route, numpy_product
@@ -63,7 +63,6 @@ def problems(draw):
 
 
 @MULTIPLIERS
-@settings(max_examples=150, deadline=None)
 @given(problem=problems())
 def test_any_cut_and_any_order_of_the_blocks_equals_brute_force(multiplier, problem):
     queries, items, k, cuts, excluded, order = problem
@@ -72,7 +71,6 @@ def test_any_cut_and_any_order_of_the_blocks_equals_brute_force(multiplier, prob
 
 
 @MULTIPLIERS
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dimension=st.sampled_from([3, 64, 257]), step=st.integers(1, 40))
 def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_score(multiplier, seed, dimension, step):
     random = np.random.default_rng(seed)
@@ -83,7 +81,6 @@ def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_scor
     assert listed(running) == brute_force(queries, items, 5)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dimension=st.integers(1, 300), scale=st.sampled_from([1e-3, 1.0, 30.0]))
 def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, scale):
     from recsys_spark.kernels.bf16_product import bf16_error
@@ -164,7 +161,6 @@ def test_nothing_offered_leaves_the_lists_empty():
     assert listed(running) == [[]]
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems())
 def test_the_product_of_torch_gives_the_same_lists(problem):
     from recsys_spark.kernels.torch_product import torch_multiplier
@@ -211,7 +207,6 @@ def ruled(draw):
     return queries, items, k, groups, draw(st.integers(1, 3)), given_pairs - excluded, meets, least, excluded
 
 
-@settings(max_examples=150, deadline=None)
 @given(ruled(), st.integers(1, 30))
 def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
     queries, items, k, groups, quota, given_pairs, meets, least, excluded = problem

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -11,7 +11,6 @@ from recsys_spark.kernels.vectors import hashed_block, price_block, projected_bl
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
-@settings(max_examples=100, deadline=None)
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=FLOATS))
 def test_rows_become_unit_length_and_keep_their_direction(matrix):
     units = unit_rows(matrix)
@@ -78,7 +77,6 @@ def test_dearer_is_a_larger_angle_and_near_prices_are_more_similar():
     assert block[4] @ block[5] > block[4] @ block[6]
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=20), st.lists(st.floats(-10, 110), min_size=2, max_size=20))
 def test_price_is_monotone_whatever_the_catalogue(catalogue, prices):
     block = price_block(np.sort(np.array(prices)), np.sort(np.array(catalogue)))
@@ -103,7 +101,6 @@ def test_one_price_for_all_makes_all_prices_equal():
     assert block[0] @ block[1] == pytest.approx(1)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 10), st.floats(0.01, 10), st.floats(0.01, 10))
 def test_the_dot_product_is_the_weighted_mean_of_the_block_cosines(seed, first, second, third):
     random = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.errors import InputError
@@ -38,7 +38,6 @@ def test_a_shrink_of_zero_leaves_no_direction_preferred():
     np.testing.assert_allclose(np.cov((centred @ white.matrix).T, bias=True), np.eye(6), atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 8), st.lists(st.integers(0, 40), max_size=4))
 def test_moments_are_the_same_bits_in_any_order_and_any_parts(seed, rows, dimension, cuts):
     vectors = cone(rows, dimension, seed)
@@ -63,7 +62,6 @@ def test_mean_and_covariance_are_those_of_the_rows():
     np.testing.assert_allclose(moments.covariance, np.cov(vectors.T, bias=True), atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 64), st.sampled_from([1, 3, 16, 65]))
 def test_a_row_has_the_same_bits_in_every_batch(seed, rows, dimension):
     vectors = cone(max(rows, 2), dimension, seed)
