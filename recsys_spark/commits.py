@@ -13,6 +13,7 @@ from pyarrow.fs import FileSystem, FileType
 from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failpoints import reached
 from recsys_spark.failures import in_a_line, passing
+from recsys_spark.paths import absolute, delta_uri
 from recsys_spark.tables import Notes, Table
 
 _KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
@@ -74,7 +75,7 @@ def opened(uri: str, version: int | None = None) -> DeltaTable | None:
         RetryError: the store does not answer.
     """
     try:
-        return DeltaTable(uri, version=version)
+        return DeltaTable(delta_uri(uri), version=version)
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
@@ -91,7 +92,7 @@ def head_of(delta: DeltaTable) -> Head:
 def heads_of(delta: DeltaTable) -> Iterator[Head]:
     """The commits up to the opened version that are more than upkeep, the newest first; at least one. The log itself is
     read: ``history`` also tells of commits that came after the version was opened, under wrong numbers."""
-    filesystem, folder = FileSystem.from_uri(delta.table_uri)
+    filesystem, folder = FileSystem.from_uri(absolute(delta.table_uri))
     identity, version, found = str(delta.metadata().id), delta.version(), False
     for number in range(version, -1, -1):
         entry = _commit_info(filesystem, f"{folder.rstrip('/')}/_delta_log/{number:020}.json")
@@ -185,7 +186,9 @@ def _transact(
     schema = Schema.from_arrow(staged.table.arrow_schema)
     actions: list[AddAction] = [] if same else list(staged.actions)
     if delta is None:
-        create_table_with_add_actions(uri, schema, actions, name=staged.table.name, commit_properties=properties)
+        create_table_with_add_actions(
+            delta_uri(uri), schema, actions, name=staged.table.name, commit_properties=properties
+        )
         return 0
     mode = "append" if append or same else "overwrite"
     delta.create_write_transaction([*actions], mode, schema, commit_properties=properties)
@@ -213,7 +216,7 @@ def _check_files(uri: str, staged: Staged) -> None:
 def _discard_unless_named(delta: DeltaTable, staged: Staged) -> None:
     """The answer to a commit that was made may have been lost: then the files are the table's."""
     named = {uri.rpartition("/")[2] for uri in delta.file_uris()}
-    remove(delta.table_uri, [action for action in staged.actions if action.path not in named])
+    remove(absolute(delta.table_uri), [action for action in staged.actions if action.path not in named])
 
 
 def remove(uri: str, actions: list[AddAction]) -> None:

@@ -17,7 +17,7 @@ from recsys_spark.codes import flat
 from recsys_spark.kernels.metrics import bootstrap_sums, intra_list_diversity, novelty, poisson_weights, rank_metrics
 from recsys_spark.kernels.scorers import Scorer, target_ranks
 from recsys_spark.protocols import FIT, TEST, VALID
-from recsys_spark.scorer_files import open_array, open_scorer
+from recsys_spark.scorer_files import ScorerFiles, open_array, open_scorer
 
 METRICS = ("hit_rate", "recall", "precision", "ndcg", "mrr", "map", "novelty", "diversity")
 SUMS_DDL = "number int, slice string, users bigint, sums binary, exposure binary"
@@ -33,7 +33,7 @@ class Contestant:
     """A scorer with its setting. ``model`` from ``keep_scorer``; an event counts ``decay`` per newer one."""
 
     scorer: str
-    model: str
+    model: ScorerFiles
     decay: float
     setting: dict[str, float] = field(hash=False)
 

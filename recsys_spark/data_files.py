@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from recsys_spark.blocks import matrix, unit_vectors
+from recsys_spark.paths import spark_path
 from recsys_spark.tables import Make, Notes, Table
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFra
             rows = spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(len(uris))
             return rows.mapInArrow(partial(stored_batches, schema=table.arrow_schema), table.ddl)
         uris = ["s3a://" + uri.removeprefix("s3://") for uri in uris]
-    return spark.read.schema(table.ddl).parquet(*uris)
+    return spark.read.schema(table.ddl).parquet(*map(spark_path, uris))
 
 
 def no_rows(spark: "SparkSession", table: Table) -> "DataFrame":

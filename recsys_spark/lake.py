@@ -9,9 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -24,6 +22,7 @@ from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import reached
 from recsys_spark.failures import in_a_line, passing
 from recsys_spark.object_store import refuses_to_overwrite
+from recsys_spark.paths import delta_uri, lake_path
 from recsys_spark.tables import Make, Table
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Lake:
     """A folder (local path, ``s3://`` or any URI that deltalake and pyarrow share) with one Delta table per name."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/") if urlparse(uri).scheme else str(Path(uri).expanduser().absolute())
+        self.uri = lake_path(uri)
         self._appended: dict[tuple[str, str], int] = {}
 
     def table_uri(self, table: Table) -> str:
@@ -217,7 +216,7 @@ class Lake:
 
     def vacuum(self, table: Table, keep_hours: int, *, dry_run: bool = False) -> list[str]:
         """Remove files that no version of the last ``keep_hours`` names, and orphans as old; which they were."""
-        return DeltaTable(self.table_uri(table)).vacuum(
+        return DeltaTable(delta_uri(self.table_uri(table))).vacuum(
             retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
         )
 
@@ -268,7 +267,7 @@ class Lake:
             with filesystem.open_output_stream(path) as stream:
                 stream.write(b"")
             filesystem.delete_file(path)
-            if urlparse(self.uri).scheme == "s3" and not refuses_to_overwrite(probe):
+            if self.uri.startswith("s3://") and not refuses_to_overwrite(probe):
                 raise InputError(
                     f"lake {self.uri} lies on a store that ignores conditional writes (If-None-Match): "
                     "two runs at once would lose each other's commits"

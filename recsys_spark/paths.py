@@ -10,7 +10,8 @@ from recsys_spark.redaction import redacted
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _GLOB = re.compile(r"[*?\[\]{}\\]")
 _PATTERN = re.compile(r"[*?\[{]")
-_UNUSABLE = re.compile(r"[\\\x00-\x1f\x7f]")
+# deltalake decodes %20 twice on its way to a file, and would read and write in another folder.
+_UNUSABLE = re.compile(r"[\\\x00-\x1f\x7f]|%(?=[0-9A-Fa-f]{2})")
 _UNUSABLE_IN_URIS = re.compile(r"[^\w\-.~/:@!$&'()+,;=]", re.ASCII)
 
 
@@ -47,11 +48,20 @@ def lake_path(path: str) -> str:
     unusable = (_UNUSABLE_IN_URIS if is_uri(uri) else _UNUSABLE).search(uri)
     if unusable:
         raise UsageError(f"lake {uri!r}: a lake's path cannot hold the character {unusable[0]!r}; give it another name")
+    mark = _GLOB.search(uri)
+    if mark and ":" in uri and not is_uri(uri):
+        raise UsageError(
+            f"lake {uri!r}: a lake's path cannot hold the character {mark[0]!r} beside ':'; give it another name"
+        )
     return uri
 
 
 def spark_path(path: str) -> str:
-    """The path of one file or folder as Spark reads it: characters of patterns stand for themselves."""
+    """The path of one file or folder as Spark reads it: characters of patterns stand for themselves. Hadoop refuses an
+    escaped path that also has a colon.
+
+    The other way, Spark's option ``__globPaths__``, gives every row as often as there are paths.
+    """
     return _GLOB.sub(lambda found: "\\" + found[0], path)
 
 
@@ -61,7 +71,7 @@ def is_pattern(path: str) -> bool:
 
 
 def delta_uri(path: str) -> str:
-    """The path as deltalake takes it: as a URI, since it decodes ``%20`` in plain paths."""
+    """The path as deltalake takes it: as a URI, since it decodes plain paths and stumbles over brackets in them."""
     return path if is_uri(path) else Path(path).as_uri()
 
 

@@ -1,6 +1,6 @@
 """Scorers as files: the driver writes their arrays once, tasks map them into memory."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -13,25 +13,35 @@ _KINDS: dict[str, type] = {kind.__name__: kind for kind in (ItemScores, ItemVect
 _SPARSE = ("data", "indices", "indptr")
 
 
-def keep_scorer(scorer: Scorer, uri: str) -> str:
+@dataclass(frozen=True)
+class ScorerFiles:
+    """Where a scorer's arrays lie, and what is needed to make it of them again."""
+
+    kind: str
+    uri: str
+    columns: int | None = None
+    """Those of a sparse matrix; None where the array is a dense one."""
+
+
+def keep_scorer(scorer: Scorer, uri: str) -> ScorerFiles:
     """Write below ``uri``; returns what ``open_scorer`` takes."""
     (field,) = fields(cast(Any, scorer))
-    held = getattr(scorer, field.name)
+    kind, held = type(scorer).__name__, getattr(scorer, field.name)
     if not sp.issparse(held):
         keep_array(held, f"{uri}/dense.npy")
-        return f"{type(scorer).__name__} {uri}"
+        return ScorerFiles(kind, uri)
     for name in _SPARSE:
         keep_array(getattr(held, name), f"{uri}/{name}.npy")
-    return f"{type(scorer).__name__} {uri} {held.shape[1]}"
+    return ScorerFiles(kind, uri, int(held.shape[1]))
 
 
-def open_scorer(kept: str) -> Scorer:
+def open_scorer(kept: ScorerFiles) -> Scorer:
     """The scorer, its arrays mapped where they lie on this machine."""
-    kind, uri, *width = kept.split(" ")
-    if not width:
-        return cast(Scorer, _KINDS[kind](open_array(f"{uri}/dense.npy")))
-    data, indices, indptr = (open_array(f"{uri}/{name}.npy") for name in _SPARSE)
-    return cast(Scorer, _KINDS[kind](sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, int(width[0])))))
+    if kept.columns is None:
+        return cast(Scorer, _KINDS[kept.kind](open_array(f"{kept.uri}/dense.npy")))
+    data, indices, indptr = (open_array(f"{kept.uri}/{name}.npy") for name in _SPARSE)
+    held = sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, kept.columns))
+    return cast(Scorer, _KINDS[kept.kind](held))
 
 
 def keep_array(array: np.ndarray, uri: str) -> None:

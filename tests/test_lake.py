@@ -413,6 +413,27 @@ def test_a_lake_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     assert list((tmp_path / "lake" / "_status").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["my lake 100%", "lake[1]^|", "{x,y}~'", "#?*&;+é", "a:b#"])
+def test_a_lake_may_lie_in_a_folder_of_any_name(name, spark, tmp_path):
+    lake = Lake(str(tmp_path / name / "lake"))
+    lake.check_writable()
+    assert lake.version(USERS) is None
+    first = lake.commit(lake.stage(users(spark, ONE), USERS), "run-1")
+    staged = lake.stage(users(spark, TWO, partitions=2), USERS)
+    assert lake.read_staged(spark, staged).count() == 1
+    second = lake.commit(staged, "run-2", facts={"k": 3})
+    lake.discard(lake.stage(users(spark, ONE), USERS))
+    assert (lake.head(USERS).key, lake.head(USERS).facts) == ("run-2", {"k": 3})
+    assert lake.has_commit(USERS, "run-1")
+    assert lake.can_read(USERS, first)
+    assert (shown(spark, lake, first), shown(spark, lake)) == (sorted(ONE), sorted(TWO))
+    assert lake.read_files(spark, USERS, lake.files(USERS)).count() == 3
+    assert len(lake.vacuum(USERS, 0)) == 1
+    assert (lake.can_read(USERS, first), lake.can_read(USERS, second)) == (False, True)
+    assert shown(spark, lake) == sorted(TWO)
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
 @pytest.mark.parametrize(
     ("given", "kept"), [("/a/b/", "/a/b"), ("s3://bucket/lake/", "s3://bucket/lake"), ("relative", "relative")]
 )

@@ -42,6 +42,8 @@ def test_characters_of_patterns_stand_for_themselves_in_a_file_name():
     [
         ("/d/la\\ke", "\\"),
         ("/d/la\nke", "\n"),
+        ("/d/10:30/lake[1]", "["),
+        ("/d/lake%201", "%"),
         ("s3://b/my lake", " "),
         ("s3://b/lake%201", "%"),
         ("s3://b/l?a=b", "?"),

@@ -114,7 +114,7 @@ def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
 def test_a_scorer_comes_back_from_its_files(tmp_path):
     dense = np.arange(9, dtype=np.float32).reshape(3, 3)
     for number, held in enumerate((dense, sp.csr_array(dense))):
-        kept = keep_scorer(ItemWeights(held), str(tmp_path / str(number)))
+        kept = keep_scorer(ItemWeights(held), str(tmp_path / f"my scorers {number}"))
         history = sp.csr_array(np.array([[1.0, 2.0, 0.0]]))
         assert open_scorer(kept).scores(history).tolist() == ItemWeights(held).scores(history).tolist()
 

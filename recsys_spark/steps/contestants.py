@@ -20,7 +20,7 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.scorers import ItemScores, ItemVectors, ItemWeights, Scorer, ease, hybrid_gram, item_knn
 from recsys_spark.kernels.vectors import Matrix, side_by_side, unit_rows
 from recsys_spark.kernels.whitening import Moments, Whitening, whitening
-from recsys_spark.scorer_files import keep_array, keep_scorer
+from recsys_spark.scorer_files import ScorerFiles, keep_array, keep_scorer
 from recsys_spark.steps.plans import FEATURES, Setting
 from recsys_spark.vectors import Blocks, block_widths, build_item_vectors, item_embeddings
 from recsys_spark.whitening import whitened
@@ -105,7 +105,7 @@ class Contestants:
 
     def __init__(self, run: Run, items: Items, users: DataFrame, last_role: int, uri: str) -> None:
         self._run, self._items, self._users, self._last_role, self._uri = run, items, users, last_role, uri
-        self._kept: dict[str, str] = {}
+        self._kept: dict[str, ScorerFiles] = {}
         grams = partial_grams(users, len(items.ids), last_role).collect()  # one row per task
         self.gram = gram_of([tuple(row) for row in grams], len(items.ids))
 
