@@ -1,7 +1,6 @@
 """Dataset files: how a raw source becomes items, users and events (``conf/datasets/*.toml``)."""
 
 import difflib
-import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -43,10 +42,6 @@ class TableQuery(_Strict):
     def sql(self) -> str:
         """All SQL of the query."""
         return " ".join([self.from_, self.where or "", *self.select.values()])
-
-    def reads(self, source: str) -> bool:
-        """Whether the SQL names a source."""
-        return re.search(rf"(?<![\w-]){re.escape(source)}(?![\w-])", self.sql) is not None
 
     @property
     def names_run_date(self) -> bool:

@@ -18,6 +18,7 @@ from recsys_spark.job import Run
 from recsys_spark.options import IngestOptions
 from recsys_spark.queries import is_row_by_row, query
 from recsys_spark.source_files import SourceFile
+from recsys_spark.source_names import named_sources
 from recsys_spark.sources import knows_its_columns
 from recsys_spark.tables import EVENTS, QUARANTINE, USERS, Notes
 
@@ -183,7 +184,7 @@ def _reading(dataset: Dataset, source: str) -> dict[str, Any]:
 
 def _sources_of_others(dataset: Dataset) -> set[str]:
     others = [ask for ask in (dataset.items, dataset.users, dataset.user_rules) if ask is not None]
-    return {name for name in dataset.sources if any(ask.reads(name) for ask in others)}
+    return {name for ask in others for name in named_sources(ask, dataset.sources)}
 
 
 def _without_counts(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:

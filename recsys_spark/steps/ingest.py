@@ -1,20 +1,17 @@
 """Raw sources → items, users, events, quarantine."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.data_files import no_rows
 from recsys_spark.dataset import Dataset, load_dataset
-from recsys_spark.errors import InputError, QualityError
 from recsys_spark.forgetting import without_forgotten
 from recsys_spark.ingest import (
-    DUPLICATE,
     LATE,
     accepted,
     judge_events,
@@ -32,6 +29,7 @@ from recsys_spark.source_files import list_sources
 from recsys_spark.sources import malformed, read_source
 from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.event_log import EventLog, event_log, kept_quarantine, staged_events, staged_users
+from recsys_spark.steps.gate import Gate, reasons_of
 from recsys_spark.steps.publishing import Report, run_key, unchanged
 from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
@@ -66,19 +64,20 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     staged = None
     if log.head is not None:
         name = dataset.events.source
-        sources |= {name: read_source(run.spark, name, dataset.sources[name], data, files[name], log.files)}
-        part, unread = _judge(run, dataset, sources, options)
+        new = {name: read_source(run.spark, name, dataset.sources[name], data, files[name], log.files)}
+        part, unread = _judge(run, dataset, sources | new, options)
         staged = _staged(run, dataset, log, part, unread)
     if staged is None:
         log, part = log.whole("events that are stored give way to others"), judged
         staged = _staged(run, dataset, log, judged, broken)
     assert staged is not None, "the whole log suffices"
-    reasons = _reasons(run, staged[QUARANTINE])
-    _audit(reasons, staged, {*judged, USERS}, options)
-    if any(table == EVENTS.name and reason.startswith(LATE) for table, reason in reasons):
+    gate = Gate(run, dataset, data, options, sources, staged, reasons_of(run, staged))
+    last = head.facts.get("judged", {}) if (head := shown[EVENTS.name]) is not None else {}
+    gate.check({*judged, USERS}, last)
+    if any(bad.table == EVENTS.name and bad.reason.startswith(LATE) for bad in gate.reasons):
         log = log.with_late(part[EVENTS])
-    return _publish(run, options, key, shown, staged, log) | {
-        "quarantined": {f"{table}: {reason}": rows for (table, reason), rows in sorted(reasons.items())}
+    return _publish(run, options, key, shown, staged, log, {"judged": gate.judged()}) | {
+        "quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
     }
 
 
@@ -89,11 +88,13 @@ def _publish(
     shown: Mapping[str, Head | None],
     staged: Mapping[Table, Staged],
     log: EventLog,
+    found: Mapping[str, Any],
 ) -> Report:
-    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed."""
+    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed. ``found``: for the
+    commit of the events."""
     changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
     about = {change.table: {"about": change.about(options.run_date)} for change in changes}
-    about[EVENTS.name] |= log.facts_beside(staged[EVENTS])
+    about[EVENTS.name] |= {**log.facts_beside(staged[EVENTS]), **found}
     for table in _TARGETS:
         base = head.version if (head := shown[table.name]) else None
         run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
@@ -149,29 +150,3 @@ def _staged(
     if log.head is not None:
         bad.append(kept_quarantine(run, dataset))
     return staged | {QUARANTINE: run.lake.stage(reduce(DataFrame.unionByName, bad), QUARANTINE)}
-
-
-def _reasons(run: Run, staged: Staged) -> Counter[tuple[str, str]]:
-    rows = run.lake.read_staged(run.spark, staged).groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
-    return Counter({(row["table"], row["reason"]): row["rows"] for row in rows})
-
-
-def _audit(
-    reasons: Counter[tuple[str, str]], staged: dict[Table, Staged], read: Collection[Table], options: IngestOptions
-) -> None:
-    broken = sum(rows for (table, _), rows in reasons.items() if table.startswith("source "))
-    for table in (table for table in (ITEMS, USERS, EVENTS, USER_RULES) if table in read):
-        bad = sum(rows for (name, reason), rows in reasons.items() if name == table.name and reason != DUPLICATE)
-        good = staged[table].rows
-        share = (bad + broken) / max(bad + broken + good, 1)
-        if share > options.max_bad_share:
-            worst = ", ".join(f"{reason} ({name}): {rows}" for (name, reason), rows in reasons.most_common(3))
-            raise QualityError(
-                f"table '{table.name}': {share:.1%} of the rows are bad, more than max_bad_share "
-                f"{options.max_bad_share:.1%}; nothing was published. Most frequent: {worst}. "
-                "Mend the source or its dataset file, or raise --max_bad_share"
-            )
-        if not good and table not in (USERS, USER_RULES):
-            raise InputError(
-                f"table '{table.name}' would be empty: dataset '{options.dataset}' selects no rows from {options.data}"
-            )
