@@ -1,5 +1,7 @@
 """Reading raw inputs: the one place where foreign data enters."""
 
+import json
+import re
 from collections.abc import Collection, Sequence
 from functools import reduce
 from typing import Any
@@ -14,7 +16,7 @@ from recsys_spark.delta_source import delta_schema
 from recsys_spark.errors import InputError, RecsysError, UsageError
 from recsys_spark.failures import source_error, sql_error
 from recsys_spark.source_files import SourceFile
-from recsys_spark.source_groups import FileGroup, grouped
+from recsys_spark.source_groups import FileGroup, grouped, lower_keys
 from recsys_spark.source_types import aligned, plain_timestamps
 
 CORRUPT = "_corrupt_record"
@@ -142,12 +144,23 @@ def _text_group(
     columns = [column for column in columns if column != CORRUPT]  # inferred where JSON lines are malformed
     if not columns:
         raise InputError(f"source '{name}': {group.files[0]} is empty: not even a header row")
+    _check_separator(name, source, group, columns)
     kinds = {field.name.lower(): field.dataType for field in schema or []}
     fields = [StructField(column, kinds.get(column.lower(), StringType())) for column in columns]
     # Where the header is known, no file of the group has another: Spark need not compare it with names that it has
     # made up itself, as it does for a column without a name.
     reader = reader.schema(StructType([*fields, StructField(CORRUPT, StringType())])).option("enforceSchema", by_header)
     return _loaded(reader, _chosen(group, only), group.files[0])
+
+
+def _check_separator(name: str, source: Source, group: FileGroup, columns: Sequence[str]) -> None:
+    """One column whose name holds the separators of other countries and tools is a row that was not taken apart."""
+    found = re.search(r"[;\t|]", columns[0]) if len(columns) == 1 and group.shape.header is not None else None
+    if found and not {"sep", "delimiter"} & lower_keys(source).keys():
+        raise UsageError(
+            f"source '{name}': the header row of {group.files[0]} is one column, {columns[0]!r}. In the dataset file, "
+            f"set options.sep = {json.dumps(found[0])}"
+        )
 
 
 def _columns(reader: DataFrameReader, name: str, source: Source, group: FileGroup) -> list[str]:

@@ -174,6 +174,14 @@ def test_a_log_whose_files_have_no_header_is_told_so(read, write):
     assert len(read()) == 120
 
 
+@pytest.mark.parametrize(("sep", "shown"), [(";", '";"'), ("\t", r'"\\t"'), ("|", r'"\|"')])
+def test_a_separator_that_was_not_named_is_told(sep, shown, read, write):
+    write("1.csv", sep.join(["sku", "name"]) + "\n" + sep.join(["a1", "pot"]) + "\n")
+    with pytest.raises(UsageError, match=r"header row of .*/1.csv is one column.*options.sep = " + shown):
+        read(options=HEADER)
+    assert read(options=HEADER | {"sep": sep}) == [{"sku": "a1", "name": "pot"}]
+
+
 # --- JSON ---
 
 
