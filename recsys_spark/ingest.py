@@ -12,7 +12,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
-from recsys_spark.text import cleaned, fields_of, from_template, text_hash
+from recsys_spark.text import as_text, cleaned, fields_of, from_template, leaves, text_hash
+from recsys_spark.times import day, moment
 
 DUPLICATE = "duplicate key"
 """Resolved, not bad: the best of the rows stays, the others are kept in quarantine and do not count at the gate."""
@@ -27,7 +28,8 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
     Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
     """
     raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec")
-    frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"])
+    frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"], table=ITEMS)
+    updated = moment(raw, "updated_at")
     judged = frame.select(
         _id("item_id"),
         "title",
@@ -37,22 +39,22 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         "brand",
         F.expr("try_cast(price AS double)").alias("price"),
         _trimmed(F.col("locale")).alias("locale"),
-        F.expr("try_cast(available_from AS date)").alias("available_from"),
-        F.expr("try_cast(available_until AS date)").alias("available_until"),
+        day("available_from").alias("available_from"),
+        day("available_until").alias("available_until"),
         F.expr("try_cast(boost AS float)").alias("boost"),
         _image(raw).alias("image_vec"),
         F.coalesce(
             _blank("item_id"), *map(_not_a_date, ("available_from", "available_until")), _boost(), _not_a_vector(raw)
         ).alias("reason"),
         "row",
-        F.expr("try_cast(updated_at AS timestamp)").alias("updated_at"),
+        updated.alias("updated_at"),
     )
     return _one_per_key(judged, ITEMS, [F.col("updated_at").desc_nulls_last()])
 
 
 def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
     """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
-    frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[])
+    frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[], table=USERS)
     groups = F.array_compact("groups") if "groups" in raw.columns else F.lit(None).cast("array<string>")
     judged = frame.select(
         _id("user_id"),
@@ -78,22 +80,22 @@ def judge_rules(raw: DataFrame) -> DataFrame:
 def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
     """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value."""
     first, after = F.lit(str(earliest)).cast("timestamp"), F.lit(str(latest + timedelta(days=1))).cast("timestamp")
-    moment = F.expr("try_cast(`timestamp` AS timestamp)")
+    time = moment(raw, "timestamp")
     value = F.expr("try_cast(value AS double)")
     reasons = F.coalesce(
         _blank("user_id"),
         _blank("item_id"),
         _blank("event_type"),
-        F.when(moment.isNull(), "timestamp is null or not a time"),
-        F.when(moment < first, f"timestamp before {earliest}"),
-        F.when(moment >= after, f"{LATE} {latest}"),
+        F.when(time.isNull(), "timestamp is null or not a time"),
+        F.when(time < first, f"timestamp before {earliest}"),
+        F.when(time >= after, f"{LATE} {latest}"),
         F.when(F.col("value").isNotNull() & ~_is_finite(value), "value is not a number"),
     )
     return _with_row(raw).select(
         _id("user_id"),
         _id("item_id"),
         _id("event_type"),
-        moment.alias("timestamp"),
+        time.alias("timestamp"),
         value.alias("value"),
         reasons.alias("reason"),
         "row",
@@ -162,9 +164,10 @@ def _completed(raw: DataFrame, *names: str) -> DataFrame:
     return raw.withColumns({name: F.lit(None).cast("string") for name in names if name not in raw.columns})
 
 
-def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str]) -> DataFrame:
-    fields = dict.fromkeys([*fields_of(template), *extra])
-    clean = frame.withColumns({name: cleaned(F.col(name).cast("string"), max_chars) for name in fields})
+def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str], table: Table) -> DataFrame:
+    kinds = dict(frame.dtypes)
+    fields = {name: as_text(name, kinds[name], table.name) for name in [*fields_of(template), *extra]}
+    clean = frame.withColumns({name: cleaned(text, max_chars) for name, text in fields.items()})
     return clean.withColumn(
         "text", F.substring(from_template(template), 1, max_chars) if template else F.lit(None).cast("string")
     )
@@ -184,7 +187,7 @@ def _trimmed(text: Column) -> Column:
 
 def _not_a_date(name: str) -> Column:
     there = F.coalesce(_trimmed(F.col(name)), F.lit("")) != ""
-    return F.when(there & F.expr(f"try_cast({name} AS date)").isNull(), f"{name} is not a date")
+    return F.when(there & day(name).isNull(), f"{name} is not a date")
 
 
 def _boost() -> Column:
@@ -216,11 +219,15 @@ def _is_finite(value: Column) -> Column:
 
 
 def _category(raw: DataFrame) -> Column:
-    """A path or set of names; a plain string is a path of one."""
+    """A path or set of names; a plain string is a path of one, and arrays within arrays are read one after another."""
     kind = dict(raw.dtypes)["category"]
-    names = F.col("category") if kind == "array<string>" else F.array(F.col("category").cast("string"))
-    names = F.filter(F.transform(names, _trimmed), lambda name: F.length(name) > 0)
+    names = leaves("category", kind, ITEMS.name)
+    names = F.filter(F.transform(names if kind.startswith("array<") else F.array(names), _trimmed), _is_not_empty)
     return F.when(F.size(names) > 0, names)
+
+
+def _is_not_empty(text: Column) -> Column:
+    return F.length(text) > 0
 
 
 def _one_per_key(judged: DataFrame, table: Table, preference: list[Column]) -> DataFrame:

@@ -67,7 +67,7 @@ def query(
             f"dataset file, table '{table}': {', '.join(sorted(clocks))} reads the clock of the machine, so the same "
             "files would give other rows tomorrow. run_date is the only clock: write :run_date, the day of the run"
         )
-    asked = {*required, *optional} - {"category"}  # a path or set of names
+    asked = {*required, *optional} - {"category", "title"}  # which may be arrays
     nested = [f"{name} is {kind}" for name, kind in frame.dtypes if name in asked and kind.startswith(_NESTED)]
     if nested:
         raise UsageError(f"dataset file, table '{table}': {', '.join(nested)}, but one plain value is wanted")

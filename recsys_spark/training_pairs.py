@@ -4,6 +4,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.text import cleaned
+from recsys_spark.times import moment
 
 SCORED = ("user_id", "item_id", "text", "score", "timestamp")
 
@@ -11,7 +12,7 @@ SCORED = ("user_id", "item_id", "text", "score", "timestamp")
 def review_pairs(reviews: DataFrame, max_chars: int) -> DataFrame:
     """SCORED rows of reviews: ``user_id, item_id, text, score, timestamp`` as a dataset file selects them. Without a
     text, a finite score or a time a row is left out; of several of one user, item and time one stays."""
-    score, time = F.expr("try_cast(score AS double)"), F.expr("try_cast(timestamp AS timestamp)")
+    score, time = F.expr("try_cast(score AS double)"), moment(reviews, "timestamp")
     text = cleaned(F.col("text").cast("string"), max_chars)
     rows = reviews.select("user_id", "item_id", text.alias("text"), score.alias("score"), time.alias("timestamp"))
     return _usable(rows)

@@ -58,6 +58,20 @@ LOG = [
 ]
 
 
+# Spark takes the day on which it runs for some of these.
+WITHOUT_A_DATE = [
+    "09:15:00",
+    "9:15",
+    "T10:15",
+    "\t09:15:00",
+    "10:15 Europe/Berlin",
+    "10:15:00Z",
+    "now",
+    "today",
+    "epoch",
+]
+
+
 class Shop:
     """Raw files, their dataset file and a lake."""
 
@@ -196,6 +210,7 @@ def events(spark):
         ("u1", "a1", "view", None, None),
         ("u1", "a1", "view", "yesterday", None),
         ("u1", "a1", "view", "2024-02-30 00:00:00", None),
+        *(("u1", "a1", "view", at, None) for at in WITHOUT_A_DATE),
         ("u1", "a1", "view", "1970-01-01 00:00:00", None),
         ("u1", "a1", "view", "2023-12-31 23:59:59.999999", None),
         ("u1", "a1", "view", "2024-03-02 00:00:00", None),
@@ -228,7 +243,7 @@ def test_bad_events_are_rejected_with_the_reason(events):
     assert events.reasons == sorted(
         ["duplicate key"] * 2
         + ["user_id is null or blank", "item_id is null or blank", "event_type is null or blank"]
-        + ["timestamp is null or not a time"] * 3
+        + ["timestamp is null or not a time"] * (3 + len(WITHOUT_A_DATE))
         + ["timestamp before 2024-01-01"] * 2
         + ["timestamp after 2024-03-01"] * 2
         + ["value is not a number"] * 5
@@ -248,6 +263,60 @@ def test_a_category_is_a_path_without_blank_names(spark):
                       "'b' AS brand, 1 AS price, null AS updated_at")  # fmt: skip
     [row] = accepted(judge_items(frame, [], 100), ITEMS).collect()
     assert (row["category"], row["text"]) == (["home", "tea"], None)
+
+
+def test_names_within_names_are_names_of_the_category(spark):
+    nested = "array(array('Home', ' Seat '), null, array(null, ''), array('Sale'))"
+    frame = spark.sql(
+        f"SELECT 'a' AS item_id, array('Tea', null, 'pot') AS title, {nested} AS category, 'b' AS brand, 1 AS price, "
+        "null AS updated_at UNION ALL SELECT 'b', array(' '), array(array(' ')), 'b', 1, null"
+    )
+    rows = {row["item_id"]: row for row in accepted(judge_items(frame, ["{title}."], 100), ITEMS).collect()}
+    assert (rows["a"]["category"], rows["a"]["title"], rows["a"]["text"]) == (
+        ["Home", "Seat", "Sale"],
+        "Tea pot",
+        "Tea pot.",
+    )
+    assert (rows["b"]["category"], rows["b"]["title"], rows["b"]["text"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("array('solid oak', null, ' ', '45 cm')", "Of solid oak 45 cm."),
+        ("array(1.5, null, 2)", "Of 1.5 2.0."),
+        ("array(array('oak'), null, array('45', 'cm'))", "Of oak 45 cm."),
+        ("array()", None),
+        ("array(null)", None),
+        ("CAST(null AS array<string>)", None),
+    ],
+)
+def test_an_array_in_a_template_is_joined(given, read, spark):
+    frame = spark.sql(f"SELECT 'u' AS user_id, {given} AS likes")
+    assert accepted(judge_users(frame, ["Of {likes}."], 100), USERS).collect()[0]["text"] == read
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "kind"),
+    [
+        ("blurb", "named_struct('en', 'tea')", "struct<en:string>"),
+        ("blurb", "map('en', 'tea')", "map<string,string>"),
+        ("title", "array(named_struct('en', 'tea'))", "array<struct<en:string>>"),
+        ("category", "array(named_struct('name', 'tea'))", "array<struct<name:string>>"),
+        ("category", "map('en', 'tea')", "map<string,string>"),
+    ],
+)
+def test_values_with_parts_are_refused_by_name_and_type(column, given, kind, spark):
+    frame = spark.createDataFrame([("a",) * 7], ITEM_DDL).withColumn(column, F.expr(given))
+    with pytest.raises(UsageError) as caught:
+        judge_items(frame, ["{title} {blurb}"], 100)
+    assert f"table 'items': {column} is {kind}" in str(caught.value)
+
+
+def test_the_newest_row_is_none_whose_time_has_no_date(spark):
+    rows = [("a", "dated", None, None, None, None, "2024-01-01"), ("a", "undated", None, None, None, None, "09:15:00")]
+    found = judge_items(spark.createDataFrame(rows, ITEM_DDL), ["{title}"], 100).where("reason IS NULL").collect()
+    assert [row["title"] for row in found] == ["dated"]
 
 
 def test_accepted_and_rejected_split_the_rows(spark):
@@ -472,12 +541,15 @@ def test_what_rules_know_of_items_and_users_is_ingested_and_judged(spark):
         ("b", "tea", None, None, None, None, None, None, " ", ""),
         ("c", "tea", None, None, None, None, None, "soon", None, None),
         ("d", "tea", None, None, None, None, None, None, None, "high"),
+        ("e", "tea", None, None, None, None, None, "09:15:00", None, None),
+        ("f", "tea", None, None, None, None, None, None, "today", None),
     ]
     found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
     about = ("locale", "available_from", "available_until", "boost")
     assert [found.by_id["a"][name] for name in about] == ["de", date(2024, 2, 1), date(2024, 3, 1), 0.5]
     assert [found.by_id["b"][name] for name in about] == [None] * 4
-    assert found.reasons == ["available_from is not a date", "boost is not a number"]
+    dates = ["available_from is not a date"] * 2 + ["available_until is not a date"]
+    assert found.reasons == [*dates, "boost is not a number"]
 
 
 def test_user_rules_are_allow_or_deny(spark):

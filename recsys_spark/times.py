@@ -1,0 +1,20 @@
+"""Points in time and days of raw rows, as Column expressions. ``run_date`` is the only clock."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+_WITHOUT_DATE = r"^\P{Alnum}*[tT]?\d+:"
+
+
+def moment(frame: DataFrame, name: str) -> Column:
+    """A column of any type as a point in time, null where it is none. So is a time of day without a date: Spark takes
+    the day on which it runs for it."""
+    kind, time = dict(frame.dtypes)[name], F.col(name).try_cast("timestamp")
+    if kind.startswith("time("):
+        return F.lit(None).cast("timestamp")
+    return F.when(~F.col(name).rlike(_WITHOUT_DATE), time) if kind == "string" else time
+
+
+def day(name: str) -> Column:
+    """A column of any type as a day, null where it is none."""
+    return F.col(name).cast("string").try_cast("date")
