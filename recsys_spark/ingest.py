@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from recsys_spark.losses import item_losses, user_losses
 from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
 from recsys_spark.text import as_text, cleaned, fields_of, from_template, leaves, text_hash
 from recsys_spark.times import day, moment
@@ -48,6 +49,7 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         ).alias("reason"),
         "row",
         updated.alias("updated_at"),
+        item_losses(dict(raw.dtypes)["category"], updated, has_template=bool(template)),
     )
     return _one_per_key(judged, ITEMS, [F.col("updated_at").desc_nulls_last()])
 
@@ -64,6 +66,7 @@ def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         groups.alias("groups"),
         _blank("user_id").alias("reason"),
         "row",
+        user_losses(has_template=bool(template)),
     )
     return _one_per_key(judged, USERS, [])
 
@@ -148,6 +151,11 @@ def users_of(events: DataFrame) -> DataFrame:
 def accepted(judged: DataFrame, table: Table) -> DataFrame:
     """The rows that become the table."""
     return judged.where(F.col("reason").isNull()).select(*table.columns)
+
+
+def accepted_with_losses(judged: DataFrame, table: Table) -> DataFrame:
+    """As ``accepted``, with what each row has lost: for ``losses.counting``."""
+    return judged.where(F.col("reason").isNull()).select(*table.columns, "losses")
 
 
 def rejected(judged: DataFrame, table: Table) -> DataFrame:

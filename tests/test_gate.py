@@ -6,7 +6,8 @@ from recsys_spark.bad_rows import Bad, advice
 from recsys_spark.dataset import TableQuery
 from recsys_spark.errors import QualityError
 from recsys_spark.source_names import named_sources
-from tests.test_ingest import DATASET, LOG, Shop
+from recsys_spark.tables import EVENTS, ITEMS
+from tests.test_ingest import DATASET, LOG, PRODUCTS, Shop
 
 RULES = """
 [sources.denials]
@@ -126,3 +127,80 @@ def test_a_time_that_is_none_is_told_what_makes_one_of_it(sample, said):
 )
 def test_a_query_names_its_sources(query, named):
     assert named_sources(TableQuery.model_validate({"select": {}} | query), ["log", "web-log", "products"]) == named
+
+
+PRICED = DATASET.replace('brand = "brand" }', 'brand = "brand", price = "price" }')
+PRICES = "sku,name,brand,price\n" + "".join(f"a{n},pot,ada,{price}\n" for n, price in enumerate(
+    ['"$1,299.00"', "free", "9.99 - 14.99", "12.50", "7", "8", "NaN", "", "None"], 1))  # fmt: skip
+
+
+def test_prices_that_are_no_numbers_are_counted_and_refused_where_most_are(shop, spark, caplog):
+    shop.write(products=PRICES, dataset=PRICED)
+    report = shop.ingest()
+    lost = {"rows": 3, "of": 6, "samples": ["$1,299.00", "9.99 - 14.99", "free"]}
+    assert report["losses"]["items: price is not a number"] == lost
+    assert shop.lake.head(ITEMS).facts["about"]["losses"]["items: price is not a number"] == lost
+    assert "'$1,299.00'" in caplog.text
+    shop.write(products=PRICES + "b1,pot,ada,Infinity\nb2,pot,ada,1e999\n")
+    with pytest.raises(QualityError) as caught:
+        shop.ingest()
+    for part in ("table 'items': price is not a number: 5 of 8 rows", "'$1,299.00', '1e999'", "source 'products'",
+                 'price = "try_cast(', "--max_lost_share"):  # fmt: skip
+        assert part in str(caught.value)
+    assert caught.value.report["losses"]["items: price is not a number"]["rows"] == 5
+    assert shop.ingest(max_lost_share=1)["tables"]["items"] == 11
+
+
+def test_a_file_that_is_not_utf_8_is_told(shop, caplog):
+    rows = PRODUCTS + "a3,chaise en chêne,Große\n"
+    (shop.folder / "products.csv").write_bytes(rows.encode("iso-8859-1"))
+    (shop.folder / "log.csv").write_bytes(f"{HEADER}\n{lines(3)}zoé,a1,view,2024-02-02,\n".encode("iso-8859-1"))
+    shop.write(dataset=CSV_LOG.replace("log.jsonl", "log.csv"))
+    report = shop.ingest()
+    lost = report["losses"]["items: characters that are not UTF-8 (U+FFFD)"]
+    assert (lost["rows"], lost["of"]) == (1, 3)
+    assert "chaise en ch\ufffdne" in lost["samples"][0]
+    assert report["losses"]["events: characters that are not UTF-8 (U+FFFD)"] == {"rows": 1, "of": 4, "samples": []}
+    for part in ("source 'products'", "source 'log'", 'encoding = "iso-8859-1"'):
+        assert part in caplog.text
+    named = CSV_LOG.replace("log.jsonl", "log.csv").replace("{ header", '{ encoding = "iso-8859-1", header')
+    shop.write(dataset=named)
+    assert shop.ingest()["losses"] == {}
+
+
+def test_events_about_no_item_are_counted_and_refused_where_they_are_nearly_all(shop):
+    shop.write(products="sku,name,brand\n10000001,tea pot,ada\n10000002,spade,\n")
+    floats = [row | {"sku": f"1.000000{n % 2 + 1}E7"} for n, row in enumerate(views(30))]
+    shop.write(log=json_lines(floats))
+    with pytest.raises(QualityError) as caught:
+        shop.ingest()
+    for part in ("30 of 30 events are about no item of the catalogue", "'1.0000001E7'", "'10000001'",
+                 'item_id = "CAST(CAST(sku AS decimal(38, 0)) AS string)"', "source 'log'"):  # fmt: skip
+        assert part in str(caught.value)
+    assert shop.lake.version(EVENTS) is None
+    shop.write(log=json_lines([*floats, LOG[0] | {"sku": "10000001"}]))
+    report = shop.ingest()
+    assert report["losses"]["events: item_id is in no item"] == {"rows": 30, "of": 31, "samples": ["1.0000001E7"]}
+    unlike = [row | {"sku": "nothing of ours"} for row in views(5)]
+    shop.write(log=json_lines(unlike))
+    with pytest.raises(QualityError, match="which column of the log names an item, or raise --max_unknown_share"):
+        shop.ingest()
+    assert shop.ingest(max_unknown_share=1)["tables"]["events"] == 5
+
+
+def test_a_night_of_events_about_no_item_is_refused(shop):
+    (shop.folder / "log").mkdir()
+    shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'), products=PRODUCTS + "A7,cup,\n")
+
+    def night(name, text):
+        (shop.folder / "log" / name).write_text(f"{HEADER}\n{text}", encoding="utf-8")
+
+    night("0.csv", lines(900))
+    shop.ingest()
+    night("1.csv", lines(3, first=1000).replace("a2", "gone"))
+    report = shop.ingest()
+    assert report["log_read"] == "1 new files"
+    assert report["losses"] == {"events: item_id is in no item": {"rows": 3, "of": 3, "samples": ["gone"]}}
+    night("2.csv", lines(40, first=2000).replace("a2", "a7"))
+    with pytest.raises(QualityError, match="40 of 40 events .* They are the same in lower case"):
+        shop.ingest()

@@ -316,7 +316,7 @@ def test_values_with_parts_are_refused_by_name_and_type(column, given, kind, spa
 def test_the_newest_row_is_none_whose_time_has_no_date(spark):
     rows = [("a", "dated", None, None, None, None, "2024-01-01"), ("a", "undated", None, None, None, None, "09:15:00")]
     found = judge_items(spark.createDataFrame(rows, ITEM_DDL), ["{title}"], 100).where("reason IS NULL").collect()
-    assert [row["title"] for row in found] == ["dated"]
+    assert [(row["title"], row["losses"]) for row in found] == [("dated", [])]
 
 
 def test_accepted_and_rejected_split_the_rows(spark):
@@ -349,6 +349,7 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
         "tables": {"quarantine": 0, "items": 2, "users": 2, "events": 2, "user_rules": 0},
         "log_read": "all: it is the first run",
         "quarantined": {},
+        "losses": {},
         **{f"{name}_changes": {"added": 2, "changed": 0, "removed": 0} for name in ("items", "users", "events")},
     }  # fmt: skip
     texts = {row["item_id"]: row["text"] for row in shop.rows(spark, ITEMS)}

@@ -21,6 +21,7 @@ STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
 TRANSFORMATIONS = [
     ROOT / "recsys_spark" / f"{name}.py"
     for name in (
+        "bad_rows",
         "baselines",
         "blocks",
         "changes",
@@ -38,6 +39,7 @@ TRANSFORMATIONS = [
         "ingest",
         "item_features",
         "lists",
+        "losses",
         "prices",
         "profiles",
         "protocols",
@@ -48,6 +50,7 @@ TRANSFORMATIONS = [
         "rules",
         "showcase",
         "text",
+        "times",
         "training_pairs",
         "user_block",
         "vectors",

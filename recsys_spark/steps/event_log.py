@@ -188,7 +188,10 @@ def _sources_of_others(dataset: Dataset) -> set[str]:
 
 
 def _without_counts(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
-    notes["rows"] = 0
+    notes |= dict.fromkeys(("rows", "staged", "replaced_ids"), 0)
     for batch in batches:
         notes["rows"] += pc.sum(batch["rows"]).as_py() or 0
+        notes["staged"] += batch.num_rows
+        damaged = pc.or_(*(pc.match_substring(batch[name], "\ufffd") for name in ("user_id", "item_id")))
+        notes["replaced_ids"] += pc.sum(damaged).as_py() or 0
         yield batch.drop_columns(["rows"])

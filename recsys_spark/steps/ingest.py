@@ -1,6 +1,6 @@
 """Raw sources → items, users, events, quarantine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
@@ -14,6 +14,7 @@ from recsys_spark.forgetting import without_forgotten
 from recsys_spark.ingest import (
     LATE,
     accepted,
+    accepted_with_losses,
     judge_events,
     judge_items,
     judge_rules,
@@ -22,6 +23,7 @@ from recsys_spark.ingest import (
 )
 from recsys_spark.job import Run
 from recsys_spark.lake import Head, Staged
+from recsys_spark.losses import Loss, counting, losses_by_name
 from recsys_spark.options import IngestOptions
 from recsys_spark.paths import absolute
 from recsys_spark.queries import query, register
@@ -30,6 +32,7 @@ from recsys_spark.sources import malformed, read_source
 from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.event_log import EventLog, event_log, kept_quarantine, staged_events, staged_users
 from recsys_spark.steps.gate import Gate, reasons_of
+from recsys_spark.steps.loss_gate import LossGate
 from recsys_spark.steps.publishing import Report, run_key, unchanged
 from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
@@ -72,12 +75,15 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
         staged = _staged(run, dataset, log, judged, broken)
     assert staged is not None, "the whole log suffices"
     gate = Gate(run, dataset, data, options, sources, staged, reasons_of(run, staged))
+    lost = LossGate(run, dataset, options, staged, part=log.head is not None)
     last = head.facts.get("judged", {}) if (head := shown[EVENTS.name]) is not None else {}
     gate.check({*judged, USERS}, last)
+    losses = lost.check()
     if any(bad.table == EVENTS.name and bad.reason.startswith(LATE) for bad in gate.reasons):
         log = log.with_late(part[EVENTS])
-    return _publish(run, options, key, shown, staged, log, {"judged": gate.judged()}) | {
-        "quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
+    return _publish(run, options, key, shown, staged, log, gate.judged(), losses) | {
+        "quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons},
+        "losses": losses_by_name(losses),
     }
 
 
@@ -88,13 +94,20 @@ def _publish(
     shown: Mapping[str, Head | None],
     staged: Mapping[Table, Staged],
     log: EventLog,
-    found: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    losses: Sequence[Loss],
 ) -> Report:
-    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed. ``found``: for the
-    commit of the events."""
+    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed. ``counts``: of the
+    rows that were judged; ``losses``: of those that are good."""
     changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
-    about = {change.table: {"about": change.about(options.run_date)} for change in changes}
-    about[EVENTS.name] |= {**log.facts_beside(staged[EVENTS]), **found}
+    about: dict[str, dict[str, Any]] = {
+        change.table: {
+            "about": change.about(options.run_date)
+            | {"losses": losses_by_name(loss for loss in losses if loss.table == change.table)}
+        }
+        for change in changes
+    }
+    about[EVENTS.name] |= {**log.facts_beside(staged[EVENTS]), "judged": counts}
     for table in _TARGETS:
         base = head.version if (head := shown[table.name]) else None
         run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
@@ -141,7 +154,7 @@ def _staged(
     staged, bad = {EVENTS: found.staged}, [*broken, rejected(found.bad, EVENTS)]
     for table, frame in judged.items():
         if table is not EVENTS:
-            staged[table] = run.lake.stage(accepted(frame, table), table)
+            staged[table] = _staged_table(run, table, frame)
             bad.append(rejected(frame, table))
     if USERS not in judged:
         staged[USERS] = staged_users(run, log, found.staged)
@@ -150,3 +163,10 @@ def _staged(
     if log.head is not None:
         bad.append(kept_quarantine(run, dataset))
     return staged | {QUARANTINE: run.lake.stage(reduce(DataFrame.unionByName, bad), QUARANTINE)}
+
+
+def _staged_table(run: Run, table: Table, judged: DataFrame) -> Staged:
+    """Good rows; what they lose is counted while they are written."""
+    if "losses" not in judged.columns:
+        return run.lake.stage(accepted(judged, table), table)
+    return run.lake.stage(accepted_with_losses(judged, table), table, counting, digest=True)
