@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from recsys_spark.config import JobConfig, help_text, load
@@ -47,6 +48,7 @@ def main(
         print(help_text(config_class, job, about))
         sys.exit(0)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    silence_traces()
     signal.signal(signal.SIGTERM, _terminate)
     report, code = _attempt(job, config_class, run, argv, _toml_of(script))
     print(json.dumps(report, ensure_ascii=False, default=str), flush=True)
@@ -55,6 +57,13 @@ def main(
         os._exit(code)
     _stop_session()
     sys.exit(code)
+
+
+def silence_traces() -> None:
+    """Keep PySpark and Py4J from logging every exception with Java's trace, also those that are handled."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
 
 
 def _attempt(

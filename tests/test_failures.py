@@ -13,6 +13,7 @@ from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkE
 
 from recsys_spark.errors import InputError, QualityError, RetryError, UsageError
 from recsys_spark.failures import passing, readable, source_error, sql_error
+from recsys_spark.job import silence_traces
 
 FRAMES = "\n\tat org.apache.spark.rdd.RDD.iterator(RDD.scala:338)\n\tat java.base/java.lang.Thread.run(Thread.java:840)"
 LOST = (
@@ -454,3 +455,10 @@ def test_a_mistake_in_an_expression_names_the_table(spark, expression, said):
 def test_a_value_or_a_store_is_no_mistake_of_an_expression():
     assert sql_error(ConnectionResetError("Connection reset"), "table 'items'").exit_code == RetryError.exit_code
     assert readable(PySparkException("[DIVIDE_BY_ZERO] Division by zero.")).exit_code == QualityError.exit_code
+
+
+def test_exceptions_that_are_handled_are_not_logged_with_their_trace(spark, capfd):
+    silence_traces()
+    cause(lambda: spark.sql("SELECT nope FROM VALUES ('1') AS a(price)"))
+    cause(lambda: spark.range(1).select("nope"))
+    assert "UNRESOLVED_COLUMN" not in capfd.readouterr().err

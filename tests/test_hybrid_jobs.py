@@ -22,11 +22,11 @@ def busy_shop(shop: Path, tmp_path_factory) -> Path:
 
 
 def rows_of(lake: Path, table: str) -> list[dict]:
-    return DeltaTable(str(lake / table)).to_pyarrow_table().to_pylist()
+    return DeltaTable((lake / table).as_uri()).to_pyarrow_table().to_pylist()
 
 
 def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(tmp_path, tiny_bert, busy_shop):
-    lake = tmp_path / "lake"
+    lake = tmp_path / "my lake[1] #{x}"
     asked = ["refresh_lake", f"--dataset={busy_shop / 'shop.toml'}", f"--data={busy_shop}", f"--lake={lake}"]
     asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2", "--scorer=hybrid", "--half_life_days=0"]
     first, second = submit(*asked), submit(*asked)
@@ -54,7 +54,7 @@ def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(tmp_path, tiny_b
 
 def test_models_are_compared_and_the_last_line_has_their_metrics(tmp_path, tiny_bert, busy_shop):
     asked = ["evaluate_models", f"--dataset={busy_shop / 'shop.toml'}", f"--data={busy_shop}"]
-    asked += [f"--lake={tmp_path / 'lake'}", f"--model={tiny_bert}", "--at=2"]
+    asked += [f"--lake={tmp_path / 'my lake[1]'}", f"--model={tiny_bert}", "--at=2"]
     done = submit(*asked)
     assert done.returncode == 0, done.stderr
     report = last_json(done)
@@ -67,7 +67,7 @@ def test_models_are_compared_and_the_last_line_has_their_metrics(tmp_path, tiny_
     assert "hybrid" in done.stdout
     again = last_json(submit(*asked, "--scorers=popularity,ease", "--refit=false", "--mask_seen=false"))
     assert list(again["metrics"]) == ["popularity", "ease"]
-    assert not list((tmp_path / "lake" / "_comparison").iterdir())
+    assert not list((tmp_path / "my lake[1]" / "_comparison").iterdir())
     wrong = submit(*asked, "--scorers=popularity,eese")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
     assert "eese" in wrong.stderr

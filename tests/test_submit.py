@@ -78,3 +78,15 @@ def test_a_refresh_runs_and_a_second_one_finds_nothing_new(tmp_path: Path, tiny_
     assert len(second.stdout.splitlines()) == 1
     kept = json.loads((tmp_path / "lake" / "_status" / "refresh_lake" / "2024-03-01.json").read_text())
     assert kept["status"] == "unchanged"
+
+
+def test_a_value_that_fits_no_expression_of_the_dataset_file_shows_no_trace(tmp_path: Path, shop: Path):
+    wrong = (shop / "shop.toml").read_text(encoding="utf-8").replace('price = "price"', 'price = "cast(name AS int)"')
+    (tmp_path / "my.toml").write_text(wrong.replace("log.csv", "lo*.csv"), encoding="utf-8")
+    asked = ["ingest_tables", f"--dataset={tmp_path / 'my.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
+    done = submit(*asked, "--run_date=2024-03-01")
+    assert done.returncode == 3, done.stderr
+    assert "[CAST_INVALID_INPUT] The value 'red tea pot'" in last_json(done)["error"]
+    assert "TaskSetManager: Lost task" in done.stderr, "an operator sees that tasks were tried again"
+    for noise in ("\tat ", "Traceback", "Executor: ", "FileStreamSink", "QueryContextLogger"):
+        assert noise not in done.stderr
