@@ -17,7 +17,7 @@ from recsys_spark.paths import absolute, delta_uri
 from recsys_spark.tables import Notes, Table
 
 _KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
-_UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE"}
+_UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE", "ADD COLUMN"}
 _ATTEMPTS = 20  # each is overtaken by upkeep alone: vacuum makes two commits
 
 
@@ -191,8 +191,18 @@ def _transact(
         )
         return 0
     mode = "append" if append or same else "overwrite"
+    if append:  # only an overwrite brings new columns along
+        _add_columns(delta, schema)
     delta.create_write_transaction([*actions], mode, schema, commit_properties=properties)
     return delta.version() + 1
+
+
+def _add_columns(delta: DeltaTable, schema: Schema) -> None:
+    """Columns that the table got since it was made: rows of before hold null there."""
+    known = {field.name for field in delta.schema().fields}
+    later = [field for field in schema.fields if field.name not in known]
+    if later:
+        delta.alter.add_columns(later, commit_properties=CommitProperties(max_commit_retries=0))
 
 
 def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Exception) -> None:

@@ -82,12 +82,18 @@ def stored_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iter
 
 
 def file_batches(uri: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of a data file in their order, with the columns of ``schema``."""
+    """The rows of a data file in their order, with the columns of ``schema``: null where a file is older than the
+    column, as Spark reads it."""
     filesystem, path = FileSystem.from_uri(uri)
     with filesystem.open_input_file(path) as stream:
         file = pq.ParquetFile(stream, page_checksum_verification=True)
-        for batch in file.iter_batches(ROW_GROUP_ROWS, columns=schema.names):
-            yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+        held = [name for name in schema.names if name in file.schema_arrow.names]
+        later = [field for field in schema if field.name not in held]
+        for batch in file.iter_batches(ROW_GROUP_ROWS, columns=held):
+            rows = pa.Table.from_batches([batch])
+            for field in later:
+                rows = rows.append_column(field, pa.nulls(batch.num_rows, field.type))
+            yield from rows.select(schema.names).cast(schema).to_batches()
 
 
 def write_files(

@@ -86,6 +86,12 @@ class Lake:
         self._appended[table.name, key] = known or 0
         return known is not None
 
+    def facts_of(self, table: Table, key: str) -> Mapping[str, Any]:
+        """What the run ``key`` said of its newest commit; empty where it made none that the log still has."""
+        delta = self._open(table)
+        heads = iter(()) if delta is None else heads_of(delta)
+        return next((head.facts for head in heads if head.key == key), {})
+
     def rows(self, table: Table) -> int:
         """Rows of the newest version, from the commit log alone."""
         delta = self._open(table)

@@ -203,6 +203,8 @@ ITEM_WEIGHTS = Table(
     "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
 )
 
+# Append-only. Lists of one run_date are evaluated again when more events are known: the greatest `evaluation` is the
+# newest. Rows of before these two columns hold null there.
 METRICS = Table(
     "metrics",
     {
@@ -212,8 +214,10 @@ METRICS = Table(
         "k": "int",
         "value": "double",
         "users": "bigint",
+        "evaluation": "int",  # counted from 1 over the whole table
+        "until": "timestamp",  # the newest event that was known
     },
-    key=("run_date", "scorer", "metric", "k"),
+    key=("run_date", "scorer", "metric", "k", "evaluation"),
 )
 
 # What a run of a step found new in the table it published, and what of it was made anew.

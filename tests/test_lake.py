@@ -14,10 +14,11 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from recsys_spark import commits
+from recsys_spark.data_files import file_batches
 from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
 
 ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
 TWO = [("u3", "second", "h2", "fr", [])]
@@ -98,6 +99,26 @@ def test_an_append_adds_rows(spark, copied):
     assert copied.rows(USERS) == 3
     assert shown(spark, copied) == ONE + TWO
     assert shown(spark, copied, 1) == TWO
+
+
+def test_a_table_gets_a_column_later_and_rows_of_before_hold_null(spark, tmp_path):
+    lake, names = Lake(str(tmp_path / "lake")), [*USERS.columns][:-2]
+    before = Table(USERS.name, {name: USERS.columns[name] for name in names}, USERS.key)
+    lake.commit(lake.stage(users(spark, ONE).select(*names), before), "run-1")
+    stored = [row[:3] + (None, None) for row in ONE]
+    assert shown(spark, lake) == stored
+    [file] = data_files(lake)
+    batches = list(file_batches(str(file), USERS.arrow_schema))
+    assert pa.Table.from_batches(batches).equals(
+        pa.Table.from_pylist([dict(zip(USERS.columns, row, strict=True)) for row in stored], USERS.arrow_schema)
+    )
+    head = lake.head(USERS)
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", append=True, alone=True)
+    assert shown(spark, lake) == stored + TWO
+    columns = [field.name for field in DeltaTable(lake.table_uri(USERS)).schema().fields]
+    assert columns == [*USERS.columns], "other readers see the column too"
+    assert [h.key for h in lake.heads(USERS, 9)] == ["run-2", head.key]
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-3", append=True, alone=True)
 
 
 def test_only_the_run_behind_the_newest_commit_counts_as_its_publisher(spark, copied):

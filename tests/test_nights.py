@@ -64,6 +64,10 @@ def nights(spark, shop, tiny_bert, tmp_path_factory):
     first = place.refresh(FIRST)
     options = EvaluationOptions(lake=place.lake.uri, run_date=FIRST)
     by_itself = evaluation(place.run, options)
+    files = place.lake.files(METRICS)
+    again = evaluation(place.run, options)
+    assert again | {"status": "done", "tables": by_itself["tables"]} == by_itself
+    assert (again["status"], place.lake.files(METRICS)) == ("unchanged", files)
     place.add("log.csv", "u3,a1,purchase,2024-03-02 10:00:00")
     place.add("products.csv", "a7,blue hat,bob,clothes,9.5")
     second = place.refresh(SECOND)
@@ -79,6 +83,9 @@ def test_yesterdays_lists_are_scored_against_todays_events(nights):
     rows = place.rows(METRICS)
     assert {row["run_date"] for row in rows} == {FIRST}
     assert [row["users"] for row in rows if row["metric"] == "hit_rate"] == [3, 3]
+    assert len({tuple(row[name] for name in METRICS.key) for row in rows}) == len(rows)
+    known = {row["evaluation"]: f"{row['until']:%m-%d}" for row in rows}
+    assert known == {1: "03-12", 2: "03-06"}, "all later events, then those before the second night"
     u3 = found["metrics"]["hit_rate@10"] * 3
     assert u3 == pytest.approx(round(u3), abs=1e-3)
 

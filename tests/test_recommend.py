@@ -85,9 +85,8 @@ def test_rows_equal_brute_force_whatever_the_blocks_tasks_and_partitions(spark, 
         assert collected(lists) == expected
 
 
-@settings(
-    max_examples=max(4, settings.default.max_examples // 50), phases=[Phase.generate]
-)  # shrinking would start Spark jobs for minutes
+# Shrinking would start Spark jobs for minutes.
+@settings(max_examples=max(4, settings.default.max_examples // 50), phases=[Phase.generate])
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 5)),

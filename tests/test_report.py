@@ -24,7 +24,7 @@ from recsys_spark.report_page import Note, Section, Share, TableBlock, page, sho
 from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
 from recsys_spark.steps.report import ReportOptions, render_report
 from recsys_spark.steps.report_drift import drift
-from recsys_spark.tables import CHANGES, EVENTS, METRICS, RECOMMENDATIONS
+from recsys_spark.tables import CHANGES, EVENTS, METRICS, RECOMMENDATIONS, Table
 from tests.browser import open_page
 from tests.test_reasons import DAY, World, _time
 
@@ -42,8 +42,15 @@ def hostile(spark, tmp_path_factory):
     world.refresh(explain=2)
     past = [(date(2024, 1, 1) + timedelta(days=n), "cosine", "ndcg", 10, n / 1000, 9) for n in range(40)]
     past += [(day, scorer, "hit_rate", k, value, n) for day, scorer, _, k, value, n in past]
-    rows = spark.createDataFrame(past, METRICS.ddl)
-    world.lake.commit(world.lake.stage(rows, METRICS), "past", append=True)
+    newer = [date(2024, 2, 9), "cosine", "ndcg", 10]
+    older = {name: METRICS.columns[name] for name in [*METRICS.columns][:6]}  # of before evaluations were numbered
+    tables = (
+        (Table(METRICS.name, older, METRICS.key[:4]), past),
+        (METRICS, [(*newer, 0.5, 9, 2, None), (*newer, 0.25, 9, 1, None)]),
+    )
+    for table, rows in tables:
+        staged = world.lake.stage(spark.createDataFrame(rows, table.ddl), table)
+        world.lake.commit(staged, f"past {len(rows)}", append=True)
     status = {"job": "evaluate_models", "status": "done", "run_date": "2024-03-01", "protocol": "leave_one_out"}
     values = {"users": 9, "ndcg@10": 0.25, "ndcg@10_low": 0.2, "ndcg@10_high": 0.3}
     for name in ("2024-03-01", "2024-03-01.done"):
@@ -170,8 +177,9 @@ def test_what_the_gate_measured_is_told(hostile, parts):
 
 def test_old_evaluations_are_a_curve_and_not_a_long_table(parts):
     past = parts.tables["Past evaluations, of the last 5 run dates"]
-    assert [row[0] for row in past[1:]] == [f"2024-02-0{n}" for n in (9, 8, 7, 6, 5)]
-    assert past[1][1:] == ["cosine", "9", "0.0390", "0.0390"]
+    assert [row[0] for row in past[1:]] == [f"2024-02-0{n}" for n in (9, 9, 9, 8, 7, 6, 5)]
+    values = [["0.5000", ""], ["0.2500", ""], ["0.0390", "0.0390"]]
+    assert [row[1:] for row in past[1:4]] == [["cosine", "9", *row] for row in values], "the newest evaluation first"
 
 
 def test_drift_that_was_accepted_is_told(spark, tmp_path):

@@ -111,6 +111,8 @@ def _show_user(console: Console, user: Mapping[str, Any]) -> None:
 
 
 def _show_metrics(console: Console, judged: Mapping[str, Any]) -> None:
+    if "metrics" not in judged:  # evaluated before figures were kept with the commit
+        return
     scorers = {"cosine profile": judged["metrics"], **judged.get("baselines", {})}
     view = View(
         title=f"Against what {judged['users_evaluated']} users liked afterwards",

@@ -1,5 +1,6 @@
 """recommendations and later events → metrics."""
 
+from dataclasses import replace
 from datetime import date
 from functools import reduce
 from typing import Any
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError
 from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 from recsys_spark.job import Run
+from recsys_spark.lake import Head
 from recsys_spark.options import EvaluationOptions, JudgeOptions
 from recsys_spark.profiles import before
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
@@ -35,6 +37,9 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
         )
     if options.dry_run:
         return {"tables": {}}
+    if run.lake.has_commit(METRICS, key):
+        figures = run.lake.facts_of(METRICS, key).get("figures", {"k": options.at})
+        return {"status": "unchanged", "tables": {METRICS.name: 0}} | figures
     return _judged(run, known, options, lists, known.frame(run, EVENTS), key)
 
 
@@ -69,6 +74,7 @@ def _judged(
 ) -> Report:
     scorer = _scorer(lists)
     scorers = {scorer: lists}
+    head = run.lake.head(METRICS)
     pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
     with written(run, pairs) as relevant:
         if options.baselines:
@@ -76,13 +82,22 @@ def _judged(
             scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
         items = known.frame(run, ITEMS)
         rows = [_means(name, frame, relevant.frame, items, options) for name, frame in scorers.items()]
-        staged = run.lake.stage(reduce(DataFrame.unionByName, rows), METRICS)
+        until = events.agg(F.max("timestamp").alias("until"))
+        means = reduce(DataFrame.unionByName, rows).crossJoin(F.broadcast(until))
+        means = means.withColumn("evaluation", F.lit(_last(run, head) + 1)).select(*METRICS.columns)
+        staged = replace(run.lake.stage(means, METRICS), base=None if head is None else head.version)
     found = run.lake.read_staged(run.spark, staged).collect()  # half a dozen rows per scorer
-    status = "unchanged"
-    if not run.lake.has_commit(METRICS, key):
-        run.lake.commit(staged, key, append=True)
-        status = "done"
-    return {"status": status, "tables": {METRICS.name: staged.rows}, **_report(found, options.at, scorer)}
+    figures = _report(found, options.at, scorer)
+    run.lake.commit(staged, key, append=True, alone=True, facts={"figures": figures})
+    return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
+
+
+def _last(run: Run, head: Head | None) -> int:
+    """The number of the newest evaluation, 0 where there is none that has one."""
+    if head is None:
+        return 0
+    stored = run.lake.read(run.spark, METRICS, head.version)
+    return int(stored.agg(F.coalesce(F.max("evaluation"), F.lit(0))).collect()[0][0])
 
 
 def _means(
@@ -90,7 +105,7 @@ def _means(
 ) -> DataFrame:
     means = mean_metrics(user_metrics(lists, relevant, options.at), lists, items, options.at)
     stamp = {"run_date": F.lit(options.run_date), "scorer": F.lit(scorer), "k": F.lit(options.at).cast("int")}
-    return means.withColumns(stamp).select(*METRICS.columns)
+    return means.withColumns(stamp)
 
 
 def _scorer(lists: DataFrame) -> str:

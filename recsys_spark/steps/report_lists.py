@@ -196,19 +196,19 @@ def _gaps(groups: Sequence[Any], at: int) -> TableBlock:
 
 
 def _past(rows: Sequence[Any]) -> list[Block]:
-    """A curve over the last evaluations, and the newest of them in numbers; of a day that was evaluated more than once
-    each."""
+    """A curve over the last run dates, by the newest evaluation of each, and all evaluations of the newest dates in
+    numbers."""
     days = sorted({row["run_date"] for row in rows})[-_PAST_DAYS:]
     if not days:
         return []
-    found: dict[tuple[Any, str, int], dict[str, list[float]]] = {}
-    for row in rows:
-        by = found.setdefault((row["run_date"], row["scorer"], row["users"]), {})
+    found: dict[tuple[Any, str, int, int], dict[str, list[float]]] = {}
+    for row in sorted(rows, key=lambda row: row["evaluation"] or 0):
+        by = found.setdefault((row["run_date"], row["scorer"], row["evaluation"] or 0, row["users"]), {})
         by.setdefault(row["metric"], []).append(row["value"])
     at, newest = rows[0]["k"], days[-_PAST_ROWS:]
     told: list[list[Cell]] = [
         [str(day), scorer, users, *(", ".join(f"{v:.4f}" for v in values.get(name, ())) for name in _HEADLINE)]
-        for (day, scorer, users), values in sorted(found.items(), reverse=True)
+        for (day, scorer, _, users), values in sorted(found.items(), reverse=True)
         if day in newest
     ]
     header = ("run date", "scorer", "users", *(f"{name}@{at}" for name in _HEADLINE))
@@ -216,7 +216,7 @@ def _past(rows: Sequence[Any]) -> list[Block]:
     table = TableBlock(caption, header, told)
     if len(days) < 2:
         return [table]
-    by_day = {(scorer, day): values["ndcg"][-1] for (day, scorer, _), values in found.items() if "ndcg" in values}
+    by_day = {(scorer, day): values["ndcg"][-1] for (day, scorer, *_), values in found.items() if "ndcg" in values}
     scorers = sorted({scorer for scorer, _ in by_day})[:_PAST_LINES]
     lines = {name: [by_day.get((name, day), float("nan")) for day in days] for name in scorers}
     alt = f"NDCG of {', '.join(scorers)} on {len(days)} run dates from {days[0]} to {days[-1]}."
