@@ -6,7 +6,7 @@ one: ``unique_events`` and ``repeated_events`` then tell those that were deliver
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -28,6 +28,7 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
 
     Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
     """
+    pictured = "image_vec" in raw.columns
     raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec")
     frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"], table=ITEMS)
     updated = moment(raw, "updated_at")
@@ -38,7 +39,7 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         text_hash(F.col("text")).alias("text_hash"),
         _category(raw).alias("category"),
         "brand",
-        F.expr("try_cast(price AS double)").alias("price"),
+        _finite(F.col("price").cast("string").try_cast("double")).alias("price"),
         _trimmed(F.col("locale")).alias("locale"),
         day("available_from").alias("available_from"),
         day("available_until").alias("available_until"),
@@ -51,13 +52,14 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
         updated.alias("updated_at"),
         item_losses(dict(raw.dtypes)["category"], updated, has_template=bool(template)),
     )
+    judged = _of_one_length(judged) if pictured else judged
     return _one_per_key(judged, ITEMS, [F.col("updated_at").desc_nulls_last()])
 
 
 def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
     """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
     frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[], table=USERS)
-    groups = F.array_compact("groups") if "groups" in raw.columns else F.lit(None).cast("array<string>")
+    groups = _groups(dict(raw.dtypes)["groups"]) if "groups" in raw.columns else F.lit(None).cast("array<string>")
     judged = frame.select(
         _id("user_id"),
         "text",
@@ -82,7 +84,10 @@ def judge_rules(raw: DataFrame) -> DataFrame:
 
 def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
     """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value."""
-    first, after = F.lit(str(earliest)).cast("timestamp"), F.lit(str(latest + timedelta(days=1))).cast("timestamp")
+    first, after = (
+        F.lit(str(earliest)).cast("timestamp"),
+        F.date_add(F.lit(str(latest)).cast("date"), 1).cast("timestamp"),
+    )
     time = moment(raw, "timestamp")
     value = F.expr("try_cast(value AS double)")
     reasons = F.coalesce(
@@ -181,6 +186,24 @@ def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra:
     )
 
 
+def _groups(kind: str) -> Column:
+    """Names of groups; a plain string is a group of one."""
+    given = F.col("groups")
+    return F.array_compact((given if kind.startswith("array") else F.array(given)).cast("array<string>"))
+
+
+def _of_one_length(judged: DataFrame) -> DataFrame:
+    """Judged items whose ``image_vec`` has the length of most of them, of the longer ones where two are as many: one
+    vector of another model must not stop all others."""
+    size = F.size("image_vec")
+    sizes = judged.where(F.col("reason").isNull() & (size > 0)).groupBy(size.alias("size")).agg(F.count("*").alias("n"))
+    usual = sizes.agg(F.max_by("size", F.struct("n", "size")).alias("usual"))
+    other = F.col("reason").isNull() & (size > 0) & (size != F.col("usual"))
+    reason = F.concat(F.lit("image_vec has another length than most: "), F.col("usual").cast("string"))
+    rows = judged.crossJoin(F.broadcast(usual))
+    return rows.withColumn("reason", F.when(other, reason).otherwise(F.col("reason"))).drop("usual")
+
+
 def _id(name: str) -> Column:
     return _trimmed(F.col(name)).alias(name)
 
@@ -220,6 +243,10 @@ def _not_a_vector(raw: DataFrame) -> Column:
     there = F.coalesce(_trimmed(F.col("image_vec")), F.lit("")) != ""
     usable = F.coalesce(F.forall(_numbers(raw), _is_finite), F.lit(False))
     return F.when(there & ~usable, "image_vec is not a vector of numbers")
+
+
+def _finite(value: Column) -> Column:
+    return F.when(_is_finite(value), value)
 
 
 def _is_finite(value: Column) -> Column:

@@ -13,6 +13,9 @@ def price_cuts(items: DataFrame, least: int) -> DataFrame:
     the last name of an item's path, that has ``least`` prices. No row where there is no price."""
     steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
     cuts = F.expr(f"percentile_approx(price, array({steps}), 10000)").alias("cuts")
+    # A price that is no finite number has no place among others, and would be the last of them.
+    finite = F.when(F.abs("price") < float("inf"), F.col("price"))
+    items = items.withColumn("price", finite)
     number = F.count("price").alias("prices")
     whole = items.agg(number, cuts).select(F.lit(CATALOGUE).alias("category"), "prices", "cuts")
     own = items.withColumn("leaf", _leaf()).where(F.col("leaf").isNotNull()).groupBy("leaf").agg(number, cuts)

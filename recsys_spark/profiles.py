@@ -11,6 +11,8 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -26,6 +28,11 @@ GRID = 2.0**40
 _MOST = 2.0**16
 """One event counts at most this much: a broken value must not overflow a sum. Below 2⁻⁴⁰, after 40 half-lives, it
 counts nothing."""
+_PART = 20
+"""Bits of the lower part of a weight. Parts are added up apart: of one user and item the sums hold 2²⁷ events of the
+greatest weight, where sums of whole weights would overflow with 128."""
+_HELD = 2**25
+"""Numbers of the sums that a task of ``pool_items`` holds at once (268 MB)."""
 _SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
 
 
@@ -71,10 +78,15 @@ def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights, histor
         newest = known.groupBy("user_id").agg(F.max("timestamp").alias("newest"))
         known = known.join(newest, on="user_id", how="inner")
     known = known.withColumn("units", weights.column())
+    upper = F.shiftright("units", _PART)
     pairs = known.groupBy("user_id", "item_id").agg(
-        F.sum("units").alias("units"), F.count("*").alias("events"), F.max("timestamp").alias("last_timestamp")
+        F.sum(upper).alias("upper"),
+        F.sum(F.col("units") - F.shiftleft(upper, _PART)).alias("lower"),
+        F.count("*").alias("events"),
+        F.max("timestamp").alias("last_timestamp"),
     )
-    weight = (F.col("units") / GRID).alias("weight")
+    # Rounded once, as the cast of their whole sum would be.
+    weight = ((F.col("upper").cast("double") * 2.0**_PART + F.col("lower")) / GRID).alias("weight")
     weighed = pairs.select("user_id", "item_id", weight, "events", "last_timestamp")
     return weighed if history.sif is None else damp_popular(weighed, history.sif)
 
@@ -108,12 +120,13 @@ def pool_items(pairs: DataFrame, items: ItemBlocks, *, tasks: int, pair_block_ro
     item_id.
 
     Items without a vector add nothing; a user's ``events`` counts theirs too. ``items`` lie in the order of item_id. A
-    task holds the sums of the users of about ``pair_block_rows`` pairs, and one item block.
+    task holds the pairs of some users (about ``pair_block_rows``, and all of a user who has more), their sums, of at
+    most 2²⁵ numbers, and one item block.
     """
     by_user = pairs.repartition(tasks, "user_id").sortWithinPartitions("user_id", "item_id")
 
     def pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for part in _whole_users(batches, pair_block_rows) if items.rows else ():
+        for part in _whole_users(batches, pair_block_rows, max(_HELD // items.dimension, 1)) if items.rows else ():
             users = _UserSums(part, items.dimension)
             for block in items.blocks():
                 users.add(block)
@@ -181,31 +194,45 @@ def _plus(left: Column, right: Column) -> Column:
     return F.coalesce(F.zip_with(left, right, lambda x, y: x + y), left, right)
 
 
-def _whole_users(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Sorted pairs in tables of about ``rows``, cut where one user ends and another begins."""
+def _whole_users(batches: Iterator[pa.RecordBatch], rows: int, users: int) -> Iterator[pa.Table]:
+    """Sorted pairs in tables of about ``rows``, cut where one user ends and another begins, of at most ``users``."""
     held: list[pa.RecordBatch] = []
-    count = 0
+    count, wanted = 0, rows
     for batch in batches:
         held.append(batch)
         count += batch.num_rows
-        if count >= rows:
+        if count >= wanted:
             table = pa.Table.from_batches(held)
-            names = table["user_id"].to_numpy(zero_copy_only=False)
-            border = int(np.flatnonzero(names == names[-1])[0])
-            if border:
-                yield table.slice(0, border)
+            starts = _first_rows(table)
+            border = int(starts[-1])
+            yield from _of_users(table.slice(0, border), starts[:-1], users)
             held, count = table.slice(border).to_batches(), table.num_rows - border
+            # The last user may have more pairs than a table: look again when they have doubled, not at every batch.
+            wanted = max(rows, 2 * count)
     if count:
-        yield pa.Table.from_batches(held)
+        table = pa.Table.from_batches(held)
+        yield from _of_users(table, _first_rows(table), users)
+
+
+def _of_users(table: pa.Table, starts: NDArray[np.int64], users: int) -> Iterator[pa.Table]:
+    for first in range(0, len(starts), users):
+        end = starts[first + users] if first + users < len(starts) else table.num_rows
+        yield table.slice(starts[first], end - starts[first])
+
+
+def _first_rows(table: pa.Table) -> NDArray[np.int64]:
+    """The rows of sorted pairs in which a user begins."""
+    names = table["user_id"].combine_chunks()
+    changes = pc.not_equal(names.slice(1), names.slice(0, len(names) - 1)).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(np.r_[True, changes])
 
 
 class _UserSums:
     """Some users on their way past the item blocks."""
 
     def __init__(self, pairs: pa.Table, dimension: int) -> None:
-        names = pairs["user_id"].to_numpy(zero_copy_only=False)
-        self._starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-        self._owners = np.repeat(np.arange(len(self._starts)), np.diff(np.r_[self._starts, len(names)]))
+        self._starts = _first_rows(pairs)
+        self._owners = np.repeat(np.arange(len(self._starts)), np.diff(np.r_[self._starts, pairs.num_rows]))
         self._pairs, self._weights = pairs, pairs["weight"].to_numpy().astype(np.float64)
         self._items = IdIndex(pairs["item_id"].combine_chunks())
         self._sums = np.zeros((len(self._starts), dimension))

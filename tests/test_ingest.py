@@ -575,3 +575,37 @@ def test_vectors_that_come_with_items_are_arrays_or_json(spark, kind, given, rea
     found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
     assert [found.by_id[f"i{n}"]["image_vec"] for n in range(3)] == read
     assert found.reasons == ["image_vec is not a vector of numbers"] * 2
+
+
+def test_a_vector_of_another_length_is_one_bad_row(spark):
+    ddl = "item_id string, title string, category string, brand string, price string, updated_at string, "
+    ddl += "image_vec array<double>"
+    vectors = [[1.0, 2.0], [0.5, 1.0], [1.0, 2.0, 3.0], None, [1.0]]
+    rows = [(f"i{n}", "tea", None, None, None, None, vector) for n, vector in enumerate(vectors)]
+    found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    assert sorted(found.by_id) == ["i0", "i1", "i3"]
+    assert found.reasons == ["image_vec has another length than most: 2"] * 2
+
+
+@pytest.mark.parametrize("price", ["NaN", "inf", "-Infinity", "1e999", " ", "free"])
+def test_a_price_that_is_no_finite_number_is_none_and_moves_no_other_row(price, spark):
+    ddl = "item_id string, title string, category string, brand string, price string, updated_at string"
+    rows = [("a", "tea", "k", None, "1.5", None), ("b", "pot", "k", None, "600", None)]
+    bad = ("x", "cup", "k", None, price, None)
+    alone = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    beside = judged(judge_items(spark.createDataFrame([*rows, bad], ddl), ["{title}"], 100), ITEMS)
+    assert beside.by_id["x"]["price"] is None
+    assert {name: beside.by_id[name] for name in alone.by_id} == alone.by_id
+
+
+def test_a_group_that_is_one_name_is_a_group_of_one(spark):
+    raw = spark.createDataFrame([("u1", "gender: x"), ("u2", None)], "user_id string, groups string")
+    assert [user["groups"] for user in judged(judge_users(raw, [], 100), USERS).by_id.values()] == [["gender: x"], []]
+
+
+def test_the_last_day_of_the_calendar_may_be_the_latest(spark):
+    raw = spark.createDataFrame(
+        [("u", "i", "view", "9999-12-31 23:00:00", None)],
+        "user_id string, item_id string, event_type string, timestamp string, value double",
+    )
+    assert len(judged(judge_events(raw, date(2020, 1, 1), date.max), EVENTS).good) == 1

@@ -4,12 +4,22 @@ import uuid
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
+from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.options import ProfileOptions
-from recsys_spark.profiles import EventWeights, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
+from recsys_spark.profiles import (
+    EventWeights,
+    _whole_users,
+    build_profiles,
+    own_segments,
+    pool_items,
+    segment_pairs,
+    weigh_pairs,
+)
 from recsys_spark.steps.profiles import profiles as profiles_step
 from recsys_spark.tables import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
 from tests.test_bad_input import Bench
@@ -284,6 +294,35 @@ def test_sums_of_a_segment_do_not_overflow(spark):
     assert (total["user_id"], total["item_id"], total["weight"], total["events"]) == ("de", "i1", 300 * 65_536, 300)
 
 
+def test_absurd_values_of_one_user_and_item_do_not_overflow_and_ordinary_sums_keep_their_bits(spark):
+    rows = [("u", "i", "rating", datetime(2024, 1, 1, second=n % 60, minute=n // 60), 1e6) for n in range(200)]
+    ordinary = [("view", 1, None), ("rating", 2, 4.3), ("skip", 3, None), ("rating", 9, 1.1), ("view", 30, None)]
+    rows += [("v", "i", kind, datetime(2024, 1, day), value) for kind, day, value in ordinary]
+    events = spark.createDataFrame(
+        rows, "user_id string, item_id string, event_type string, timestamp timestamp, value double"
+    )
+    weights = EventWeights({"view": 1.0, "rating": 1.0, "skip": -1.0}, 3.0, 7.0)
+    found = {row.user_id: row.weight for row in weigh_pairs(events, date(2024, 3, 1), weights).collect()}
+    assert found["u"] == pytest.approx(200 * 65_536, rel=1e-3)
+    ages = {1: 29, 2: 28, 3: 27, 9: 21, 30: 0}
+    units = [
+        round(w * 2 ** (-ages[day] / 7) * 2**40) for w, day in [(1, 1), (4.3 - 3, 2), (-1, 3), (1.1 - 3, 9), (1, 30)]
+    ]
+    assert found["v"] == sum(units) / 2**40
+
+
+@pytest.mark.parametrize(("rows", "users"), [(4, 2), (1, 1), (7, 100), (1000, 3)])
+def test_pairs_are_cut_between_users_and_at_a_number_of_them(rows, users):
+    names = [f"u{n:02d}" for n in range(20) for _ in range(1 + 12 * (n == 7))]
+    batches = [pa.record_batch({"user_id": names[at : at + 3], "n": range(at, min(at + 3, len(names)))})
+               for at in range(0, len(names), 3)]  # fmt: skip
+    parts = [part.to_pylist() for part in _whole_users(iter(batches), rows, users)]
+    assert [row["n"] for part in parts for row in part] == list(range(len(names)))
+    owners = [{row["user_id"] for row in part} for part in parts]
+    assert max(map(len, owners)) <= users
+    assert sum(map(len, owners)) == 20, "no user is cut"
+
+
 def test_the_step_takes_segments_and_the_rules_of_a_history(spark, tmp_path):
     bench = Bench(spark, tmp_path)
     bench.put_vectors()
@@ -305,3 +344,22 @@ def test_the_step_takes_segments_and_the_rules_of_a_history(spark, tmp_path):
     assert status == "done"
     np.testing.assert_allclose(found["u1"][0], [1 + 0.5**0.5] * 2, rtol=1e-6)
     np.testing.assert_allclose(found["u2"][0], [0.5**0.5] * 2, rtol=1e-6)
+
+
+def test_ratings_that_all_lie_below_the_center_are_refused_and_a_few_are_told(spark, tmp_path, caplog):
+    bench = Bench(spark, tmp_path)
+    bench.put_vectors()
+    bench.put(EMBEDDINGS)
+    bench.put(USERS)
+    options = ProfileOptions(lake=bench.lake.uri, run_date=RUN_DATE)
+    stars = [(f"u{n}", "a1", "rating", MIDNIGHT - timedelta(days=1), float(n % 2)) for n in range(19)]
+    bench.put(EVENTS, *stars)
+    profiles_step(bench.run, options)
+    assert "all 19 ratings lie between 0 and 1, none above rating_center 3" in caplog.messages[-1]
+    bench.put(EVENTS, *stars, ("u20", "a1", "rating", MIDNIGHT - timedelta(days=1), 1.0))
+    with pytest.raises(QualityError, match=r"all 20 ratings .* such as 0.5"):
+        profiles_step(bench.run, options)
+    assert profiles_step(bench.run, options.model_copy(update={"rating_center": 0.5}))["status"] == "done"
+    bench.put(EVENTS, *((f"u{n}", "a1", f"kind {n}", MIDNIGHT - timedelta(days=1), None) for n in range(150)))
+    with pytest.raises(UsageError, match="without a weight: kind 0, kind 1,"):
+        profiles_step(bench.run, options)

@@ -113,6 +113,16 @@ def test_the_space_is_named_after_the_encoder_and_every_weight(other):
     assert encoder_of(other.space("enc")) == "enc"
 
 
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), float("-inf"), None])
+def test_a_price_that_is_no_number_moves_no_other_item(price, spark):
+    items = [("a", "h1", ["k"], None, 1.0), ("b", "h1", ["k"], None, 600.0), ("c", "h1", None, None, 5.0)]
+    alone, beside = built(spark, BLOCKS, items), built(spark, BLOCKS, [*items, ("x", "h1", ["k"], None, price)])
+    assert (alone["a"] != alone["b"]).any()
+    for name, vector in alone.items():
+        np.testing.assert_array_equal(beside[name], vector)
+    assert not beside["x"][-2:].any(), "an empty price block"
+
+
 def priced(spark, items, category_prices):
     """item → its price as a place between 0 and 1."""
     blocks = Blocks(category=0.0, brand=0.0, price=0.5, category_prices=category_prices)

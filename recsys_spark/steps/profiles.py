@@ -1,5 +1,6 @@
 """events, users and item_vectors → user_profiles."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -8,11 +9,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.changes import changed_keys
-from recsys_spark.errors import InputError, UsageError
+from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.impressions import weighed_ignored
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
-from recsys_spark.options import EventOptions, ProfileOptions
+from recsys_spark.options import EventOptions, HistoryOptions, ProfileOptions
 from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.steps.audit import publish_audited
 from recsys_spark.steps.impressions import (
@@ -32,6 +33,11 @@ from recsys_spark.vectors import encoder_of, whitening_of
 from recsys_spark.whitening import whitened
 
 _BLOCK_ROWS = 16_384
+_RATING = "rating"
+_SHOWN_TYPES = 10
+_ENOUGH_RATINGS = 20
+"""Ratings from which their range says what the scale is."""
+_logger = logging.getLogger(__name__)
 
 
 def profiles(run: Run, options: ProfileOptions) -> Report:
@@ -139,10 +145,41 @@ def own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> 
 
 
 def check_event_types(run: Run, known: Inputs, options: EventOptions) -> None:
-    """Refuse event types that have no weight: a silent 0 would hide a whole class of events."""
-    types = before(known.frame(run, EVENTS), options.run_date).select("event_type").distinct().limit(100).collect()
-    unknown = sorted({row["event_type"] for row in types} - set(options.event_weights))
-    if unknown:
+    """Refuse event types that have no weight: a silent 0 would hide a whole class of events.
+
+    Ratings that all lie below ``rating_center`` are refused too, a few are told: liking would count as disliking.
+    """
+    events = before(known.frame(run, EVENTS), options.run_date)
+    rated = F.when(F.col("event_type") == _RATING, F.col("value"))
+    types = events.groupBy("event_type").agg(
+        F.min(rated).alias("least"), F.max(rated).alias("most"), F.count(rated).alias("rows")
+    )
+    weighed = F.col("event_type").isin(*options.event_weights)
+    # Those with a weight are few; of the others a few are shown.
+    found = types.orderBy(weighed, "event_type").limit(_SHOWN_TYPES + len(options.event_weights)).collect()
+    if unknown := [row["event_type"] for row in found if row["event_type"] not in options.event_weights]:
         raise UsageError(
-            f"table 'events' has event types without a weight: {', '.join(unknown)}; add them to event_weights"
+            f"table 'events' has event types without a weight: {', '.join(unknown[:_SHOWN_TYPES])}; add them to "
+            "event_weights"
         )
+    if isinstance(options, HistoryOptions):
+        ratings = next((row for row in found if row["event_type"] == _RATING and row["least"] is not None), None)
+        if ratings is not None:
+            _check_scale(ratings["least"], ratings["most"], ratings["rows"], options.rating_center)
+
+
+def _check_scale(least: float, most: float, rows: int, center: float) -> None:
+    if most <= center and least < center:
+        said = (
+            f"all {rows:,} ratings lie between {least:g} and {most:g}, none above rating_center {center:g}: what was "
+            "liked counts against it. Set --rating_center to the value that is neither liked nor disliked, such as "
+            f"{(least + most) / 2 if least < most else least - 1:g}"
+        )
+        if rows >= _ENOUGH_RATINGS:
+            raise QualityError(said)
+        _logger.warning("warning: %s", said)
+    elif least > center and least < most and rows >= _ENOUGH_RATINGS:
+        _logger.warning(
+            "warning: all %s ratings lie between %g and %g, above rating_center %g: none speaks against its item",
+            f"{rows:,}", least, most, center,
+        )  # fmt: skip
