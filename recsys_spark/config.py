@@ -71,7 +71,7 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     if path is True:
         faults.append("--config wants a file: --config=FILE")
     elif path:
-        toml = Path(path)
+        toml = shipped(Path(path))
     layers = [
         (f"{toml}", _read_toml(toml, faults) if toml else {}),
         ("environment", _environment(config_class)),
@@ -82,16 +82,26 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     for name, layer in layers:
         values |= layer
         origin |= dict.fromkeys(layer, name)
+    bare = {key for key, value in options.items() if value is True and not _is_switch(config_class, key)}
     try:
         config = config_class(**values)
     except ValidationError as error:
-        faults += [_describe(fault, config_class, origin) for fault in error.errors()]
+        found = [fault for fault in error.errors() if not fault["loc"] or fault["loc"][0] not in bare]
+        faults += [_describe(fault, config_class, origin) for fault in found]
+    faults += [f"{key} (command line): wants a value, --{key}=…" for key in sorted(bare)]
     if faults:
         shown = "\n".join(f"  - {fault}" for fault in faults)
         raise UsageError(
             f"{job}: {len(faults)} fault(s) in the configuration\n{shown}\nSee: ./spark-submit.sh {job} --help"
         )
     return config
+
+
+def shipped(path: Path) -> Path:
+    """A file that the caller named, or on a driver within the cluster the copy in its working folder, where
+    spark-submit puts what it ships."""
+    copy = Path(path.name)
+    return copy if not path.is_file() and copy.is_file() else path
 
 
 def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
@@ -105,6 +115,11 @@ def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
     lines += ["  --config=…\n      a TOML file instead of conf/" + f"{job}.toml", ""]
     lines.append(f"Precedence: default < TOML file < environment ({ENVIRONMENT_PREFIX}<KEY>) < --key=value.")
     return "\n".join(lines)
+
+
+def _is_switch(config_class: type[JobConfig], key: str) -> bool:
+    """Whether a key may stand alone: it is a boolean, or unknown, which is told as such."""
+    return key not in config_class.model_fields or config_class.model_fields[key].annotation is bool
 
 
 def _parse_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

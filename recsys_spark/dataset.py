@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from recsys_spark.config import shipped
 from recsys_spark.errors import InputError, UsageError
 
 
@@ -93,11 +94,12 @@ def load_dataset(name: str) -> Dataset:
 
 def _find(name: str) -> Path:
     if name.endswith(".toml"):
-        if not Path(name).is_file():
+        path = shipped(Path(name))
+        if not path.is_file():
             raise InputError(f"dataset file {name} does not exist")
-        return Path(name)
-    shipped = Path(__file__).resolve().parent.parent
-    folders = [_conf_folder(), shipped / "conf" / "datasets", Path()]
+        return path
+    root = Path(__file__).resolve().parent.parent
+    folders = [_conf_folder(), root / "conf" / "datasets", Path()]
     for folder in folders:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"

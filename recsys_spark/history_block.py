@@ -12,7 +12,7 @@ from recsys_spark.codes import coded, within
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.shortlist import Pairs
 from recsys_spark.kernels.topk import EMPTY, RunningTopK
-from recsys_spark.lists import ListRules, Rows, UserItems, as_rows, available, rows_by_key
+from recsys_spark.lists import ListRules, Rows, UserItems, as_rows, available, item_codes, rows_by_key, user_codes
 
 USERS_AT_ONCE = 256
 WEIGHT_COLUMNS = {"neighbors": "array<bigint>", "weights": "array<float>"}
@@ -41,7 +41,7 @@ class HistoryBlock:
         self._seen, self._allowed = UserItems(part["seen"]), UserItems(part["allowed"])
         self._restricted = part["allowed"].is_valid().to_numpy()
         self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
-        self._key_codes = _key_codes(self._keys or {}, len(part))
+        self._key_codes = user_codes(self._keys or {}, len(part))
         history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
         self._vocabulary, self._histories = coded(history, weights)
         queries = np.empty((len(part), 0), np.float32)
@@ -56,7 +56,7 @@ class HistoryBlock:
         boosts = block["boost"].fill_null(0).to_numpy(zero_copy_only=False) if self._rules.boosts else None
         groups = block["quota_group"].fill_null(-1).to_numpy(zero_copy_only=False) if self._rules.quota else None
         barred, offered = _flat(self._seen.within(block), block), _flat(self._allowed.within(block), block)
-        keys = None if self._keys is None else (self._key_codes, self._item_codes(block))
+        keys = None if self._keys is None else (self._key_codes, item_codes(self._keys, block))
         for first in range(0, len(self.ids), USERS_AT_ONCE):
             product = sp.csr_array(self._histories[first : first + USERS_AT_ONCE] @ weights)
             rows = first + np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
@@ -88,18 +88,6 @@ class HistoryBlock:
         """(items of the histories, items of the block). A score is summed in the order of codes, whatever the
         blocks."""
         return sp.csr_array(within(block["neighbors"], self._vocabulary, block["weights"]).T)
-
-    def _item_codes(self, block: pa.RecordBatch) -> Rows:
-        """Numbers of the users' keys; −2, which equals no user's, for any other."""
-        keys = pa.array(list(self._keys or {}), pa.string())
-        return pc.index_in(block["match_key"], keys, skip_nulls=True).fill_null(-2).to_numpy().astype(np.int64)
-
-
-def _key_codes(keys: dict[str | None, Rows], users: int) -> Rows:
-    codes = np.full(users, -1)
-    for number, rows in enumerate(keys.values()):
-        codes[rows] = number
-    return codes
 
 
 def _flat(pairs: Pairs, block: pa.RecordBatch) -> Rows:

@@ -23,6 +23,7 @@ from recsys_spark.blocks import as_lists, matrix, partition, slices, unit_vector
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.clusters import nearest_rows
 from recsys_spark.kernels.vectors import Matrix
+from recsys_spark.whole_files import write_whole
 
 RULE_COLUMNS = {
     "match_key": "string",  # only users of an equal key meet it
@@ -166,8 +167,8 @@ def _described(uri: str, files: list[Row], rows: int, centroids: Matrix | None) 
     if centroids is not None:
         with filesystem.open_output_stream(f"{folder}/{_CENTROIDS}") as file:
             np.save(file, centroids)
-    with filesystem.open_output_stream(f"{folder}/{_MANIFEST}") as file:  # last: what has it is whole
-        file.write(json.dumps(asdict(blocks) | {"uri": ""}).encode())
+    # Last: what has it is whole.
+    write_whole(filesystem, f"{folder}/{_MANIFEST}", json.dumps(asdict(blocks) | {"uri": ""}).encode())
     return blocks
 
 

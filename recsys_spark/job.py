@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from pyarrow import ArrowException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
@@ -19,6 +20,7 @@ from recsys_spark.errors import RecsysError, Terminated
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
+from recsys_spark.redaction import redacted, redacted_report
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
 PERSONAL = "personal"
@@ -28,8 +30,8 @@ PERSONAL = "personal"
 class Run:
     """One run of a job: the lake it works on, the session (made on first use) and its progress display."""
 
-    def __init__(self, job: str, lake: Lake, progress: Progress) -> None:
-        self.job, self.lake, self.progress = job, lake, progress
+    def __init__(self, job: str, lake: Lake, progress: Progress, *, dry_run: bool = False) -> None:
+        self.job, self.lake, self.progress, self.dry_run = job, lake, progress, dry_run
 
     @property
     def spark(self) -> SparkSession:
@@ -51,7 +53,7 @@ def main(
     silence_traces()
     signal.signal(signal.SIGTERM, _terminate)
     report, code = _attempt(job, config_class, run, argv, _toml_of(script))
-    print(json.dumps(report, ensure_ascii=False, default=str), flush=True)
+    print(json.dumps(redacted_report(report), ensure_ascii=False, default=str), flush=True)
     if code == Terminated.exit_code:  # a call to Spark may have been cut off: its process ends with this one
         sys.stderr.flush()
         os._exit(code)
@@ -82,7 +84,7 @@ def _attempt(
         dry_run = config.dry_run
         head["run_date"] = str(run_date) if run_date else None
         lake.check_writable()
-        report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, Progress()), config)
+        report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, Progress(), dry_run=dry_run), config)
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
     except Exception as error:
@@ -104,21 +106,23 @@ def _terminate(number: int, frame: object) -> NoReturn:
 def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:
     known = error if isinstance(error, RecsysError) else readable(error)
     if known is None:
-        traceback.print_exc()
-        return head | {"exit_code": 1, "error": f"a bug: {type(error).__name__}: {error}"[:2000]}, 1
-    print(f"error: {known}", file=sys.stderr)
-    return head | known.report | {"exit_code": known.exit_code, "error": str(known)}, known.exit_code
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        return head | {"exit_code": 1, "error": redacted(f"a bug: {type(error).__name__}: {error}")[:2000]}, 1
+    said = redacted(str(known))
+    print(f"error: {said}", file=sys.stderr)
+    return head | known.report | {"exit_code": known.exit_code, "error": said}, known.exit_code
 
 
 def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
     """Beside the lake: the last run, and apart from it the last one that published, so that a run which finds nothing
     to do does not hide what it cost. Whom a person asked about is printed and not kept."""
-    kept, name = {key: value for key, value in report.items() if key != PERSONAL}, str(run_date or "latest")
+    kept = redacted_report({key: value for key, value in report.items() if key != PERSONAL})
+    name = str(run_date or "latest")
     try:
         lake.write_status(job, name, kept)
         if report["status"] == "done":
             lake.write_status(job, f"{name}.done", kept)
-    except OSError as error:
+    except (OSError, ArrowException) as error:
         print(f"warning: the status of this run was not kept beside the lake: {error}", file=sys.stderr)
 
 

@@ -24,6 +24,7 @@ from recsys_spark.failures import in_a_line, passing
 from recsys_spark.object_store import refuses_to_overwrite
 from recsys_spark.paths import delta_uri, lake_path
 from recsys_spark.tables import Make, Table
+from recsys_spark.whole_files import write_whole
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -261,8 +262,7 @@ class Lake:
         """Keep ``content`` as a file in a folder that is no table's."""
         filesystem, path = FileSystem.from_uri(f"{self.uri}/{name}")
         filesystem.create_dir(path, recursive=True)
-        with filesystem.open_output_stream(f"{path}/{file}.json") as stream:
-            stream.write(json.dumps(content).encode())
+        write_whole(filesystem, f"{path}/{file}.json", json.dumps(content).encode())
 
     def check_writable(self) -> None:
         """Raise InputError (RetryError: for now) where the lake cannot be written: before any work is done."""

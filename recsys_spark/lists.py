@@ -82,6 +82,20 @@ def rows_by_key(keys: pa.ChunkedArray) -> dict[str | None, Rows]:
     return {key: np.flatnonzero(codes == code) for code, key in enumerate(coded.dictionary.to_pylist())}
 
 
+def user_codes(keys: dict[str | None, Rows], users: int) -> Rows:
+    """The number of each user's key; −1 without one."""
+    codes = np.full(users, -1)
+    for number, rows in enumerate(keys.values()):
+        codes[rows] = number
+    return codes
+
+
+def item_codes(keys: dict[str | None, Rows], block: pa.RecordBatch) -> Rows:
+    """Numbers of the users' keys in a block of items; −2, which equals no user's, for any other."""
+    names = pa.array(list(keys), pa.string())
+    return pc.index_in(block["match_key"], names, skip_nulls=True).fill_null(-2).to_numpy().astype(np.int64)
+
+
 def where_found(blocks: Iterator[pa.RecordBatch], ordinals: Rows) -> Iterator[tuple[Rows, pa.RecordBatch, Rows]]:
     """Where ordinals lie: (places in ``ordinals``, a block, the rows in it), one block after the other."""
     order = np.argsort(ordinals)

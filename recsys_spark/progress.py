@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 from rich.console import Console
+from rich.markup import escape
 
 _QUIET_SECONDS = 60.0
 
@@ -31,16 +32,19 @@ class Progress:
         """Show that ``title`` is being worked on, then how long it took."""
         started = time.monotonic()
         if sys.stderr.isatty():
-            with self._console.status(title) as status, self._followed(title, status.update, 0.3):
+            with (
+                self._console.status(escape(title)) as status,
+                self._followed(title, lambda text: status.update(escape(text)), 0.3),
+            ):
                 yield
         else:
             with self._followed(title, self.note, _QUIET_SECONDS):
                 yield
-        self._console.print(f"  [green]✓[/] {title} [dim]{time.monotonic() - started:.1f} s[/]")
+        self._console.print(f"  [green]✓[/] {escape(title)} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def note(self, text: str) -> None:
         """Say how far a long step has come."""
-        self._console.print(f"    [dim]{text}[/]", soft_wrap=True)
+        self._console.print(f"    [dim]{escape(text)}[/]", soft_wrap=True)
 
     def say(self, text: str) -> None:
         """What the live line shows from now on, where the driver itself works and no tasks are counted."""
@@ -52,7 +56,7 @@ class Progress:
 
         def follow() -> None:
             while not done.wait(seconds):
-                show(f"{title} [dim]{self._tasks()}[/]")
+                show(f"{title} {self._tasks()}")
 
         watcher = threading.Thread(target=follow, daemon=True)
         watcher.start()

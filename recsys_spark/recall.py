@@ -46,7 +46,8 @@ def estimated(shares: Sequence[tuple[int, float]], sizes: Mapping[int, int]) -> 
     """The mean over all users from shares by stratum: Σ Wₕ·x̄ₕ ± 1.96·√(Σ Wₕ²·sₕ²/nₕ·(1 − nₕ/Nₕ)).
 
     Cochran, Sampling Techniques (1977), chapter 5. A stratum of one sampled user has the variance of all. Without users
-    the recall is 1: nothing is missing.
+    the recall is 1: nothing is missing. Where all n sampled shares are equal, what was not sampled may still differ:
+    with 95 % no more than 3/n of the users do (Hanley and Lippman-Hand, JAMA 249, 1983).
     """
     if not shares:
         return Recall(1.0, 1.0, 1.0, 0)
@@ -61,7 +62,7 @@ def estimated(shares: Sequence[tuple[int, float]], sizes: Mapping[int, int]) -> 
         mean += weight * sum(found) / n
         variance = _variance(found) if n > 1 else overall
         spread += weight**2 * variance / n * (1 - min(n / sizes[number], 1))
-    half = 1.96 * math.sqrt(spread)
+    half = 1.96 * math.sqrt(spread) if spread else 3 / len(shares) * max(1 - len(shares) / total, 0.0)
     return Recall(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(shares))
 
 

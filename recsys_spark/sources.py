@@ -15,6 +15,7 @@ from recsys_spark.dataset import Source
 from recsys_spark.delta_source import delta_schema
 from recsys_spark.errors import InputError, RecsysError, UsageError
 from recsys_spark.failures import source_error, sql_error
+from recsys_spark.redaction import remember_secrets
 from recsys_spark.source_files import SourceFile
 from recsys_spark.source_groups import FileGroup, grouped, lower_keys
 from recsys_spark.source_types import aligned, plain_timestamps
@@ -57,6 +58,7 @@ def read_source(
         UsageError: the schema or an option is wrong.
         InputError: a file is not of the format, or its columns are.
     """
+    remember_secrets(source.options)
     for setting, value in _SETTINGS.items():
         spark.conf.set(setting, value)
     path, only = f"{data}/{source.path}", None if only is None else frozenset(only)

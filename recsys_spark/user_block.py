@@ -17,7 +17,19 @@ from recsys_spark.kernels.diversity import mmr_order
 from recsys_spark.kernels.processor import cpu_multiplier
 from recsys_spark.kernels.shortlist import Multiplier, Route
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, scores_of
-from recsys_spark.lists import ListRules, Rows, UserItems, as_rows, available, rows_by_key, where_found, without
+from recsys_spark.lists import (
+    ListRules,
+    Pairs,
+    Rows,
+    UserItems,
+    as_rows,
+    available,
+    item_codes,
+    rows_by_key,
+    user_codes,
+    where_found,
+    without,
+)
 
 DIVERSIFIED_AT_ONCE = 256  # users: the vectors of all their candidates are held
 _NEAREST = (1, 4)  # lists: after the first, and after the first four, only what is better than they were counts
@@ -44,6 +56,7 @@ class UserBlock:
         self._seen, self._allowed = UserItems(part["seen"]), UserItems(part["allowed"])
         self._restricted = part["allowed"].is_valid().to_numpy()
         self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
+        self._key_codes = user_codes(self._keys or {}, len(part))
         self._probes = [None] if not rules.nprobe else _probes(vectors, items, rules.nprobe)
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
         multiplier = _multiplier(2.0 * len(queries) * items.rows * items.dimension)
@@ -79,9 +92,16 @@ class UserBlock:
             block["ordinal"].to_numpy(),
             routes=self._routes(block),
             excluded=excluded,
-            given=without(given, excluded, block.num_rows),
+            given=self._matching(without(given, excluded, block.num_rows), block),
             groups=block["quota_group"].fill_null(-1).to_numpy(zero_copy_only=False) if self._rules.quota else None,
         )
+
+    def _matching(self, pairs: Pairs, block: pa.RecordBatch) -> Pairs:
+        """Those of the allowed pairs whose keys are equal: to allow an item lifts no other rule."""
+        if self._keys is None or not len(pairs[0]):
+            return pairs
+        kept = self._key_codes[pairs[0]] == item_codes(self._keys, block)[pairs[1]]
+        return pairs[0][kept], pairs[1][kept]
 
     @property
     def places_short(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys_spark.config import help_text, load
+from recsys_spark.dataset import load_dataset
 from recsys_spark.errors import UsageError
 from recsys_spark.options import EncoderOptions, IngestOptions, ProfileOptions, TopKOptions
 from tests.conftest import ROOT
@@ -119,6 +120,18 @@ def test_a_key_without_a_value_is_a_switch_and_nothing_else():
     assert "run_date (command line)" in complaint(TopKOptions, ["--lake=/tmp/lake", "--run_date"])
     assert "lake (command line)" in complaint(TopKOptions, ["--lake", "--run_date=2024-03-01"])
     assert "--config wants a file" in complaint(TopKOptions, [*NEEDED, "--config"])
+    told = complaint(TopKOptions, [*NEEDED, "--k", "--min_score", "--event_weights"])
+    for key in ("k", "min_score", "event_weights"):  # True is a number to pydantic, and to Python
+        assert f"{key} (command line): wants a value, --{key}=…" in told
+
+
+def test_files_that_were_shipped_to_a_driver_are_found_in_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.toml").write_text("k = 7\n", encoding="utf-8")
+    assert load(TopKOptions, "recommend_items", [*NEEDED, "--config=/home/me/my.toml"], None).k == 7
+    (tmp_path / "shop.toml").write_text("title = 1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="dataset file shop.toml has"):
+        load_dataset("/home/me/shop.toml")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, SchemaMismatchError
 from py4j.protocol import Py4JError
+from pyarrow.fs import LocalFileSystem
 from pyspark.errors import PySparkException
 
 from recsys_spark import commits
@@ -19,6 +20,7 @@ from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failures import readable
 from recsys_spark.lake import Lake
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
+from recsys_spark.whole_files import write_whole
 
 ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
 TWO = [("u3", "second", "h2", "fr", [])]
@@ -470,3 +472,12 @@ def test_every_contract_can_be_written_and_read(name, spark):
     assert [field.name for field in table.arrow_schema] == list(table.columns)
     assert set(table.key) <= set(table.columns)
     assert dict(spark.createDataFrame([], table.ddl).dtypes) == table.columns
+
+
+def test_a_small_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    local, path = LocalFileSystem(), str(tmp_path / "status.json")
+    write_whole(local, path, b"one")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        write_whole(local, path, b"two")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("status.json", b"one")]

@@ -78,7 +78,7 @@ class Shop:
                 score = np.float32((both[0] * both[1]).sum() + np.float64(bonus))
                 only = {i for u, i in self.allowed if u == user}
                 eligible = (user, item) not in self.seen and (not only or item in only)
-                if rules.keyed and not only:
+                if rules.keyed:
                     eligible &= key is not None and key == self.user_keys[user]
                 if rules.run_date:
                     eligible &= (since is None or since <= DAY) and (until is None or until >= DAY)

@@ -27,7 +27,10 @@ def test_the_estimate_weighs_strata_by_their_users():
     shares = [(0, 1.0)] * 10 + [(3, 0.5)] * 10
     found = estimated(shares, {0: 900, 3: 100})
     assert found.mean == pytest.approx(0.95)
-    assert (found.low, found.high, found.users) == (found.mean, found.mean, 20)
+    assert found.users == 20
+    assert found.low == pytest.approx(0.95 - 3 / 20 * 0.98), "equal shares do not say that all others are equal"
+    assert found.high == 1.0
+    assert estimated([(0, 1.0)] * 400, {0: 10**6}).low == pytest.approx(1 - 3 / 400, rel=1e-3)
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import date, timedelta
 from html.parser import HTMLParser
 
@@ -12,6 +13,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.evaluate import liked, popular_items, popularity_lists, relevant_pairs
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import PERSONAL
+from recsys_spark.progress import Progress
 from recsys_spark.report_facts import (
     history_lengths,
     judged_slices,
@@ -24,6 +26,7 @@ from recsys_spark.report_page import Note, Section, Share, TableBlock, page, sho
 from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
 from recsys_spark.steps.report import ReportOptions, render_report
 from recsys_spark.steps.report_drift import drift
+from recsys_spark.steps.report_lists import _gaps
 from recsys_spark.tables import CHANGES, EVENTS, METRICS, RECOMMENDATIONS, Table
 from tests.browser import open_page
 from tests.test_reasons import DAY, World, _time
@@ -245,6 +248,32 @@ def test_a_user_is_explained_on_the_terminal(hostile, capsys):
     assert "\x1b[2J" not in told
     assert "newest events" in told
     json.dumps(report)  # as its status is written
+
+
+def test_days_are_those_of_utc_and_ids_are_no_markup(hostile, capsys, monkeypatch):
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="u00", explain=2))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    told = capsys.readouterr()
+    newest = hostile.lake.read(hostile.run.spark, EVENTS).where("user_id = 'u00'")
+    days = {row.day for row in newest.selectExpr("date_format(timestamp, 'yyyy-MM-dd') AS day").collect()}
+    assert any(day in told.out for day in days)
+    with Progress().step("explain the list of user [/x] a[b]c"):
+        pass
+    assert "user [/x] a[b]c" in capsys.readouterr().err
+
+
+def test_groups_of_a_few_users_have_no_gap():
+    def group(name, users, ndcg):
+        return {"slice": f"users: age: {name}", "users": users, "ndcg": ndcg, "ndcg_sd": 0.1 * (users > 1)}
+
+    found = _gaps([group("one", 1, 0.9), group("young", 50, 0.3), group("old", 40, 0.2)], 10)
+    assert [row[1:3] for row in found.rows] == [["young", "old"]]
+    assert _gaps([group("one", 1, 0.9), group("young", 50, 0.3)], 10).rows == []
 
 
 def test_a_user_without_a_list_is_an_error_that_says_so(hostile):

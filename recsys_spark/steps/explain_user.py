@@ -88,7 +88,9 @@ def _titled(rows: DataFrame, titles: DataFrame | None) -> DataFrame:
 def _log(found: Sources, titles: DataFrame | None, options: ExplainUserOptions) -> list[dict[str, Any]]:
     own = found.events.where(F.col("user_id") == options.user_id)
     newest = own.orderBy(F.desc("timestamp"), "item_id").limit(options.events)
-    return [row.asDict() for row in _titled(newest, titles).orderBy(F.desc("timestamp"), "item_id").collect()]
+    # The day as text: a timestamp reaches Python in the time zone of the machine.
+    dated = _titled(newest, titles).withColumn("day", F.date_format("timestamp", "yyyy-MM-dd"))
+    return [row.asDict() for row in dated.orderBy(F.desc("timestamp"), "item_id").collect()]
 
 
 def _profile(found: Sources, titles: DataFrame | None, options: ExplainUserOptions) -> list[dict[str, Any]]:
@@ -119,8 +121,7 @@ def _show(
 
 def _events(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return [
-        (f"{row['timestamp']:%Y-%m-%d}", row["event_type"], "" if row["value"] is None else f"{row['value']:g}")
-        + (row["title"],)
+        (row["day"], row["event_type"], "" if row["value"] is None else f"{row['value']:g}") + (row["title"],)
         for row in log
     ]
 

@@ -27,7 +27,7 @@ from recsys_spark.losses import Loss, counting, losses_by_name
 from recsys_spark.options import IngestOptions
 from recsys_spark.paths import absolute
 from recsys_spark.queries import query, register
-from recsys_spark.source_files import list_sources
+from recsys_spark.source_files import SourceFile, list_sources
 from recsys_spark.sources import malformed, read_source
 from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.event_log import EventLog, event_log, kept_quarantine, staged_events, staged_users
@@ -46,15 +46,7 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     dataset, data = load_dataset(options.dataset), absolute(options.data)
     shown = {table.name: run.lake.head(table) for table in _TARGETS}  # before the sources: what came since is newer
     files = list_sources(dataset, data, lambda: run.spark)
-    facts = {
-        "sources": {name: [file.entry for file in listed] for name, listed in files.items()},
-        "dataset": dataset.model_dump(mode="json"),
-        "max_text_chars": options.max_text_chars,
-        "run_date": options.run_date if dataset.names_run_date else None,
-    }
-    if (tombstones := run.lake.head(FORGOTTEN)) is not None:
-        facts["forgotten"] = tombstones.state
-    key = run_key("ingest_tables", facts)
+    key = _key(run, dataset, files, options)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
     sources = {
@@ -85,6 +77,18 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
         "quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons},
         "losses": losses_by_name(losses),
     }
+
+
+def _key(run: Run, dataset: Dataset, files: Mapping[str, Sequence[SourceFile]], options: IngestOptions) -> str:
+    facts = {
+        "sources": {name: [file.entry for file in listed] for name, listed in files.items()},
+        "dataset": dataset.model_dump(mode="json"),
+        "max_text_chars": options.max_text_chars,
+        "run_date": options.run_date if dataset.names_run_date else None,
+    }
+    if (tombstones := run.lake.head(FORGOTTEN)) is not None:
+        facts["forgotten"] = tombstones.state
+    return run_key("ingest_tables", facts)
 
 
 def _publish(

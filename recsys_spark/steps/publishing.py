@@ -62,7 +62,8 @@ def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
     """The report of a run that finds its own result already published; None where there is work to do."""
     if any(run.lake.published_by(table, key) is None for table in tables):
         return None
-    complete_log(run, key, tables)
+    if not run.dry_run:
+        complete_log(run, key, tables)
     return {"status": "unchanged", "tables": {table.name: run.lake.rows(table) for table in tables}}
 
 

@@ -24,6 +24,7 @@ Judgement = dict[str, dict[str, Any]]
 """Published lists and popularity → slices by name → users and metrics."""
 _LISTS, _POPULARITY = "published lists", "popularity"
 _METRICS = ("hit_rate", "precision", "recall", "ndcg", "mrr")
+_LEAST_GROUP = 10
 _HEADLINE = ("ndcg", "hit_rate")
 _PAST_DAYS, _PAST_ROWS, _PAST_LINES = 90, 5, 4
 _HEAD = 0.5
@@ -182,8 +183,10 @@ def _slices(found: Judgement, at: int, prefix: str, caption: str) -> TableBlock:
 
 
 def _gaps(groups: Sequence[Any], at: int) -> TableBlock:
-    """For each attribute the best group less the worst, with the interval of a difference of two means."""
+    """For each attribute the best group less the worst, with the interval of a difference of two means. Of groups with
+    enough users alone: of a few the spread says nothing."""
     rows: list[list[Cell]] = []
+    groups = [row for row in groups if row["users"] >= _LEAST_GROUP]
     names = [row["slice"].removeprefix("users: ") for row in groups]
     for attribute in sorted({name.partition(": ")[0] for name in names}):
         own = [row for row, name in zip(groups, names, strict=True) if name.partition(": ")[0] == attribute]
@@ -192,7 +195,8 @@ def _gaps(groups: Sequence[Any], at: int) -> TableBlock:
             half = (_half(best, "ndcg") ** 2 + _half(worst, "ndcg") ** 2) ** 0.5
             named = [row["slice"].removeprefix(f"users: {attribute}: ") for row in (best, worst)]
             rows.append([attribute, *named, f"{best['ndcg'] - worst['ndcg']:.4f} ± {half:.4f}"])
-    return TableBlock(f"Gaps in ndcg@{at} between groups", ("attribute", "best", "worst", "gap"), rows)
+    caption = f"Gaps in ndcg@{at} between groups of {_LEAST_GROUP} users and more"
+    return TableBlock(caption, ("attribute", "best", "worst", "gap"), rows)
 
 
 def _past(rows: Sequence[Any]) -> list[Block]:

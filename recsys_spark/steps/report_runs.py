@@ -109,10 +109,10 @@ def _of_refresh(last: Status) -> Iterator[Block]:
 
 
 def _flat(facts: Any, path: str = "") -> Iterator[tuple[str, Cell]]:
-    """Settings and figures by their path, without what names inputs."""
+    """Settings and figures by their path, without what names inputs: versions, files, counts of rows."""
     if isinstance(facts, Mapping):
         for name, value in facts.items():
-            if path or name not in ("inputs", "versions"):
+            if path or name not in ("inputs", "versions", "log", "judged"):
                 yield from _flat(value, f"{path}.{name}" if path else str(name))
     elif isinstance(facts, list):
         yield path, ", ".join(map(str, facts))

@@ -68,7 +68,7 @@ def _newest(run: Run, encoder: str, shrink: float) -> Fit | None:
     fits = run.lake.read_or_empty(run.spark, WHITENINGS).where(
         (F.col("model") == encoder) & (F.col("shrink") == shrink)
     )
-    rows = fits.orderBy(F.desc("fit")).limit(1).toArrow()
+    rows = fits.orderBy(F.desc("fit"), "name").limit(1).toArrow()
     return Fit(_transform(rows), rows["items"][0].as_py(), rows["fit"][0].as_py()) if rows.num_rows else None
 
 

@@ -1,0 +1,67 @@
+"""A secret never reaches a byte that is written: commits, tables, status, reports, messages."""
+
+import os
+
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.job import _attempt
+from recsys_spark.options import IngestOptions
+from recsys_spark.redaction import redacted
+from recsys_spark.steps.ingest import ingest_tables
+from recsys_spark.steps.report import ReportOptions, render_report
+
+CANARY = "cAnArY-7f3a9"
+PLACES = (
+    f'"fs.s3a.secret.key" = "{CANARY}", password = "{CANARY}", "fs.azure.account.key.x" = "{CANARY}", header = true'
+)
+
+
+def run_job(job, config, step, *argv):
+    return _attempt(job, config, step, list(argv), None)
+
+
+def bytes_below(folder):
+    """Every byte of every file, the values of Parquet files unpacked."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(root, name)
+            with open(path, "rb") as file:
+                yield path, file.read()
+            if name.endswith(".parquet"):
+                yield path, str(pq.ParquetFile(path).read().to_pylist()).encode()
+
+
+def test_no_secret_is_in_a_lake_a_report_or_a_message(shop, spark, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SHOP_DB_PASSWORD", f"env-{CANARY}")
+    text = (shop / "shop.toml").read_text(encoding="utf-8").replace("header = true", PLACES + "header = true")
+    (tmp_path / "my.toml").write_text(text, encoding="utf-8")
+    lake = tmp_path / "lake"
+    asked = [f"--lake={lake}", "--run_date=2024-03-01", f"--dataset={tmp_path / 'my.toml'}", f"--data={shop}"]
+    said, code = run_job("ingest_tables", IngestOptions, ingest_tables, *asked)
+    assert code == 0, said
+    assert run_job("render_report", ReportOptions, render_report, f"--lake={lake}", "--run_date=2024-03-01")[1] == 0
+
+    def fails(run, options):
+        raise RecsysError(f"PUT https://u:{CANARY}@host/x?sig={CANARY} password={CANARY} env-{CANARY}")
+
+    def breaks(run, options):
+        raise KeyError(f"jdbc:x://u:{CANARY}@host env-{CANARY}")
+
+    told = [run_job("ingest_tables", IngestOptions, step, *asked) for step in (fails, breaks)]
+    assert [code for _, code in told] == [1, 1]
+    assert CANARY not in str(told)
+    output = capfd.readouterr()
+    assert CANARY not in output.err + output.out
+    assert "KeyError" in output.err, "a bug shows its trace"
+    found = [path for path, content in bytes_below(lake) if CANARY.encode() in content]
+    assert not found
+    assert sum(1 for _ in bytes_below(lake)) > 20
+
+
+@pytest.mark.parametrize(
+    "text", ["item 'token'", "unknown_tokens: 12", "keys: a, b", "s3://bucket/path", "secret garden"]
+)
+def test_ordinary_words_stay(text):
+    assert redacted(text) == text
