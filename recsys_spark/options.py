@@ -51,7 +51,7 @@ class EncoderOptions(JobConfig):
         "archive:NAME as shipped with --archives FILE.zip#NAME",
     )
     models_root: str | None = Field(None, description="folder outside of which no model is accepted")
-    pooling: Literal["mean", "cls", "last_token", "weighted_mean"] | None = Field(
+    pooling: Literal["mean", "cls", "last_token", "weighted_mean", "max", "mean_sqrt_len"] | None = Field(
         None, description="overrides what the model folder says"
     )
     max_length: int | None = Field(

@@ -84,8 +84,8 @@ def test_a_folder_of_sentence_transformers_is_understood_without_configuration(f
         ("config.json", {"auto_map": {"AutoModel": "modeling.Evil"}}, "config.json asks to run code"),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["t.E", None]}}, "tokenizer_config.json asks to run"),
         ("modules.json", [{"type": "sentence_transformers.models.LSTM"}], "asks for LSTM"),
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "a pooling that is not supported"),
-        ("1_Pooling/config.json", {"pooling_mode": "max"}, "pooling 'max' is not one of"),
+        ("1_Pooling/config.json", {"pooling_mode_median_tokens": True}, "'pooling_mode_median_tokens', which is not"),
+        ("1_Pooling/config.json", {"pooling_mode": "median"}, "pooling 'median', which is not supported"),
     ],
 )
 def test_what_a_folder_asks_and_is_not_done_is_refused(folder, name, content, said):

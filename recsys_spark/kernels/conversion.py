@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from recsys_spark.errors import UsageError
 from recsys_spark.kernels.calibration import TEXTS
-from recsys_spark.kernels.engines import PACKAGES, load_transformer, missing_package
-from recsys_spark.kernels.model_folder import max_length_of
+from recsys_spark.kernels.engines import PACKAGES, missing_package
+from recsys_spark.kernels.folder_settings import max_length_of
+from recsys_spark.kernels.loading import load_tokenizer, load_transformer
+from recsys_spark.kernels.modules import module_files, transformer_folder
 
 MIGRATION = 0.75
 """Share of the outliers that moves into the weights; 0.5 leaves too many in the activations (benchmarks/LOG.md)."""
@@ -67,18 +68,18 @@ def convert(folder: str, engine: str, precision: str, target: Path) -> None:
     model = load_transformer(folder, torch.float32)
     with TemporaryDirectory(dir=target.parent, prefix=".converting-") as scratch:
         made = Path(scratch) / target.name
-        made.mkdir()
+        inner = made / transformer_folder(Path(folder)).relative_to(folder)
+        inner.mkdir(parents=True)
         try:
             with quiet(), torch.no_grad():
-                _write(model, folder, engine, precision, made)
+                _write(model, folder, engine, precision, inner)
         except Exception as error:
             kind = type(model).__name__
             raise UsageError(f"engine '{engine}' cannot convert a {kind} ({error}); use --engine=torch") from error
-        for path in Path(folder).iterdir():
-            if path.suffix in (".json", ".txt", ".model") and path.is_file():
-                shutil.copyfile(path, made / path.name)
-        for layer in Path(folder).glob("*_Dense"):
-            shutil.copytree(layer, made / layer.name)
+        for path in module_files(Path(folder)):
+            if path.parent != transformer_folder(Path(folder)) or path.suffix in (".json", ".txt", ".model"):
+                (made / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, made / path.relative_to(folder))
         if not target.exists():  # another run may have been faster
             made.rename(target)
 
@@ -198,7 +199,7 @@ def _peaks(
 
 
 def _tokens(folder: str) -> list[list[int]]:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder)
     return list(tokenizer(list(TEXTS), truncation=True, max_length=min(128, max_length_of(Path(folder))))["input_ids"])
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoTokenizer
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.engines import Engine, onnx_engine, openvino_engine, torch_engine
-from recsys_spark.kernels.head import apply_head, read_head
+from recsys_spark.kernels.head import apply_head, check_widths, read_head
+from recsys_spark.kernels.loading import load_config, load_tokenizer
 from recsys_spark.kernels.model_folder import ModelSpec, digest
 from recsys_spark.kernels.vectors import unit_rows
 
@@ -36,7 +38,8 @@ class Encoded:
     one.
 
     ``tokens`` (n,) counts what the model read, ``padded`` (n,) the same with padding, ``truncated`` (n,) whether the
-    end of the text was left out.
+    end of the text was left out. ``text_tokens`` (n,) are those of the text itself, without prompt and special tokens,
+    ``unknown`` (n,) how many of them the tokenizer has no token for.
     """
 
     vectors: NDArray[np.float32]
@@ -45,6 +48,8 @@ class Encoded:
     truncated: NDArray[np.bool_]
     reasons: list[str | None]
     back_offs: int
+    text_tokens: NDArray[np.int64]
+    unknown: NDArray[np.int64]
 
 
 class Model:
@@ -52,11 +57,13 @@ class Model:
 
     def __init__(self, spec: ModelSpec, folder: str, device: str = "cpu", threads: int = 1) -> None:
         torch.set_num_threads(threads)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        self.width, self.share = int(config.get_text_config().hidden_size), 1.0
+        self.tokenizer = load_tokenizer(folder)
+        shape = load_config(folder).get_text_config()
+        self.width, self.share = int(shape.hidden_size), 1.0
+        self.tokens = int(shape.vocab_size)
+        self.unknown = (
+            self.tokenizer.pad_token_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
+        )
         self.head = read_head(Path(folder))
         self.run: Engine
         if spec.engine == "torch":
@@ -99,6 +106,10 @@ class Encoder:
 
     def __init__(self, spec: ModelSpec, model: Model | None = None, padding_side: str = "right") -> None:
         self.spec, self.model, self._left = spec, model or Model(spec, spec.folder), padding_side == "left"
+        self._width = self.model.width * len(spec.pooling.split("+"))
+        check_widths(Path(spec.folder), self.model.head, self._width)
+        self._prompt_tokens = len(self.model.tokenizer(spec.prepared(""), add_special_tokens=False)["input_ids"])
+        self._left_out = 0 if spec.include_prompt else prompt_length(self.model.tokenizer, spec)
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 1024) -> Encoded:
         """Encode in batches of equal length, ``batch_tokens`` = length × count per forward pass; in the order of
@@ -112,22 +123,37 @@ class Encoder:
         pieces = self._tokenize(texts)
         lengths = np.array([len(row) for row in pieces.rows])
         padded = np.minimum(-(-lengths // PADDING) * PADDING, self.spec.max_length)
-        pooled, back_offs = self._pool_all(pieces.rows, padded, batch_tokens)
         starts = np.flatnonzero(np.diff(pieces.text, prepend=-1))
+        left_out = np.zeros_like(lengths)
+        left_out[starts] = np.minimum(self._left_out, lengths[starts])  # a prompt is in the first piece alone
+        pooled, back_offs = self._pool_all(pieces.rows, left_out, padded, batch_tokens)
         tokens, read = np.add.reduceat(lengths, starts), np.add.reduceat(padded, starts)
         if len(starts) < len(lengths):  # a long text is the mean of its pieces by their tokens
-            pooled = np.add.reduceat(pooled * lengths[:, None].astype(np.float32), starts)
+            counted = lengths - left_out
+            pooled = np.add.reduceat(pooled * counted[:, None].astype(np.float32), starts)
             if self.model.head:  # its biases know the length of a mean
-                pooled /= tokens[:, None].astype(np.float32)
+                pooled /= np.add.reduceat(counted, starts)[:, None].astype(np.float32)
         with np.errstate(invalid="ignore"):
             vectors = unit_rows(apply_head(self.model.head, pooled)[:, : self.spec.dimension])
         states = zip(np.isfinite(vectors).all(1) & vectors.any(1), np.isneginf(pooled[:, 0]), strict=True)  # type: ignore
         reasons = [None if good else OUT_OF_MEMORY if too_large else NOT_FINITE for good, too_large in states]
-        return Encoded(vectors, tokens, read, pieces.truncated, reasons, back_offs)
+        of_text, unknown = self._count_unknown(pieces.rows, lengths, starts)
+        return Encoded(vectors, tokens, read, pieces.truncated, reasons, back_offs, of_text, unknown)
+
+    def _count_unknown(
+        self, rows: list[list[int]], lengths: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(tokens of each text itself, how many of them are the unknown token)."""
+        tokenizer = self.model.tokenizer
+        framed = lengths - tokenizer.num_special_tokens_to_add()
+        of_text = np.maximum(np.add.reduceat(framed, starts) - self._prompt_tokens, 0)
+        ids = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+        unknown = np.add.reduceat((ids == tokenizer.unk_token_id).astype(np.int64), np.cumsum(lengths) - lengths)
+        return of_text, np.minimum(np.add.reduceat(unknown, starts), of_text)
 
     def _tokenize(self, texts: Sequence[str]) -> _Pieces:
         limit, most = self.spec.max_length, MAX_PIECES if self.spec.long_text == "chunk" else 1
-        prompted = [self.spec.role_prompt + text for text in texts]
+        prompted = [self.spec.prepared(text) for text in texts]
         cap = CHARS_PER_TOKEN * limit * most
         found = self.model.tokenizer(
             [text[:cap] for text in prompted],
@@ -137,6 +163,8 @@ class Encoder:
             return_attention_mask=False,
         )
         rows = [row or [self.model.tokenizer.pad_token_id] for row in found["input_ids"]]
+        if len(self.model.tokenizer) > self.model.tokens:  # it has special tokens that its model has not
+            rows = [[token if token < self.model.tokens else self.model.unknown for token in row] for row in rows]
         cut = np.array([len(text) > cap for text in prompted])
         if most == 1:
             return _Pieces(rows, np.arange(len(texts)), cut | [bool(e.overflowing) for e in found.encodings])
@@ -147,7 +175,7 @@ class Encoder:
         return _Pieces([rows[piece] for piece in kept], text[kept], cut)
 
     def _pool_all(
-        self, rows: list[list[int]], padded: NDArray[np.int64], batch_tokens: int
+        self, rows: list[list[int]], left_out: NDArray[np.int64], padded: NDArray[np.int64], batch_tokens: int
     ) -> tuple[NDArray[np.float32], int]:
         """(pooled vectors (n, d), how often a batch was halved), longest rows first, so that memory peaks at once and
         not at the end.
@@ -155,7 +183,7 @@ class Encoder:
         Only rows of one padded length meet. On the CPU a vector then depends on its text alone, to the last bit: the
         other rows of a batch change nothing in the engines' products, but another padded length does.
         """
-        pooled = np.empty((len(rows), self.model.width), np.float32)
+        pooled = np.empty((len(rows), self._width), np.float32)
         back_offs, self.model.share = 0, min(1.0, 2 * self.model.share)  # memory may be free again
         for length in np.unique(padded)[::-1].tolist():
             places = np.flatnonzero(padded == length)
@@ -163,49 +191,86 @@ class Encoder:
                 most = max(1, int(batch_tokens * self.model.share) // length)
                 batches = -(-len(places) // most)  # of even size: a small rest would be slow
                 batch, places = np.split(places, [-(-len(places) // batches)])
-                pooled[batch], halved = self._pool([rows[place] for place in batch], length)
+                pooled[batch], halved = self._pool([rows[place] for place in batch], left_out[batch], length)
                 back_offs += halved
                 self.model.share /= 2**halved
         return pooled, back_offs
 
-    def _pool(self, rows: list[list[int]], length: int) -> tuple[NDArray[np.float32], int]:
+    def _pool(self, rows: list[list[int]], left_out: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], int]:
         """(n, d) and how often it had to be halved; a row that does not fit by itself becomes −∞."""
         try:
-            return self._forward(rows, length), 0
+            return self._forward(rows, left_out, length), 0
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(rows) == 1:
-            return np.full((1, self.model.width), -np.inf, np.float32), 0
+            return np.full((1, self._width), -np.inf, np.float32), 0
         half = len(rows) // 2
-        (first, deeper), (second, again) = self._pool(rows[:half], length), self._pool(rows[half:], length)
+        first, deeper = self._pool(rows[:half], left_out[:half], length)
+        second, again = self._pool(rows[half:], left_out[half:], length)
         return np.concatenate([first, second]), 1 + max(deeper, again)
 
-    def _forward(self, rows: list[list[int]], length: int) -> NDArray[np.float32]:
+    def _forward(self, rows: list[list[int]], left_out: NDArray[np.int64], length: int) -> NDArray[np.float32]:
         ids = np.full((len(rows), length), self.model.tokenizer.pad_token_id, np.int64)
         mask = np.zeros_like(ids)
         for i, row in enumerate(rows):
             place = slice(length - len(row), None) if self._left else slice(len(row))
             ids[i, place], mask[i, place] = row, 1
         hidden = self.model.run(ids, mask)
-        return pool(hidden, torch.from_numpy(mask).to(hidden.device), self.spec.pooling).float().cpu().numpy()
+        skipped = torch.from_numpy(left_out).to(hidden.device) if left_out.any() else None
+        read = torch.from_numpy(mask).to(hidden.device)
+        return pool(hidden, read, self.spec.pooling, skipped).float().cpu().numpy()
 
 
-def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(n, t, d) token vectors and their (n, t) mask, padded on either side, to (n, d).
+def prompt_length(tokenizer: Any, spec: ModelSpec) -> int:
+    """Tokens of a prompt as sentence-transformers leaves them out of pooling: with what stands before it, such as
+    [CLS], without what follows it.
+
+    Raises:
+        UsageError: the token that ends a text has no role, so releases of sentence-transformers differ in whether it
+            counts.
+    """
+    if not spec.role_prompt:
+        return 0
+    found = tokenizer(
+        spec.prepared("").strip(), truncation=True, max_length=spec.max_length, return_special_tokens_mask=True
+    )
+    ids = found["input_ids"]
+    ends = bool(ids) and ids[-1] in tokenizer.all_special_ids
+    if ids and found["special_tokens_mask"][-1] and not ends:
+        raise UsageError(
+            f"model folder {spec.folder}: include_prompt is false, and how long the prompt is cannot be told: "
+            f"{tokenizer.convert_ids_to_tokens(ids[-1])} ends each text and tokenizer_config.json gives it no role; "
+            "name it there as sep_token or eos_token, or set include_prompt to true"
+        )
+    return len(ids) - ends
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str, left_out: torch.Tensor | None = None) -> torch.Tensor:
+    """(n, t, d) token vectors and their (n, t) mask, padded on either side, to (n, d), or side by side where several
+    poolings are joined by ``+``. ``left_out``: (n,) first tokens of each row that are not pooled.
 
     ``weighted_mean`` counts the i-th token i times, for decoders, whose later tokens have read more (SGPT: Muennighoff,
     2022).
     """
+    counted = mask if left_out is None else mask * (mask.cumsum(1) > left_out[:, None])
+    parts = [_pooled(hidden, mask, counted, part) for part in pooling.split("+")]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _pooled(hidden: torch.Tensor, mask: torch.Tensor, counted: torch.Tensor, pooling: str) -> torch.Tensor:
     rows = torch.arange(len(hidden), device=hidden.device)
     if pooling == "cls":
-        return hidden[rows, mask.argmax(1)]
+        return hidden[rows, counted.argmax(1)]
     if pooling == "last_token":
-        return hidden[rows, mask.shape[1] - 1 - mask.flip(1).argmax(1)]
-    weights = (mask * mask.cumsum(1) if pooling == "weighted_mean" else mask).unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1)
+        return hidden[rows, mask.shape[1] - 1 - counted.flip(1).argmax(1)]
+    if pooling == "max":
+        return hidden.masked_fill(counted.unsqueeze(-1) == 0, -torch.inf).amax(1)
+    weights = (counted * mask.cumsum(1) if pooling == "weighted_mean" else counted).unsqueeze(-1).to(hidden.dtype)
+    number = weights.sum(1)
+    return (hidden * weights).sum(1) / (number.sqrt() if pooling == "mean_sqrt_len" else number)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel
-from transformers.utils import logging as transformers_logging
 
 from recsys_spark.errors import UsageError
+from recsys_spark.kernels.loading import load_transformer
+from recsys_spark.kernels.modules import transformer_folder
 from recsys_spark.kernels.packed_linear import can_pack, pack_linear_layers
 
 Ids = NDArray[np.int64]
@@ -21,17 +21,6 @@ Engine = Callable[[Ids, Ids], torch.Tensor]
 
 PACKAGES = {"onnx": "onnxruntime onnx onnxscript", "openvino": "openvino"}
 """What an engine needs, the extras of setup.py."""
-
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()  # it would report a missing pooler, which nobody uses
-
-
-def load_transformer(folder: str, dtype: torch.dtype) -> Any:
-    """The model of a folder, ready to run: from safetensors, without code of its own, without a network."""
-    model = AutoModel.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype
-    )
-    return model.eval()
 
 
 def torch_engine(folder: str, device: str, precision: str) -> Engine:
@@ -58,7 +47,9 @@ def onnx_engine(folder: str, threads: int) -> Engine:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other tasks need the cores
-    session = onnxruntime.InferenceSession(f"{folder}/model.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(transformer_folder(Path(folder)) / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     return lambda ids, mask: torch.from_numpy(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
 
 
@@ -66,7 +57,11 @@ def openvino_engine(folder: str, threads: int) -> Engine:
     """OpenVINO on the CPU, in fp32 whatever the machine could do faster: vectors of two machines must agree."""
     openvino = _package("openvino", "openvino")
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(Path(folder) / "openvino.xml", "CPU", settings).create_infer_request()
+    request = (
+        openvino.Core()
+        .compile_model(transformer_folder(Path(folder)) / "openvino.xml", "CPU", settings)
+        .create_infer_request()
+    )
     return lambda ids, mask: torch.from_numpy(np.array(request.infer([ids, mask])[0]))
 
 

@@ -2,24 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.kernels.folder_settings import (
+    POOLINGS,
+    max_length_of,
+    read_pooling,
+    read_prompts,
+    sentence_settings,
+)
 from recsys_spark.kernels.head import head_digest, read_head
+from recsys_spark.kernels.modules import pooling_folder, read_json, transformer_folder
+from recsys_spark.kernels.safetensors_files import check_file
 
-POOLINGS = ("mean", "cls", "last_token", "weighted_mean")
-_POOLING_MODES = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last_token",
-    "pooling_mode_weightedmean_tokens": "weighted_mean",
-}
 _FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "tokenizer.model")
+_TOKENIZER_PARTS = (
+    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "special_tokens_map.json",
+    "added_tokens.json", "vocab.model", "bpe.codes",
+)  # fmt: skip
+"""What a tokenizer is made from where there is no tokenizer.json, besides the files above."""
 _WEIGHTS = ("*.safetensors", "model.onnx", "openvino.*")
-_ITEM_PROMPTS, _USER_PROMPTS = ("passage", "document"), ("query",)
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,20 @@ class ModelSpec:
     long_text: str = "truncate"
     precision: str = "fp32"
     engine: str = "torch"
+    include_prompt: bool = True  # whether the tokens of the prompt are pooled
+    lower_case: bool = False  # of every text, before the tokenizer
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits over everything that changes a vector, and nothing else: the same folder elsewhere is the
         same model. Roles with different prompts add ``.passage`` and ``.query``: one space, two ways into it."""
-        usual = {"user_prompt": self.prompt, "dimension": None, "long_text": "truncate", "precision": "fp32"}
+        usual: dict[str, Any] = {
+            "user_prompt": self.prompt,
+            "dimension": None,
+            "long_text": "truncate",
+            "precision": "fp32",
+        }
+        usual |= {"include_prompt": True, "lower_case": False}  # as in all folders that older releases have read
         where = {"folder", "engine", "role"} | ({"files"} if self.precision != "int8" else set())
         facts = {k: v for k, v in asdict(self).items() if k not in where and not (k in usual and v == usual[k])}
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -66,6 +79,11 @@ class ModelSpec:
         """What is put before a text."""
         return self.user_prompt if self.role == "user" else self.prompt
 
+    def prepared(self, text: str) -> str:
+        """A text as the tokenizer gets it."""
+        whole = self.role_prompt + text
+        return whole.lower() if self.lower_case else whole
+
 
 def of_users(fingerprint: str) -> str:
     """The fingerprint under which the texts of users stand, for that of the items."""
@@ -86,85 +104,97 @@ def read_model(
     prompts. ``options`` are further fields of ``ModelSpec``.
 
     Raises:
-        InputError: the folder or its config.json is missing.
-        UsageError: there are no safetensors weights (pickles are never read), the model wants to run code of its own,
-            or the pooling is not supported.
+        InputError: the folder or its config.json is missing, or a file is not JSON.
+        UsageError: there are no whole safetensors weights (pickles are never read), the model wants to run code of its
+            own, an adapter lies beside it, or it asks for something that is not supported.
     """
     root = Path(folder)
     check_model(root)
     read_head(root)  # refuses what is not supported
-    chosen = pooling or _pooling_of(root) or "mean"
-    if chosen not in POOLINGS:
-        raise UsageError(f"model folder {folder}: pooling '{chosen}' is not one of {', '.join(POOLINGS)}")
-    named = _json(root / "config_sentence_transformers.json").get("prompts") or {}
+    found, include_prompt = read_pooling(root) if pooling is None else (pooling, _include_prompt(root))
+    chosen = found or "mean"
+    if unknown := [part for part in chosen.split("+") if part not in POOLINGS]:
+        raise UsageError(f"model folder {folder}: pooling '{unknown[0]}' is not one of {', '.join(POOLINGS)}")
+    of_items, of_users = read_prompts(root) if prompt is None or user_prompt is None else ("", "")
+    prompts = of_items if prompt is None else prompt, of_users if user_prompt is None else user_prompt
     weights = digest(root)
     return ModelSpec(
         str(root),
         weights,
         weights,
         chosen,
-        max_length or max_length_of(root),
-        _prompt(named, _ITEM_PROMPTS) if prompt is None else prompt,
-        _prompt(named, _USER_PROMPTS) if user_prompt is None else user_prompt,
+        max_length_of(root, max_length),
+        *prompts,
+        include_prompt=include_prompt or not any(prompts),
+        lower_case=bool(sentence_settings(root).get("do_lower_case")),
         **options,
     )
 
 
+def _include_prompt(root: Path) -> bool:
+    """Whether the prompt is pooled, of a folder whose pooling is overridden and may not be known."""
+    folder = pooling_folder(root)
+    return folder is None or read_json(folder / "config.json").get("include_prompt", True) is not False
+
+
 def check_model(root: Path) -> None:
-    """Refuse what could run code, before anything is loaded."""
-    if not (root / "config.json").is_file():
-        raise InputError(f"model folder {root}: no config.json there; give a folder saved by transformers")
-    if not list(root.glob("*.safetensors")):
-        pickles = ", ".join(p.name for ending in ("*.bin", "*.pt", "*.pkl") for p in root.glob(ending)) or "no weights"
+    """Refuse what could run code and what is not whole, before anything is loaded.
+
+    Raises:
+        InputError: config.json is missing or not JSON.
+        UsageError: everything else.
+    """
+    inner = transformer_folder(root)
+    if adapters := sorted(path.name for path in inner.glob("adapter_*") if path.is_file()):
         raise UsageError(
-            f"model folder {root}: needs *.safetensors, found {pickles}; pickled weights can run code and are refused"
+            f"model folder {inner}: an adapter lies beside the weights ({', '.join(adapters)}), and whether it counts "
+            "would depend on the installed packages: merge it into the weights (peft: merge_and_unload), or remove it"
         )
+    if not (inner / "config.json").is_file():
+        raise InputError(f"model folder {inner}: no config.json there; give a folder saved by transformers")
     for name in ("config.json", "tokenizer_config.json"):
-        if _json(root / name).get("auto_map"):
+        if read_json(inner / name).get("auto_map"):
             raise UsageError(
-                f"model folder {root}: {name} asks to run code that comes with the model (auto_map), which is refused; "
-                "use a model whose architecture transformers knows"
+                f"model folder {inner}: {name} asks to run code that comes with the model (auto_map), which is "
+                "refused; use a model whose architecture transformers knows"
             )
+    if not read_json(inner / "config.json").get("model_type"):
+        raise UsageError(
+            f"model folder {inner}: config.json has no model_type, so its architecture is not known; save the model "
+            "with transformers (save_pretrained)"
+        )
+    _check_weights(inner)
+
+
+def _check_weights(inner: Path) -> None:
+    """Refuse weights that are pickled, not found by transformers, or not whole."""
+    found = sorted(inner.glob("*.safetensors"))
+    if not found:
+        pickles = ", ".join(p.name for ending in ("*.bin", "*.pt", "*.pkl") for p in inner.glob(ending)) or "no weights"
+        raise UsageError(
+            f"model folder {inner}: needs *.safetensors, found {pickles}; pickled weights can run code and are refused"
+        )
+    names, index = {path.name for path in found}, "model.safetensors.index.json"
+    wanted = {"model.safetensors"}
+    if "model.safetensors" not in names and (inner / index).is_file():
+        wanted = set(read_json(inner / index).get("weight_map", {}).values()) or wanted
+    if missing := sorted(wanted - names):
+        raise UsageError(
+            f"model folder {inner}: {', '.join(missing)} is missing, found {', '.join(sorted(names))}; fetch the whole "
+            "model again"
+        )
+    for name in sorted(wanted):
+        check_file(inner / name)
 
 
 def digest(root: Path) -> str:
     """sha256 over the files that make the vectors."""
-    total = hashlib.sha256()
-    weights = [path for ending in _WEIGHTS for path in sorted(root.glob(ending))]
-    for path in [*weights, *(root / name for name in _FILES if (root / name).is_file())]:
+    total, inner = hashlib.sha256(), transformer_folder(root)
+    weights = [path for ending in _WEIGHTS for path in sorted(inner.glob(ending))]
+    # A tokenizer.json holds what its parts say: they must not give the same model another name.
+    parts = () if (inner / "tokenizer.json").is_file() else _TOKENIZER_PARTS
+    for path in [*weights, *(inner / name for name in (*_FILES, *parts) if (inner / name).is_file())]:
         with path.open("rb") as stream:
             total.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     total.update(head_digest(root))
     return total.hexdigest()
-
-
-def _prompt(named: Mapping[str, str], roles: tuple[str, ...]) -> str:
-    return next((named[role] for role in roles if named.get(role)), "")
-
-
-def _pooling_of(root: Path) -> str | None:
-    found = _json(root / "1_Pooling" / "config.json")
-    if isinstance(found.get("pooling_mode"), str):  # as newer releases write it
-        return str(found["pooling_mode"]).replace("lasttoken", "last_token").replace("weightedmean", "weighted_mean")
-    named = [name for mode, name in _POOLING_MODES.items() if found.get(mode)]
-    known = sum(bool(value) for key, value in found.items() if key.startswith("pooling_mode"))
-    if known > len(named) or len(named) > 1:
-        raise UsageError(f"model folder {root}: its 1_Pooling asks for a pooling that is not supported; set --pooling")
-    return named[0] if named else None
-
-
-def max_length_of(root: Path) -> int:
-    """Longest text in tokens: what sentence-transformers files say, else the model's positions, 512 at most."""
-    asked = _json(root / "sentence_bert_config.json").get("max_seq_length")
-    config = _json(root / "config.json")
-    positions = config.get("max_position_embeddings") or config.get("n_positions")  # the latter: GPT-2
-    return int(asked or min(int(positions or 512), 512))
-
-
-def _json(path: Path, absent: Any = None) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {} if absent is None else absent
-    except ValueError as error:
-        raise InputError(f"model file {path} is not JSON: {error}") from error

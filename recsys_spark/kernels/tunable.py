@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.encoder import CHARS_PER_TOKEN, pool
-from recsys_spark.kernels.engines import load_transformer
+from recsys_spark.kernels.encoder import CHARS_PER_TOKEN, pool, prompt_length
+from recsys_spark.kernels.loading import load_tokenizer, load_transformer
 from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.kernels.modules import transformer_folder
 
 TUNINGS = ("full", "lora", "adalora", "ia3", "head")
 _MEMORY = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _COPIED = (".json", ".txt", ".model")
+_OWN = ("modules.json", "model.safetensors.index.json")  # of the base's own layers and files
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,17 @@ class Tunable(torch.nn.Module):
         super().__init__()
         torch.manual_seed(seed)  # adapters start at random
         self.spec, self.adapting, self.device = spec, adapting, device
-        self.tokenizer = AutoTokenizer.from_pretrained(spec.folder, local_files_only=True, trust_remote_code=False)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
+        self.tokenizer = load_tokenizer(spec.folder)
+        self._left_out = 0 if spec.include_prompt else prompt_length(self.tokenizer, spec)
         plain = load_transformer(spec.folder, torch.float32)
         plain.config.use_cache = False
-        self.width = int(plain.config.get_text_config().hidden_size)
+        self.width = int(plain.config.get_text_config().hidden_size) * len(spec.pooling.split("+"))
         self.model = _adapted(plain, adapting).to(device)
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, prompt first, cut at the longest text of the model."""
         cap = CHARS_PER_TOKEN * self.spec.max_length
-        texts = [(self.spec.role_prompt + text)[:cap] for text in texts]
+        texts = [self.spec.prepared(text)[:cap] for text in texts]
         found = self.tokenizer(texts, truncation=True, max_length=self.spec.max_length)["input_ids"]
         return [row or [self.tokenizer.pad_token_id] for row in found]
 
@@ -62,7 +62,8 @@ class Tunable(torch.nn.Module):
         ids, mask = ids.to(self.device), mask.to(self.device)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
             hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return pool(hidden.float(), mask, self.spec.pooling)
+        left_out = torch.full((len(rows),), self._left_out, device=mask.device) if self._left_out else None
+        return pool(hidden.float(), mask, self.spec.pooling, left_out)
 
     @property
     def trainable_share(self) -> float:
@@ -136,12 +137,11 @@ def chosen_device(device: str) -> str:
 
 
 def copy_base(base: Path, folder: Path) -> None:
-    """What makes a folder of weights a model folder, from the base: tokenizer, pooling, lengths, prompts."""
-    for path in sorted(base.iterdir()):
-        if path.is_file() and path.suffix in _COPIED and not (folder / path.name).exists():
+    """What makes a folder of weights a model folder, from the base: configuration, tokenizer, prompts. Pooling and
+    modules are for the caller to write."""
+    for path in [*sorted(transformer_folder(base).iterdir()), *sorted(base.iterdir())]:
+        if path.is_file() and path.suffix in _COPIED and path.name not in _OWN and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
-    if (base / "1_Pooling").is_dir():
-        shutil.copytree(base / "1_Pooling", folder / "1_Pooling", dirs_exist_ok=True)
 
 
 def _adapted(model: Any, adapting: Adapting) -> Any:

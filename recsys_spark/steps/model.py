@@ -4,10 +4,13 @@ import atexit
 import os
 import re
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import mkstemp
 
 from pyspark import SparkFiles
 from pyspark.sql import SparkSession
@@ -16,10 +19,13 @@ from recsys_spark.embed import shipped_name
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec, digest, read_model
+from recsys_spark.kernels.modules import module_files
 from recsys_spark.options import EncoderOptions
 
 _HUB = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)@(?P<revision>[0-9a-f]{40})")
-_SHIPPED = ("*.safetensors", "*.onnx", "openvino.*", "*.json", "*.txt", "*.model", "*_Dense/*")
+_CHECKING = ("transformers", "tokenizers", "torch")
+_CHECKS = 1
+"""Of ``check_usable``, the version: one more wherever it refuses what it did not before."""
 
 
 def resolve_model(options: EncoderOptions, run: Run | None = None) -> ModelSpec:
@@ -45,7 +51,8 @@ def resolve_model(options: EncoderOptions, run: Run | None = None) -> ModelSpec:
     possible = {"torch": ("fp32", "bf16"), "onnx": ("fp32", "int8"), "openvino": ("fp32",)}[engine]
     if options.precision not in possible:
         raise UsageError(f"engine '{engine}' has no precision '{options.precision}'; it has {', '.join(possible)}")
-    return spec if engine == "torch" else _converted(spec, engine)
+    _check_once(spec, keep=not options.dry_run)
+    return spec if engine == "torch" else _converted(spec, engine, dry_run=options.dry_run)
 
 
 def ship_model(spark: SparkSession, model: ModelSpec) -> None:
@@ -54,10 +61,11 @@ def ship_model(spark: SparkSession, model: ModelSpec) -> None:
     master = str(context.master)
     if master == "local" or master.startswith("local[") or any(shipped_name(model) in a for a in context.listArchives):
         return
-    archive = Path(gettempdir()) / f"{shipped_name(model)}-{os.getpid()}.zip"
+    number, name = mkstemp(prefix=f"{shipped_name(model)}-", suffix=".zip")  # new, and for this user alone
+    archive = Path(name)
     atexit.register(archive.unlink, missing_ok=True)  # not sooner: a new executor may fetch it late
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as whole:
-        for path in sorted(p for ending in _SHIPPED for p in Path(model.folder).glob(ending)):
+    with open(number, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as whole:
+        for path in module_files(Path(model.folder)):
             whole.write(path, path.relative_to(model.folder))
     context.addArchive(f"{archive}#{shipped_name(model)}")
 
@@ -84,7 +92,8 @@ def _in_package(name: str) -> Path:
         raise UsageError(f"model package '{name}' is not installed; give --model=FOLDER, or install it")
     root = Path(found.submodule_search_locations[0])
     configs = [path.parent for path in sorted(root.glob("**/config.json")) if list(path.parent.glob("*.safetensors"))]
-    return configs[0] if configs else root
+    folders = [path.parent for path in sorted(root.glob("**/modules.json"))] + configs
+    return folders[0] if folders else root
 
 
 def _in_hub_cache(name: str) -> Path:
@@ -116,15 +125,43 @@ def _check_root(folder: Path, models_root: str | None) -> None:
     if models_root is None:
         return
     root = Path(models_root).expanduser().resolve()
-    outside = [path for path in (folder, *folder.glob("*")) if not path.resolve().is_relative_to(root)]
+    inside = (folder, *folder.glob("*"))  # the folder first: nothing is read of one that lies elsewhere
+    outside = [path for path in inside if not path.resolve().is_relative_to(root)]
+    outside = outside or [path for path in module_files(folder) if not path.resolve().is_relative_to(root)]
     if outside:
         raise UsageError(f"model {outside[0]} lies outside of models_root {root}")
 
 
-def _converted(spec: ModelSpec, engine: str) -> ModelSpec:
+def _check_once(spec: ModelSpec, *, keep: bool) -> None:
+    """Try the model, unless the same files were tried with the same packages before, as a file in the cache says."""
+    facts = [spec.weights, spec.pooling, str(spec.max_length), *map(_version, _CHECKING), str(_CHECKS)]
+    facts += [] if spec.include_prompt else [spec.prompt, spec.user_prompt]
+    known = _cache() / "checked" / sha256(" ".join(facts).encode()).hexdigest()[:32]
+    if known.is_file():
+        return
+    from recsys_spark.kernels.model_check import check_usable
+
+    check_usable(spec)
+    if keep:
+        with suppress(OSError):
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.touch()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _converted(spec: ModelSpec, engine: str, *, dry_run: bool) -> ModelSpec:
+    """The model for another engine; a dry run converts nothing and keeps to torch where that was not done yet."""
     name = f"recsys-{engine}-{spec.precision}-{spec.weights[:16]}"  # weights may be replaced in place
     places = [Path(spec.folder) / name, _cache() / name]
     target = next((place for place in places if place.is_dir()), None)
+    if target is None and dry_run:
+        return spec
     if target is None:
         from recsys_spark.kernels.conversion import convert
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.failpoints import reached
+from recsys_spark.kernels.folder_settings import pooling_settings
+from recsys_spark.kernels.head import write_head
 from recsys_spark.kernels.model_folder import ModelSpec, read_model
 
 
@@ -94,19 +96,16 @@ def publish_model(
 
 
 def describe(folder: Path, spec: ModelSpec) -> None:
-    """Write down how ``spec`` pools, how long texts are and its prompts, so that the folder says it by itself."""
+    """Write down how ``spec`` pools, how long texts are and its prompts, so that the folder says it by itself; modules
+    without layers after pooling."""
+    write_head(folder, [])
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    modes = {
-        "mean": "mean_tokens",
-        "cls": "cls_token",
-        "last_token": "lasttoken",
-        "weighted_mean": "weightedmean_tokens",
-    }
     width = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    pooling = {f"pooling_mode_{mode}": name == spec.pooling for name, mode in modes.items()}
+    pooling = pooling_settings(spec.pooling, spec.include_prompt)
     pooling |= {"word_embedding_dimension": width.get("hidden_size") or width.get("n_embd")}
     _write(folder / "1_Pooling" / "config.json", pooling)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": spec.max_length, "do_lower_case": False})
+    settings = {"max_seq_length": spec.max_length, "do_lower_case": spec.lower_case}
+    _write(folder / "sentence_bert_config.json", settings)
     # Also where both are empty: those of the base, which were overridden, came along with its files.
     _write(
         folder / "config_sentence_transformers.json", {"prompts": {"passage": spec.prompt, "query": spec.user_prompt}}

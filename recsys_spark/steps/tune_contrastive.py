@@ -16,6 +16,7 @@ from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.encoding_task import EncodingTask
 from recsys_spark.kernels.head import read_head, write_head
 from recsys_spark.kernels.model_folder import ModelSpec
+from recsys_spark.kernels.modules import transformer_folder
 from recsys_spark.kernels.next_item import (
     FIT,
     SHRINKS,
@@ -154,7 +155,7 @@ def _write(task: Task, model: ModelSpec, folder: Path) -> None:
         describe(folder, model)
         return
     folder.mkdir(parents=True)
-    for weights in sorted(base.glob("*.safetensors*")):
+    for weights in sorted(transformer_folder(base).glob("*.safetensors*")):
         shutil.copyfile(weights, folder / weights.name)
     copy_base(base, folder)
     describe(folder, model)

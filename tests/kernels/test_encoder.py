@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.model_folder import ModelSpec, read_model
 from recsys_spark.kernels.text import clean_text
 
@@ -320,7 +320,7 @@ def test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by(t
     root = shutil.copytree(tiny_bert, tmp_path / "model")
     (root / "model.safetensors").unlink()
     (root / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(UsageError, match="pickled weights"):
         Encoder(ModelSpec(str(root), "none", "none"))
     assert not (tmp_path / "canary").exists()
 

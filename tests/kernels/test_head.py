@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from recsys_spark.errors import InputError, UsageError
+from recsys_spark.errors import UsageError
 from recsys_spark.kernels.head import Dense, Unit, apply_head, read_head, write_head
 from recsys_spark.kernels.model_folder import read_model
 
@@ -82,7 +82,7 @@ def test_a_row_depends_on_itself_alone():
 
 def test_pickled_unknown_and_broken_layers_are_refused(headed):
     (headed / "3_Dense" / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(InputError, match="broken dense layer"):
+    with pytest.raises(UsageError, match=r"3_Dense/model\.safetensors is broken"):
         read_head(headed)
     (headed / "3_Dense" / "model.safetensors").rename(headed / "3_Dense" / "pytorch_model.bin")
     with pytest.raises(UsageError, match="pickled"):

@@ -5,7 +5,9 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.kernels.model_folder import read_model
@@ -22,9 +24,9 @@ class Canary:
 
 
 def folder(root, *, config=None, pooling=None, sentence=None, weights=("model.safetensors",)):
-    (root / "config.json").write_text(json.dumps(config or {}))
+    (root / "config.json").write_text(json.dumps({"model_type": "bert"} | (config or {})))
     for name in weights:
-        (root / name).write_bytes(b"weights")
+        save_file({"weights": np.zeros(2, np.float32)}, root / name)
     if pooling is not None:
         (root / "1_Pooling").mkdir()
         (root / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
@@ -64,6 +66,10 @@ def test_pickled_weights_are_named_refused_and_never_opened(tmp_path, name):
         ({"pooling_mode_mean_tokens": True}, "mean"),
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode_lasttoken": True}, "last_token"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls+mean"),
+        ({"pooling_mode": "weightedmean"}, "weighted_mean"),
+        ({"pooling_mode": ["mean_sqrt_len_tokens", "max"]}, "mean_sqrt_len+max"),
+        ({"pooling_mode_mean_tokens": False}, "mean"),
     ],
 )
 def test_pooling_is_what_the_folder_says_and_the_mean_where_it_says_nothing(tmp_path, pooling, expected):
@@ -73,9 +79,9 @@ def test_pooling_is_what_the_folder_says_and_the_mean_where_it_says_nothing(tmp_
 @pytest.mark.parametrize(
     "pooling",
     [
-        {"pooling_mode_max_tokens": True},
-        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
-        {"pooling_mode_mean_tokens": True, "pooling_mode_weightedmean_tokens": True},
+        {"pooling_mode_attention_tokens": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_attention_tokens": True},
+        {"pooling_mode": ["mean", "attention"]},
     ],
 )
 def test_a_pooling_that_is_not_supported_is_refused_unless_another_is_asked_for(tmp_path, pooling):
@@ -86,8 +92,8 @@ def test_a_pooling_that_is_not_supported_is_refused_unless_another_is_asked_for(
 
 
 def test_an_unknown_pooling_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(UsageError, match="pooling 'max' is not one of mean, cls, last_token"):
-        read_model(folder(tmp_path), pooling="max")
+    with pytest.raises(UsageError, match="pooling 'median' is not one of mean, cls, last_token"):
+        read_model(folder(tmp_path), pooling="median")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_the_fingerprint_names_what_changes_a_vector_and_nothing_else(tmp_path, 
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         file = tmp_path / "elsewhere" / name
         before = file.read_bytes()
-        file.write_bytes(before + b"\n")
+        file.write_bytes(before[:-1] + b"?" if name == "model.safetensors" else before + b"\n")
         changed.append(read_model(copied.folder))
         file.write_bytes(before)
     assert len({plain.fingerprint, *(spec.fingerprint for spec in changed)}) == 7
