@@ -346,6 +346,22 @@ def test_the_step_takes_segments_and_the_rules_of_a_history(spark, tmp_path):
     np.testing.assert_allclose(found["u2"][0], [0.5**0.5] * 2, rtol=1e-6)
 
 
+def test_no_profile_at_all_from_a_log_with_events_is_refused(spark, tmp_path):
+    bench = Bench(spark, tmp_path)
+    bench.put_vectors()
+    bench.put(EMBEDDINGS)
+    bench.put(USERS)
+    options = ProfileOptions(lake=bench.lake.uri, run_date=RUN_DATE)
+    bench.put(EVENTS, ("u", "1.0E7", "view", MIDNIGHT - timedelta(days=1), None))
+    with pytest.raises(QualityError, match=r"none of the 1 events .* such as '1.0E7', vectors such as 'a1'"):
+        profiles_step(bench.run, options)
+    bench.put(EVENTS, *(("u", "a1", kind, MIDNIGHT - timedelta(days=1), None) for kind in ("view", "skip")))
+    with pytest.raises(QualityError, match="add up to nothing"):
+        profiles_step(bench.run, options.model_copy(update={"half_life_days": 0.0}))
+    bench.put(EVENTS, ("u", "1.0E7", "view", MIDNIGHT + timedelta(days=1), None))
+    assert profiles_step(bench.run, options)["tables"] == {USER_PROFILES.name: 0}, "events to come are none yet"
+
+
 def test_ratings_that_all_lie_below_the_center_are_refused_and_a_few_are_told(spark, tmp_path, caplog):
     bench = Bench(spark, tmp_path)
     bench.put_vectors()

@@ -64,6 +64,8 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         made = f"all: {last}"
         run.progress.note(f"build_profiles: {made}")
         staged = run.lake.stage(_profiles(run, known, options, first), USER_PROFILES)
+        if not staged.rows:
+            _refuse_nothing(run, known, options)
         return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
     with written(run, _users_to_redo(run, known, options, last, first[0])) as redo:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
@@ -74,6 +76,25 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         facts, parts = {**facts, "about": found.facts}, (found.old, found.new)
         report = publish_audited(run, key, found.staged, facts, options, made=made, parts=parts)
     return report | {"profiles_made": made}
+
+
+def _refuse_nothing(run: Run, known: Inputs, options: ProfileOptions) -> None:
+    """No profile at all, and so no list, from a log that has events is no success."""
+    events, items = before(known.frame(run, EVENTS), options.run_date), known.frame(run, ITEM_VECTORS)
+    number, event = events.agg(F.count("*"), F.min("item_id")).collect()[0]
+    if not number:
+        return
+    if events.join(items.select("item_id"), on="item_id", how="left_semi").isEmpty():
+        item = items.agg(F.min("item_id")).collect()[0][0]
+        raise QualityError(
+            f"none of the {number:,} events before {options.run_date} is about an item with a vector, so there would "
+            f"be no list. Events name items such as '{event}', vectors such as '{item}': are the ids of one type and "
+            "form, and do the items have texts?"
+        )
+    raise QualityError(
+        f"the {number:,} events before {options.run_date} give no user a profile: by event_weights and rating_center "
+        "each user's events add up to nothing"
+    )
 
 
 def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space: str) -> Previous | str:

@@ -25,7 +25,7 @@ from recsys_spark.report_facts import (
 )
 from recsys_spark.report_page import Block, Cell, Figure, Map, Note, Point, Section, Share, TableBlock
 from recsys_spark.steps.whitening import stored
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, QUARANTINE
+from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, QUARANTINE, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
 
 _REASONS = 20
@@ -57,6 +57,7 @@ def data_health(run: Run) -> Section | None:
         TableBlock("Quarantine: why rows were refused", ("table", "reason", "rows"), [list(row) for row in bad])
         if bad
         else Note("Quarantine is empty: no row was refused."),
+        *_losses(run),
         _lengths("Characters of an item's text", "items", text_lengths(items).collect()),
         _lengths("Events of a user", "users", history_lengths(events).collect()),
     ]
@@ -65,6 +66,17 @@ def data_health(run: Run) -> Section | None:
         chart = line_chart(list(days), {"events": list(days.values())}, xlabel="day", ylabel="events")
         blocks.append(Figure(alt, alt, chart))
     return Section("data", "Data health", blocks)
+
+
+def _losses(run: Run) -> list[Block]:
+    """What good rows lost when they were last read, as the commits of their tables say."""
+    heads = [head for table in (ITEMS, USERS, EVENTS) if (head := run.lake.head(table)) is not None]
+    found = {name: loss for head in heads for name, loss in head.facts.get("about", {}).get("losses", {}).items()}
+    rows: list[list[Cell]] = [
+        [name, loss["rows"], Share(loss["rows"] / max(loss["of"], 1)), ", ".join(map(str, loss["samples"]))]
+        for name, loss in sorted(found.items())
+    ]
+    return [TableBlock("What good rows lost", ("loss", "rows", "share", "such as"), rows)] if rows else []
 
 
 def _lengths(what: str, unit: str, rows: Sequence[Any]) -> Figure:
