@@ -15,6 +15,7 @@ from recsys_spark.dataset import Source
 from recsys_spark.delta_source import delta_schema
 from recsys_spark.errors import InputError, RecsysError, UsageError
 from recsys_spark.failures import source_error, sql_error
+from recsys_spark.paths import spark_path
 from recsys_spark.redaction import remember_secrets
 from recsys_spark.source_files import SourceFile
 from recsys_spark.source_groups import FileGroup, grouped, lower_keys
@@ -119,8 +120,7 @@ def _schema_of(name: str, source: Source) -> StructType | None:
 
 
 def _reader(spark: SparkSession, kind: str, options: dict[str, Any]) -> DataFrameReader:
-    # A path is a path, whatever characters are in it.
-    return spark.read.format(kind).options(**options).option("__globPaths__", "false")
+    return spark.read.format(kind).options(**options)
 
 
 def _text_group(
@@ -167,7 +167,9 @@ def _check_separator(name: str, source: Source, group: FileGroup, columns: Seque
 
 def _columns(reader: DataFrameReader, name: str, source: Source, group: FileGroup) -> list[str]:
     try:
-        return reader.load(list(group.files if source.format == "json" else group.files[:1])).columns
+        return reader.load(
+            [spark_path(file) for file in (group.files if source.format == "json" else group.files[:1])]
+        ).columns
     except AnalysisException as error:
         if error.getCondition() != "COLUMN_ALREADY_EXISTS":
             raise
@@ -202,7 +204,9 @@ def _typed_group(
 
 def _loaded(reader: DataFrameReader, paths: list[str], any_file: str) -> DataFrame:
     """The rows of the files; without files none, but the columns."""
-    return reader.load(paths) if paths else reader.load(any_file).where(F.lit(False))
+    if not paths:
+        return reader.load(spark_path(any_file)).where(F.lit(False))
+    return reader.load(list(map(spark_path, paths)))
 
 
 def _chosen(group: FileGroup, only: Collection[str] | None) -> list[str]:

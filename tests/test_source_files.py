@@ -94,13 +94,16 @@ def test_a_data_folder_below_a_hidden_one_hides_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["shop [eu]", "a{b}", "50%20", "x#y?", "a*b", "~x", "a b"])
 def test_a_data_folder_may_have_any_name(name, tmp_path, spark):
-    folder = fill(tmp_path / name, ["log/dt=1/a [1].csv", "log/dt=1/_x.csv"])
-    (folder / "log/dt=1/a [1].csv").write_text("x\n7\n", encoding="utf-8")
+    folder = fill(tmp_path / name, ["log/dt=1/a [1].csv", "log/dt=1/b.csv", "log/dt=1/_x.csv"])
+    for number, file in enumerate(("a [1]", "b")):
+        (folder / f"log/dt=1/{file}.csv").write_text(f"x\n{7 + number}\n", encoding="utf-8")
     for path in ("log", "log/*/*.csv", "log/dt=1/a [[]1].csv", "log/dt=1/a [1].csv"):
         dataset = dataset_of(path, format="csv", options={"header": True})
         files = list_sources(dataset, str(folder), lambda: spark)["log"]
         frame = read_source(spark, "log", dataset.sources["log"], str(folder), files)
-        assert [row.x for row in frame.collect()] == ["7"], path
+        both = ["7"] if "1].csv" in path else ["7", "8"]
+        assert sorted(row.x for row in frame.collect()) == both, path
+        assert ("dt" in frame.columns) == (path == "log")
 
 
 @pytest.mark.parametrize(
