@@ -15,6 +15,9 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import UsageError
 from recsys_spark.kernels.vectors import unit_rows
 
+SLICE_BYTES = 2**29
+"""Of the rows that a task works on at once, at most, but for one Arrow batch."""
+
 
 def is_usable(embedding: Column) -> Column:
     """True for a vector that has a direction: not null, not empty, finite, not all zero."""
@@ -46,18 +49,22 @@ class IdIndex:
         return side(range(len(self._ids)), value, key=lambda place: self._ids[place].as_py())
 
 
-def slices(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Arrow batches cut anew into tables of exactly ``rows`` rows, the last one shorter."""
+def slices(batches: Iterator[pa.RecordBatch], rows: int, most_bytes: int = SLICE_BYTES) -> Iterator[pa.Table]:
+    """Arrow batches cut anew into tables of exactly ``rows`` rows, the last one shorter; and shorter ones where they
+    would hold more than ``most_bytes``: a list of strings in Arrow ends at 2 GB."""
     held: list[pa.RecordBatch] = []
-    count = 0
+    count = size = 0
     for batch in batches:
+        if held and size + batch.nbytes > most_bytes:
+            yield pa.Table.from_batches(held).combine_chunks()
+            held, count, size = [], 0, 0
         held.append(batch)
-        count += batch.num_rows
+        count, size = count + batch.num_rows, size + batch.nbytes
         while count >= rows:
             table = pa.Table.from_batches(held)
             yield table.slice(0, rows).combine_chunks()
             rest = table.slice(rows)
-            held, count = rest.to_batches(), rest.num_rows
+            held, count, size = rest.to_batches(), rest.num_rows, rest.nbytes
     if count:
         yield pa.Table.from_batches(held).combine_chunks()
 

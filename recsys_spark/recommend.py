@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import slices
+from recsys_spark.blocks import SLICE_BYTES, slices
 from recsys_spark.errors import UsageError
 from recsys_spark.history_block import HISTORY_COLUMNS, HistoryBlock
 from recsys_spark.interest_block import LIKED_COLUMNS, InterestBlock
@@ -19,6 +19,8 @@ from recsys_spark.lists import ListRules
 from recsys_spark.tables import Make, Notes
 from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
 
+_SEEN_BYTES = 100 * 100
+"""Of a user's seen items in a task: so many, with ids of 36 characters as they came and in order."""
 RESULT_DDL = "user_id string, item_id string, score float, rank int"
 USER_COLUMNS = {
     "seen": "array<string>",
@@ -87,9 +89,10 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
     """About the most memory of a task's Python process: grows with the blocks and k, not with users or items.
 
     The interpreter and its libraries; the users' vectors as they arrive and at unit length; one item block, once more
-    where items are boosted or not always available; the lists, their order and the ids taken for them; one tile of
-    products and its shortlist; for diversity the vectors of some users' candidates, for interests of what some liked.
+    where items are boosted or not always available; the lists, their order and the ids taken for them; 100 seen
+    items of a user; one tile of products and its shortlist; for diversity the vectors of some users' candidates, for interests of what some liked.
     """
+    seen = min(3 * SLICE_BYTES, user_rows * _SEEN_BYTES)
     k, user_rows = candidates(k, rules), user_rows * rules.interests
     item_rows, routed = min(items.block_rows, items.rows), bool(rules.nprobe) or rules.keyed
     users = user_rows * (8 * items.dimension + 40)
@@ -104,7 +107,7 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
     )
     diverse = DIVERSIFIED_AT_ONCE * k * items.dimension * 8 if rules.diversity else 0
     liked = INTERESTS_AT_ONCE * CLUSTERED * items.dimension * 4 if rules.interests > 1 else 0
-    return 210_000_000 + users + lists + block + tile + diverse + liked
+    return 210_000_000 + users + seen + lists + block + tile + diverse + liked
 
 
 def list_rows(

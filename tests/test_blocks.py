@@ -62,3 +62,13 @@ def test_a_vector_is_usable_when_it_has_a_direction(spark):
     frame = spark.createDataFrame(table, "embedding array<float>, expected boolean")
     rows = frame.select("embedding", "expected", is_usable(F.col("embedding")).alias("found")).collect()
     assert [row["found"] for row in rows] == [expected for _, expected in table]
+
+
+def test_slices_are_cut_by_bytes_too_so_that_long_lists_never_overflow():
+    lists = pa.array([["x" * 100] * 10] * 40 + [[]] * 60, pa.list_(pa.string()))
+    table = pa.table({"user_id": [f"u{n}" for n in range(100)], "seen": lists})
+    found = list(slices(iter(table.to_batches(max_chunksize=5)), 50, most_bytes=20_000))
+    assert pa.concat_tables(found).equals(table.combine_chunks())
+    assert len(found) > 3
+    assert all(part.nbytes <= 20_000 and len(part) <= 50 for part in found)
+    assert [len(part) for part in slices(iter(table.to_batches(max_chunksize=5)), 30)] == [30, 30, 30, 10]
