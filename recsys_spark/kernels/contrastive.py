@@ -41,46 +41,40 @@ def softmax_loss(
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """``target`` (n,) items, ``user`` (n,) rows of their users, and the events around each, flat: those of example i
-    are at ``start[i]`` to ``start[i + 1]``, ``context`` their items and ``weight`` what each counts."""
+    """``target`` (n,) items, ``user`` (n,) rows of their users; the events around each are looked up when they are
+    needed: those of example i lie at ``first[i]`` to ``last[i]`` in ``items``, without ``place[i]``, its own."""
 
     target: Rows
     user: Rows
-    start: Rows
-    context: Rows
-    weight: NDArray[np.float32]
+    place: Rows
+    first: Rows
+    last: Rows
+    items: Rows
+    decay: float
 
     def of(self, rows: Rows) -> tuple[Rows, Rows, NDArray[np.float32]]:
         """(number of the row within ``rows``, context item, weight) of some examples, flat."""
-        sizes = self.start[rows + 1] - self.start[rows]
+        first, sizes = self.first[rows], self.last[rows] - self.first[rows]
         owner = np.repeat(np.arange(len(rows)), sizes)
-        place = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + self.start[rows][owner]
-        return owner, self.context[place], self.weight[place]
+        context = np.arange(len(owner)) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)
+        distance = np.abs(context - self.place[rows][owner])
+        other = distance > 0
+        weights = self.decay ** (distance[other] - 1)
+        return owner[other], self.items[context[other]], weights.astype(np.float32)
 
 
 def examples(histories: Histories, decay: float, *, both_sides: bool) -> Examples:
     """Every event of every user as a target, with the events before it as its anchor, the nearest counting most:
     ``decay`` to the number of events between. ``both_sides``: with the events after it too, which teaches more per
     user. A user's only event teaches nothing."""
-    targets, users, sizes, contexts, weights = [], [], [], [], []
-    bounds = np.flatnonzero(np.diff(histories.owner, prepend=-1, append=-1))
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-        items = histories.items[first:last]
-        for place in range(len(items)):
-            distance = np.arange(len(items)) - place
-            used = (distance != 0 if both_sides else distance < 0) & (np.abs(distance) <= MOST_CONTEXT)
-            if used.any():
-                targets.append(items[place])
-                users.append(histories.owner[first])
-                sizes.append(int(used.sum()))
-                contexts.append(items[used])
-                weights.append(decay ** (np.abs(distance[used]) - 1))
-    start = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    if not targets:
-        nothing = np.empty(0, np.int64)
-        return Examples(nothing, nothing, start, nothing, np.empty(0, np.float32))
+    place = np.arange(len(histories.items))
+    starts = np.flatnonzero(np.diff(histories.owner, prepend=-1))
+    sizes = np.diff(np.r_[starts, len(place)])
+    first = np.maximum(np.repeat(starts, sizes), place - MOST_CONTEXT)
+    last = np.minimum(np.repeat(starts + sizes, sizes), place + MOST_CONTEXT + 1) if both_sides else place
+    used = np.flatnonzero(last - first > both_sides)  # more than the event itself
     return Examples(
-        np.array(targets), np.array(users), start, np.concatenate(contexts), np.concatenate(weights).astype(np.float32)
+        histories.items[used], histories.owner[used], place[used], first[used], last[used], histories.items, decay
     )
 
 

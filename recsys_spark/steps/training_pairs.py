@@ -14,6 +14,7 @@ from recsys_spark.blocks import unit_vectors
 from recsys_spark.codes import flat
 from recsys_spark.dataset import Dataset
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.item_features import sample_of_users
 from recsys_spark.job import Run
 from recsys_spark.kernels.next_item import Histories
 from recsys_spark.kernels.rating_baselines import Rated
@@ -105,6 +106,8 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
     kinds = [kind for kind, weight in options.event_weights.items() if weight > 0]
     events = before(known.frame(run, EVENTS), options.run_date).where(F.col("event_type").isin(kinds))
     weighted = events.select("user_id", "item_id", "timestamp", F.lit(1.0).alias("weight"))
+    # All histories are held by the driver.
+    weighted = sample_of_users(weighted, options.training_max_events / max(run.lake.rows(EVENTS), 1))
     roles = with_roles(newest_events(weighted, _MAX_HISTORY), Protocol("leave_one_out"))
     users = user_rows(roles, run.spark.createDataFrame(numbers), known.frame(run, USERS)).orderBy("user_id").toArrow()
     flat_items, offsets = flat(users["items"].combine_chunks())

@@ -38,6 +38,9 @@ class TuningOptions(EncoderOptions, EventOptions):
         "frozen encoder; default: head for regression, projector for contrastive",
     )
     min_pairs: int = Field(100, ge=1, description="texts with a score, or events, below which nothing is trained")
+    training_max_events: int = Field(
+        20_000_000, ge=1, description="contrastive: with more events it learns from a sample of the users, by a hash"
+    )
     split: Literal["time", "user"] = Field("time", description="regression: newest texts, or whole users, are the test")
     valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
     test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")

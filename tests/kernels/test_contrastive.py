@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.contrastive import examples, softmax_loss
+from recsys_spark.kernels.contrastive import MOST_CONTEXT, examples, softmax_loss
 from recsys_spark.kernels.encoding_task import EncodingTask
 from recsys_spark.kernels.head import apply_head, read_head, write_head
 from recsys_spark.kernels.model_folder import read_model
@@ -272,3 +272,33 @@ def test_the_generator_of_a_gpu_is_kept_too(monkeypatch):
     assert torch.equal(torch.rand(3), expected[0])
     assert torch.equal(torch.rand(3, generator=own), expected[1])
     assert list(random_states("cpu")) == ["random"]
+
+
+@pytest.mark.parametrize("both_sides", [True, False])
+def test_long_histories_use_the_nearest_events_alone(both_sides):
+    lengths = [1, 130, 2, 51, 1, 52]
+    rng = np.random.default_rng(3)
+    items, owner = rng.integers(0, 40, sum(lengths)), np.repeat([2, 3, 5, 8, 9, 11], lengths)
+    found = examples(Histories(items, owner, np.zeros(len(items), np.int8)), 0.9, both_sides=both_sides)
+    expected = []
+    for user in np.unique(owner):
+        own = items[owner == user]
+        for place, item in enumerate(own):
+            around = [at for at in range(len(own)) if at != place and abs(at - place) <= MOST_CONTEXT]
+            around = around if both_sides else [at for at in around if at < place]
+            if around:
+                context = [(int(own[at]), np.float32(0.9 ** (abs(at - place) - 1))) for at in around]
+                expected.append((int(item), int(user), context))
+    assert len(found.target) == len(expected)
+    for row, (target, user, context) in enumerate(expected):
+        _, own, weights = found.of(np.array([row]))
+        assert (found.target[row], found.user[row]) == (target, user)
+        assert own.tolist() == [item for item, _ in context]
+        np.testing.assert_allclose(weights, [weight for _, weight in context], rtol=1e-6)
+
+
+def test_examples_hold_a_history_once_however_many_neighbours_events_have():
+    known = Histories(np.arange(2000) % 50, np.repeat([0, 1], 1000), np.zeros(2000, np.int8))
+    found = examples(known, 0.9, both_sides=True)
+    held = sum(part.nbytes for part in vars(found).values() if isinstance(part, np.ndarray))
+    assert held < 2000 * 8 * 8
