@@ -90,7 +90,8 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
 
     The interpreter and its libraries; the users' vectors as they arrive and at unit length; one item block, once more
     where items are boosted or not always available; the lists, their order and the ids taken for them; 100 seen
-    items of a user; one tile of products and its shortlist; for diversity the vectors of some users' candidates, for interests of what some liked.
+    items of a user; one tile of products and its shortlist; for diversity the vectors of some users' candidates, for
+    interests of what some liked.
     """
     seen = min(3 * SLICE_BYTES, user_rows * _SEEN_BYTES)
     k, user_rows = candidates(k, rules), user_rows * rules.interests
