@@ -30,7 +30,16 @@ FAILURES_KEPT = 10_000
 """Texts without a vector that a task tells the driver of, by hash and reason; the others it counts, and they are tried
 again."""
 
-COSTS = ("tokens", "padded_tokens", "texts_truncated", "texts_failed", "back_offs", "model_loads")
+COSTS = (
+    "tokens",
+    "padded_tokens",
+    "text_tokens",
+    "unknown_tokens",
+    "texts_truncated",
+    "texts_failed",
+    "back_offs",
+    "model_loads",
+)
 _ENCODED_DDL = (
     "text_hash string, model string, embedding array<float>, reason string, tokens bigint, padded bigint, truncated int"
 )
@@ -113,8 +122,9 @@ def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> Make:
             failed = rows.filter(rows["reason"].is_valid()).select(["text_hash", "reason"])
             kept = failed.slice(0, FAILURES_KEPT - len(notes["failures"])).to_pylist()
             notes["failures"] += [list(row.values()) for row in kept]
-            sums = (encoded.tokens.sum(), encoded.padded.sum(), encoded.truncated.sum(), failed.num_rows)
-            for name, cost in zip(COSTS, (*sums, encoded.back_offs, loaded), strict=True):
+            counts = (encoded.tokens, encoded.padded, encoded.text_tokens, encoded.unknown, encoded.truncated)
+            sums = [count.sum() for count in counts]
+            for name, cost in zip(COSTS, (*sums, failed.num_rows, encoded.back_offs, loaded), strict=True):
                 notes[name] += int(cost)
             yield rows.filter(rows["reason"].is_null()).select(["text_hash", "model", "embedding"])
 

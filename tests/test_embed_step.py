@@ -114,8 +114,18 @@ def test_the_report_counts_what_was_done(bench, asked):
     assert report["tokens"] <= 41 * 32
     assert 0 <= report["model_loads"] <= report["workers"]
     assert report["back_offs"] == 0
+    assert (report["unknown_tokens"], report["unknown_share"]) == (0, 0.0)
     assert report["texts_per_second"] > 0
     assert report["tokens_per_second"] > report["texts_per_second"]
+
+
+@pytest.mark.parametrize(("texts", "share", "warned"), [(["чай", "дом", "tea, 日本"], 0.4286, True), (WORDS, 0, False)])
+def test_the_share_of_tokens_that_the_model_does_not_know_is_told(texts, share, warned, bench, asked, capsys):
+    bench.put(ITEMS, *items_of(texts))
+    bench.put(USERS)
+    report = embed(bench.run, asked())
+    assert report["unknown_share"] == share
+    assert ("does not know 42.9% of the tokens" in capsys.readouterr().err) == warned
 
 
 def test_what_was_encoded_before_is_a_cache_hit_and_the_next_run_encodes_nothing(bench, asked, monkeypatch):

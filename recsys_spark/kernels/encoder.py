@@ -108,7 +108,9 @@ class Encoder:
         self.spec, self.model, self._left = spec, model or Model(spec, spec.folder), padding_side == "left"
         self._width = self.model.width * len(spec.pooling.split("+"))
         check_widths(Path(spec.folder), self.model.head, self._width)
-        self._prompt_tokens = len(self.model.tokenizer(spec.prepared(""), add_special_tokens=False)["input_ids"])
+        tokenizer = self.model.tokenizer
+        self._prompt = np.array(tokenizer(spec.prepared(""), add_special_tokens=False)["input_ids"], np.int64)
+        self._frame = np.array(tokenizer("")["input_ids"], np.int64)  # special tokens around each piece
         self._left_out = 0 if spec.include_prompt else prompt_length(self.model.tokenizer, spec)
 
     def encode(self, texts: Sequence[str], batch_tokens: int = 1024) -> Encoded:
@@ -144,12 +146,15 @@ class Encoder:
         self, rows: list[list[int]], lengths: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(tokens of each text itself, how many of them are the unknown token)."""
-        tokenizer = self.model.tokenizer
-        framed = lengths - tokenizer.num_special_tokens_to_add()
-        of_text = np.maximum(np.add.reduceat(framed, starts) - self._prompt_tokens, 0)
+        token = self.model.tokenizer.unk_token_id
+        of_text = np.maximum(np.add.reduceat(lengths - len(self._frame), starts) - len(self._prompt), 0)
+        if token is None:  # every text has tokens, down to its bytes
+            return of_text, np.zeros_like(of_text)
         ids = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
-        unknown = np.add.reduceat((ids == tokenizer.unk_token_id).astype(np.int64), np.cumsum(lengths) - lengths)
-        return of_text, np.minimum(np.add.reduceat(unknown, starts), of_text)
+        unknown = np.add.reduceat((ids == token).astype(np.int64), np.cumsum(lengths) - lengths)
+        unknown -= np.count_nonzero(self._frame == token)  # GPT-2 has one token for the end and the unknown
+        of_texts = np.add.reduceat(unknown, starts) - np.count_nonzero(self._prompt == token)
+        return of_text, np.clip(of_texts, 0, of_text)
 
     def _tokenize(self, texts: Sequence[str]) -> _Pieces:
         limit, most = self.spec.max_length, MAX_PIECES if self.spec.long_text == "chunk" else 1

@@ -32,6 +32,7 @@ _TASK_SHARE = 32  # texts: fewer are not worth a task of their own
 _SAMPLE = 256  # texts that a dry run encodes
 _MOST_SLICES = 20  # each reads the tables again to find its texts
 _ATTEMPTS = 5  # to append, each overtaken by another run
+_MOST_UNKNOWN = 0.1  # share of tokens: above it there is a warning
 _ENOUGH = 100  # failures of one slice that tell something of the model, however many texts it knows
 
 
@@ -125,12 +126,24 @@ def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str, 
     seconds, padded = max(time.monotonic() - started, 1e-3), total["padded_tokens"]
     return {
         "texts_encoded": total["texts_encoded"],
-        **{cost: total[cost] for cost in COSTS if cost != "padded_tokens"},
+        **{cost: total[cost] for cost in COSTS if cost not in ("padded_tokens", "text_tokens")},
+        "unknown_share": _unknown_share(run, total["unknown_tokens"], total["text_tokens"]),
         "workers": len(workers),
         "padding_share": round(1 - total["tokens"] / padded, 4) if padded else 0.0,
         "texts_per_second": round(total["texts_encoded"] / seconds, 1),
         "tokens_per_second": round(total["tokens"] / seconds),
     }
+
+
+def _unknown_share(run: Run, unknown: int, tokens: int) -> float:
+    """The share of tokens that the model does not know, with a warning where texts are likely to be alike to it."""
+    share = round(unknown / tokens, 4) if tokens else 0.0
+    if share > _MOST_UNKNOWN:
+        run.progress.note(
+            f"warning: the model does not know {share:.1%} of the tokens of these texts: different texts can have the "
+            "same vector. Take a --model whose tokenizer covers their script"
+        )
+    return share
 
 
 def _encode(

@@ -17,6 +17,7 @@ _COSTS = {
     "cache_hits": "texts found in the table",
     "tokens": "tokens",
     "padding_share": "share of padding",
+    "unknown_share": "share of tokens that the model does not know",
     "tokens_per_second": "tokens a second",
     "task_memory_mb": "MB of Python memory a task, at most",
 }

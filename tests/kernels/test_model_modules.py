@@ -6,6 +6,7 @@ The oracle is a few lines of torch: transformer, pooling and layers as sentence-
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -544,3 +545,8 @@ def test_tokens_that_the_model_does_not_know_are_counted(folder):
         encoded = encoder.encode(["red tea", "日本語", "чай tea", "", "пароход и чай"])
         assert encoded.text_tokens.tolist() == [6, 1, 4, 0, 3]
         assert encoded.unknown.tolist() == [0, 1, 1, 0, 3]
+    encoder = Encoder(resolve(folder, prompt="日本 a ", user_prompt=""))
+    long = "日本 " * 100
+    encoder.spec = replace(encoder.spec, max_length=16, long_text="chunk")
+    encoded = encoder.encode(["tea", "日本", long])
+    assert (encoded.text_tokens.tolist(), encoded.unknown.tolist()) == ([3, 1, 100], [0, 1, 100])
