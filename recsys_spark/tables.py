@@ -235,7 +235,8 @@ CHANGES = Table(
     key=(),
 )
 
-# Tombstones: ingest leaves out whoever stands here. `id_hash` is the SHA-256 of "kind:id".
+# Tombstones: ingest leaves out whoever stands here. `id_hash`: forgetting.id_hash, or in older rows the SHA-256 of
+# "kind:id".
 FORGOTTEN = Table("forgotten", {"kind": "string", "id_hash": "string"}, key=("kind", "id_hash"))
 
 TABLES = {

@@ -13,6 +13,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.evaluate import liked, popular_items, popularity_lists, relevant_pairs
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import PERSONAL
+from recsys_spark.lake_key import lake_key
 from recsys_spark.progress import Progress
 from recsys_spark.report_facts import (
     history_lengths,
@@ -202,7 +203,7 @@ def test_nobody_is_named_unless_asked_for(hostile, written, parts):
     assert not [user for user in hostile.users if re.search(rf"\b{user}\b", text)]
     shown_as = re.findall(r"<h3>User (\S+)</h3>", text)
     assert len(shown_as) == 4
-    assert set(shown_as) <= {id_hash("user", user)[:8] for user in hostile.users}
+    assert set(shown_as) <= {id_hash("user", user, lake_key(hostile.lake.uri))[5:13] for user in hostile.users}
     options = ReportOptions(lake=hostile.lake.uri, run_date=DAY, report_items=20, report_users=12, show_ids=True)
     with open(render_report(hostile.run, options)["report"], encoding="utf-8") as file:
         named = file.read()

@@ -33,6 +33,7 @@ _SAMPLE = 256  # texts that a dry run encodes
 _MOST_SLICES = 20  # each reads the tables again to find its texts
 _ATTEMPTS = 5  # to append, each overtaken by another run
 _MOST_UNKNOWN = 0.1  # share of tokens: above it there is a warning
+_LOOKED_AT = 50  # commits among which that of the same texts is sought
 _ENOUGH = 100  # failures of one slice that tell something of the model, however many texts it knows
 
 
@@ -57,7 +58,7 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     known = inputs(run, ITEMS, USERS)
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
-    if retry or not run.lake.has_commit(EMBEDDINGS, key):
+    if retry or not _is_encoded(run, key):
         head = run.lake.head(EMBEDDINGS)
         work = [_survey(run, role, texts, retry) for role, texts in _roles(run, known, model)]
         report["cache_hits"] = sum(part.known for part in work)
@@ -66,6 +67,15 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
         if any(part.texts for part in work) or run.lake.version(EMBEDDINGS) is None:
             report |= {"status": "done"} | _encode_all(run, options, work, key, None if head is None else head.version)
     return report | {"tables": {EMBEDDINGS.name: run.lake.rows(EMBEDDINGS)}}
+
+
+def _is_encoded(run: Run, key: str) -> bool:
+    """Whether the run ``key`` has encoded its texts, and ``forget_users`` has removed none since."""
+    if run.lake.has_commit(EMBEDDINGS, key):
+        for head in run.lake.heads(EMBEDDINGS, _LOOKED_AT):
+            if head.key == key or (head.key or "").startswith("forget_users:"):
+                return head.key == key
+    return False
 
 
 def _roles(run: Run, known: Inputs, model: ModelSpec) -> Iterable[tuple[ModelSpec, DataFrame]]:

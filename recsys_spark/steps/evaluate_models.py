@@ -77,7 +77,7 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
         users = user_rows(roles, items.numbers, known.frame(run, USERS)).persist()
         asked = users.count()
     names, left_out = possible(options.scorers, len(items.ids))
-    scratch = f"{run.lake.uri}/_comparison/{uuid4().hex}"
+    scratch = f"{run.lake.uri}/_blocks/comparison/{uuid4().hex}"
     try:
         found = _compare(run, options, names, items, users, scratch)
         with run.progress.step("ratings"):

@@ -80,7 +80,13 @@ class StagedEvents:
 
 
 def event_log(
-    run: Run, dataset: Dataset, files: Mapping[str, Sequence[SourceFile]], options: IngestOptions, *, anew: bool
+    run: Run,
+    dataset: Dataset,
+    files: Mapping[str, Sequence[SourceFile]],
+    options: IngestOptions,
+    *,
+    anew: bool,
+    forgotten: str | None = None,
 ) -> EventLog:
     """All of the log, or only what came since the last night where that gives the same table.
 
@@ -90,6 +96,7 @@ def event_log(
         files: those of every source, from ``list_sources``.
         options: of this night.
         anew: all of it in any case.
+        forgotten: state of the tombstones; events that were stored under others may hold who must go.
     """
     name = dataset.events.source
     if name not in dataset.sources or name in _sources_of_others(dataset):
@@ -103,6 +110,8 @@ def event_log(
     known = head.facts.get("log", {})
     if anew:
         return EventLog(why="--full asks for it", facts=facts)
+    if head.facts.get("forgotten") != forgotten:
+        return EventLog(why="somebody was forgotten since", facts=facts)
     if why := _whole(run, dataset, head, known, reading, options):
         return EventLog(why=why, facts=facts)
     before = set(known["files"])

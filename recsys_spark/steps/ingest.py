@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.data_files import no_rows
 from recsys_spark.dataset import Dataset, load_dataset
-from recsys_spark.forgetting import without_forgotten
+from recsys_spark.forgetting import without_forgotten, without_forgotten_raw
 from recsys_spark.ingest import (
     LATE,
     accepted,
@@ -34,6 +34,7 @@ from recsys_spark.steps.event_log import EventLog, event_log, kept_quarantine, s
 from recsys_spark.steps.gate import Gate, reasons_of
 from recsys_spark.steps.loss_gate import LossGate
 from recsys_spark.steps.publishing import Report, run_key, unchanged
+from recsys_spark.steps.tombstones import complete_forgetting, tombstones
 from recsys_spark.tables import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
 _TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS, USER_RULES)
@@ -46,7 +47,8 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     dataset, data = load_dataset(options.dataset), absolute(options.data)
     shown = {table.name: run.lake.head(table) for table in _TARGETS}  # before the sources: what came since is newer
     files = list_sources(dataset, data, lambda: run.spark)
-    key = _key(run, dataset, files, options)
+    forgotten = buried.state if (buried := run.lake.head(FORGOTTEN)) is not None else None
+    key = _key(dataset, files, options, forgotten)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
     sources = {
@@ -55,7 +57,7 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     judged, broken = _judge(run, dataset, sources, options)
     if options.dry_run:
         return {"tables": {}}
-    log = event_log(run, dataset, files, options, anew=anew)
+    log = event_log(run, dataset, files, options, anew=anew, forgotten=forgotten)
     staged = None
     if log.head is not None:
         name = dataset.events.source
@@ -73,22 +75,26 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     losses = lost.check()
     if any(bad.table == EVENTS.name and bad.reason.startswith(LATE) for bad in gate.reasons):
         log = log.with_late(part[EVENTS])
-    return _publish(run, options, key, shown, staged, log, gate.judged(), losses) | {
-        "quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons},
-        "losses": losses_by_name(losses),
-    }
+    about: Report = {}
+    if (had := shown[EVENTS.name]) is not None and had.facts.get("forgotten") != forgotten:
+        # Before the events say so: a run that is killed here does it again.
+        about["forgetting_completed"] = complete_forgetting(run, _TARGETS)
+    counts = {"judged": gate.judged(), "forgotten": forgotten}
+    about["quarantined"] = {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
+    about["losses"] = losses_by_name(losses)
+    return _publish(run, options, key, shown, staged, log, counts, losses) | about
 
 
-def _key(run: Run, dataset: Dataset, files: Mapping[str, Sequence[SourceFile]], options: IngestOptions) -> str:
+def _key(
+    dataset: Dataset, files: Mapping[str, Sequence[SourceFile]], options: IngestOptions, forgotten: str | None
+) -> str:
     facts = {
         "sources": {name: [file.entry for file in listed] for name, listed in files.items()},
         "dataset": dataset.model_dump(mode="json"),
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.names_run_date else None,
     }
-    if (tombstones := run.lake.head(FORGOTTEN)) is not None:
-        facts["forgotten"] = tombstones.state
-    return run_key("ingest_tables", facts)
+    return run_key("ingest_tables", facts | ({"forgotten": forgotten} if forgotten else {}))
 
 
 def _publish(
@@ -101,8 +107,8 @@ def _publish(
     counts: Mapping[str, Any],
     losses: Sequence[Loss],
 ) -> Report:
-    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed. ``counts``: of the
-    rows that were judged; ``losses``: of those that are good."""
+    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed. ``counts``: for the
+    commit of the events; ``losses``: of those that are good."""
     changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
     about: dict[str, dict[str, Any]] = {
         change.table: {
@@ -111,7 +117,7 @@ def _publish(
         }
         for change in changes
     }
-    about[EVENTS.name] |= {**log.facts_beside(staged[EVENTS]), "judged": counts}
+    about[EVENTS.name] |= {**log.facts_beside(staged[EVENTS]), **counts}
     for table in _TARGETS:
         base = head.version if (head := shown[table.name]) else None
         run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
@@ -144,7 +150,8 @@ def _judge(
     if dataset.user_rules:
         rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [], day)
         judged[USER_RULES] = judge_rules(rules)
-    gone = run.lake.read_or_empty(run.spark, FORGOTTEN)
+    gone = tombstones(run)
+    broken = [without_forgotten_raw(rows, gone) for rows in broken]
     return {table: without_forgotten(frame, gone) for table, frame in judged.items()}, broken
 
 

@@ -12,6 +12,7 @@ from recsys_spark.evaluate import liked, popular_items, user_metrics
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import Run
 from recsys_spark.kernels.metrics import coverage, gini
+from recsys_spark.lake_key import lake_key
 from recsys_spark.options import JudgeOptions
 from recsys_spark.report_charts import line_chart
 from recsys_spark.report_facts import judged_slices, judged_users, places_of, popularity, stories
@@ -118,13 +119,13 @@ def gallery(run: Run, lists: DataFrame, options: JudgeOptions, users: int, *, sh
         ids, chosen = [row["user_id"] for row in found], _users(run, found)
         liked = recent_favourites(own, items, chosen, options.run_date, _FAVOURITES).collect()
     told = stories(lists, items, chosen).collect()
-    texts = {}
+    texts, key = {}, lake_key(run.lake.uri, make=True) or b""
     if show_ids:
         about = run.lake.read_or_empty(run.spark, USERS).join(chosen, on="user_id", how="left_semi")
         texts = {row["user_id"]: row["text"] for row in about.select("user_id", "text").collect()}
     people = [
         Story(
-            user if show_ids else id_hash("user", user)[:_HASH],
+            user if show_ids else id_hash("user", user, key).rpartition(":")[2][:_HASH],
             texts.get(user) or "",
             [row["title"] for row in liked if row["user_id"] == user],
             [_offer(row) for row in told if row["user_id"] == user],

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blocks import unit_vectors
 from recsys_spark.codes import flat
-from recsys_spark.dataset import Dataset
+from recsys_spark.dataset import Dataset, TableQuery
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.forgetting import without_forgotten
 from recsys_spark.item_features import sample_of_users
 from recsys_spark.job import Run
 from recsys_spark.kernels.next_item import Histories
@@ -26,8 +28,9 @@ from recsys_spark.queries import query, register
 from recsys_spark.source_files import list_sources
 from recsys_spark.sources import read_source
 from recsys_spark.steps.publishing import inputs
+from recsys_spark.steps.tombstones import tombstones
 from recsys_spark.steps.tuning_options import TuningOptions
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
+from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEMS, USERS
 from recsys_spark.training_pairs import rated_pairs, review_pairs
 from recsys_spark.vectors import item_embeddings
 
@@ -51,18 +54,7 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         InputError: too few pairs, or scores that are all the same: there is nothing to learn.
     """
     if dataset is not None and dataset.reviews is not None:
-        data = absolute(options.data or "")
-        files = list_sources(dataset, data, lambda: run.spark)
-        for name, source in dataset.sources.items():
-            register(read_source(run.spark, name, source, data, files[name]), name)
-        wanted = ["user_id", "item_id", "text", "score", "timestamp"]
-        found = review_pairs(
-            query(run.spark, "reviews", dataset.reviews, wanted, [], options.run_date), options.max_text_chars
-        )
-        versions: Mapping[str, Any] = {
-            "reviews": options.dataset,
-            "files": {name: [file.entry for file in listed] for name, listed in files.items()},
-        }
+        found, versions = _reviews(run, options, dataset, dataset.reviews)
     else:
         known = inputs(run, ITEMS, USERS, EVENTS)
         found = rated_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
@@ -84,6 +76,22 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
     if not np.ptp(scores[part == 0]):
         raise InputError("all scores of the training part are the same: --split=user, or more data")
     return Rated(asked["text"].to_pylist(), scores, users, items, part), versions
+
+
+def _reviews(
+    run: Run, options: TuningOptions, dataset: Dataset, reviews: TableQuery
+) -> tuple[DataFrame, Mapping[str, Any]]:
+    """Pairs of everybody whom the lake has not forgotten, and what they came from."""
+    data, head = absolute(options.data or ""), run.lake.head(FORGOTTEN)
+    files = list_sources(dataset, data, lambda: run.spark)
+    for name, source in dataset.sources.items():
+        register(read_source(run.spark, name, source, data, files[name]), name)
+    wanted = ["user_id", "item_id", "text", "score", "timestamp"]
+    rows = without_forgotten(query(run.spark, "reviews", reviews, wanted, [], options.run_date), tombstones(run))
+    entries = {name: [file.entry for file in listed] for name, listed in files.items()}
+    versions: dict[str, Any] = {"reviews": options.dataset, "files": entries}
+    forgotten = {"forgotten": head.state} if head is not None else {}
+    return review_pairs(rows, options.max_text_chars), versions | forgotten
 
 
 def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue, Histories, Mapping[str, Any]]:

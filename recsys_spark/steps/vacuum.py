@@ -8,6 +8,9 @@ from recsys_spark.refresh_options import VacuumOptions
 from recsys_spark.steps.publishing import Report
 from recsys_spark.tables import TABLES
 
+COMPARISONS = "_comparison"
+"""Where earlier versions of evaluate_models had what is now below ``_blocks``."""
+
 
 def vacuum(run: Run, options: VacuumOptions) -> Report:
     """Remove them from every table."""
@@ -18,7 +21,7 @@ def vacuum(run: Run, options: VacuumOptions) -> Report:
     found = {name: number for name, number in gone.items() if number}
     blocks = sum(
         drop_unused_blocks(folder, options.keep_hours, run.lake.clock(), dry_run=options.dry_run)
-        for folder in run.lake.folders("_blocks")
+        for folder in [*run.lake.folders("_blocks"), f"{run.lake.uri}/{COMPARISONS}"]
     )
     status = "done" if found or blocks else "unchanged"
     return {"status": status, "tables": {}, "files_removed": found, "blocks_removed": blocks}
