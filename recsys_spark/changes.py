@@ -4,7 +4,6 @@ Rows are compared by 64 bit digests, so that a vector or a text never crosses a 
 """
 
 from datetime import date
-from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -30,12 +29,15 @@ def change_kinds(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
 
 def row_kinds(old: DataFrame, new: DataFrame) -> DataFrame:
     """``kind`` of whole rows that are on one side alone; a changed row is a removed and an added one. Rows are distinct
-    on either side. Only digests are shuffled, in one aggregation: it spills where a join by hash would run out of
-    memory."""
-    digest = row_digest(new.columns).alias("row")
-    sides = (rows.select(digest, F.lit(side).alias("side")) for rows, side in ((old, -1), (new, 1)))
-    both = reduce(DataFrame.unionByName, sides).groupBy("row").agg(F.sum("side").alias("side"))
-    return both.where("side != 0").select(F.when(F.col("side") > 0, "added").otherwise("removed").alias("kind"))
+    on either side. Only digests are shuffled, and sorted: a sort spills to disk where a hash map of one side cannot."""
+    was, now = (
+        rows.select(row_digest(new.columns).alias("row"), F.lit(True).alias(side))
+        for rows, side in ((old, "was"), (new, "now"))
+    )
+    both = was.join(now.hint("merge"), on="row", how="full")
+    return both.where(F.col("was").isNull() | F.col("now").isNull()).select(
+        F.when(F.col("was").isNull(), "added").otherwise("removed").alias("kind")
+    )
 
 
 def changed_keys(old: DataFrame, new: DataFrame, key: str) -> DataFrame:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from pyspark.sql import functions as F
 
-from recsys_spark.changes import changed_keys
+from recsys_spark.changes import changed_keys, row_kinds
 from recsys_spark.errors import ConflictError, QualityError, RetryError
 from recsys_spark.failpoints import VARIABLE
 from recsys_spark.ingest import judge_events, unique_events
@@ -19,6 +20,7 @@ from recsys_spark.options import ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
 from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
 from recsys_spark.steps import incremental as incremental_step
+from recsys_spark.steps.change_log import counted
 from recsys_spark.steps.forget import forget
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.recommend import recommendations
@@ -387,3 +389,13 @@ def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, t
     assert {("user_profiles", 9, 0, 0), ("user_profiles", 0, 0, 5), ("recommendations", 0, 0, 5)} <= set(
         map(tuple, rows)
     )
+
+
+def test_whole_rows_are_compared_by_a_join_that_can_spill(spark):
+    old = spark.range(1000).select("id", F.lit("x").alias("text"))
+    new = spark.range(10, 1005).select("id", F.lit("x").alias("text"))
+    kinds = row_kinds(old, new)
+    plan = kinds._jdf.queryExecution().executedPlan().toString()
+    assert "SortMergeJoin" in plan
+    assert "ShuffledHashJoin" not in plan
+    assert counted(kinds) == {"added": 5, "changed": 0, "removed": 10}
