@@ -10,13 +10,11 @@ _QUANTILES = 101
 
 def price_cuts(items: DataFrame, least: int) -> DataFrame:
     """``category, prices, cuts``: 101 approximate quantiles of the prices of the whole catalogue and of each category,
-    the last name of an item's path, that has ``least`` prices. No row where there is no price."""
+    the last name of an item's path, that has ``least`` prices. No row where there is no price.
+    Prices that are not finite do not count."""
     steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
     cuts = F.expr(f"percentile_approx(price, array({steps}), 10000)").alias("cuts")
-    # A price that is no finite number has no place among others, and would be the last of them.
-    finite = F.when(F.abs("price") < float("inf"), F.col("price"))
-    items = items.withColumn("price", finite)
-    number = F.count("price").alias("prices")
+    items, number = items.withColumn("price", finite_price()), F.count("price").alias("prices")
     whole = items.agg(number, cuts).select(F.lit(CATALOGUE).alias("category"), "prices", "cuts")
     own = items.withColumn("leaf", _leaf()).where(F.col("leaf").isNotNull()).groupBy("leaf").agg(number, cuts)
     large = own.where(F.col("prices") >= least).select(F.col("leaf").alias("category"), "prices", "cuts")
@@ -30,6 +28,11 @@ def with_cuts(items: DataFrame, cuts: DataFrame) -> DataFrame:
     both = items.withColumn("leaf", _leaf()).join(F.broadcast(own), on="leaf", how="left")
     both = both.join(F.broadcast(whole), on=F.lit(True), how="left")
     return both.withColumn("cuts", F.coalesce("own", "all")).drop("leaf", "own", "all")
+
+
+def finite_price() -> Column:
+    """``price``, null where it is no finite number: Spark counts NaN, and orders it above infinity."""
+    return F.when(F.abs("price") < float("inf"), F.col("price"))
 
 
 def _leaf() -> Column:

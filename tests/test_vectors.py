@@ -149,6 +149,16 @@ def test_prices_are_compared_within_a_category_of_enough_prices_else_in_the_whol
     assert whole["car 00"] > 0.5
 
 
+def test_prices_that_are_no_numbers_move_no_other_item(spark):
+    good = [(f"pen {n}", "h1", ["pens"], None, float(n)) for n in range(1, 7)]
+    bad = [(f"bad {n}", "h1", ["pens"], None, x) for n, x in enumerate(map(float, ("nan", "inf", "-inf", "nan")))]
+    blocks = Blocks(category=0.0, brand=0.0, price=0.5, category_prices=3)
+    alone, together = (built(spark, blocks, items) for items in (good, good + bad))
+    assert all(together[name].tobytes() == vector.tobytes() for name, vector in alone.items())
+    assert alone["pen 1"].tobytes() != alone["pen 6"].tobytes()
+    assert not any(together[name][-2:].any() for name, *_ in bad)
+
+
 GIVEN = {"same": [1.0, 0.0], "twice": [2.0, 0.0], "across": [0.0, 1.0], "none": None, "zero": [0.0, 0.0]}
 
 

@@ -35,12 +35,13 @@ def price_block(prices: NDArray[np.float64], cuts: NDArray[np.float64]) -> Matri
     """(n, 2): the price's quantile among ``cuts`` as an angle in a quarter circle, so near prices are similar.
 
     ``cuts`` is (m,), or (n, m) where each row has its own. ``prices`` holds NaN where there is none, which gives a row
-    of zeros; so do cuts that hold NaN. Opposite ends of the cuts have cosine 0.
+    of zeros. Cuts that are not finite are left out; fewer than two give zeros. Opposite ends of the cuts have cosine 0.
     """
-    number = cuts.shape[-1]
-    known = np.isfinite(prices) & np.isfinite(cuts).all(axis=-1) & (number > 1)
-    low, high = (cuts < prices[:, None]).sum(axis=1), (cuts <= prices[:, None]).sum(axis=1)
-    angle = (low + high) / (2 * max(number, 1)) * (np.pi / 2)
+    usable = np.isfinite(cuts)
+    number = usable.sum(axis=-1)
+    known = np.isfinite(prices) & (number > 1)
+    low, high = ((usable & side).sum(axis=1) for side in (cuts < prices[:, None], cuts <= prices[:, None]))
+    angle = (low + high) / (2 * np.maximum(number, 1)) * (np.pi / 2)
     return np.where(known[:, None], np.stack([np.cos(angle), np.sin(angle)], axis=1), 0.0).astype(np.float32)
 
 

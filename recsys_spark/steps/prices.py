@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.block_options import BlockOptions
 from recsys_spark.job import Run
-from recsys_spark.prices import price_cuts
+from recsys_spark.prices import finite_price, price_cuts
 from recsys_spark.steps.publishing import run_key
 from recsys_spark.tables import PRICE_CUTS
 
@@ -35,7 +35,7 @@ def fitted_cuts(run: Run, options: BlockOptions, items: DataFrame, state: str) -
         return None
     last = _newest(run, options.category_prices)
     if last and not options.refit_prices:
-        number = items.agg(F.count("price")).collect()[0][0]
+        number = items.agg(F.count(finite_price())).collect()[0][0]
         if number < last.prices * (1 + options.refit_share):
             return last
     # One row per category, which the driver holds anyway to name them.

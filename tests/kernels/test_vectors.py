@@ -137,3 +137,27 @@ def test_a_projection_keeps_cosines_about_whatever_the_batch():
     assert alone.tobytes() == found[2:4].tobytes()
     long = projected_block(np.array([0, 200_000]), np.arange(200_000), np.ones(200_000, np.int64), 8)
     assert np.linalg.norm(long) == pytest.approx(1)
+
+
+BAD_NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308, 0.0])
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    arrays.arrays(np.float64, st.integers(1, 6), elements=st.floats(0, 1000)),
+    st.integers(0, 6),
+    BAD_NUMBERS,
+    BAD_NUMBERS,
+)
+def test_a_bad_price_moves_the_price_block_of_no_other_row(prices, place, price, cut):
+    cuts = np.sort(np.tile([1.0, 10.0, 100.0], (len(prices), 1)), axis=1)
+    alone, place = price_block(prices, cuts), min(place, len(prices))
+    more = price_block(np.insert(prices, place, price), np.insert(cuts, place, [1.0, 10.0, cut], axis=0))
+    assert np.delete(more, place, axis=0).tobytes() == alone.tobytes()
+    assert np.isfinite(more).all()
+
+
+def test_cut_points_that_are_no_numbers_are_left_out():
+    prices, cuts = np.array([1.0, 2.0, 9.0]), np.array([1.0, 2.0, 3.0])
+    for bad in (np.nan, np.inf, -np.inf):
+        assert price_block(prices, np.r_[cuts, bad]).tobytes() == price_block(prices, cuts).tobytes()
