@@ -142,7 +142,6 @@ def test_a_projection_keeps_cosines_about_whatever_the_batch():
 BAD_NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308, 0.0])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     arrays.arrays(np.float64, st.integers(1, 6), elements=st.floats(0, 1000)),
     st.integers(0, 6),
