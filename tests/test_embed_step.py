@@ -15,13 +15,14 @@ from recsys_spark.block_options import BlockOptions
 from recsys_spark.embed import embed_udf, embedding_rows, estimated_tokens, in_slice
 from recsys_spark.errors import QualityError
 from recsys_spark.kernels.model_folder import of_users, read_model
+from recsys_spark.lake import Lake
 from recsys_spark.options import EncoderOptions, ProfileOptions
 from recsys_spark.steps import embed as step
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.vectors import item_vectors
-from recsys_spark.tables import EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
+from recsys_spark.tables import CHANGES, EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
 from tests.test_bad_input import DAY, Bench
 
 WORDS = [f"text number {n} " * (n % 7 + 1) for n in range(40)]
@@ -142,6 +143,37 @@ def test_what_was_encoded_before_is_a_cache_hit_and_the_next_run_encodes_nothing
     assert (report["status"], report["cache_hits"], report["texts_encoded"]) == ("unchanged", 9, 0)
 
 
+def test_a_run_that_is_killed_around_its_commit_logs_the_change_once_when_it_comes_back(bench, asked, monkeypatch):
+    bench.put(ITEMS, *items_of(WORDS[:3]))
+    bench.put(USERS)
+    commit = Lake.commit
+
+    def killed_at(table):
+        def killed(self, staged, *rest, **more):
+            if staged.table is table:
+                raise KeyboardInterrupt
+            return commit(self, staged, *rest, **more)
+
+        monkeypatch.setattr(Lake, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            embed(bench.run, asked())
+        monkeypatch.setattr(Lake, "commit", commit)
+
+    def logged():
+        return [tuple(row) for row in bench.lake.read_or_empty(bench.spark, CHANGES).select("rows", "added").collect()]
+
+    killed_at(EMBEDDINGS)
+    assert logged() == []  # nothing was published
+    bench.put(ITEMS, *items_of(WORDS[:5]))
+    killed_at(CHANGES)
+    assert embed(bench.run, asked(dry_run=True))["status"] == "unchanged"
+    assert logged() == []
+    bench.put(ITEMS, *items_of(WORDS[:7]))
+    embed(bench.run, asked())
+    assert embed(bench.run, asked())["status"] == "unchanged"
+    assert sorted(logged()) == [(5, 5), (7, 2)]
+
+
 def failed_texts(bench):
     return DeltaTable(f"{bench.lake.uri}/failed_texts").to_pyarrow_table().to_pylist()
 
@@ -172,6 +204,7 @@ def test_texts_that_failed_are_not_tried_again_before_somebody_asks(bench, asked
     assert (report["texts_encoded"], report["texts_failed"]) == (1, 0)
     assert embed(bench.run, asked(model=str(poisoned)))["status"] == "unchanged"
     assert embed(bench.run, asked(model=str(poisoned)), retry=True)["texts_failed"] == 2
+    assert len(failed_texts(bench)) == 2  # the same two
     bench.put(ITEMS, *items_of([*WORDS, "quite bad", "a quick one", "quince"]))
     with pytest.raises(QualityError, match="3 of 43 texts have no vector"):  # the old ones count
         embed(bench.run, asked(model=str(poisoned)))

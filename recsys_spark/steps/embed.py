@@ -23,7 +23,7 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Head, Staged
 from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.change_log import Change, log_changes
+from recsys_spark.steps.change_log import Change, complete_log, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
 from recsys_spark.tables import EMBEDDINGS, FAILED_TEXTS, ITEMS, USERS
@@ -58,8 +58,10 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     known = inputs(run, ITEMS, USERS)
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
+    head = run.lake.head(EMBEDDINGS)
+    if head is not None and head.key and not options.dry_run:
+        complete_log(run, head.key, [EMBEDDINGS])  # an earlier run may have been killed before it logged this commit
     if retry or not _is_encoded(run, key):
-        head = run.lake.head(EMBEDDINGS)
         work = [_survey(run, role, texts, retry) for role, texts in _roles(run, known, model)]
         report["cache_hits"] = sum(part.known for part in work)
         if options.dry_run:
@@ -179,14 +181,16 @@ def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date
         head = run.lake.head(EMBEDDINGS)
         if head is not None and head.version != base:
             staged, base = _still_missing(run, staged, head), head.version
-        if staged.rows:
-            rows = run.lake.rows(EMBEDDINGS) + staged.rows
-            told = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
-            log_changes(run, f"{key}:changes", run_date, [told])
+        rows = run.lake.rows(EMBEDDINGS) + staged.rows
+        change = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
+        facts = {"about": change.about(run_date)} if staged.rows else None
         try:
-            return staged, run.lake.commit(replace(staged, base=base), key, append=True, alone=True)
+            version = run.lake.commit(replace(staged, base=base), key, append=True, alone=True, facts=facts)
         except ConflictError as error:
             overtaken = error
+            continue
+        log_changes(run, key, run_date, [change] if staged.rows else [])
+        return staged, version
     raise overtaken
 
 
@@ -226,8 +230,14 @@ def _tasks(work: _Work, slices: int, cores: int, tokens_per_task: int) -> int:
 
 
 def _remember(run: Run, model: ModelSpec, failures: list[list[str]], key: str) -> None:
-    """Texts that would fail again every night are not tried again."""
+    """Texts that would fail again every night are not tried again. Those that the table has already are not added."""
     if failures:
         rows = [(name, model.fingerprint, reason) for name, reason in failures]
-        frame = run.spark.createDataFrame(rows, FAILED_TEXTS.ddl).coalesce(1)
-        run.lake.commit(run.lake.stage(frame, FAILED_TEXTS), key, append=True)
+        frame = run.spark.createDataFrame(rows, FAILED_TEXTS.ddl)
+        known = run.lake.read_or_empty(run.spark, FAILED_TEXTS).select("text_hash", "model")
+        new = frame.join(known, on=["text_hash", "model"], how="left_anti").select(*FAILED_TEXTS.columns).coalesce(1)
+        staged = run.lake.stage(new, FAILED_TEXTS)
+        if staged.rows:
+            run.lake.commit(staged, key, append=True)
+        else:
+            run.lake.discard(staged)
