@@ -46,6 +46,15 @@ def partial_grams(users: DataFrame, items: int, last_role: int) -> DataFrame:
     return fitted.mapInArrow(count, _GRAM_DDL)
 
 
+def item_users(users: DataFrame, last_role: int) -> DataFrame:
+    """``row, users``: how many of the fitted users had each item that any had; the diagonal of the sum of
+    ``partial_grams``, without the pairs."""
+    events = F.arrays_zip("items", "roles", "weights")
+    counted = F.filter(events, lambda event: (event["roles"] <= last_role) & (event["weights"] > 0))
+    had = users.where("fitted").select(F.explode(F.array_distinct(counted["items"])).alias("row"))
+    return had.groupBy("row").agg(F.count("*").alias("users"))
+
+
 def gram_of(rows: list[tuple[bytes, bytes, bytes]], items: int) -> sp.csr_array:
     """(n, n) the sum of ``partial_grams``."""
     total = sp.csr_array((items, items))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_spark.baselines import fitted_pairs, gram_of, partial_grams
+from recsys_spark.baselines import fitted_pairs, gram_of, item_users, partial_grams
 from recsys_spark.comparison import METRICS, SUMS_DDL, Contestant, Question, compared, merged
 from recsys_spark.kernels.scorers import ItemWeights
 from recsys_spark.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
@@ -100,6 +100,8 @@ def users(events, numbers, grouped):
 def test_grams_count_the_users_that_two_items_share(users, histories):
     for last_role, cut in ((FIT, 2), (VALID, 1), (TEST, 0)):
         gram = gram_of([tuple(row) for row in partial_grams(users, 8, last_role).collect()], 8).toarray()
+        counts = {row["row"]: row["users"] for row in item_users(users, last_role).collect()}
+        assert counts == {n: count for n, count in enumerate(gram.diagonal()) if count}
         kept = [set(items[: len(items) - cut] if len(items) > 2 else items) for items in histories.values()]
         expected = [[sum(a in items and b in items for items in kept) for b in ITEMS] for a in ITEMS]
         assert gram.tolist() == expected

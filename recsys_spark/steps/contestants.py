@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from recsys_spark.baselines import fitted_pairs, gram_of, partial_grams, weights_matrix, words_matrix
+from recsys_spark.baselines import fitted_pairs, gram_of, item_users, partial_grams, weights_matrix, words_matrix
 from recsys_spark.blocks import matrix, unit_vectors
 from recsys_spark.comparison import Contestant
 from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
@@ -106,13 +106,25 @@ class Contestants:
     def __init__(self, run: Run, items: Items, users: DataFrame, last_role: int, uri: str) -> None:
         self._run, self._items, self._users, self._last_role, self._uri = run, items, users, last_role, uri
         self._kept: dict[str, ScorerFiles] = {}
-        grams = partial_grams(users, len(items.ids), last_role).collect()  # one row per task
-        self.gram = gram_of([tuple(row) for row in grams], len(items.ids))
+
+    @cached_property
+    def gram(self) -> sp.csr_array:
+        """Users in common of each two items. Only where a scorer is made of pairs: of many items a task holds many."""
+        rows = partial_grams(self._users, len(self._items.ids), self._last_role).collect()  # one row per task
+        return gram_of([tuple(row) for row in rows], len(self._items.ids))
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Users of each item."""
+        counts = np.zeros(len(self._items.ids), np.int64)
+        for row in item_users(self._users, self._last_role).collect():
+            counts[row["row"]] = row["users"]
+        return counts
 
     def keep_facts(self) -> str:
         """What slices, novelty and diversity are told by; returns their folder."""
         uri = f"{self._uri}/facts"
-        keep_array(self.gram.diagonal().astype(np.int64), f"{uri}/counts.npy")
+        keep_array(self.counts, f"{uri}/counts.npy")
         keep_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
         keep_array(self._items.shared, f"{uri}/shared.npy")
         keep_array(self._items.vectors, f"{uri}/vectors.npy")
@@ -128,7 +140,7 @@ class Contestants:
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
         if scorer == "popularity":
-            return ItemScores(self.gram.diagonal().astype(np.float32))
+            return ItemScores(self.counts.astype(np.float32))
         if scorer == "item_knn":
             return ItemWeights(item_knn(self.gram, int(setting["neighbors"]), setting["shrink"]))
         if scorer == "ease":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from recsys_spark.changes import changed_groups
 from recsys_spark.data_files import no_rows
@@ -24,7 +25,9 @@ def keep_impressions(run: Run, options: FeedbackOptions) -> None:
     if run.lake.has_commit(IMPRESSIONS, key):
         return
     shown = shown_pairs(run.lake.read(run.spark, RECOMMENDATIONS, head.version))
-    held = run.lake.read_or_empty(run.spark, IMPRESSIONS)
+    # Rows of one day meet those of that day alone, however long the history is.
+    days = shown.select("shown_at").distinct()
+    held = run.lake.read_or_empty(run.spark, IMPRESSIONS).join(F.broadcast(days), on="shown_at", how="left_semi")
     new = shown.join(held, on=list(IMPRESSIONS.key), how="left_anti")
     run.lake.commit(run.lake.stage(new.select(*IMPRESSIONS.columns), IMPRESSIONS), key, append=True)
 

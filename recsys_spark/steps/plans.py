@@ -3,7 +3,8 @@
 from recsys_spark.errors import UsageError
 
 EASE_ITEMS = 20_000
-"""A closed form needs 12·n² bytes: with more items it is left out."""
+"""A closed form needs 12·n² bytes, users in common of all pairs up to as much in every task: with more items scorers
+made of them are left out."""
 Setting = dict[str, float]
 
 _DECAYS: list[Setting] = [{"decay": decay} for decay in (0.8, 0.6, 0.65, 0.7, 0.75, 0.9, 1.0)]
@@ -46,7 +47,7 @@ FEATURES = {
     "hybrid_text": (0, 1, 1),
 }
 """Which features of items a hybrid has: their users, their words, their vectors."""
-_CLOSED_FORMS = ("ease", "hybrid_exact")
+_OF_PAIRS = ("ease", "hybrid_exact", "item_knn")
 
 
 def start(scorer: str) -> Setting:
@@ -61,10 +62,10 @@ def possible(names: str, items: int) -> tuple[list[str], list[str]]:
         UsageError: none is left.
     """
     asked = list(dict.fromkeys(names.split(",")))
-    large = [name for name in asked if name in _CLOSED_FORMS and items > EASE_ITEMS]
+    large = [name for name in asked if name in _OF_PAIRS and items > EASE_ITEMS]
     said = [
-        f"{name} is left out: its closed form needs items² numbers, and there are {items:,} items (at most "
-        f"{EASE_ITEMS:,})"
+        f"{name} is left out: it is made of all pairs of items, up to items² numbers, and there are {items:,} items "
+        f"(at most {EASE_ITEMS:,})"
         for name in large
     ]
     if len(large) == len(asked):
