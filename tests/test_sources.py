@@ -150,7 +150,7 @@ def test_an_encoding_that_does_not_exist_is_refused_by_name(read, write):
     ("content", "said"),
     [
         (b"PK\x03\x04\x14\0\0\0", "a zip archive"),
-        (gzip.compress(b"sku\na1\n"), "compressed with gzip, but not named .gz"),
+        (gzip.compress(b"sku\na1\n", mtime=0), "compressed with gzip, but not named .gz"),
         (b"PAR1\x15\x04", "a Parquet file"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "no text: it holds NUL bytes"),
         ("sku\na1\n".encode("utf-16"), 'set options.encoding = "UTF-16"'),
