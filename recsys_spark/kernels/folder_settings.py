@@ -104,16 +104,16 @@ def max_length_of(root: Path, asked: int | None = None) -> int:
         if limit and asked > limit:
             raise UsageError(f"max_length {asked} is more than the {limit} positions of model folder {root}")
         return asked
-    told = sentence_settings(root).get("max_seq_length")
+    told = _number(inner / _SENTENCE_FILES[0], sentence_settings(root), "max_seq_length")
     if told:
-        if limit and int(told) > limit:
+        if limit and told > limit:
             _warn_once(
                 f"model folder {root} asks for {told} tokens, its model has {limit} positions: texts are cut there"
             )
-        return min(int(told), limit or int(told))
-    longest = read_json(inner / "tokenizer_config.json").get("model_max_length") or _LENGTH
-    positions = config.get("max_position_embeddings") or config.get("n_positions") or _LENGTH  # the latter: GPT-2
-    return int(min(_LENGTH, longest, positions, limit or _LENGTH))
+        return min(told, limit or told)
+    path = inner / "tokenizer_config.json"
+    longest = _number(path, read_json(path), "model_max_length") or _LENGTH
+    return min(_LENGTH, longest, _positions(inner, config) or _LENGTH, limit or _LENGTH)
 
 
 def positions_of(root: Path) -> int | None:
@@ -124,21 +124,42 @@ def positions_of(root: Path) -> int | None:
         return None
     if kind.startswith("deberta") and not config.get("position_biased_input", True):
         return None
-    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    positions = _positions(transformer_folder(root), config)
     if not positions:
         return None
-    return int(positions) - (int(config.get("pad_token_id", 1) or 0) + 1 if kind in _OFFSET_POSITIONS else 0)
+    return positions - (int(config.get("pad_token_id", 1) or 0) + 1 if kind in _OFFSET_POSITIONS else 0)
+
+
+def _positions(inner: Path, config: dict[str, Any]) -> int | None:
+    names = ("max_position_embeddings", "n_positions")  # the latter: GPT-2
+    return next((number for name in names if (number := _number(inner / "config.json", config, name))), None)
+
+
+def _number(path: Path, found: dict[str, Any], name: str) -> int | None:
+    """A number of tokens; None where there is none, or 0.
+
+    Raises:
+        UsageError: it is negative or no number.
+    """
+    value = found.get(name) or 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise UsageError(f"model file {path}: {name} is {value!r}, not a number of tokens")
+    return int(value) or None
 
 
 def read_prompts(root: Path) -> tuple[str, str]:
     """(prompt of items, prompt of users): those that are named for documents and queries, else the default prompt.
 
     Raises:
-        UsageError: the default prompt has a name that no prompt has.
+        UsageError: prompts are no object, or the default prompt has a name that no prompt has.
     """
     path = root / "config_sentence_transformers.json"
     found = read_json(path)
     prompts, name = found.get("prompts") or {}, found.get("default_prompt_name")
+    if not isinstance(prompts, dict):
+        raise UsageError(
+            f"model file {path}: prompts are not an object of names and texts; set --prompt, --user_prompt"
+        )
     if name is not None and name not in prompts:
         raise UsageError(f"model file {path}: default_prompt_name '{name}' is not among its prompts; set --prompt")
     usual = str(prompts.get(name) or "")

@@ -32,9 +32,8 @@ def check_usable(spec: ModelSpec) -> None:
     width = int(load_config(spec.folder).get_text_config().hidden_size)
     check_widths(Path(spec.folder), read_head(Path(spec.folder)), width * len(spec.pooling.split("+")))
     tokenizer = load_tokenizer(spec.folder)
-    if not spec.include_prompt:
-        for role in (spec, spec.of_users):
-            prompt_length(tokenizer, role)
+    for role in (spec, spec.of_users):
+        _check_prompt(role, tokenizer)
     weights = sum(path.stat().st_size for path in module_files(Path(spec.folder)) if path.suffix == ".safetensors")
     if weights * _MEMORY > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         return
@@ -46,6 +45,17 @@ def check_usable(spec: ModelSpec) -> None:
         )
     _check_vocabulary(spec, model, tokenizer)
     _try(spec, model, tokenizer)
+
+
+def _check_prompt(spec: ModelSpec, tokenizer: Any) -> None:
+    frame = len(tokenizer(spec.prepared(""))["input_ids"])
+    if frame >= spec.max_length:
+        raise UsageError(
+            f"model folder {spec.folder}: prompt and special tokens take {frame} tokens and texts are cut at "
+            f"{spec.max_length}, so nothing of a text would be read; set a shorter --prompt or a larger --max_length"
+        )
+    if not spec.include_prompt:
+        prompt_length(tokenizer, spec)
 
 
 def _check_vocabulary(spec: ModelSpec, model: Any, tokenizer: Any) -> None:

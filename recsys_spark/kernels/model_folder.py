@@ -168,7 +168,7 @@ def check_model(root: Path) -> None:
 
 def _check_weights(inner: Path) -> None:
     """Refuse weights that are pickled, not found by transformers, or not whole."""
-    found = sorted(inner.glob("*.safetensors"))
+    found = sorted(path for path in inner.glob("*.safetensors") if path.is_file())
     if not found:
         pickles = ", ".join(p.name for ending in ("*.bin", "*.pt", "*.pkl") for p in inner.glob(ending)) or "no weights"
         raise UsageError(
@@ -177,7 +177,10 @@ def _check_weights(inner: Path) -> None:
     names, index = {path.name for path in found}, "model.safetensors.index.json"
     wanted = {"model.safetensors"}
     if "model.safetensors" not in names and (inner / index).is_file():
-        wanted = set(read_json(inner / index).get("weight_map", {}).values()) or wanted
+        shards = read_json(inner / index).get("weight_map", {})
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise UsageError(f"model file {inner / index}: weight_map names no file for each weight; fetch it again")
+        wanted = set(shards.values()) or wanted
     if missing := sorted(wanted - names):
         raise UsageError(
             f"model folder {inner}: {', '.join(missing)} is missing, found {', '.join(sorted(names))}; fetch the whole "

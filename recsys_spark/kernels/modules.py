@@ -95,9 +95,13 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
     Raises:
         InputError: the file is not JSON, or something else than ``kind``.
+        UsageError: it is a pointer of git-lfs.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("version https://git-lfs"):
+            raise UsageError(f"model file {path} is a pointer of git-lfs and has no content: run git lfs pull there")
+        found = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return kind()
     except ValueError as error:

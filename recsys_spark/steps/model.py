@@ -1,6 +1,7 @@
 """The encoder that the options name: found, understood and converted once on the driver, then sent to the executors."""
 
 import atexit
+import json
 import os
 import re
 import zipfile
@@ -134,9 +135,9 @@ def _check_root(folder: Path, models_root: str | None) -> None:
 
 def _check_once(spec: ModelSpec, *, keep: bool) -> None:
     """Try the model, unless the same files were tried with the same packages before, as a file in the cache says."""
-    facts = [spec.weights, spec.pooling, str(spec.max_length), *map(_version, _CHECKING), str(_CHECKS)]
-    facts += [] if spec.include_prompt else [spec.prompt, spec.user_prompt]
-    known = _cache() / "checked" / sha256(" ".join(facts).encode()).hexdigest()[:32]
+    facts = [spec.weights, spec.pooling, spec.max_length, spec.prompt, spec.user_prompt, spec.include_prompt]
+    facts += [spec.lower_case, *map(_version, _CHECKING), _CHECKS]
+    known = _cache() / "checked" / sha256(json.dumps(facts).encode()).hexdigest()[:32]
     if known.is_file():
         return
     from recsys_spark.kernels.model_check import check_usable

@@ -192,6 +192,40 @@ def test_prompts_are_those_of_documents_and_queries_else_the_default(folder, fou
         resolve(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("sentence_bert_config.json", {"max_seq_length": "many"}, "max_seq_length is 'many', not a number of tokens"),
+        ("sentence_bert_config.json", {"max_seq_length": -3}, "max_seq_length is -3, not a number"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "model_max_length is 'x', not a number"),
+        ("config.json", {"model_type": "bert", "max_position_embeddings": "x"}, "max_position_embeddings is 'x'"),
+        ("config_sentence_transformers.json", {"prompts": ["query: "]}, "prompts are not an object"),
+        ("model.safetensors.index.json", {"weight_map": [1]}, "weight_map names no file for each weight"),
+    ],
+)
+def test_settings_of_another_type_are_refused(folder, name, content, said):
+    if "index" in name:
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    write(folder, name, content)
+    with pytest.raises(UsageError, match=f"model file .*{name}: {said}"):
+        resolve(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "1_Pooling/config.json"])
+def test_settings_that_are_a_pointer_of_git_lfs_are_refused(folder, name):
+    write(folder, name, {})
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UsageError, match=f"{name} is a pointer of git-lfs .* git lfs pull"):
+        resolve(folder)
+
+
+def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(folder):
+    for options in ({"max_length": 2}, {"prompt": "x" * 62}, {"prompt": "", "user_prompt": "x" * 62}):
+        with pytest.raises(UsageError, match="nothing of a text would be read; set a shorter --prompt or a larger"):
+            resolve(folder, **options)
+    resolve(folder, prompt="x" * 61)
+
+
 def put_layers(folder, dtype):
     """A dense layer in ``dtype`` without a bias, and a layer norm; as torch computes them."""
     import torch
