@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_spark.dataset import load_dataset
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.forgetting import (
     OWN_ROWS,
@@ -30,8 +31,11 @@ from recsys_spark.job import PERSONAL, Run
 from recsys_spark.lake_key import lake_key
 from recsys_spark.progress import Progress
 from recsys_spark.raw_rows import RawNames
-from recsys_spark.refresh_options import ForgetOptions
+from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
 from recsys_spark.steps.forget import forget
+from recsys_spark.steps.training_pairs import scored_texts
+from recsys_spark.steps.tuning_options import TuningOptions
+from recsys_spark.steps.vacuum import vacuum
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARANTINE, RECOMMENDATIONS, TABLES, USERS
 from tests.conftest import ROOT
 from tests.test_event_log import DATASET, FIRST, Shop
@@ -252,7 +256,11 @@ def test_texts_that_nobody_has_now_are_forgotten_with_the_person(forgetful, spar
         put(spark, lake, FAILED_TEXTS, (hashes[text], "m" + text, "NaN"))
     forgetful.people(u1="likes tea", u2="likes pans")  # the text changes before the request
     forgetful.ingest(lake, FIRST + timedelta(days=1))
+    for scratch in ("_comparison", "_blocks/comparison"):  # of runs of evaluate_models that were killed
+        (Path(lake.uri) / scratch / "4f2a").mkdir(parents=True)
+        (Path(lake.uri) / scratch / "4f2a" / "texts.arrow").write_bytes(b"likes pots")
     report = forgetful.forget(lake, "u1", "nobody")
+    assert not [path for path in Path(lake.uri).rglob("texts.arrow")]
     left = {row.text_hash for row in lake.read(spark, EMBEDDINGS).collect()}
     assert left == {hashes["likes pans"]}
     assert report["proof"]["rows_removed"][EMBEDDINGS.name] == 3
@@ -289,6 +297,37 @@ def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
     rows = [row.row for row in lake.read(spark, QUARANTINE).collect()]
     assert not [row for row in rows if "u1" in row]
     assert {row.user_id for row in lake.read(spark, EVENTS).collect()} == {"u2", "u3"}
+
+
+def test_scratch_that_a_killed_comparison_left_is_vacuumed(forgetful):
+    lake = forgetful.lake()
+    forgetful.ingest(lake)
+    for scratch in ("_comparison", "_blocks/comparison"):
+        (Path(lake.uri) / scratch / "4f2a").mkdir(parents=True)
+        (Path(lake.uri) / scratch / "4f2a" / "texts.arrow").write_bytes(b"likes pots")
+    run = Run("vacuum_lake", lake, Progress())
+    assert vacuum(run, VacuumOptions(lake=lake.uri, keep_hours=1))["blocks_removed"] == 0
+    assert vacuum(run, VacuumOptions(lake=lake.uri, keep_hours=0))["blocks_removed"] == 2
+    assert not [path for path in Path(lake.uri).rglob("texts.arrow")]
+
+
+def test_nothing_is_learned_from_reviews_of_the_forgotten(forgetful):
+    with (forgetful.folder / "shop.toml").open("a", encoding="utf-8") as file:
+        file.write(
+            '[reviews]\nfrom = "log"\nselect = { user_id = "user", item_id = "sku", timestamp = "day || \' 10:00\'", '
+            'text = "user || \' gave \' || amount", score = "amount" }\n'
+        )
+    forgetful.log("1.csv", *(f"{user},a1,2024-02-{day:02d},{day}" for user in ("u1", "u2") for day in range(1, 21)))
+    lake = forgetful.lake()
+    forgetful.ingest(lake)
+    forgetful.forget(lake, "u1")
+    options = TuningOptions(
+        lake=lake.uri, dataset=str(forgetful.folder / "shop.toml"), data=str(forgetful.folder), output="unused",
+        objective="regression", min_pairs=10,
+    )  # fmt: skip
+    rated, made_of = scored_texts(Run("fine_tune_encoder", lake, Progress()), options, load_dataset(options.dataset))
+    assert sorted(rated.texts) == sorted(f"u2 gave {day}" for day in range(1, 21))
+    assert "forgotten" in made_of
 
 
 def test_another_blank_makes_another_person(forgetful, spark):
