@@ -112,9 +112,12 @@ def _bury(run: Run, ids: dict[str, list[str]]) -> _Buried:
 
 
 def _remove_rows(run: Run, tables: list[Table], named: Named, buried: _Buried) -> tuple[dict[str, int], set[str]]:
-    """Rows removed by table, and who was found in any."""
+    """Rows removed by table, and who was found in any.
+
+    Events come last: their commit says that all others are done, and ingest completes a run that was killed before it.
+    """
     removed, seen = {}, set[str]()
-    for table in _with(tables, OWN_ROWS, UNUSED_TEXTS):
+    for table in sorted(_with(tables, OWN_ROWS, UNUSED_TEXTS), key=lambda table: table is EVENTS):
         rows, names = _remove(run, table, named, buried)
         seen.update(names)
         if rows:
