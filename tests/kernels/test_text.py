@@ -58,7 +58,18 @@ TABLE = [
     ("caf&eacute;", "café"),
     ("&#128512;", "😀"),
     ("&lt;b&gt;bold&lt;/b&gt;", "bold"),
-    ("&amp;amp;", "&amp;"),
+    ("AT&amp;amp;T", "AT&T"),
+    ("&amp;amp;lt;b&amp;amp;gt;bold", "bold"),
+    ("&amp;amp;amp;amp;", "&amp;"),
+    ("a<script>var x = 1 < 2;</script>b", "a b"),
+    ("a<STYLE type='text/css'>p { color: red }</Style >b", "a b"),
+    ("&lt;script&gt;evil()&lt;/script&gt;tea", "tea"),
+    ("<style>a</style>tea<script>b</script>pot", "tea pot"),
+    ("<script><style></script>tea</style>pot", "tea pot"),
+    ("the <script> tag of HTML", "the tag of HTML"),
+    ("a</script>b", "a b"),
+    ("<scripted>tea", "tea"),
+    ("<\u200bb>bold", "bold"),
     ("&#xD83D;", "\ufffd"),
     ("&unknown;", "&unknown;"),
     # Unicode
@@ -101,6 +112,10 @@ def test_a_cleaned_text_is_short_stripped_normal_and_fit_for_utf_8(text, max_cha
         assert 0 < len(cleaned) <= max_chars
         assert cleaned == " ".join(cleaned.split()) == unicodedata.normalize("NFC", cleaned)
         cleaned.encode("utf-8")
+
+
+def test_scripts_that_are_never_closed_are_read_once():
+    assert clean_text("<script><style>" * 200_000 + "</b>tea", 4_000_000) == "tea"
 
 
 def test_one_huge_text_is_cut_before_it_is_cleaned():
