@@ -158,6 +158,8 @@ def test_early_events_are_taken_when_their_day_has_come(shop, spark):
     for night in range(1, 3):
         shop.log(f"{night + 1}.csv", f"u{night + 2},a1,2024-02-01,")
         assert shop.ingest(lake, FIRST + timedelta(days=night))["log_read"] == "1 new files"
+    reasons = {row["reason"] for row in lake.read(spark, QUARANTINE).collect()}
+    assert reasons == {"timestamp after 2024-03-04"}, "as if all were read on this night"
     shop.log("4.csv", "u5,a1,2024-02-01,")
     made = shop.ingest(lake, FIRST + timedelta(days=3))
     assert made["log_read"] == "all: the day of an event has come that was not believed before"

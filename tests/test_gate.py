@@ -5,8 +5,11 @@ import pytest
 from recsys_spark.bad_rows import Bad, advice
 from recsys_spark.dataset import TableQuery
 from recsys_spark.errors import QualityError
+from recsys_spark.job import PERSONAL, Run
+from recsys_spark.progress import Progress
 from recsys_spark.source_names import named_sources
-from recsys_spark.tables import EVENTS, ITEMS
+from recsys_spark.steps.report_data import lost_values
+from recsys_spark.tables import EVENTS
 from tests.test_ingest import DATASET, LOG, PRODUCTS, Shop
 
 RULES = """
@@ -57,6 +60,7 @@ def test_a_malformed_line_counts_against_all_that_was_read_of_its_source(shop):
     for part in ("table 'events'", "malformed record (source log): 5", f"source 'log' ({shop.folder}/log.jsonl)"):
         assert part in str(caught.value)
     assert "not json" not in str(caught.value), "a line may name people"
+    assert caught.value.report == {PERSONAL: {"malformed": {"source log": "not json"}}}
 
 
 @pytest.mark.parametrize("grows", ["by files", "as one file"])
@@ -134,12 +138,13 @@ PRICES = "sku,name,brand,price\n" + "".join(f"a{n},pot,ada,{price}\n" for n, pri
     ['"$1,299.00"', "free", "9.99 - 14.99", "12.50", "7", "8", "NaN", "", "None"], 1))  # fmt: skip
 
 
-def test_prices_that_are_no_numbers_are_counted_and_refused_where_most_are(shop, spark, caplog):
+def test_prices_that_are_no_numbers_are_counted_and_refused_where_most_are(shop, caplog):
     shop.write(products=PRICES, dataset=PRICED)
     report = shop.ingest()
     lost = {"rows": 3, "of": 6, "samples": ["$1,299.00", "9.99 - 14.99", "free"]}
     assert report["losses"]["items: price is not a number"] == lost
-    assert shop.lake.head(ITEMS).facts["about"]["losses"]["items: price is not a number"] == lost
+    shown = lost_values(Run("render_report", shop.lake, Progress()))
+    assert shown.rows[0] == ["items", "price is not a number", 3, 0.5, "$1,299.00, 9.99 - 14.99, free"]
     assert "'$1,299.00'" in " ".join(caplog.messages)
     shop.write(products=PRICES + "b1,pot,ada,Infinity\nb2,pot,ada,1e999\n")
     with pytest.raises(QualityError) as caught:

@@ -147,9 +147,13 @@ def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:
     return beside(run.lake.stage(new, USERS), head)
 
 
-def kept_quarantine(run: Run, dataset: Dataset) -> DataFrame:
-    """What is in quarantine of a log of which only the new files are read."""
+def kept_quarantine(run: Run, dataset: Dataset, options: IngestOptions) -> DataFrame:
+    """What is in quarantine of a log of which only the new files are read. Events that are not believed yet have the
+    reason that they would have if the log were read as a whole."""
     stored = run.lake.read(run.spark, QUARANTINE)
+    if dataset.events.latest == "run_date":
+        late = F.when(F.col("reason").startswith(LATE), f"{LATE} {options.run_date + timedelta(days=1)}")
+        stored = stored.withColumn("reason", F.coalesce(late, "reason"))
     return stored.where(F.col("table").isin(EVENTS.name, f"source {dataset.events.source}"))
 
 

@@ -1,5 +1,6 @@
 """Refuse to publish what is too bad: bad rows count against the rows of their table, source and night."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,8 +11,8 @@ from pyspark.sql import DataFrame
 from recsys_spark.bad_rows import SOURCE, Bad, advice, by_reason, most_frequent
 from recsys_spark.dataset import Dataset, TableQuery
 from recsys_spark.errors import InputError, QualityError
-from recsys_spark.ingest import DUPLICATE
-from recsys_spark.job import Run
+from recsys_spark.ingest import DUPLICATE, LATE
+from recsys_spark.job import PERSONAL, Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import IngestOptions
 from recsys_spark.source_names import named_sources
@@ -41,7 +42,7 @@ class Gate:
             bad, broken, rows = self._counted(table)
             wrong = sum(one.rows for one in (*bad, *broken))
             if wrong > self.options.max_bad_share * rows and self._is_bad(table, bad, broken, rows):
-                raise QualityError(self._refusal(table, [*bad, *broken], f"{wrong / rows:.1%} of the rows are bad"))
+                raise self._refusal(table, [*bad, *broken], f"{wrong / rows:.1%} of the rows are bad")
             if table is EVENTS:
                 self._check_night(last)
             if not self.staged[table].rows and table not in (USERS, USER_RULES):
@@ -55,7 +56,9 @@ class Gate:
         next run is what came meanwhile, whatever part of the log either of them reads."""
         bad, broken, rows = self._counted(EVENTS)
         reading = sha256(self.dataset.model_dump_json().encode()).hexdigest()[:16]
-        reasons = {f"{one.table}: {one.reason}": one.rows for one in (*bad, *broken)}
+        reasons = Counter[str]()
+        for one in (*bad, *broken):
+            reasons[_name(one)] += one.rows
         return {"reading": reading, "rows": rows, "bad": reasons}
 
     def _check_night(self, last: Mapping[str, Any]) -> None:
@@ -66,10 +69,10 @@ class Gate:
         if wrong < LEAST_BAD or rows <= 0 or wrong <= self.options.max_bad_share * rows:
             return
         bad, broken, _ = self._counted(EVENTS)
-        before = {one: last["bad"].get(f"{one.table}: {one.reason}", 0) for one in (*bad, *broken)}
+        before = {one: last["bad"].get(_name(one), 0) for one in (*bad, *broken)}
         new = [Bad(one.table, one.reason, one.rows - n, one.sample) for one, n in before.items() if one.rows > n]
         share = f"{min(wrong / rows, 1):.1%} of the rows that came since the last run are bad ({wrong} of {rows})"
-        raise QualityError(self._refusal(EVENTS, new, share))
+        raise self._refusal(EVENTS, new, share)
 
     def _counted(self, table: Table) -> tuple[list[Bad], list[Bad], int]:
         """Bad rows of the table, malformed records of its sources, and all rows that were judged, both among them."""
@@ -88,16 +91,18 @@ class Gate:
         named = [self.sources[one.table.removeprefix(SOURCE)] for one in broken]
         return wrong + lost > self.options.max_bad_share * max(rows, sum(frame.count() for frame in named))
 
-    def _refusal(self, table: Table, bad: Collection[Bad], share: str) -> str:
+    def _refusal(self, table: Table, bad: Collection[Bad], share: str) -> QualityError:
         asked, limit = self._query_of(table), self.options.max_bad_share
         places = ", ".join(
             f"'{name}' ({self.data}/{self.dataset.sources[name].path})" for name in sorted(self._sources_of(table))
         )
-        return (
+        lines = {one.table: one.sample for one in bad if one.table.startswith(SOURCE)}
+        return QualityError(
             f"table '{table.name}': {share}, more than max_bad_share {limit:.1%}; nothing was published. "
             f"Most frequent: {most_frequent(bad)}. It is read from source {places}."
             f"{advice(bad, asked.select) if asked else ''} "
-            "Mend the source or its dataset file, or raise --max_bad_share"
+            "Mend the source or its dataset file, or raise --max_bad_share",
+            {PERSONAL: {"malformed": lines}} if lines else None,
         )
 
     def _sources_of(self, table: Table) -> set[str]:
@@ -111,6 +116,11 @@ class Gate:
             USERS: self.dataset.users,
             USER_RULES: self.dataset.user_rules,
         }[table]
+
+
+def _name(bad: Bad) -> str:
+    """Of a reason, on whatever night: the last day that is believed is another one each."""
+    return f"{bad.table}: {LATE if bad.reason.startswith(LATE) else bad.reason}"
 
 
 def reasons_of(run: Run, staged: Mapping[Table, Staged]) -> list[Bad]:

@@ -63,10 +63,10 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
         name = dataset.events.source
         new = {name: read_source(run.spark, name, dataset.sources[name], data, files[name], log.files)}
         part, unread = _judge(run, dataset, sources | new, options)
-        staged = _staged(run, dataset, log, part, unread)
+        staged = _staged(run, dataset, options, log, part, unread)
     if staged is None:
         log, part = log.whole("events that are stored give way to others"), judged
-        staged = _staged(run, dataset, log, judged, broken)
+        staged = _staged(run, dataset, options, log, judged, broken)
     assert staged is not None, "the whole log suffices"
     gate = Gate(run, dataset, data, options, sources, staged, reasons_of(run, staged))
     lost = LossGate(run, dataset, options, staged, part=log.head is not None)
@@ -156,7 +156,12 @@ def _judge(
 
 
 def _staged(
-    run: Run, dataset: Dataset, log: EventLog, judged: dict[Table, DataFrame], broken: list[DataFrame]
+    run: Run,
+    dataset: Dataset,
+    options: IngestOptions,
+    log: EventLog,
+    judged: dict[Table, DataFrame],
+    broken: list[DataFrame],
 ) -> dict[Table, Staged] | None:
     """All tables; None where a part of the log does not suffice."""
     found = staged_events(run, log, judged[EVENTS])
@@ -172,7 +177,7 @@ def _staged(
     if USER_RULES not in judged:
         staged[USER_RULES] = run.lake.stage(no_rows(run.spark, USER_RULES), USER_RULES)
     if log.head is not None:
-        bad.append(kept_quarantine(run, dataset))
+        bad.append(kept_quarantine(run, dataset, options))
     return staged | {QUARANTINE: run.lake.stage(reduce(DataFrame.unionByName, bad), QUARANTINE)}
 
 

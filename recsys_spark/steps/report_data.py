@@ -57,7 +57,7 @@ def data_health(run: Run) -> Section | None:
         TableBlock("Quarantine: why rows were refused", ("table", "reason", "rows"), [list(row) for row in bad])
         if bad
         else Note("Quarantine is empty: no row was refused."),
-        *_losses(run),
+        lost_values(run),
         _lengths("Characters of an item's text", "items", text_lengths(items).collect()),
         _lengths("Events of a user", "users", history_lengths(events).collect()),
     ]
@@ -68,15 +68,18 @@ def data_health(run: Run) -> Section | None:
     return Section("data", "Data health", blocks)
 
 
-def _losses(run: Run) -> list[Block]:
-    """What good rows lost when they were last read, as the commits of their tables say."""
-    heads = [head for table in (ITEMS, USERS, EVENTS) if (head := run.lake.head(table)) is not None]
-    found = {name: loss for head in heads for name, loss in head.facts.get("about", {}).get("losses", {}).items()}
-    rows: list[list[Cell]] = [
-        [name, loss["rows"], Share(loss["rows"] / max(loss["of"], 1)), ", ".join(map(str, loss["samples"]))]
-        for name, loss in sorted(found.items())
+def lost_values(run: Run) -> Block:
+    """What good rows have lost on their way into the tables, as the last ingestion counted it."""
+    heads = [run.lake.head(table) for table in (ITEMS, USERS, EVENTS)]
+    found = {name: one for head in heads if head for name, one in head.facts.get("about", {}).get("losses", {}).items()}
+    if not found:
+        return Note("No value of a good row was lost.")
+    rows = [
+        [*name.split(": ", 1), one["rows"], Share(one["rows"] / max(one["of"], 1)), ", ".join(one["samples"])]
+        for name, one in found.items()
     ]
-    return [TableBlock("What good rows lost", ("loss", "rows", "share", "such as"), rows)] if rows else []
+    header = ("table", "what was lost", "rows", "share of those read", "such as")
+    return TableBlock("Values that good rows have lost", header, rows)
 
 
 def _lengths(what: str, unit: str, rows: Sequence[Any]) -> Figure:

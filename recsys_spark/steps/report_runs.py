@@ -113,7 +113,7 @@ def _flat(facts: Any, path: str = "") -> Iterator[tuple[str, Cell]]:
     """Settings and figures by their path, without what names inputs: versions, files, counts of rows."""
     if isinstance(facts, Mapping):
         for name, value in facts.items():
-            if path or name not in ("inputs", "versions", "log", "judged"):
+            if name != "losses" and (path or name not in ("inputs", "versions", "log", "judged")):
                 yield from _flat(value, f"{path}.{name}" if path else str(name))
     elif isinstance(facts, list):
         yield path, ", ".join(map(str, facts))
