@@ -74,7 +74,7 @@ class LossGate:
         if loss.loss == REPLACED:
             return (
                 ". If the files are not in UTF-8 name their encoding in the options of the source, such as "
-                'encoding = "iso-8859-1"'
+                'encoding = "windows-1252"'
             )
         if loss.loss == PRICE:
             price = self.dataset.items.select.get("price", "price")
