@@ -9,7 +9,7 @@ from rich.table import Table as View
 
 def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) -> None:
     """Print metrics with intervals, what was chosen, slices and warnings."""
-    console = Console(width=120, highlight=False)
+    console = Console(width=120, highlight=False, markup=False)
     metrics, names = found["metrics"], list(found["metrics"])
     view = _view(
         "Test users, all items ranked; in brackets the 95 % interval", ["scorer", f"hit_rate@{at}", f"ndcg@{at}"]
@@ -44,7 +44,7 @@ def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) 
             view.add_row(name, *(f"{errors[error]:.4f}" for error in ("rmse", "mae", "mse")))
         console.print(view)
     for warning in warnings:
-        console.print(f"[yellow]warning:[/] {warning}")
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def _view(title: str, columns: Sequence[str]) -> View:

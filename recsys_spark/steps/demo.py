@@ -51,7 +51,7 @@ def demo(run: Run, options: DemoOptions) -> Report:
         judged = evaluation(run, options)
     with run.progress.step("pick three users"):
         stories = _stories(run, options)
-    console = Console(width=100, highlight=False)
+    console = Console(width=100, highlight=False, markup=False)
     for user in stories:
         _show_user(console, user)
     _show_metrics(console, judged)
