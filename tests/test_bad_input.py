@@ -104,7 +104,7 @@ def test_a_model_that_is_not_there_is_named(model, code, said, asked):
 def test_pickled_weights_are_refused(asked, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "bert"}')
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
     code, error = call("embed_texts", asked["lake"], f"--model={folder}")
     assert code == 2

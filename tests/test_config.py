@@ -196,7 +196,7 @@ def test_wrong_weights_are_refused_with_their_place(value, said):
         (ProfileOptions, "--half_life_steps=0"),
         (ProfileOptions, "--max_events=0"),
         (ProfileOptions, "--half_life_days=inf"),
-        (EncoderOptions, "--pooling=max"),
+        (EncoderOptions, "--pooling=most"),
     ],
 )
 def test_values_out_of_range_are_refused_by_key_source_and_value(options, argument):

@@ -67,7 +67,7 @@ def test_models_are_compared_and_the_last_line_has_their_metrics(tmp_path, tiny_
     assert "hybrid" in done.stdout
     again = last_json(submit(*asked, "--scorers=popularity,ease", "--refit=false", "--mask_seen=false"))
     assert list(again["metrics"]) == ["popularity", "ease"]
-    assert not list((tmp_path / "my lake[1]" / "_comparison").iterdir())
+    assert not list((tmp_path / "my lake[1]" / "_blocks" / "comparison").iterdir())
     wrong = submit(*asked, "--scorers=popularity,eese")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
     assert "eese" in wrong.stderr

@@ -79,7 +79,7 @@ def ingest(folder, **options):
 def test_a_raw_file_that_is_cut_off_is_named(shop):
     path = shop / "log" / "1.parquet"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"an input file is unreadable or damaged: .*log/1\.parquet"):
+    with pytest.raises(InputError, match=r"source 'log': .*log/1\.parquet is no whole Parquet file"):
         ingest(shop)
 
 
@@ -92,10 +92,10 @@ def test_a_flipped_byte_in_a_raw_file_is_named_and_no_other_value(shop):
         ingest(shop)
 
 
-def test_a_file_with_a_column_of_another_type_is_named(shop):
+def test_a_column_of_another_type_is_read_as_text_and_its_values_are_named(shop):
     words = pa.array(["many"] * ROWS)
     pq.write_table(log(amount=words), shop / "log" / "2.parquet")
-    with pytest.raises((InputError, QualityError), match=r"log/2\.parquet"):
+    with pytest.raises(QualityError, match=r"not a number \(events\): 2000, for example 'many'.*source 'log' "):
         ingest(shop)
 
 
