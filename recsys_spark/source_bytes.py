@@ -26,17 +26,17 @@ def first_bytes(path: str, number: int, session: Callable[[], SparkSession]) -> 
         return bytes(stream.read(number))
 
 
-def first_text(path: str, session: Callable[[], SparkSession]) -> bytes | None:
-    """The beginning of a text file, uncompressed as Spark does it, by the end of its name; None where that takes a
-    codec that is not at hand."""
+def first_text(path: str, session: Callable[[], SparkSession]) -> tuple[bytes, bytes | None]:
+    """The beginning of a text file in one look: as it is stored, and uncompressed as Spark does it, by the end of its
+    name; None for the latter where that takes a codec that is not at hand."""
     ending = path.rpartition("/")[2].rpartition(".")[2].lower()
-    if ending in ("snappy", "lz4"):
-        return None
     head = first_bytes(path, _PACKED if ending in ("bz2", "zst") else _HEAD, session)
+    if ending in ("snappy", "lz4"):
+        return head, None
     try:
-        return _unpacked(head, ending)
+        return head, _unpacked(head, ending)
     except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException):
-        return None  # damaged, or another codec than its name says: reading it fails, by name
+        return head, None  # damaged, or another codec than its name says: reading it fails, by name
 
 
 def is_whole(path: str, size: int, head: bytes) -> bool:

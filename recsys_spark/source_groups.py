@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.dataset import Source
 from recsys_spark.errors import InputError
-from recsys_spark.source_bytes import first_bytes, first_text, is_whole
+from recsys_spark.source_bytes import first_text, is_whole
 from recsys_spark.source_files import SourceFile
 from recsys_spark.text_shape import Shape, csv_shape, json_shape, not_text
 
@@ -102,7 +102,7 @@ def _text_shape(
 ) -> Shape:
     encoding = given.get("encoding", given.get("charset", "utf-8"))
     try:
-        stored, head = first_bytes(file.path, 512, session), first_text(file.path, session)
+        stored, head = first_text(file.path, session)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"source '{name}': {file.path} cannot be read: {error}") from error
     if why := not_text(file.path, stored, encoding):

@@ -51,7 +51,9 @@ def not_text(path: str, head: bytes, encoding: str) -> str | None:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not encoding.lower().startswith(_WIDE):
         return 'written in UTF-16: set options.encoding = "UTF-16"'
     packed = path.lower().endswith((".gz", ".bz2", ".zst", ".deflate", ".snappy", ".lz4"))
-    if b"\0" in head and not packed and not encoding.lower().startswith(_WIDE):
+    beginning = head[:512]
+    # A stray NUL belongs to its value; what is no text has many.
+    if beginning.count(0) > len(beginning) / 50 and not packed and not encoding.lower().startswith(_WIDE):
         return "no text: it holds NUL bytes"
     return None
 

@@ -73,7 +73,7 @@ def test_columns_are_found_by_their_names_in_every_file(read, write):
         {"user": "u4", "sku": "a4"},
     ]
     by_user = {row["user"]: row for row in read(options=HEADER)}
-    assert list(by_user.values()) == expected or [by_user[f"u{n}"] for n in range(1, 5)] == expected
+    assert [by_user[f"u{n}"] for n in range(1, 5)] == expected
     assert read(options=HEADER, only=("2.csv",)) == [expected[1]]
     frame = read.frame(options=HEADER, only=("4.csv",))
     assert {"at", "amount"} <= set(frame.columns), "a part of the files has the columns of all"
@@ -166,6 +166,11 @@ def test_what_is_no_text_is_refused_by_name(kind, content, said, read, write):
     assert "IHDR" not in str(error.value)
 
 
+def test_a_stray_nul_belongs_to_its_value(read, write):
+    write("1.csv", "sku,name\n" + "a\0b,pot\n" + "a1,a pan with a longer name than most\n" * 5)
+    assert {row["sku"] for row in read(options=HEADER)} == {"a\0b", "a1"}
+
+
 def test_a_log_whose_files_have_no_header_is_told_so(read, write):
     for number in range(60):
         write(f"{number}.csv", f"u{number},a1\nu0,a2\n")
@@ -191,9 +196,7 @@ def test_json_documents_are_read_whole_and_lines_line_by_line(read, write):
     write("2.json", "".join(json.dumps({"sku": f"a{n}"}) + "\n" for n in (3, 4)))
     write("3.json.gz", json.dumps({"sku": "a5"}, indent=4))
     write("4.json", json.dumps([{"sku": "a6"}, {"sku": "a7"}]))
-    assert [row["sku"] for row in read(format="json")] == [f"a{n}" for n in (1, 2, 3, 4, 5, 6, 7)] or {
-        row["sku"] for row in read(format="json")
-    } == {f"a{n}" for n in range(1, 8)}
+    assert sorted(row["sku"] for row in read(format="json")) == [f"a{n}" for n in range(1, 8)]
 
 
 def test_a_damaged_first_line_makes_no_document(read, write):
