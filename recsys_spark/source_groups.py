@@ -18,6 +18,8 @@ from recsys_spark.text_shape import Shape, csv_shape, json_shape, not_text
 _READERS = 16
 """Files that are looked into at once: on a store the time goes into waiting."""
 _MOST_GROUPS = 50
+_seen: dict[tuple[str, ...], "tuple[Shape, tuple[tuple[str, str], ...]]"] = {}
+"""What was seen in each file: a night asks for the whole log first, then for its new files."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,15 @@ def _partitions(file: SourceFile, source: Source) -> tuple[str | None, tuple[str
 def _look(
     name: str, source: Source, file: SourceFile, session: Callable[[], SparkSession]
 ) -> tuple[Shape, tuple[tuple[str, str], ...]]:
-    if source.format == "parquet":
-        return Shape(), _parquet_columns(name, file)
-    if source.format in ("csv", "json", "text"):
-        return _text_shape(name, source.format, lower_keys(source), file, session), ()
-    return Shape(), ()
+    key = (file.entry, source.format, *(f"{option}={value}" for option, value in sorted(lower_keys(source).items())))
+    if key not in _seen:
+        if source.format == "parquet":
+            _seen[key] = Shape(), _parquet_columns(name, file)
+        elif source.format in ("csv", "json", "text"):
+            _seen[key] = _text_shape(name, source.format, lower_keys(source), file, session), ()
+        else:
+            _seen[key] = Shape(), ()
+    return _seen[key]
 
 
 def _text_shape(
