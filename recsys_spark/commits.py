@@ -22,7 +22,7 @@ _ATTEMPTS = 20  # each is overtaken by upkeep alone: vacuum makes two commits
 
 
 @dataclass(frozen=True)
-class Head:
+class Commit:
     """The newest commit that may have changed what a table shows; what it says of itself where it is one of ours."""
 
     version: int
@@ -48,7 +48,7 @@ class Staged:
     notes: list[Notes]
     content: str | None = None
     base: int | None = None
-    """``Head.version`` of what was shown when the work began; a commit onto another would lose somebody's update."""
+    """``Commit.version`` of what was shown when the work began; a commit onto another would lose somebody's update."""
     added: int | None = None
     """Rows of the files, where they come beside those of ``base``; None where they come in their place."""
 
@@ -58,7 +58,7 @@ def content_of(rows: int, digest: int) -> str:
     return f"{rows}-{digest % 2**64:016x}"
 
 
-def beside(staged: Staged, head: Head) -> Staged:
+def beside(staged: Staged, head: Commit) -> Staged:
     """Staged files as an addition to what ``head`` shows, which must say what that is."""
     assert head.content is not None
     assert staged.content is not None
@@ -84,12 +84,12 @@ def opened(uri: str, version: int | None = None) -> DeltaTable | None:
         raise kind(f"table '{name}' in lake {lake} cannot be read: {in_a_line(error)}") from error
 
 
-def head_of(delta: DeltaTable) -> Head:
+def last_commit_of(delta: DeltaTable) -> Commit:
     """The newest commit up to the opened version that is more than upkeep."""
-    return next(heads_of(delta))
+    return next(commits_of(delta))
 
 
-def heads_of(delta: DeltaTable) -> Iterator[Head]:
+def commits_of(delta: DeltaTable) -> Iterator[Commit]:
     """The commits up to the opened version that are more than upkeep, the newest first; at least one. The log itself is
     read: ``history`` also tells of commits that came after the version was opened, under wrong numbers."""
     filesystem, folder = FileSystem.from_uri(absolute(delta.table_uri))
@@ -101,9 +101,9 @@ def heads_of(delta: DeltaTable) -> Iterator[Head]:
         version = number
         if entry.get("operation") not in _UPKEEP:
             found, facts = True, json.loads(entry.get(_FACTS, "{}"))
-            yield Head(version, identity, entry.get(_KEY), entry.get(_CONTENT), facts)
+            yield Commit(version, identity, entry.get(_KEY), entry.get(_CONTENT), facts)
     if not found:
-        yield Head(version, identity, None, None, {})
+        yield Commit(version, identity, None, None, {})
 
 
 def _commit_info(filesystem: FileSystem, path: str) -> dict[str, Any] | None:
@@ -138,7 +138,7 @@ def publish(
     name = staged.table.name
     for _ in range(_ATTEMPTS):
         delta = opened(uri)
-        head = None if delta is None else head_of(delta)
+        head = None if delta is None else last_commit_of(delta)
         done = 0 if delta is None else (delta.transaction_version(key) or 0)
         first = done if first is None else first
         again = head is not None and head.key == key and head.version != staged.base

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from recsys_spark.commits import Head, Staged, content_of, heads_of, opened, publish, remove
+from recsys_spark.commits import Commit, Staged, commits_of, content_of, opened, publish, remove
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import reached
@@ -44,22 +44,22 @@ class Lake:
 
     def version(self, table: Table) -> int | None:
         """The newest version of the log, or None where the table was never published. Vacuum counts: what two runs
-        agree on is ``Head.version``."""
+        agree on is ``Commit.version``."""
         delta = self._open(table)
         return None if delta is None else delta.version()
 
-    def head(self, table: Table) -> Head | None:
+    def last_commit(self, table: Table) -> Commit | None:
         """What the table shows and who published it; None where it was never published."""
-        return next(iter(self.heads(table)), None)
+        return next(iter(self.commits(table)), None)
 
-    def heads(self, table: Table, most: int = 1) -> list[Head]:
+    def commits(self, table: Table, most: int = 1) -> list[Commit]:
         """The newest commits that may have changed what the table shows, the last one first."""
         delta = self._open(table)
-        return [] if delta is None else list(islice(heads_of(delta), most))
+        return [] if delta is None else list(islice(commits_of(delta), most))
 
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if it is still what the table shows."""
-        head = self.head(table)
+        head = self.last_commit(table)
         return head.version if head and head.key == key else None
 
     def can_read(self, table: Table, version: int) -> bool:
@@ -90,7 +90,7 @@ class Lake:
     def facts_of(self, table: Table, key: str) -> Mapping[str, Any]:
         """What the run ``key`` said of its newest commit; empty where it made none that the log still has."""
         delta = self._open(table)
-        heads = iter(()) if delta is None else heads_of(delta)
+        heads = iter(()) if delta is None else commits_of(delta)
         return next((head.facts for head in heads if head.key == key), {})
 
     def rows(self, table: Table) -> int:
@@ -155,13 +155,13 @@ class Lake:
         The rows returned grow with tasks, never with users or events. ``make`` is the last transformation, in the
         Python process that also writes: as a stage of its own it would have a second process, and what is loaded
         there (a model) would soon be loaded in both. ``base``: the version that ``frame`` was made from, where it was
-        made from the table itself (``Head.version``); by default the one that is shown now. ``digest``: ``frame`` has
+        made from the table itself (``Commit.version``); by default the one that is shown now. ``digest``: ``frame`` has
         the columns of the table already, and ``make`` passes them and DIGEST on as they are.
         """
         found = dict(frame.dtypes)
         if make is None and found != table.columns:
             raise TypeError(f"table '{table.name}' wants {table.columns}, the transformation made {found}")
-        if base is None and (head := self.head(table)) is not None:
+        if base is None and (head := self.last_commit(table)) is not None:
             base = head.version
         uri, schema = self.table_uri(table), table.arrow_schema
         # Bounds of ids would stay in the log for good, those of people who have asked to be forgotten among them.

@@ -79,7 +79,7 @@ def shown(spark, lake, *, rows=True):
         t.name: sorted(map(str, lake.read(spark, t).drop(*([] if rows else ["row"])).collect()))
         for t in (ITEMS, USERS, EVENTS, QUARANTINE)
     }
-    return tables, [lake.head(t).content for t in (ITEMS, USERS, EVENTS)]
+    return tables, [lake.last_commit(t).content for t in (ITEMS, USERS, EVENTS)]
 
 
 @pytest.fixture
@@ -91,14 +91,14 @@ def test_a_night_reads_what_came_since_and_adds_it(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,4", ",a1,2024-02-01,")
     assert shop.ingest(lake)["log_read"] == "all: it is the first run"
-    files = set(lake.file_uris(EVENTS, lake.head(EVENTS).version))
+    files = set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version))
     shop.log("2.csv", "u3,a2,2024-02-02,", "u1,a1,2024-02-01,", "u4,,2024-02-01,")
     shop.log("_SUCCESS")
     made = shop.ingest(lake, FIRST + timedelta(days=1))
     assert made["log_read"] == "1 new files"
     assert made["events_changes"] == made["users_changes"] == {"added": 1, "changed": 0, "removed": 0}
     assert made["tables"] == {"quarantine": 3, "items": 2, "users": 3, "events": 3, "user_rules": 0}
-    assert files < set(lake.file_uris(EVENTS, lake.head(EVENTS).version)), "what was there stays as it is"
+    assert files < set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version)), "what was there stays as it is"
     told = {tuple(row) for row in lake.read(spark, CHANGES).select("table", "made", "rows", "added").collect()}
     assert ("events", "1 new files", 3, 1) in told
     again = shop.lake()

@@ -309,7 +309,7 @@ def test_files_of_many_nights_stay_few(spark, tmp_path):
         world.apply(("event", night, 3, -1))
         world.commit_sources()
         world.refresh()
-    number = [len(world.lake.file_uris(t, world.lake.head(t).version)) for t in (USER_PROFILES, RECOMMENDATIONS)]
+    number = [len(world.lake.file_uris(t, world.lake.last_commit(t).version)) for t in (USER_PROFILES, RECOMMENDATIONS)]
     assert max(number) <= 8, number
 
 
@@ -384,7 +384,7 @@ def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, t
     assert world.shown() == before
     made, _ = world.refresh(accept_drift=True)
     assert made["accepted_drift"][0].startswith("rows went from 9 to 4")
-    assert world.lake.head(USER_PROFILES).facts["about"]["accepted_drift"] == made["accepted_drift"]
+    assert world.lake.last_commit(USER_PROFILES).facts["about"]["accepted_drift"] == made["accepted_drift"]
     rows = world.lake.read(spark, CHANGES).select("table", "added", "changed", "removed").collect()
     assert {("user_profiles", 9, 0, 0), ("user_profiles", 0, 0, 5), ("recommendations", 0, 0, 5)} <= set(
         map(tuple, rows)

@@ -114,12 +114,12 @@ def test_a_table_gets_a_column_later_and_rows_of_before_hold_null(spark, tmp_pat
     assert pa.Table.from_batches(batches).equals(
         pa.Table.from_pylist([dict(zip(USERS.columns, row, strict=True)) for row in stored], USERS.arrow_schema)
     )
-    head = lake.head(USERS)
+    head = lake.last_commit(USERS)
     lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", append=True, alone=True)
     assert shown(spark, lake) == stored + TWO
     columns = [field.name for field in DeltaTable(lake.table_uri(USERS)).schema().fields]
     assert columns == [*USERS.columns], "other readers see the column too"
-    assert [h.key for h in lake.heads(USERS, 9)] == ["run-2", head.key]
+    assert [h.key for h in lake.commits(USERS, 9)] == ["run-2", head.key]
     lake.commit(lake.stage(users(spark, TWO), USERS), "run-3", append=True, alone=True)
 
 
@@ -446,7 +446,7 @@ def test_a_lake_may_lie_in_a_folder_of_any_name(name, spark, tmp_path):
     assert lake.read_staged(spark, staged).count() == 1
     second = lake.commit(staged, "run-2", facts={"k": 3})
     lake.discard(lake.stage(users(spark, ONE), USERS))
-    assert (lake.head(USERS).key, lake.head(USERS).facts) == ("run-2", {"k": 3})
+    assert (lake.last_commit(USERS).key, lake.last_commit(USERS).facts) == ("run-2", {"k": 3})
     assert lake.has_commit(USERS, "run-1")
     assert lake.can_read(USERS, first)
     assert (shown(spark, lake, first), shown(spark, lake)) == (sorted(ONE), sorted(TWO))

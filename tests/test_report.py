@@ -168,7 +168,7 @@ def test_a_run_that_found_nothing_to_do_does_not_hide_what_it_cost(parts):
 def test_what_the_gate_measured_is_told(hostile, parts):
     audited = next(rows for caption, rows in parts.tables.items() if caption.startswith("What is audited"))
     told = {(row[0], row[1]): row[2:] for row in audited[1:]}
-    heads = hostile.lake.heads(RECOMMENDATIONS, 2)
+    heads = hostile.lake.commits(RECOMMENDATIONS, 2)
     now, was = (head.facts["about"]["figures"] for head in heads)
     assert told["recommendations", "rows"] == [f"{was['rows']:.0f}", f"{now['rows']:.0f}"]
     assert told["recommendations", "share of lists that changed"] == ["–", f"{100 * now['changed_lists']:.3g} %"]

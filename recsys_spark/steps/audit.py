@@ -12,7 +12,7 @@ from recsys_spark.data_files import row_digest
 from recsys_spark.drift import Figures, drifted, vector_figures
 from recsys_spark.errors import QualityError
 from recsys_spark.job import Run
-from recsys_spark.lake import Head, Staged
+from recsys_spark.lake import Commit, Staged
 from recsys_spark.refresh_options import DriftOptions
 from recsys_spark.steps.change_log import Change, log_changes
 from recsys_spark.steps.publishing import Report, publish_staged
@@ -41,7 +41,7 @@ def publish_audited(
         QualityError: keys that are not unique, vectors or scores that are no numbers, lists out of order, drift beyond
             the bounds; nothing is published.
     """
-    last = run.lake.head(staged.table)
+    last = run.lake.last_commit(staged.table)
     figures = {"rows": float(staged.rows), **vector_figures(staged.notes)}
     if figures.pop("unusable", 0):
         raise QualityError(f"table '{staged.table.name}' would hold vectors that are not finite; nothing was published")
@@ -64,7 +64,7 @@ def publish_audited(
     return report | {f"{staged.table.name}_changes": kinds} | ({"accepted_drift": faults} if faults else {})
 
 
-def _drift(run: Run, staged: Staged, last: Head | None, figures: Figures, options: DriftOptions) -> list[str]:
+def _drift(run: Run, staged: Staged, last: Commit | None, figures: Figures, options: DriftOptions) -> list[str]:
     if last is None:
         return []
     was = {"rows": float(run.lake.rows(staged.table))} | last.facts.get("about", {}).get("figures", {})
@@ -77,7 +77,7 @@ def _drift(run: Run, staged: Staged, last: Head | None, figures: Figures, option
     return faults
 
 
-def _other_space(run: Run, staged: Staged, last: Head) -> bool:
+def _other_space(run: Run, staged: Staged, last: Commit) -> bool:
     if "embedding" not in staged.table.columns:
         return False
     versions = (run.lake.read(run.spark, staged.table, last.version), run.lake.read_staged(run.spark, staged))
@@ -85,7 +85,7 @@ def _other_space(run: Run, staged: Staged, last: Head) -> bool:
     return was != now
 
 
-def _rows(run: Run, staged: Staged, last: Head | None, parts: Parts | None) -> dict[str, int]:
+def _rows(run: Run, staged: Staged, last: Commit | None, parts: Parts | None) -> dict[str, int]:
     """Rows that were added, changed and removed, by key.
 
     Raises:
@@ -95,7 +95,7 @@ def _rows(run: Run, staged: Staged, last: Head | None, parts: Parts | None) -> d
     return _compared(staged, old, new, [name for name in new.columns if name != staged.table.key[0]], {})
 
 
-def _lists(run: Run, staged: Staged, last: Head | None, parts: Parts | None) -> tuple[dict[str, int], Figures]:
+def _lists(run: Run, staged: Staged, last: Commit | None, parts: Parts | None) -> tuple[dict[str, int], Figures]:
     """Lists that were added, changed and removed; the share of the catalogue that is listed.
 
     Raises:
@@ -113,7 +113,7 @@ def _lists(run: Run, staged: Staged, last: Head | None, parts: Parts | None) -> 
     return kinds, figures
 
 
-def _versions(run: Run, staged: Staged, last: Head | None) -> Parts:
+def _versions(run: Run, staged: Staged, last: Commit | None) -> Parts:
     new = run.lake.read_staged(run.spark, staged)
     return new.limit(0) if last is None else run.lake.read(run.spark, staged.table, last.version), new
 

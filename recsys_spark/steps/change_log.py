@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.changes import KINDS, change_kinds, row_kinds
 from recsys_spark.job import Run
-from recsys_spark.lake import Head, Staged
+from recsys_spark.lake import Commit, Staged
 from recsys_spark.tables import CHANGES, Table
 
 Kinds = Mapping[str, int]
@@ -43,20 +43,20 @@ def complete_log(run: Run, key: str, tables: Sequence[Table]) -> None:
     """Add the rows that the run ``key`` left out when it was killed after it had published the tables."""
     if run.lake.has_commit(CHANGES, key):
         return
-    found = {table.name: told for table in tables if (told := _told(run.lake.head(table), key))}
+    found = {table.name: told for table in tables if (told := _told(run.lake.last_commit(table), key))}
     changes = [Change(name, told["made"], told["rows"], told["kinds"]) for name, told in found.items()]
     days = [told["run_date"] for told in found.values() if told["run_date"]]
     log_changes(run, key, date.fromisoformat(days[0]) if days else None, changes)
 
 
-def _told(head: Head | None, key: str) -> dict[str, Any] | None:
+def _told(head: Commit | None, key: str) -> dict[str, Any] | None:
     return head.facts.get("about", {}).get("changes") if head is not None and head.key == key else None
 
 
 def snapshot_change(run: Run, staged: Staged, made: str, key: str) -> Change:
     """What a staged snapshot changes: by key where that is one column, else whole rows that are new or gone. Without a
     look at the rows where both hold the same."""
-    table, head = staged.table, run.lake.head(staged.table)
+    table, head = staged.table, run.lake.last_commit(staged.table)
     if (told := _told(head, key)) and not run.lake.has_commit(CHANGES, key):  # the run was killed and has come back
         return Change(table.name, told["made"], told["rows"], told["kinds"])
     if head is not None and staged.content is not None and staged.content == head.content:

@@ -21,7 +21,7 @@ from recsys_spark.embed import (
 from recsys_spark.errors import ConflictError, QualityError
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Head, Staged
+from recsys_spark.lake import Commit, Staged
 from recsys_spark.options import EncoderOptions
 from recsys_spark.steps.change_log import Change, complete_log, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
@@ -58,7 +58,7 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     known = inputs(run, ITEMS, USERS)
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
-    head = run.lake.head(EMBEDDINGS)
+    head = run.lake.last_commit(EMBEDDINGS)
     if head is not None and head.key and not options.dry_run:
         complete_log(run, head.key, [EMBEDDINGS])  # an earlier run may have been killed before it logged this commit
     if retry or not _is_encoded(run, key):
@@ -74,7 +74,7 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
 def _is_encoded(run: Run, key: str) -> bool:
     """Whether the run ``key`` has encoded its texts, and ``forget_users`` has removed none since."""
     if run.lake.has_commit(EMBEDDINGS, key):
-        for head in run.lake.heads(EMBEDDINGS, _LOOKED_AT):
+        for head in run.lake.commits(EMBEDDINGS, _LOOKED_AT):
             if head.key == key or (head.key or "").startswith("forget_users:"):
                 return head.key == key
     return False
@@ -178,7 +178,7 @@ def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date
     """Commit a slice, without the texts that another run has encoded meanwhile: a text has one vector. Returns what was
     committed and the version that then is shown."""
     for _ in range(_ATTEMPTS):
-        head = run.lake.head(EMBEDDINGS)
+        head = run.lake.last_commit(EMBEDDINGS)
         if head is not None and head.version != base:
             staged, base = _still_missing(run, staged, head), head.version
         rows = run.lake.rows(EMBEDDINGS) + staged.rows
@@ -194,7 +194,7 @@ def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date
     raise overtaken
 
 
-def _still_missing(run: Run, staged: Staged, head: Head) -> Staged:
+def _still_missing(run: Run, staged: Staged, head: Commit) -> Staged:
     there = run.lake.read(run.spark, EMBEDDINGS, head.version).select(*EMBEDDINGS.key)
     rows = run.lake.read_staged(run.spark, staged).join(there, on=list(EMBEDDINGS.key), how="left_anti")
     left = run.lake.stage(rows.select(*EMBEDDINGS.columns), EMBEDDINGS)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError
 from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 from recsys_spark.job import Run
-from recsys_spark.lake import Head
+from recsys_spark.lake import Commit
 from recsys_spark.options import EvaluationOptions, JudgeOptions
 from recsys_spark.profiles import before
 from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
@@ -47,7 +47,7 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     """The stored lists of an earlier day against the events from that day on that the run for ``run_date`` may know, in
     ``metrics`` once. Nothing where there are no such lists, or no such events."""
     report: Report = {"status": "unchanged", "tables": {}}
-    head = run.lake.head(RECOMMENDATIONS)
+    head = run.lake.last_commit(RECOMMENDATIONS)
     made = date.fromisoformat(head.facts["run_date"]) if head and "run_date" in head.facts else options.run_date
     if made >= options.run_date:
         return report
@@ -74,7 +74,7 @@ def _judged(
 ) -> Report:
     scorer = _scorer(lists)
     scorers = {scorer: lists}
-    head = run.lake.head(METRICS)
+    head = run.lake.last_commit(METRICS)
     pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
     with written(run, pairs) as relevant:
         if options.baselines:
@@ -92,7 +92,7 @@ def _judged(
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
 
 
-def _last(run: Run, head: Head | None) -> int:
+def _last(run: Run, head: Commit | None) -> int:
     """The number of the newest evaluation, 0 where there is none that has one."""
     if head is None:
         return 0

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import __version__
-from recsys_spark.commits import Head, Staged, beside
+from recsys_spark.commits import Commit, Staged, beside
 from recsys_spark.dataset import Dataset
 from recsys_spark.ingest import LATE, repeated_events, superseded_events, unique_events, users_of, without_known
 from recsys_spark.job import Run
@@ -38,7 +38,7 @@ class EventLog:
 
     files: list[str] | None = None
     """Those that came since the last night; None: all that there are."""
-    head: Head | None = None
+    head: Commit | None = None
     """The events that the rows of ``files`` come beside."""
     why: str = ""
     """In words why all files are read."""
@@ -105,7 +105,7 @@ def event_log(
     facts = {"log": {"files": list(found.values()), "run_date": str(options.run_date)} | reading}
     if len(found) > _COUNTED:
         return EventLog(why=f"it is of more than {_COUNTED:,} files")
-    if (head := run.lake.head(EVENTS)) is None:
+    if (head := run.lake.last_commit(EVENTS)) is None:
         return EventLog(why="it is the first run", facts=facts)
     known = head.facts.get("log", {})
     if anew:
@@ -141,7 +141,7 @@ def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:
     users = users_of(run.lake.read_staged(run.spark, events))
     if log.head is None:
         return run.lake.stage(users, USERS)
-    head = run.lake.head(USERS)
+    head = run.lake.last_commit(USERS)
     assert head is not None, "it was looked at with the log"
     new = without_known(users, run.lake.read(run.spark, USERS, head.version), ["user_id"])
     return beside(run.lake.stage(new, USERS), head)
@@ -160,13 +160,13 @@ def kept_quarantine(run: Run, dataset: Dataset, options: IngestOptions) -> DataF
 def _whole(
     run: Run,
     dataset: Dataset,
-    head: Head,
+    head: Commit,
     known: Mapping[str, Any],
     reading: Mapping[str, Any],
     options: IngestOptions,
 ) -> str:
     """In words why the whole log must be read; nothing where it need not."""
-    others = [run.lake.head(table) for table in (QUARANTINE, USERS)]
+    others = [run.lake.last_commit(table) for table in (QUARANTINE, USERS)]
     if not known or head.content is None or any(other is None or other.key != head.key for other in others):
         return "the last version does not say what it was made of"
     if {name: known.get(name) for name in reading} != reading:

@@ -12,7 +12,7 @@ from rich.table import Table as View
 
 from recsys_spark.errors import InputError
 from recsys_spark.job import PERSONAL, Run
-from recsys_spark.lake import Head
+from recsys_spark.lake import Commit
 from recsys_spark.options import ReasonOptions
 from recsys_spark.steps.publishing import Inputs, Report, inputs
 from recsys_spark.steps.reasons import Sources, explanation, sources
@@ -65,10 +65,10 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     }
 
 
-def _made_of(run: Run) -> tuple[Head, Inputs]:
+def _made_of(run: Run) -> tuple[Commit, Inputs]:
     """The published lists, and the tables that they were made of as the lake shows them."""
     inputs(run, RECOMMENDATIONS)
-    head = run.lake.head(RECOMMENDATIONS)
+    head = run.lake.last_commit(RECOMMENDATIONS)
     if head is None or "inputs" not in head.facts:
         raise InputError("table 'recommendations' does not say what it was made of: run recommend_items")
     known = inputs(run, *(TABLES[name] for name in head.facts["inputs"]))

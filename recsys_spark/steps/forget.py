@@ -92,7 +92,7 @@ def _with(tables: Iterable[Table], *rules: str) -> list[Table]:
 
 def _bury(run: Run, ids: dict[str, list[str]]) -> _Buried:
     """Write the tombstones that are not there yet."""
-    stones, head = tombstones(run), run.lake.head(FORGOTTEN)
+    stones, head = tombstones(run), run.lake.last_commit(FORGOTTEN)
     key = lake_key(run.lake.uri, make=True)
     assert key is not None
     hashes = {f"{kind}:{name}": id_hash(kind, name, key) for kind, names in ids.items() for name in names}
@@ -107,7 +107,7 @@ def _bury(run: Run, ids: dict[str, list[str]]) -> _Buried:
         run.lake.has_commit(FORGOTTEN, name)  # a commit of the same run from now on is recognised
         staged = run.lake.stage(run.spark.createDataFrame(new, FORGOTTEN.ddl).coalesce(1), FORGOTTEN)
         run.lake.commit(staged, name, facts={"key": key_name(key)}, append=True)
-    now, known = run.lake.head(FORGOTTEN), {name for name, found in hashes.items() if found in there}
+    now, known = run.lake.last_commit(FORGOTTEN), {name for name, found in hashes.items() if found in there}
     return _Buried(head.state if head else None, now.state if now else None, hashes, known)
 
 
@@ -128,7 +128,7 @@ def _remove_rows(run: Run, tables: list[Table], named: Named, buried: _Buried) -
 def _remove(run: Run, table: Table, named: Named, buried: _Buried) -> tuple[int, list[str]]:
     """Publish the table without the rows that are theirs, and without the reasons that speak of them; how many they
     were, and whose."""
-    head = run.lake.head(table)
+    head = run.lake.last_commit(table)
     assert head is not None
     rows, facts, names = run.lake.read(run.spark, table, head.version), dict(head.facts), list[str]()
     if UNUSED_TEXTS in RULES[table.name]:
@@ -169,7 +169,7 @@ def _expire(run: Run, tables: list[Table]) -> dict[str, Any]:
     files, expired = 0, {}
     for table in tables:
         reached("vacuum.before", table.name)
-        gone, head = run.lake.vacuum(table, keep_hours=0), run.lake.head(table)
+        gone, head = run.lake.vacuum(table, keep_hours=0), run.lake.last_commit(table)
         files += len(gone)
         if gone and head is not None and (head.key or "").startswith("forget_users:"):
             expired[table.name] = head.version
@@ -191,7 +191,7 @@ def _kept(run: Run, tables: list[Table]) -> dict[str, Any]:
     """What of this lake may still reflect the forgotten, by name."""
     derived = []
     for table in _with(tables, UNTIL_REFRESH):
-        head = run.lake.head(table)
+        head = run.lake.last_commit(table)
         facts = {} if head is None else head.facts
         exact = {ITEM_VECTORS: "history" in facts, USER_PROFILES: bool(facts.get("segment_weight"))}
         if exact.get(table, True):

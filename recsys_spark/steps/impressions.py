@@ -18,7 +18,7 @@ from recsys_spark.tables import EVENTS, IMPRESSIONS, RECOMMENDATIONS
 def keep_impressions(run: Run, options: FeedbackOptions) -> None:
     """Add what the stored lists show and the table does not hold yet, once: before profiles are made, so that lists of
     a run that was killed are not forgotten, and after lists are published."""
-    head = run.lake.head(RECOMMENDATIONS) if options.ignored_weight and not options.dry_run else None
+    head = run.lake.last_commit(RECOMMENDATIONS) if options.ignored_weight and not options.dry_run else None
     if head is None:
         return
     key = run_key("impressions", {"lists": head.state, "run_date": head.facts.get("run_date")})

@@ -22,7 +22,7 @@ from recsys_spark.ingest import (
     rejected,
 )
 from recsys_spark.job import Run
-from recsys_spark.lake import Head, Staged
+from recsys_spark.lake import Commit, Staged
 from recsys_spark.losses import Loss, counting, losses_by_name
 from recsys_spark.options import IngestOptions
 from recsys_spark.paths import absolute
@@ -45,9 +45,11 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     """Read, judge, audit, publish. Nothing is published above ``max_bad_share``. ``anew``: all, although nothing is
     new."""
     dataset, data = load_dataset(options.dataset), absolute(options.data)
-    shown = {table.name: run.lake.head(table) for table in _TARGETS}  # before the sources: what came since is newer
+    shown = {
+        table.name: run.lake.last_commit(table) for table in _TARGETS
+    }  # before the sources: what came since is newer
     files = list_sources(dataset, data, lambda: run.spark)
-    forgotten = buried.state if (buried := run.lake.head(FORGOTTEN)) is not None else None
+    forgotten = buried.state if (buried := run.lake.last_commit(FORGOTTEN)) is not None else None
     key = _key(dataset, files, options, forgotten)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
@@ -101,7 +103,7 @@ def _publish(
     run: Run,
     options: IngestOptions,
     key: str,
-    shown: Mapping[str, Head | None],
+    shown: Mapping[str, Commit | None],
     staged: Mapping[Table, Staged],
     log: EventLog,
     counts: Mapping[str, Any],

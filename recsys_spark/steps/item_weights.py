@@ -110,7 +110,7 @@ def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any
 
 def _forgotten(run: Run) -> str | None:
     """Weights that were fitted on the events of somebody who must go are not kept."""
-    head = run.lake.head(FORGOTTEN)
+    head = run.lake.last_commit(FORGOTTEN)
     return head.state if head else None
 
 

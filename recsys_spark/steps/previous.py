@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.changes import changed_groups, users_of_days
 from recsys_spark.job import Run
-from recsys_spark.lake import Head
+from recsys_spark.lake import Commit
 from recsys_spark.profiles import before
 from recsys_spark.steps.publishing import Inputs
 from recsys_spark.tables import EVENTS, TABLES, Table
@@ -22,7 +22,7 @@ class Previous:
 
     run: Run
     table: Table
-    head: Head
+    head: Commit
 
     @property
     def run_date(self) -> date:
@@ -60,7 +60,7 @@ def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str
 
     ``facts``: what the new run depends on (``run_key``); its settings must be those of the last one.
     """
-    head = run.lake.head(table)
+    head = run.lake.last_commit(table)
     if head is None:
         return "it is the first run"
     if head.key is None or "identities" not in head.facts:
@@ -77,7 +77,7 @@ def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str
 
 def _there(run: Run, name: str, facts: Mapping[str, Any]) -> bool:
     """Whether the version that was read can be read again: not vacuumed, and of the same table."""
-    now = run.lake.head(TABLES[name])
+    now = run.lake.last_commit(TABLES[name])
     same = now is not None and now.identity == facts["identities"][name]
     return same and run.lake.can_read(TABLES[name], facts["versions"][name])
 

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError
 from recsys_spark.job import Run
-from recsys_spark.lake import Head, Staged
+from recsys_spark.lake import Commit, Staged
 from recsys_spark.steps.change_log import complete_log
 from recsys_spark.tables import Table
 
@@ -41,7 +41,7 @@ def inputs(run: Run, *tables: Table) -> Inputs:
     Raises:
         InputError: naming every table that is missing.
     """
-    heads = {table.name: run.lake.head(table) for table in tables}
+    heads = {table.name: run.lake.last_commit(table) for table in tables}
     missing = [name for name, head in heads.items() if head is None]
     if missing:
         raise InputError(
@@ -88,7 +88,7 @@ def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any])
     return {"status": "done", "tables": {staged.table.name: staged.rows}}
 
 
-def republish(run: Run, key: str, head: Head, table: Table, facts: Mapping[str, Any]) -> Report:
+def republish(run: Run, key: str, head: Commit, table: Table, facts: Mapping[str, Any]) -> Report:
     """Commit that what the table shows is the result of this run too; no file is written. What the last commit tells
     of these rows (``about``) stays true: the next drift gate compares with it."""
     assert head.content is not None, "without a content a commit of no files would empty the table"

@@ -152,7 +152,7 @@ def _hybrid_sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Source
 
 
 def _cosine_sources(run: Run, known: Inputs) -> Sources:
-    head = run.lake.head(USER_PROFILES)
+    head = run.lake.last_commit(USER_PROFILES)
     assert head is not None
     made, facts = Previous(run, USER_PROFILES, head), head.facts
     shown = [IMPRESSIONS] if IMPRESSIONS.name in facts.get("versions", {}) else []
@@ -196,7 +196,7 @@ def _blocks(run: Run, known: Inputs, table: Any, frame: DataFrame, carried: Mapp
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:
     """The blocks of item vectors, as their commit describes them; one block where it does not."""
-    head = run.lake.head(ITEM_VECTORS)
+    head = run.lake.last_commit(ITEM_VECTORS)
     own = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
     if head is None or "blocks" not in head.facts or own is None:
         return {VECTOR: dimension}

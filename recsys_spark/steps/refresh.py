@@ -85,7 +85,7 @@ def _lists(run: Run, options: RefreshOptions) -> Report:
     Raises:
         ConflictError: it has.
     """
-    head = run.lake.head(USER_PROFILES)
+    head = run.lake.last_commit(USER_PROFILES)
     if head is not None and head.facts.get("run_date") != str(options.run_date):
         raise ConflictError(
             f"user_profiles are of run_date {head.facts.get('run_date')} now: another refresh was at work meanwhile; "

@@ -72,7 +72,7 @@ def renewal(
 def renewed_keys(last: Previous, known: Inputs, table: Table) -> DataFrame | None:
     """The keys of ``table`` that may differ from what ``last`` read, told by its commit; None where it does not tell.
     Vectors are not looked at."""
-    run, head, column = last.run, last.run.lake.head(table), table.key[0]
+    run, head, column = last.run, last.run.lake.last_commit(table), table.key[0]
     told = {} if head is None else head.facts.get("about", {}).get("renewed", {})
     if head is None or head.version != known.versions[table.name]:
         return None

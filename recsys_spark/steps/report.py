@@ -53,7 +53,7 @@ def render_report(run: Run, options: ReportOptions, last: Mapping[str, Any] | No
 
 def _of_lists(run: Run, options: ReportOptions, found: Statuses) -> list[Section]:
     """What needs lists; nothing in a lake of evaluations."""
-    head = run.lake.head(RECOMMENDATIONS)
+    head = run.lake.last_commit(RECOMMENDATIONS)
     if head is None or any(run.lake.version(table) is None for table in (ITEMS, EVENTS)):
         return []
     lists = run.lake.read(run.spark, RECOMMENDATIONS, head.version)

@@ -6,7 +6,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from recsys_spark.job import Run
-from recsys_spark.lake import Head
+from recsys_spark.lake import Commit
 from recsys_spark.report_facts import list_drift
 from recsys_spark.report_page import Block, Cell, Note, Section, Share, TableBlock
 from recsys_spark.tables import CHANGES, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Table
@@ -29,7 +29,7 @@ def drift(run: Run) -> Section:
     blocks: list[Block] = []
     figures: list[list[Cell]] = []
     for table in _AUDITED:
-        heads = [head for head in run.lake.heads(table, _PAST) if "figures" in head.facts.get("about", {})]
+        heads = [head for head in run.lake.commits(table, _PAST) if "figures" in head.facts.get("about", {})]
         figures += _figures(table, heads[:2])
         blocks += [
             Note(f"Accepted by --accept_drift: table '{table.name}', {fault}.")
@@ -50,7 +50,7 @@ def _header() -> Sequence[str]:
     return [name.replace("_", " ") for name in CHANGES.columns]
 
 
-def _figures(table: Table, heads: Sequence[Head]) -> list[list[Cell]]:
+def _figures(table: Table, heads: Sequence[Commit]) -> list[list[Cell]]:
     now, was = ([head.facts["about"]["figures"] for head in heads] + [{}, {}])[:2]
     return [
         [table.name, told, *(_shown(name, figures.get(name)) for figures in (was, now))]
@@ -67,7 +67,7 @@ def _shown(name: str, value: Any) -> Cell:
 
 def _lists(run: Run) -> Block:
     """The published lists against the last ones that were others."""
-    now, *past = run.lake.heads(RECOMMENDATIONS, _PAST)
+    now, *past = run.lake.commits(RECOMMENDATIONS, _PAST)
     last = next((head for head in past if not (head.content and head.content == now.content)), None)
     if last is None:
         return Note("There are no earlier lists in this lake to compare with.")

@@ -73,7 +73,7 @@ def what_ran(run: Run, found: Statuses, run_date: str) -> Section:
     tables: list[list[Cell]] = []
     settings: list[list[Cell]] = []
     for table in TABLES.values():
-        head = run.lake.head(table)
+        head = run.lake.last_commit(table)
         if head is not None:
             tables.append([table.name, head.version, run.lake.rows(table), head.key])
             settings += [

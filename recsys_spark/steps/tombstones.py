@@ -10,7 +10,7 @@ from recsys_spark.forgetting import OWN_ROWS, RULES, UNUSED_TEXTS, Tombstones, k
 from recsys_spark.forgetting import tombstones as keyed_tombstones
 from recsys_spark.forgetting import without_unused as without_unused_texts
 from recsys_spark.job import Run
-from recsys_spark.lake import Head
+from recsys_spark.lake import Commit
 from recsys_spark.lake_key import NAME, lake_key
 from recsys_spark.steps.publishing import run_key
 from recsys_spark.tables import FORGOTTEN, ITEMS, QUARANTINE, TABLES, USERS, Table
@@ -22,7 +22,7 @@ def tombstones(run: Run) -> Tombstones | None:
     Raises:
         InputError: the key under which they were made is gone or another one: the forgotten would come back unseen.
     """
-    head = run.lake.head(FORGOTTEN)
+    head = run.lake.last_commit(FORGOTTEN)
     if head is None:
         return None
     key = lake_key(run.lake.uri, make="key" not in head.facts)
@@ -48,7 +48,7 @@ def complete_forgetting(run: Run, made: tuple[Table, ...]) -> dict[str, int]:
     """
     stones, removed = tombstones(run), {}
     for table in TABLES.values():
-        if table in made or (head := run.lake.head(table)) is None:
+        if table in made or (head := run.lake.last_commit(table)) is None:
             continue
         rows = run.lake.read(run.spark, table, head.version)
         if OWN_ROWS in RULES[table.name] and table is not QUARANTINE:
@@ -64,7 +64,7 @@ def complete_forgetting(run: Run, made: tuple[Table, ...]) -> dict[str, int]:
     return removed
 
 
-def republish_without(run: Run, table: Table, head: Head, kept: DataFrame, facts: dict[str, object]) -> None:
+def republish_without(run: Run, table: Table, head: Commit, kept: DataFrame, facts: dict[str, object]) -> None:
     """Publish what is ``kept`` of the rows that ``head`` shows. What published them is kept in the commit, so that the
     next refresh knows what it has before it. Lists that lose an item move up."""
     staged = run.lake.stage(_without_gaps(kept, table).select(*table.columns), table, base=head.version)

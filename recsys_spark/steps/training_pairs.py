@@ -82,7 +82,7 @@ def _reviews(
     run: Run, options: TuningOptions, dataset: Dataset, reviews: TableQuery
 ) -> tuple[DataFrame, Mapping[str, Any]]:
     """Pairs of everybody whom the lake has not forgotten, and what they came from."""
-    data, head = absolute(options.data or ""), run.lake.head(FORGOTTEN)
+    data, head = absolute(options.data or ""), run.lake.last_commit(FORGOTTEN)
     files = list_sources(dataset, data, lambda: run.spark)
     for name, source in dataset.sources.items():
         register(read_source(run.spark, name, source, data, files[name]), name)

@@ -18,7 +18,7 @@ def committed(lake: Lake, table: Table, number: float, key: str, *, append: bool
         if lake.has_commit(table, key):
             return
         with suppress(RetryError):
-            head = lake.head(table)
+            head = lake.last_commit(table)
             files = staged(lake, table, [("a", str(int(number)), number)], head.version if head else None)
             lake.commit(files, key, append=append)
             return

@@ -27,7 +27,7 @@ def entry(lake: Lake, number: int) -> Path:
 def goes_on(lake: Lake, version: int) -> None:
     """What was whole is shown, and the next run publishes."""
     assert shown(lake)[1] == {"a": version}
-    base = lake.head(SNAPSHOT).version
+    base = lake.last_commit(SNAPSHOT).version
     lake.commit(staged(lake, SNAPSHOT, [("a", "1", 9.0)], base), "the next run")
     assert shown(lake)[1] == {"a": 9}
 
@@ -43,7 +43,7 @@ def test_a_damaged_or_missing_log_entry_is_told_and_the_entries_before_it_are_th
         goes_on(lake, 2)  # nobody can know that there was more
         return
     with pytest.raises(InputError, match=f"table 'snapshot' in lake {lake.uri} cannot be read"):
-        lake.head(SNAPSHOT)
+        lake.last_commit(SNAPSHOT)
     for later in range(number, 4):
         entry(lake, later).unlink(missing_ok=True)
     goes_on(lake, number - 1)
