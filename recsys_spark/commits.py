@@ -32,7 +32,7 @@ class Commit:
     facts: Mapping[str, Any]
 
     @property
-    def state(self) -> str:
+    def content_id(self) -> str:
         """Names what the table shows: by its content where that is known, so that the same rows published again change
         nothing for those who read them; version numbers start over where a table is dropped and made again."""
         return f"content:{self.content}" if self.content else f"{self.identity}@{self.version}"

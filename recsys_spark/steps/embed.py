@@ -56,7 +56,7 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     """
     model = resolve_model(options, run)
     known = inputs(run, ITEMS, USERS)
-    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.states})
+    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.content_ids})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
     head = run.lake.last_commit(EMBEDDINGS)
     if head is not None and head.key and not options.dry_run:

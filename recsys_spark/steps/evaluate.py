@@ -65,7 +65,7 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
 
 
 def _key(known: Inputs, options: EvaluationOptions, **more: Any) -> str:
-    facts = {"inputs": known.states, "options": options.model_dump(mode="json", exclude={"lake"})}
+    facts = {"inputs": known.content_ids, "options": options.model_dump(mode="json", exclude={"lake"})}
     return run_key("evaluate_recommendations", facts | more)
 
 

@@ -72,7 +72,7 @@ def _made_of(run: Run) -> tuple[Commit, Inputs]:
     if head is None or "inputs" not in head.facts:
         raise InputError("table 'recommendations' does not say what it was made of: run recommend_items")
     known = inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
-    other = sorted(name for name, state in head.facts["inputs"].items() if known.states[name] != state)
+    other = sorted(name for name, state in head.facts["inputs"].items() if known.content_ids[name] != state)
     if other:
         raise InputError(f"the lists are older than {', '.join(other)}: run recommend_items, then explain_user")
     return head, known

@@ -108,7 +108,7 @@ def _bury(run: Run, ids: dict[str, list[str]]) -> _Buried:
         staged = run.lake.stage(run.spark.createDataFrame(new, FORGOTTEN.ddl).coalesce(1), FORGOTTEN)
         run.lake.commit(staged, name, facts={"key": key_name(key)}, append=True)
     now, known = run.lake.last_commit(FORGOTTEN), {name for name, found in hashes.items() if found in there}
-    return _Buried(head.state if head else None, now.state if now else None, hashes, known)
+    return _Buried(head.content_id if head else None, now.content_id if now else None, hashes, known)
 
 
 def _remove_rows(run: Run, tables: list[Table], named: Named, buried: _Buried) -> tuple[dict[str, int], set[str]]:

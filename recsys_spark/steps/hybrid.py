@@ -35,7 +35,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
             f"--{name} compares vectors, and hybrid scores have none: leave it out, or use --scorer=cosine"
         )
     known = inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
-    facts = {"inputs": known.states, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
+    facts = {"inputs": known.content_ids, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
     weights, history = options.hybrid_history
     facts |= {"weights": asdict(weights), "history": asdict(history)}
     key = run_key("recommend_items", facts)
@@ -65,7 +65,7 @@ def _weight_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
     quota_on = options.quota_on if options.quota else None
     tables = (ITEM_WEIGHTS, ITEMS)
     facts = {
-        "inputs": {table.name: known.states.get(table.name) for table in tables},
+        "inputs": {table.name: known.content_ids.get(table.name) for table in tables},
         "rules": [options.match_on, quota_on],
     }
 

@@ -21,7 +21,7 @@ def keep_impressions(run: Run, options: FeedbackOptions) -> None:
     head = run.lake.last_commit(RECOMMENDATIONS) if options.ignored_weight and not options.dry_run else None
     if head is None:
         return
-    key = run_key("impressions", {"lists": head.state, "run_date": head.facts.get("run_date")})
+    key = run_key("impressions", {"lists": head.content_id, "run_date": head.facts.get("run_date")})
     if run.lake.has_commit(IMPRESSIONS, key):
         return
     shown = shown_pairs(run.lake.read(run.spark, RECOMMENDATIONS, head.version))

@@ -49,7 +49,7 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
         table.name: run.lake.last_commit(table) for table in _TARGETS
     }  # before the sources: what came since is newer
     files = list_sources(dataset, data, lambda: run.spark)
-    forgotten = buried.state if (buried := run.lake.last_commit(FORGOTTEN)) is not None else None
+    forgotten = buried.content_id if (buried := run.lake.last_commit(FORGOTTEN)) is not None else None
     key = _key(dataset, files, options, forgotten)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done

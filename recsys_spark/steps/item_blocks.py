@@ -26,7 +26,7 @@ def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
     if options.approximate:
         lists = list_count(options.lists, rows)
     facts = {
-        "inputs": {table.name: known.states.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
+        "inputs": {table.name: known.content_ids.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
         "rules": [options.match_on, quota_on],
         "lists": [lists, options.grouping_seed if lists else 0],
     }

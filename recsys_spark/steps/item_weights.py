@@ -75,7 +75,7 @@ def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Rep
         return {"tables": {}}
     texts = item_embeddings(known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), encoder)
     shrink, share = options.hybrid_whitening, options.refit_share
-    white = fitted(run, encoder, texts, str(known.states), shrink=shrink, refit_share=share)
+    white = fitted(run, encoder, texts, str(known.content_ids), shrink=shrink, refit_share=share)
     if white is None:
         raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
     vectors = whitened(texts, "item_id", white.transform)
@@ -97,7 +97,7 @@ def _encoder(run: Run) -> str:
 def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any]:
     weights, history = options.undated_history
     return {
-        "inputs": known.states,
+        "inputs": known.content_ids,
         "run_date": options.run_date,
         "encoder": encoder,
         "weights": asdict(weights),
@@ -111,7 +111,7 @@ def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any
 def _forgotten(run: Run) -> str | None:
     """Weights that were fitted on the events of somebody who must go are not kept."""
     head = run.lake.last_commit(FORGOTTEN)
-    return head.state if head else None
+    return head.content_id if head else None
 
 
 def _events(fit: _Fit) -> DataFrame:

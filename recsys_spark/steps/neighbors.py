@@ -15,7 +15,7 @@ def neighbors(run: Run, options: NeighborOptions) -> Report:
     """Publish the most similar items of every item that has a vector."""
     ruled = options.match_on is not None or options.run_date is not None
     known = inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))
-    facts = {"inputs": known.states} | options.model_dump(mode="json", include={"k", "min_score"})
+    facts = {"inputs": known.content_ids} | options.model_dump(mode="json", include={"k", "min_score"})
     if ruled:
         facts |= options.model_dump(mode="json", include={"match_on", "run_date"})
     key = run_key("find_neighbors", facts)
@@ -27,7 +27,7 @@ def neighbors(run: Run, options: NeighborOptions) -> Report:
         raise UsageError(f"table 'item_vectors' mixes the vector spaces {' and '.join(sorted(spaces))}: build it again")
     if ruled:
         vectors = items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, None)
-    packed = {"inputs": known.states, "match_on": options.match_on}
+    packed = {"inputs": known.content_ids, "match_on": options.match_on}
     blocks = kept_blocks(run, ITEM_NEIGHBORS, packed, options.item_block_rows, lambda: (vectors, None))
     tasks = tasks_for(run, options, count)
     rules = ListRules(options.min_score, run_date=options.run_date, keyed=options.match_on is not None)

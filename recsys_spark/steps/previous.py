@@ -43,7 +43,7 @@ class Previous:
 
     def saw(self, table: Table, known: Inputs) -> bool:
         """Whether it read what ``known`` shows."""
-        return bool(self.head.facts["inputs"].get(table.name) == known.states.get(table.name))
+        return bool(self.head.facts["inputs"].get(table.name) == known.content_ids.get(table.name))
 
     def other_events(self, known: Inputs, run_date: date) -> DataFrame:
         """``user_id`` of those whose events before the run date are not what they were."""

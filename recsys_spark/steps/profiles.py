@@ -46,7 +46,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     keep_impressions(run, options)
     shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
     known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
-    facts = {"inputs": known.states, "run_date": options.run_date, "weights": asdict(options.weights)}
+    facts = {"inputs": known.content_ids, "run_date": options.run_date, "weights": asdict(options.weights)}
     facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
     facts |= ignored_facts(options)
     key = run_key("build_profiles", facts)
@@ -132,7 +132,7 @@ def _profiles(
 ) -> DataFrame:
     """Profiles of all users, or of those in ``redo``."""
     tasks = 2 * run.spark.sparkContext.defaultParallelism
-    facts = {"inputs": {ITEM_VECTORS.name: known.states[ITEM_VECTORS.name]}}
+    facts = {"inputs": {ITEM_VECTORS.name: known.content_ids[ITEM_VECTORS.name]}}
     items = kept_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (known.frame(run, ITEM_VECTORS), None))
     events, users = known.frame(run, EVENTS), known.frame(run, USERS)
     if redo is not None:

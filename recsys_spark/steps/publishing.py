@@ -22,7 +22,7 @@ class Inputs:
     """The versions that a step reads, fixed before it starts."""
 
     versions: Mapping[str, int]
-    states: Mapping[str, str]
+    content_ids: Mapping[str, str]
     """What run keys are made of: version numbers start over where a table is dropped and made again."""
     identities: Mapping[str, str]
 
@@ -49,8 +49,10 @@ def inputs(run: Run, *tables: Table) -> Inputs:
         )
     found = {name: head for name, head in heads.items() if head is not None}
     versions = {name: head.version for name, head in found.items()}
-    states, identities = ({name: getattr(h, part) for name, h in found.items()} for part in ("state", "identity"))
-    return Inputs(versions, states, identities)
+    content_ids, identities = (
+        {name: getattr(h, part) for name, h in found.items()} for part in ("content_id", "identity")
+    )
+    return Inputs(versions, content_ids, identities)
 
 
 def run_key(step: str, facts: Mapping[str, Any]) -> str:

@@ -190,7 +190,7 @@ def _cosine_sources(run: Run, known: Inputs) -> Sources:
 
 def _blocks(run: Run, known: Inputs, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
     """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
-    facts = {"inputs": {one.name: known.states.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
+    facts = {"inputs": {one.name: known.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
     return kept_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
 
 

@@ -36,7 +36,7 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
 
 def _recommendations(run: Run, options: TopKOptions) -> Report:
     known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
-    facts = {"inputs": known.states, "run_date": options.run_date} | rules_of(options)
+    facts = {"inputs": known.content_ids, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done

@@ -90,7 +90,7 @@ def _reviews(
     rows = without_forgotten(query(run.spark, "reviews", reviews, wanted, [], options.run_date), tombstones(run))
     entries = {name: [file.entry for file in listed] for name, listed in files.items()}
     versions: dict[str, Any] = {"reviews": options.dataset, "files": entries}
-    forgotten = {"forgotten": head.state} if head is not None else {}
+    forgotten = {"forgotten": head.content_id} if head is not None else {}
     return review_pairs(rows, options.max_text_chars), versions | forgotten
 
 

@@ -22,7 +22,7 @@ from recsys_spark.vectors import build_item_vectors, item_embeddings, items_with
 def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
     known = inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
-    facts = {"inputs": known.states, "model": model.fingerprint, "blocks": options.blocks.facts}
+    facts = {"inputs": known.content_ids, "model": model.fingerprint, "blocks": options.blocks.facts}
     facts |= _told_of_events(options)
     if options.whitening is not None:
         facts |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
@@ -34,12 +34,12 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: boo
     if options.dry_run:
         return {"tables": {}}
     items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
-    cuts = fitted_cuts(run, options, items, str(known.states))
+    cuts = fitted_cuts(run, options, items, str(known.content_ids))
     if isinstance(options, HistoryOptions) and options.blocks.collaborative:
         pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
         items = items_with_users(items, pairs.where("weight > 0").select("user_id", "item_id"))
     texts = item_embeddings(items, embeddings, model.fingerprint)
-    fit = _whitening(run, options, model, texts, str(known.states))
+    fit = _whitening(run, options, model, texts, str(known.content_ids))
     transform = fit.transform if fit else None
     named = (cuts.name, cuts.rows) if cuts else None
     vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform, named)

@@ -266,9 +266,9 @@ def generators(monkeypatch):
 
 def test_the_generator_of_a_gpu_is_kept_too(monkeypatch):
     own = generators(monkeypatch)
-    states = random_states("cuda:0")
+    content_ids = random_states("cuda:0")
     expected = torch.rand(3), torch.rand(3, generator=own)
-    set_random_states(states, "cuda:0")
+    set_random_states(content_ids, "cuda:0")
     assert torch.equal(torch.rand(3), expected[0])
     assert torch.equal(torch.rand(3, generator=own), expected[1])
     assert list(random_states("cpu")) == ["random"]

@@ -228,8 +228,8 @@ def test_weights_stay_what_they_were():
 def test_the_numbers_are_those_of_splitmix64():
     """The first three of the reference implementation for the seed 1234567."""
     start = np.uint64(1234567)
-    states = start + np.arange(1, 4, dtype=np.uint64) * np.uint64(metrics._GOLDEN)
-    assert metrics._mixed(states).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    content_ids = start + np.arange(1, 4, dtype=np.uint64) * np.uint64(metrics._GOLDEN)
+    assert metrics._mixed(content_ids).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_sums_of_tasks_add_up_and_leave_out_what_is_missing():
