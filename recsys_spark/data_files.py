@@ -15,7 +15,7 @@ from pyarrow.fs import FileSystem
 
 from recsys_spark.blocks import matrix, unit_vectors
 from recsys_spark.paths import spark_path
-from recsys_spark.tables import Make, Notes, Table
+from recsys_spark.tables import ArrowTransform, Notes, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -97,7 +97,7 @@ def file_batches(uri: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def write_files(
-    batches: Iterator[pa.RecordBatch], make: Make | None, uri: str, schema: pa.Schema, keys: list[str]
+    batches: Iterator[pa.RecordBatch], make: ArrowTransform | None, uri: str, schema: pa.Schema, keys: list[str]
 ) -> Iterator[pa.RecordBatch]:
     """One task: all its rows into one file with a name that no other attempt can have; a failed one is removed."""
     notes: Notes = {}

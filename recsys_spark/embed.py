@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.tables import Make, Notes
+from recsys_spark.tables import ArrowTransform, Notes
 
 if TYPE_CHECKING:
     from recsys_spark.kernels.encoder import Encoded, Encoder
@@ -109,7 +109,7 @@ def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens:
     return encoded.select("text_hash", "model", "embedding", "reason", "tokens", "padded", "truncated")
 
 
-def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> Make:
+def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> ArrowTransform:
     """``embed_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
     worker, and the first failures (hash, reason)."""
 

@@ -22,7 +22,7 @@ from recsys_spark.kernels.item_weights import Features, co_occurrence, ridge_wei
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of
 from recsys_spark.lists import ListRules, Rows, where_found
 from recsys_spark.recommend import USER_COLUMNS
-from recsys_spark.tables import ARROW_TYPES, Make, Notes
+from recsys_spark.tables import ARROW_TYPES, ArrowTransform, Notes
 from recsys_spark.user_block import UserBlock
 
 WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
@@ -70,7 +70,9 @@ def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -
     return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))
 
 
-def weight_rows(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512, tasks: int | None = None) -> Make:
+def weight_rows(
+    items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512, tasks: int | None = None
+) -> ArrowTransform:
     """``part`` (of ``parts_of``, with as many ``tasks``) to ``item_id, neighbor_id, weight``; of items that are ``due``
     only, where blocks say so.
 

@@ -23,7 +23,7 @@ from recsys_spark.failpoints import reached
 from recsys_spark.failures import in_a_line, passing
 from recsys_spark.object_store import refuses_to_overwrite
 from recsys_spark.paths import delta_uri, lake_path
-from recsys_spark.tables import Make, Table
+from recsys_spark.tables import ArrowTransform, Table
 from recsys_spark.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Lake:
         self,
         frame: "DataFrame",
         table: Table,
-        make: Make | None = None,
+        make: ArrowTransform | None = None,
         profile: "ResourceProfile | None" = None,
         base: int | None = None,
         digest: bool = False,

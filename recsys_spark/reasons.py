@@ -30,7 +30,7 @@ from recsys_spark.kernels.contributions import (
 )
 from recsys_spark.kernels.interests import interests_of, weights_of
 from recsys_spark.sentences import sentence
-from recsys_spark.tables import RECOMMENDATIONS, Make, Notes
+from recsys_spark.tables import RECOMMENDATIONS, ArrowTransform, Notes
 
 Places = NDArray[np.int64]
 COLLABORATIVE = "collaborative"
@@ -120,7 +120,7 @@ def weighted_titles(weights: DataFrame, items: DataFrame | None, pairs: DataFram
 
 def reason_rows(
     items: ItemBlocks, telling: Telling, stamp: Mapping[str, Any], users_at_once: int = USERS_AT_ONCE
-) -> Make:
+) -> ArrowTransform:
     """Rows of ``told_users`` to rows of ``recommendations``.
 
     Reasons are in the order of their contribution; ``contribution`` adds up to the score, ``share`` is a contribution

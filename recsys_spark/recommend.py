@@ -16,7 +16,7 @@ from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import CLUSTERED
 from recsys_spark.kernels.processor import cpu_tiles
 from recsys_spark.lists import ListRules
-from recsys_spark.tables import Make, Notes
+from recsys_spark.tables import ArrowTransform, Notes
 from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
 
 _SEEN_BYTES = 100 * 100
@@ -119,7 +119,7 @@ def list_rows(
     stamp: dict[str, Any] | None = None,
     names: dict[str, str] | None = None,
     scored_by: type[UserBlock] | type[HistoryBlock] | type[InterestBlock] = UserBlock,
-) -> Make:
+) -> ArrowTransform:
     """Users with their rules (``users_with_rules``) to lists, ``user_block_rows`` users at a time.
 
     ``stamp`` has the values of further columns, the same in every row; ``names`` other names for columns;

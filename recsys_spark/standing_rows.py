@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.data_files import file_batches
-from recsys_spark.tables import Make, Notes
+from recsys_spark.tables import ArrowTransform, Notes
 
 
 def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
@@ -33,7 +33,7 @@ def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
     return files.join(going, on="uri", how="left")
 
 
-def standing_rows(schema: pa.Schema, stamp: Mapping[str, pa.Scalar]) -> Make:
+def standing_rows(schema: pa.Schema, stamp: Mapping[str, pa.Scalar]) -> ArrowTransform:
     """What is left of the files of ``files_without``, in their order; ``stamp`` has new values of whole columns."""
 
     def make(batches: Iterator[pa.RecordBatch], _: Notes) -> Iterator[pa.RecordBatch]:

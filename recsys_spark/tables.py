@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 Notes = dict[str, Any]
-Make = Callable[[Iterator[pa.RecordBatch], Notes], Iterator[pa.RecordBatch]]
+ArrowTransform = Callable[[Iterator[pa.RecordBatch], Notes], Iterator[pa.RecordBatch]]
 """Turns the batches of a task into those of a table, and notes on the way what the driver should know of it (JSON)."""
 
 REASONS = (

@@ -42,7 +42,7 @@ from recsys_spark.tables import (
     RECOMMENDATIONS,
     USER_PROFILES,
     USERS,
-    Make,
+    ArrowTransform,
 )
 from recsys_spark.vectors import Blocks, block_widths, encoder_of
 
@@ -77,7 +77,7 @@ def sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
 
 def explanation(
     sources: Sources, options: ReasonOptions, lists: DataFrame, stamp: Mapping[str, Any], user: str | None = None
-) -> tuple[DataFrame, Make]:
+) -> tuple[DataFrame, ArrowTransform]:
     """Rows of ``told_users`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
     pairs, kinds = sources.pairs, event_kinds(sources.events)
     if sources.ignored is not None:
@@ -110,7 +110,7 @@ def staged_lists(
     if not options.explain:
         # The date and empty reasons come in the task that writes: nested columns are what Arrow takes longest over.
         plain = stamp | {"reasons": None}
-        make: Make = lambda batches, _: (stamped(batch, plain) for batch in batches)  # noqa: E731
+        make: ArrowTransform = lambda batches, _: (stamped(batch, plain) for batch in batches)  # noqa: E731
         return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
     users, make = explanation(sources(run, known, facts), options, lists, stamp)
     told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)

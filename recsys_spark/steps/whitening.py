@@ -11,7 +11,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.job import Run
 from recsys_spark.kernels.whitening import Whitening, whitening
 from recsys_spark.steps.publishing import run_key
-from recsys_spark.tables import WHITENINGS, Make
+from recsys_spark.tables import WHITENINGS, ArrowTransform
 from recsys_spark.whitening import moment_rows, moments_of
 
 
@@ -83,6 +83,6 @@ def _store(run: Run, encoder: str, shrink: float, found: Fit, state: str) -> Non
     table = pa.Table.from_pylist([row | numbers], WHITENINGS.arrow_schema)
     # As local rows the matrix would travel in the task itself, which Spark warns of from 1,000 KiB on.
     held = run.spark.sparkContext.broadcast(table)
-    make: Make = lambda batches, _: (part for _ in batches for part in held.value.to_batches())  # noqa: E731
+    make: ArrowTransform = lambda batches, _: (part for _ in batches for part in held.value.to_batches())  # noqa: E731
     key = run_key("fit_whitening", row | {"state": state})
     run.lake.commit(run.lake.stage(run.spark.range(1, numPartitions=1), WHITENINGS, make), key, append=True)
