@@ -14,7 +14,7 @@ from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failpoints import reached
 from recsys_spark.failures import in_a_line, passing
 from recsys_spark.paths import absolute, delta_uri
-from recsys_spark.tables import Notes, Table
+from recsys_spark.tables import Table, TaskStats
 
 _KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
 _UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE", "ADD COLUMN"}
@@ -45,7 +45,7 @@ class Staged:
     table: Table
     actions: list[AddAction]
     rows: int
-    notes: list[Notes]
+    notes: list[TaskStats]
     content: str | None = None
     base: int | None = None
     """``Commit.version`` of what was shown when the work began; a commit onto another would lose somebody's update."""

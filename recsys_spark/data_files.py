@@ -15,7 +15,7 @@ from pyarrow.fs import FileSystem
 
 from recsys_spark.blocks import matrix, unit_vectors
 from recsys_spark.paths import spark_path
-from recsys_spark.tables import ArrowTransform, Notes, Table
+from recsys_spark.tables import ArrowTransform, Table, TaskStats
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -100,7 +100,7 @@ def write_files(
     batches: Iterator[pa.RecordBatch], make: ArrowTransform | None, uri: str, schema: pa.Schema, keys: list[str]
 ) -> Iterator[pa.RecordBatch]:
     """One task: all its rows into one file with a name that no other attempt can have; a failed one is removed."""
-    notes: Notes = {}
+    notes: TaskStats = {}
     file = DataFile(uri, schema, keys)
     vectors = VectorSums() if "embedding" in schema.names else None
     lists = ListFaults() if {"user_id", "rank", "score"} <= set(schema.names) else None

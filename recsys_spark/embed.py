@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks import as_lists
 from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.tables import ArrowTransform, Notes
+from recsys_spark.tables import ArrowTransform, TaskStats
 
 if TYPE_CHECKING:
     from recsys_spark.kernels.encoder import Encoded, Encoder
@@ -113,7 +113,7 @@ def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> ArrowTransform
     """``embed_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
     worker, and the first failures (hash, reason)."""
 
-    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+    def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
         notes |= {"worker": f"{socket.gethostname()}:{os.getpid()}", "failures": [], **dict.fromkeys(COSTS, 0)}
         for window in _windows(batches, WINDOW_TEXTS):
             encoder, loaded = _task_encoder(model)

@@ -22,7 +22,7 @@ from recsys_spark.kernels.item_weights import Features, co_occurrence, ridge_wei
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of
 from recsys_spark.lists import ListRules, Rows, where_found
 from recsys_spark.recommend import USER_COLUMNS
-from recsys_spark.tables import ARROW_TYPES, ArrowTransform, Notes
+from recsys_spark.tables import ARROW_TYPES, ArrowTransform, TaskStats
 from recsys_spark.user_block import UserBlock
 
 WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
@@ -80,7 +80,7 @@ def weight_rows(
     neighbour.
     """
 
-    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+    def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
         notes |= {"items": 0, "without": 0}
         for batch in batches:
             for part in batch["part"].to_pylist():

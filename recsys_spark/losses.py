@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.tables import Notes
+from recsys_spark.tables import TaskStats
 
 PRICE = "price is not a number"
 REPLACED = "characters that are not UTF-8 (U+FFFD)"
@@ -91,7 +91,7 @@ def _loss(loss: str, happened: Column, value: Column) -> Column:
     return F.when(happened, F.struct(F.lit(loss).alias("loss"), F.substring(value, 1, _SAMPLE_CHARS).alias("value")))
 
 
-def counting(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+def counting(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
     """The rows as they are, without the column of their losses: those are counted."""
     notes[_COLUMN], notes["prices"], notes["rows"] = {}, 0, 0
     for batch in batches:

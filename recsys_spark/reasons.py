@@ -30,7 +30,7 @@ from recsys_spark.kernels.contributions import (
 )
 from recsys_spark.kernels.interests import interests_of, weights_of
 from recsys_spark.sentences import sentence
-from recsys_spark.tables import RECOMMENDATIONS, ArrowTransform, Notes
+from recsys_spark.tables import RECOMMENDATIONS, ArrowTransform, TaskStats
 
 Places = NDArray[np.int64]
 COLLABORATIVE = "collaborative"
@@ -137,7 +137,7 @@ def reason_rows(
     another one, of the difference and of its square.
     """
 
-    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+    def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
         fidelity = np.zeros(5)
         for part in slices(batches, users_at_once):
             rows: list[dict[str, Any]] = []

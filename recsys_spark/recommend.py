@@ -16,7 +16,7 @@ from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import CLUSTERED
 from recsys_spark.kernels.processor import cpu_tiles
 from recsys_spark.lists import ListRules
-from recsys_spark.tables import ArrowTransform, Notes
+from recsys_spark.tables import ArrowTransform, TaskStats
 from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
 
 _SEEN_BYTES = 100 * 100
@@ -130,7 +130,7 @@ def list_rows(
     if k < 1:
         raise UsageError(f"k must be at least 1, found {k}")
 
-    def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+    def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
         notes |= {"users": 0, "dropped": 0, "places_short": 0, "shares": []}
         for part in slices(batches, user_block_rows):
             users = scored_by(part, items, k, rules)

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.data_files import file_batches
-from recsys_spark.tables import ArrowTransform, Notes
+from recsys_spark.tables import ArrowTransform, TaskStats
 
 
 def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
@@ -36,7 +36,7 @@ def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
 def standing_rows(schema: pa.Schema, stamp: Mapping[str, pa.Scalar]) -> ArrowTransform:
     """What is left of the files of ``files_without``, in their order; ``stamp`` has new values of whole columns."""
 
-    def make(batches: Iterator[pa.RecordBatch], _: Notes) -> Iterator[pa.RecordBatch]:
+    def make(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:
         for uri, positions in (pair for batch in batches for pair in zip(*batch.columns, strict=True)):
             going = np.sort(positions.values.to_numpy()) if positions.is_valid else np.zeros(0, np.int64)
             first = 0

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-Notes = dict[str, Any]
-ArrowTransform = Callable[[Iterator[pa.RecordBatch], Notes], Iterator[pa.RecordBatch]]
+TaskStats = dict[str, Any]
+ArrowTransform = Callable[[Iterator[pa.RecordBatch], TaskStats], Iterator[pa.RecordBatch]]
 """Turns the batches of a task into those of a table, and notes on the way what the driver should know of it (JSON)."""
 
 REASONS = (

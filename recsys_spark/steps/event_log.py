@@ -21,7 +21,7 @@ from recsys_spark.queries import is_row_by_row, query
 from recsys_spark.source_files import SourceFile
 from recsys_spark.source_names import named_sources
 from recsys_spark.sources import knows_its_columns
-from recsys_spark.tables import EVENTS, QUARANTINE, USERS, Notes
+from recsys_spark.tables import EVENTS, QUARANTINE, USERS, TaskStats
 
 _MORE_FILES = 500
 """Data files of ``events`` added since the last whole reading after which the log is read whole again, and written in
@@ -205,7 +205,7 @@ def _sources_of_others(dataset: Dataset) -> set[str]:
     return {name for ask in others for name in named_sources(ask, dataset.sources)}
 
 
-def _without_counts(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+def _without_counts(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
     notes |= dict.fromkeys(("rows", "staged", "replaced_ids"), 0)
     for batch in batches:
         notes["rows"] += pc.sum(batch["rows"]).as_py() or 0

@@ -43,7 +43,7 @@ from recsys_spark.options import TopKOptions
 from recsys_spark.progress import Progress
 from recsys_spark.recommend import list_rows, task_bytes, users_with_rules
 from recsys_spark.steps.approximate import centroids, list_count, stage_with_recall
-from recsys_spark.tables import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Notes, Table
+from recsys_spark.tables import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Table, TaskStats
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SLICE = (200, 5000)
@@ -250,7 +250,7 @@ class Bench:
         users = users_with_rules(profiles, None, None, tasks)
         rows = list_rows(blocks, self.k, rules, USER_BLOCK_ROWS, {"run_date": None, "model": "bench", "reasons": None})
 
-        def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+        def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
             Path("/proc/self/clear_refs").write_text("5")  # the peak so far was another task's
             yield from rows(batches, notes)
             status = Path("/proc/self/status").read_text()

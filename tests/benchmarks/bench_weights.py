@@ -32,7 +32,7 @@ from recsys_spark.item_weights import WeightFit, fit_bytes, parts_of, weight_row
 from recsys_spark.kernels.vectors import unit_rows
 from recsys_spark.lake import Lake
 from recsys_spark.steps.approximate import centroids, list_count
-from recsys_spark.tables import ITEM_WEIGHTS, ArrowTransform, Notes
+from recsys_spark.tables import ITEM_WEIGHTS, ArrowTransform, TaskStats
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GROUP, EVENTS_OF_USER = 200, 20
@@ -104,7 +104,7 @@ def with_peak(make: ArrowTransform) -> ArrowTransform:
     """Note the most memory of the process so far."""
     import resource
 
-    def noting(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+    def noting(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
         yield from make(batches, notes)
         notes["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

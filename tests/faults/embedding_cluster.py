@@ -23,7 +23,7 @@ from recsys_spark.lake import Lake
 from recsys_spark.options import EncoderOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps import embed as step
-from recsys_spark.tables import ArrowTransform, Notes
+from recsys_spark.tables import ArrowTransform, TaskStats
 
 VICTIM = 4
 """The partition of the encoding stage whose executor dies once its texts are encoded: half-way through eight."""
@@ -53,7 +53,7 @@ def main(lake: str, model: str, flag: str, how: str = "kill") -> None:
     encode, ship = step.embedding_rows, step.ship_model
 
     def encode_and_die(spec: ModelSpec, batch_tokens: int) -> ArrowTransform:
-        def make(batches: Iterator[pa.RecordBatch], notes: Notes) -> Iterator[pa.RecordBatch]:
+        def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
             for batch in encode(spec, batch_tokens)(batches, notes):
                 if TaskContext.get().partitionId() == VICTIM:
                     disturb_executor(flag, how)
