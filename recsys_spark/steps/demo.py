@@ -15,7 +15,7 @@ from recsys_spark.options import EvaluationOptions
 from recsys_spark.report_charts import check_installed
 from recsys_spark.showcase import listed_titles, listed_users, recent_favourites, sample_users
 from recsys_spark.steps.evaluate import evaluation
-from recsys_spark.steps.publishing import Report, inputs
+from recsys_spark.steps.publishing import Report, pin_inputs
 from recsys_spark.steps.refresh import RefreshOptions, refresh
 from recsys_spark.steps.report import ReportOptions, render_report
 from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, USERS
@@ -70,7 +70,7 @@ def demo(run: Run, options: DemoOptions) -> Report:
 
 def _stories(run: Run, options: DemoOptions) -> list[dict[str, Any]]:
     """Three users: few rows, whatever the size of the lake."""
-    known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
+    known = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
     lists, events, items = (known.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
     some = sample_users(listed_users(lists, 50 * _USERS), events, options.run_date, _USERS)
     ids = [row["user_id"] for row in some.collect()]

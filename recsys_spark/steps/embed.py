@@ -25,7 +25,7 @@ from recsys_spark.lake import Commit, Staged
 from recsys_spark.options import EncoderOptions
 from recsys_spark.steps.change_log import Change, complete_log, log_changes
 from recsys_spark.steps.model import resolve_model, ship_model
-from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
+from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key
 from recsys_spark.tables import EMBEDDINGS, FAILED_TEXTS, ITEMS, USERS
 
 _TASK_SHARE = 32  # texts: fewer are not worth a task of their own
@@ -55,7 +55,7 @@ def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     ``retry``: also what could not be encoded before.
     """
     model = resolve_model(options, run)
-    known = inputs(run, ITEMS, USERS)
+    known = pin_inputs(run, ITEMS, USERS)
     key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.content_ids})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
     head = run.lake.last_commit(EMBEDDINGS)
@@ -80,7 +80,7 @@ def _is_encoded(run: Run, key: str) -> bool:
     return False
 
 
-def _roles(run: Run, known: Inputs, model: ModelSpec) -> Iterable[tuple[ModelSpec, DataFrame]]:
+def _roles(run: Run, inputs: InputVersions, model: ModelSpec) -> Iterable[tuple[ModelSpec, DataFrame]]:
     """A text that items and users share is encoded once, unless their prompts differ."""
     items, users = known.frame(run, ITEMS), known.frame(run, USERS)
     if model.of_users.fingerprint == model.fingerprint:

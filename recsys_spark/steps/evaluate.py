@@ -14,7 +14,7 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Commit
 from recsys_spark.options import EvaluationOptions, JudgeOptions
 from recsys_spark.profiles import before
-from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key
+from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key
 from recsys_spark.steps.scratch import written
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
@@ -25,7 +25,7 @@ def evaluation(run: Run, options: EvaluationOptions) -> Report:
     Raises:
         InputError: the published lists were made for another run_date.
     """
-    known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
+    known = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
     key = _key(known, options)
     published = known.frame(run, RECOMMENDATIONS)
     lists = published.where(F.col("run_date") == F.lit(options.run_date))
@@ -51,7 +51,7 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     made = date.fromisoformat(head.facts["run_date"]) if head and "run_date" in head.facts else options.run_date
     if made >= options.run_date:
         return report
-    known = inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
+    known = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
     asked = EvaluationOptions(**options.model_dump(include=set(JudgeOptions.model_fields)) | {"run_date": made})
     key = _key(known, asked, until=options.run_date)
     if run.lake.has_commit(METRICS, key):
@@ -64,13 +64,13 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     return {"status": found["status"], "tables": found["tables"], "evaluation": about}
 
 
-def _key(known: Inputs, options: EvaluationOptions, **more: Any) -> str:
+def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
     facts = {"inputs": known.content_ids, "options": options.model_dump(mode="json", exclude={"lake"})}
     return run_key("evaluate_recommendations", facts | more)
 
 
 def _judged(
-    run: Run, known: Inputs, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
+    run: Run, inputs: InputVersions, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
 ) -> Report:
     scorer = _scorer(lists)
     scorers = {scorer: lists}

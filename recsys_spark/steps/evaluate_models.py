@@ -24,7 +24,7 @@ from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.plans import DEFAULTS, PLANS, Setting, possible, start
 from recsys_spark.steps.profiles import check_event_types
-from recsys_spark.steps.publishing import Report, inputs
+from recsys_spark.steps.publishing import Report, pin_inputs
 from recsys_spark.steps.rated import rated
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
 
@@ -65,10 +65,10 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
         tables = ingest_tables(run, options)["tables"]
     if options.dry_run:
         return {"tables": {}}
-    check_event_types(run, inputs(run, EVENTS), options)
+    check_event_types(run, pin_inputs(run, EVENTS), options)
     with run.progress.step("embed_texts"):
         embed(run, options)
-    known = inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
+    known = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     with run.progress.step("read items and split events"):
         items = read_items(run, known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint)
         events = before(known.frame(run, EVENTS), options.run_date)

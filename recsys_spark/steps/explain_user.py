@@ -14,7 +14,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.job import PERSONAL, Run
 from recsys_spark.lake import Commit
 from recsys_spark.options import ReasonOptions
-from recsys_spark.steps.publishing import Inputs, Report, inputs
+from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs
 from recsys_spark.steps.reasons import Sources, explanation, sources
 from recsys_spark.tables import ITEMS, RECOMMENDATIONS, TABLES
 
@@ -65,13 +65,13 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     }
 
 
-def _made_of(run: Run) -> tuple[Commit, Inputs]:
+def _made_of(run: Run) -> tuple[Commit, InputVersions]:
     """The published lists, and the tables that they were made of as the lake shows them."""
-    inputs(run, RECOMMENDATIONS)
+    pin_inputs(run, RECOMMENDATIONS)
     head = run.lake.last_commit(RECOMMENDATIONS)
     if head is None or "inputs" not in head.facts:
         raise InputError("table 'recommendations' does not say what it was made of: run recommend_items")
-    known = inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
+    known = pin_inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
     other = sorted(name for name, state in head.facts["inputs"].items() if known.content_ids[name] != state)
     if other:
         raise InputError(f"the lists are older than {', '.join(other)}: run recommend_items, then explain_user")

@@ -16,7 +16,7 @@ from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
 from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.profiles import check_event_types
-from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key, unchanged
+from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.reasons import staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
 
@@ -34,7 +34,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
         raise UsageError(
             f"--{name} compares vectors, and hybrid scores have none: leave it out, or use --scorer=cosine"
         )
-    known = inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
+    known = pin_inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.content_ids, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
     weights, history = options.hybrid_history
     facts |= {"weights": asdict(weights), "history": asdict(history)}
@@ -61,7 +61,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 
-def _weight_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
+def _weight_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> ItemBlocks:
     quota_on = options.quota_on if options.quota else None
     tables = (ITEM_WEIGHTS, ITEMS)
     facts = {

@@ -11,7 +11,7 @@ from recsys_spark.impressions import Ignored, ignored_pairs, shown_pairs
 from recsys_spark.job import Run
 from recsys_spark.options import FeedbackOptions, ProfileOptions
 from recsys_spark.steps.previous import Previous
-from recsys_spark.steps.publishing import Inputs, run_key
+from recsys_spark.steps.publishing import InputVersions, run_key
 from recsys_spark.tables import EVENTS, IMPRESSIONS, RECOMMENDATIONS
 
 
@@ -39,13 +39,13 @@ def ignored_facts(options: ProfileOptions) -> dict[str, Any]:
     return {"ignored": {"weight": options.ignored_weight, "days": options.ignored_days, "lists": options.ignored_lists}}
 
 
-def ignored_of(run: Run, known: Inputs, options: ProfileOptions, redo: DataFrame | None = None) -> DataFrame:
+def ignored_of(run: Run, inputs: InputVersions, options: ProfileOptions, redo: DataFrame | None = None) -> DataFrame:
     """``ignored_pairs`` of all users, or of those in ``redo``."""
     shown, events = known.frame(run, IMPRESSIONS), known.frame(run, EVENTS)
     return ignored_pairs(shown, events, options.run_date, _what(options), redo)
 
 
-def users_with_other_ignored(run: Run, known: Inputs, options: ProfileOptions, last: Previous) -> DataFrame:
+def users_with_other_ignored(run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous) -> DataFrame:
     """``user_id`` of those who have passed over something else than the last run knew."""
     there = IMPRESSIONS.name in last.head.facts["versions"]
     shown = last.frame(IMPRESSIONS) if there else no_rows(run.spark, IMPRESSIONS)

@@ -20,7 +20,7 @@ from recsys_spark.rules import item_standing, items_with_rules, profiles_with_ke
 from recsys_spark.steps.item_blocks import tasks_for
 from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, previous
-from recsys_spark.steps.publishing import Inputs, Report
+from recsys_spark.steps.publishing import InputVersions, Report
 from recsys_spark.steps.reasons import staged_lists
 from recsys_spark.steps.renewal import renewal, renewed_keys
 from recsys_spark.steps.scratch import written
@@ -103,7 +103,7 @@ def _told(
 
 @contextmanager
 def _newcomers(
-    run: Run, known: Inputs, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
+    run: Run, inputs: InputVersions, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
 ) -> Iterator[DataFrame]:
     """What changed items bring to the lists of users who did not change."""
     standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
@@ -115,7 +115,7 @@ def _newcomers(
         yield found.frame
 
 
-def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
+def _changed_items(inputs: InputVersions, options: TopKOptions, last: Previous) -> DataFrame:
     """``item_id`` of those with another vector, or of which the rules know something else on this run date."""
     run, parts = last.run, []
     if not last.saw(ITEM_VECTORS, known):
@@ -128,7 +128,7 @@ def _changed_items(known: Inputs, options: TopKOptions, last: Previous) -> DataF
     return reduce(DataFrame.union, parts, none).distinct()
 
 
-def _changed_users(known: Inputs, options: TopKOptions, last: Previous) -> DataFrame:
+def _changed_users(inputs: InputVersions, options: TopKOptions, last: Previous) -> DataFrame:
     """``user_id`` of those with another profile, other events, rules or key."""
     parts = [last.other_events(known, options.run_date)]
     if not last.saw(USER_PROFILES, known):
@@ -145,13 +145,13 @@ def _changed_users(known: Inputs, options: TopKOptions, last: Previous) -> DataF
     return reduce(DataFrame.union, parts).distinct()
 
 
-def _both(table: Table, known: Inputs, last: Previous) -> tuple[DataFrame, DataFrame]:
+def _both(table: Table, inputs: InputVersions, last: Previous) -> tuple[DataFrame, DataFrame]:
     return last.frame(table), known.frame(last.run, table)
 
 
 def _lists(
     run: Run,
-    known: Inputs,
+    inputs: InputVersions,
     options: TopKOptions,
     blocks: ItemBlocks,
     profiles: DataFrame,
@@ -184,7 +184,7 @@ def _lists(
 
 
 @contextmanager
-def _blocks_of(run: Run, known: Inputs, options: TopKOptions, items: DataFrame) -> Iterator[ItemBlocks]:
+def _blocks_of(run: Run, inputs: InputVersions, options: TopKOptions, items: DataFrame) -> Iterator[ItemBlocks]:
     """Blocks of the changed items alone, for the time being."""
     vectors = known.frame(run, ITEM_VECTORS).join(items, on="item_id", how="left_semi")
     if ITEMS.name in known.versions:

@@ -13,13 +13,13 @@ from recsys_spark.options import JoinOptions, TopKOptions
 from recsys_spark.recommend import task_bytes
 from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.approximate import centroids, list_count
-from recsys_spark.steps.publishing import Inputs, run_key
+from recsys_spark.steps.publishing import InputVersions, run_key
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, Table
 
 _UNUSED_HOURS = 48
 
 
-def item_blocks(run: Run, known: Inputs, options: TopKOptions) -> ItemBlocks:
+def item_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> ItemBlocks:
     """The blocks that lists are made of, with what their rules ask of items."""
     vectors, rows = known.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
     lists, quota_on = 0, options.quota_on if options.quota else None

@@ -22,7 +22,15 @@ from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.profiles import check_event_types
-from recsys_spark.steps.publishing import Inputs, Report, inputs, publish_staged, republish, run_key, unchanged
+from recsys_spark.steps.publishing import (
+    InputVersions,
+    Report,
+    pin_inputs,
+    publish_staged,
+    republish,
+    run_key,
+    unchanged,
+)
 from recsys_spark.steps.scratch import written
 from recsys_spark.steps.whitening import fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
@@ -37,7 +45,7 @@ class _Fit:
     """A run that fits items: what it reads, under which key it publishes, and what weights depend on."""
 
     run: Run
-    known: Inputs
+    inputs: InputVersions
     options: WeightOptions
     key: str
     facts: Mapping[str, Any]
@@ -65,7 +73,7 @@ class _Fit:
 def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
     """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
     all are fitted."""
-    encoder, known = _encoder(run), inputs(run, ITEMS, EVENTS, EMBEDDINGS)
+    encoder, known = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
     facts = _facts(known, options, encoder)
     key = run_key("fit_item_weights", facts)
     if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
@@ -88,13 +96,13 @@ def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Rep
 
 def _encoder(run: Run) -> str:
     """The one that item_vectors were made with."""
-    first = inputs(run, ITEM_VECTORS).frame(run, ITEM_VECTORS).select("model").first()
+    first = pin_inputs(run, ITEM_VECTORS).frame(run, ITEM_VECTORS).select("model").first()
     if first is None:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
     return encoder_of(first["model"])
 
 
-def _facts(known: Inputs, options: WeightOptions, encoder: str) -> dict[str, Any]:
+def _facts(inputs: InputVersions, options: WeightOptions, encoder: str) -> dict[str, Any]:
     weights, history = options.undated_history
     return {
         "inputs": known.content_ids,

@@ -15,7 +15,7 @@ from recsys_spark.profiles import before
 from recsys_spark.recommend import users_with_rules
 from recsys_spark.rules import allowed, denied, profiles_with_keys
 from recsys_spark.steps.audit import Parts, publish_audited
-from recsys_spark.steps.publishing import Inputs, Report
+from recsys_spark.steps.publishing import InputVersions, Report
 from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
 
 
@@ -24,7 +24,7 @@ class ListRun:
     """A run that makes lists: what it reads, under which key it publishes them, and what they depend on."""
 
     run: Run
-    known: Inputs
+    inputs: InputVersions
     options: TopKOptions
     key: str
     facts: Mapping[str, Any]
@@ -75,14 +75,14 @@ def list_rules(options: TopKOptions, blocks: ItemBlocks) -> ListRules:
     )
 
 
-def with_rules(run: Run, known: Inputs, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:
+def with_rules(run: Run, inputs: InputVersions, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:
     """Profiles or histories with what rules know of their users, in ``tasks`` partitions."""
     if options.match_on:
         profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
     return users_with_rules(profiles, *seen_and_allowed(run, known, options), tasks)
 
 
-def seen_and_allowed(run: Run, known: Inputs, options: TopKOptions) -> tuple[DataFrame, DataFrame | None]:
+def seen_and_allowed(run: Run, inputs: InputVersions, options: TopKOptions) -> tuple[DataFrame, DataFrame | None]:
     """``user_id, item_id`` that must not be listed, and those that alone may be."""
     seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
     if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):

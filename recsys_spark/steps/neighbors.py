@@ -7,14 +7,14 @@ from recsys_spark.options import NeighborOptions
 from recsys_spark.recommend import list_rows, users_with_rules
 from recsys_spark.rules import items_as_users, items_with_rules
 from recsys_spark.steps.item_blocks import announce, kept_blocks, tasks_for
-from recsys_spark.steps.publishing import Report, inputs, publish_staged, run_key, unchanged
+from recsys_spark.steps.publishing import Report, pin_inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS
 
 
 def neighbors(run: Run, options: NeighborOptions) -> Report:
     """Publish the most similar items of every item that has a vector."""
     ruled = options.match_on is not None or options.run_date is not None
-    known = inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))
+    known = pin_inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))
     facts = {"inputs": known.content_ids} | options.model_dump(mode="json", include={"k", "min_score"})
     if ruled:
         facts |= options.model_dump(mode="json", include={"match_on", "run_date"})

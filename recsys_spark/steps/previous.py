@@ -12,7 +12,7 @@ from recsys_spark.changes import changed_groups, users_of_days
 from recsys_spark.job import Run
 from recsys_spark.lake import Commit
 from recsys_spark.profiles import before
-from recsys_spark.steps.publishing import Inputs
+from recsys_spark.steps.publishing import InputVersions
 from recsys_spark.tables import EVENTS, TABLES, Table
 
 
@@ -41,11 +41,11 @@ class Previous:
         """What it read."""
         return self.run.lake.read(self.run.spark, table, self.head.facts["versions"][table.name])
 
-    def saw(self, table: Table, known: Inputs) -> bool:
+    def saw(self, table: Table, inputs: InputVersions) -> bool:
         """Whether it read what ``known`` shows."""
         return bool(self.head.facts["inputs"].get(table.name) == known.content_ids.get(table.name))
 
-    def other_events(self, known: Inputs, run_date: date) -> DataFrame:
+    def other_events(self, inputs: InputVersions, run_date: date) -> DataFrame:
         """``user_id`` of those whose events before the run date are not what they were."""
         if self.saw(EVENTS, known):
             return users_of_days(known.frame(self.run, EVENTS), self.run_date, run_date)

@@ -24,7 +24,7 @@ from recsys_spark.steps.impressions import (
 )
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, previous
-from recsys_spark.steps.publishing import Inputs, Report, inputs, republish, run_key, unchanged
+from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, republish, run_key, unchanged
 from recsys_spark.steps.renewal import renewal
 from recsys_spark.steps.scratch import written
 from recsys_spark.steps.whitening import stored
@@ -45,7 +45,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     are what they were keep theirs, unless ``full`` asks for all."""
     keep_impressions(run, options)
     shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
-    known = inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
+    known = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
     facts = {"inputs": known.content_ids, "run_date": options.run_date, "weights": asdict(options.weights)}
     facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
     facts |= ignored_facts(options)
@@ -78,7 +78,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
     return report | {"profiles_made": made}
 
 
-def _refuse_nothing(run: Run, known: Inputs, options: ProfileOptions) -> None:
+def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
     """No profile at all, and so no list, from a log that has events is no success."""
     events, items = before(known.frame(run, EVENTS), options.run_date), known.frame(run, ITEM_VECTORS)
     number, event = events.agg(F.count("*"), F.min("item_id")).collect()[0]
@@ -111,7 +111,7 @@ def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space
     return last
 
 
-def _users_to_redo(run: Run, known: Inputs, options: ProfileOptions, last: Previous, space: str) -> DataFrame:
+def _users_to_redo(run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous, space: str) -> DataFrame:
     """``user_id`` of those whose own events or text have changed, or the vector of an item they had."""
     changed = last.other_events(known, options.run_date)
     if not last.saw(ITEM_VECTORS, known):
@@ -128,7 +128,7 @@ def _users_to_redo(run: Run, known: Inputs, options: ProfileOptions, last: Previ
 
 
 def _profiles(
-    run: Run, known: Inputs, options: ProfileOptions, space: tuple[str, int], redo: DataFrame | None = None
+    run: Run, inputs: InputVersions, options: ProfileOptions, space: tuple[str, int], redo: DataFrame | None = None
 ) -> DataFrame:
     """Profiles of all users, or of those in ``redo``."""
     tasks = 2 * run.spark.sparkContext.defaultParallelism
@@ -165,7 +165,7 @@ def own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> 
     return whitened(own, "user_id", stored(run, name)) if name else own
 
 
-def check_event_types(run: Run, known: Inputs, options: EventOptions) -> None:
+def check_event_types(run: Run, inputs: InputVersions, options: EventOptions) -> None:
     """Refuse event types that have no weight: a silent 0 would hide a whole class of events.
 
     Ratings that all lie below ``rating_center`` are refused too, a few are told: liking would count as disliking.

@@ -18,7 +18,7 @@ Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputVersions:
     """The versions that a step reads, fixed before it starts."""
 
     versions: Mapping[str, int]
@@ -35,7 +35,7 @@ class Inputs:
         return {**facts, "versions": dict(self.versions), "identities": dict(self.identities)}
 
 
-def inputs(run: Run, *tables: Table) -> Inputs:
+def pin_inputs(run: Run, *tables: Table) -> InputVersions:
     """Fix the newest version of each table.
 
     Raises:
@@ -52,7 +52,7 @@ def inputs(run: Run, *tables: Table) -> Inputs:
     content_ids, identities = (
         {name: getattr(h, part) for name, h in found.items()} for part in ("content_id", "identity")
     )
-    return Inputs(versions, content_ids, identities)
+    return InputVersions(versions, content_ids, identities)
 
 
 def run_key(step: str, facts: Mapping[str, Any]) -> str:

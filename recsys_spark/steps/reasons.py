@@ -31,7 +31,7 @@ from recsys_spark.recommend import stamped
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous
 from recsys_spark.steps.profiles import own_texts
-from recsys_spark.steps.publishing import Inputs, Report
+from recsys_spark.steps.publishing import InputVersions, Report
 from recsys_spark.tables import (
     EMBEDDINGS,
     EVENTS,
@@ -64,7 +64,7 @@ class Sources:
     interests: int = 1
 
 
-def sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
+def sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Sources:
     """Of lists that were made of ``known`` under ``facts`` (what their run key says).
 
     Raises:
@@ -98,7 +98,7 @@ def explanation(
 
 def staged_lists(
     run: Run,
-    known: Inputs,
+    inputs: InputVersions,
     options: ReasonOptions,
     facts: Mapping[str, Any],
     lists: DataFrame,
@@ -118,7 +118,12 @@ def staged_lists(
 
 
 def staged_with_reasons(
-    run: Run, known: Inputs, options: ReasonOptions, facts: Mapping[str, Any], staged: Staged, stamp: dict[str, Any]
+    run: Run,
+    inputs: InputVersions,
+    options: ReasonOptions,
+    facts: Mapping[str, Any],
+    staged: Staged,
+    stamp: dict[str, Any],
 ) -> tuple[Staged, Report]:
     """Staged lists with reasons where ``explain`` asks, and how faithful those are."""
     if not options.explain:
@@ -142,7 +147,7 @@ def fidelity_of(notes: list[list[float]]) -> dict[str, float]:
     return {"users": int(users)} | {name: round(value, 5) for name, value in found.items()}
 
 
-def _hybrid_sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Sources:
+def _hybrid_sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Sources:
     events, day = known.frame(run, EVENTS), date.fromisoformat(str(facts["run_date"]))
     pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
     items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
@@ -151,7 +156,7 @@ def _hybrid_sources(run: Run, known: Inputs, facts: Mapping[str, Any]) -> Source
     return Sources(pairs, before(events, day), blocks, {})
 
 
-def _cosine_sources(run: Run, known: Inputs) -> Sources:
+def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
     head = run.lake.last_commit(USER_PROFILES)
     assert head is not None
     made, facts = Previous(run, USER_PROFILES, head), head.facts
@@ -188,7 +193,7 @@ def _cosine_sources(run: Run, known: Inputs) -> Sources:
     return Sources(pairs, before(events, day), blocks, widths, ignored, texts, segments, weights)
 
 
-def _blocks(run: Run, known: Inputs, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
+def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
     """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
     facts = {"inputs": {one.name: known.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
     return kept_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})

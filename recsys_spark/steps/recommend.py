@@ -20,7 +20,7 @@ from recsys_spark.steps.impressions import keep_impressions
 from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
 from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
-from recsys_spark.steps.publishing import Inputs, Report, inputs, run_key, unchanged
+from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.reasons import sources, staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
 from recsys_spark.user_block import UserBlock
@@ -35,7 +35,7 @@ def recommendations(run: Run, options: TopKOptions) -> Report:
 
 
 def _recommendations(run: Run, options: TopKOptions) -> Report:
-    known = inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
+    known = pin_inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.content_ids, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
@@ -88,7 +88,7 @@ def _check_interests(options: TopKOptions) -> None:
         raise UsageError(f"--interests does not go with --{' and --'.join(names)}: leave one of them out")
 
 
-def one_space(run: Run, known: Inputs) -> str:
+def one_space(run: Run, inputs: InputVersions) -> str:
     """Two vector spaces never meet: refused by name before anything is multiplied."""
     named = {}
     for table in (USER_PROFILES, ITEM_VECTORS):

@@ -13,7 +13,7 @@ from recsys_spark.data_files import no_rows
 from recsys_spark.lake import Staged
 from recsys_spark.standing_rows import files_without, standing_rows
 from recsys_spark.steps.previous import Previous
-from recsys_spark.steps.publishing import Inputs
+from recsys_spark.steps.publishing import InputVersions
 from recsys_spark.tables import Table
 
 _FILE_BYTES = 256 << 20
@@ -69,7 +69,7 @@ def renewal(
     return Renewal(staged, old, run.lake.read_staged(run.spark, come), {"renewed": told})
 
 
-def renewed_keys(last: Previous, known: Inputs, table: Table) -> DataFrame | None:
+def renewed_keys(last: Previous, inputs: InputVersions, table: Table) -> DataFrame | None:
     """The keys of ``table`` that may differ from what ``last`` read, told by its commit; None where it does not tell.
     Vectors are not looked at."""
     run, head, column = last.run, last.run.lake.last_commit(table), table.key[0]

@@ -27,7 +27,7 @@ from recsys_spark.protocols import Protocol, newest_events, user_rows, with_role
 from recsys_spark.queries import query, register
 from recsys_spark.source_files import list_sources
 from recsys_spark.sources import read_source
-from recsys_spark.steps.publishing import inputs
+from recsys_spark.steps.publishing import pin_inputs
 from recsys_spark.steps.tombstones import tombstones
 from recsys_spark.steps.tuning_options import TuningOptions
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEMS, USERS
@@ -56,7 +56,7 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
     if dataset is not None and dataset.reviews is not None:
         found, versions = _reviews(run, options, dataset, dataset.reviews)
     else:
-        known = inputs(run, ITEMS, USERS, EVENTS)
+        known = pin_inputs(run, ITEMS, USERS, EVENTS)
         found = rated_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
         versions = dict(known.versions)
     asked = before(found, options.run_date).orderBy("timestamp", "user_id", "item_id").toArrow()
@@ -100,7 +100,7 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
     Raises:
         InputError: there are too few events to learn from, or items without texts.
     """
-    known = inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
+    known = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     items = known.frame(run, ITEMS)
     table = items.select("item_id", "text").orderBy("item_id").toArrow()
     embedded = item_embeddings(items, known.frame(run, EMBEDDINGS), encoder).select("item_id", "embedding").toArrow()

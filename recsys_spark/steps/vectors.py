@@ -13,7 +13,7 @@ from recsys_spark.options import HistoryOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.audit import publish_audited
 from recsys_spark.steps.prices import fitted_cuts
-from recsys_spark.steps.publishing import Report, inputs, run_key, unchanged
+from recsys_spark.steps.publishing import Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.whitening import Fit, fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 from recsys_spark.vectors import build_item_vectors, item_embeddings, items_with_users
@@ -21,7 +21,7 @@ from recsys_spark.vectors import build_item_vectors, item_embeddings, items_with
 
 def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
-    known = inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
+    known = pin_inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
     facts = {"inputs": known.content_ids, "model": model.fingerprint, "blocks": options.blocks.facts}
     facts |= _told_of_events(options)
     if options.whitening is not None:
