@@ -11,7 +11,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import ConflictError, InputError, RetryError
-from recsys_spark.failpoints import reached
+from recsys_spark.failpoints import failpoint
 from recsys_spark.failures import in_a_line, passing
 from recsys_spark.paths import absolute, delta_uri
 from recsys_spark.tables import Table, TaskStats
@@ -58,7 +58,7 @@ def content_of(rows: int, digest: int) -> str:
     return f"{rows}-{digest % 2**64:016x}"
 
 
-def beside(staged: Staged, head: Commit) -> Staged:
+def as_append(staged: Staged, head: Commit) -> Staged:
     """Staged files as an addition to what ``head`` shows, which must say what that is."""
     assert head.content is not None
     assert staged.content is not None
@@ -67,7 +67,7 @@ def beside(staged: Staged, head: Commit) -> Staged:
     return replace(staged, rows=int(rows) + int(added), added=int(added), content=content, base=head.version)
 
 
-def opened(uri: str, version: int | None = None) -> DeltaTable | None:
+def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
     """A version of the table at ``uri``, by default the newest; None where there is no table.
 
     Raises:
@@ -137,7 +137,7 @@ def publish(
     """
     name = staged.table.name
     for _ in range(_ATTEMPTS):
-        delta = opened(uri)
+        delta = open_table(uri)
         head = None if delta is None else last_commit_of(delta)
         done = 0 if delta is None else (delta.transaction_version(key) or 0)
         first = done if first is None else first
@@ -151,7 +151,7 @@ def publish(
         metadata = {_KEY: key} | ({_FACTS: json.dumps(facts, sort_keys=True, default=str)} if facts else {})
         if staged.content is not None and not append:
             metadata[_CONTENT] = staged.content
-        reached("commit.before", name)
+        failpoint("commit.before", name)
         _check_files(uri, staged)
         try:
             adds = append or staged.added is not None
@@ -159,7 +159,7 @@ def publish(
         except (CommitFailedError, DeltaError, OSError) as error:
             _check_overtaken(uri, delta, name, error)
             continue
-        reached("commit.after", name)
+        failpoint("commit.after", name)
         if same:
             remove(uri, staged.actions)
         return version
@@ -209,7 +209,7 @@ def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Excep
     """A refused commit is a conflict where somebody else's has come first, whatever the words of the error."""
     if passing(error):
         raise RetryError(f"table '{name}': the store failed at the commit: {in_a_line(error)}") from error
-    now = opened(uri)
+    now = open_table(uri)
     if (now and now.version()) == (delta and delta.version()):
         raise error
 

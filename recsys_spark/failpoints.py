@@ -12,7 +12,7 @@ from recsys_spark.errors import RetryError
 VARIABLE = "RECSYS_FAULTS"
 
 
-def reached(place: str, table: str) -> None:
+def failpoint(place: str, table: str) -> None:
     """What a test asked for here: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM), ``term_later`` (SIGTERM once
     what comes next is at work) or ``fail`` (an error)."""
     for fault in filter(None, os.environ.get(VARIABLE, "").split(",")):

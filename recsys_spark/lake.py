@@ -16,10 +16,10 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from recsys_spark.commits import Commit, Staged, commits_of, content_of, opened, publish, remove
+from recsys_spark.commits import Commit, Staged, commits_of, content_of, open_table, publish, remove
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import InputError, RetryError
-from recsys_spark.failpoints import reached
+from recsys_spark.failpoints import failpoint
 from recsys_spark.failures import in_a_line, passing
 from recsys_spark.object_store import refuses_to_overwrite
 from recsys_spark.paths import delta_uri, lake_path
@@ -172,12 +172,12 @@ class Lake:
             frame = frame.select(*table.columns)
         if make is None or digest:
             frame = frame.withColumn(DIGEST, row_digest(list(table.columns)))
-        reached("stage.before", table.name)
+        failpoint("stage.before", table.name)
         written = frame.mapInArrow(
             lambda batches: write_files(batches, make, uri, schema, keys), FILE_DDL, profile=profile
         )
         tasks = written.collect()
-        reached("stage.after", table.name)
+        failpoint("stage.after", table.name)
         now = int(time.time() * 1000)  # Delta's own bookkeeping of file ages, for vacuum; no result depends on it
         files = sorted((row for row in tasks if row["path"]), key=lambda row: row["path"])
         actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in files]
@@ -283,7 +283,7 @@ class Lake:
             raise kind(f"lake {self.uri} is not writable: {in_a_line(error)}") from error
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
-        return opened(self.table_uri(table), version)
+        return open_table(self.table_uri(table), version)
 
 
 def _content(filesystem: FileSystem, path: str) -> bytes:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import __version__
-from recsys_spark.commits import Commit, Staged, beside
+from recsys_spark.commits import Commit, Staged, as_append
 from recsys_spark.dataset import Dataset
 from recsys_spark.ingest import LATE, repeated_events, superseded_events, unique_events, users_of, without_known
 from recsys_spark.job import Run
@@ -133,7 +133,7 @@ def staged_events(run: Run, log: EventLog, judged: DataFrame) -> StagedEvents | 
             run.lake.discard(staged)
             return None
         bad = bad.unionByName(repeated_events(good, stored).select(*bad.columns))
-    return StagedEvents(staged if log.head is None else beside(staged, log.head), bad)
+    return StagedEvents(staged if log.head is None else as_append(staged, log.head), bad)
 
 
 def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:
@@ -144,7 +144,7 @@ def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:
     head = run.lake.last_commit(USERS)
     assert head is not None, "it was looked at with the log"
     new = without_known(users, run.lake.read(run.spark, USERS, head.version), ["user_id"])
-    return beside(run.lake.stage(new, USERS), head)
+    return as_append(run.lake.stage(new, USERS), head)
 
 
 def kept_quarantine(run: Run, dataset: Dataset, options: IngestOptions) -> DataFrame:

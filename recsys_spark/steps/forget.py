@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.failpoints import reached
+from recsys_spark.failpoints import failpoint
 from recsys_spark.forgetting import (
     OWN_ROWS,
     RULES,
@@ -168,7 +168,7 @@ def _expire(run: Run, tables: list[Table]) -> dict[str, Any]:
     """Remove the files of all older versions. A table that was rewritten shares none with them: they are gone whole."""
     files, expired = 0, {}
     for table in tables:
-        reached("vacuum.before", table.name)
+        failpoint("vacuum.before", table.name)
         gone, head = run.lake.vacuum(table, keep_hours=0), run.lake.last_commit(table)
         files += len(gone)
         if gone and head is not None and (head.key or "").startswith("forget_users:"):
@@ -178,7 +178,7 @@ def _expire(run: Run, tables: list[Table]) -> dict[str, Any]:
 
 def _remove_other_files(run: Run, ids: dict[str, list[str]]) -> int:
     """Those that can be made again, and messages of failed runs that name somebody."""
-    reached("files.before", "_status")
+    failpoint("files.before", "_status")
     quoted = RawNames(ids, quoted=True)
 
     def names_somebody(content: bytes) -> bool:
@@ -206,7 +206,7 @@ def _kept(run: Run, tables: list[Table]) -> dict[str, Any]:
 
 def _keep(run: Run, buried: _Buried, proof: dict[str, Any]) -> None:
     """A proof of its own for every run: a file under a name that no other has."""
-    reached("proof.before", FORGOTTEN.name)
+    failpoint("proof.before", FORGOTTEN.name)
     about = {"at": run.lake.clock() // 10**9, "id_hashes": sorted(buried.hashes.values())}
     run.lake.write_json("_proofs/forget_users", f"{about['at']}-{uuid.uuid4().hex[:12]}", about | proof)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.failpoints import reached
+from recsys_spark.failpoints import failpoint
 from recsys_spark.kernels.folder_settings import pooling_settings
 from recsys_spark.kernels.head import write_head
 from recsys_spark.kernels.model_folder import ModelSpec, read_model
@@ -88,9 +88,9 @@ def publish_model(
     with (draft / "metrics.jsonl").open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(record) + "\n" for record in records)
     _plot(records, draft / "loss.png")
-    reached("publish.before", "model")
+    failpoint("publish.before", "model")
     draft.rename(target)
-    reached("publish.after", "model")
+    failpoint("publish.after", "model")
     shutil.rmtree(where.work)
     return _card(target)
 

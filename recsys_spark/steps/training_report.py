@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recsys_spark.failpoints import reached
+from recsys_spark.failpoints import failpoint
 from recsys_spark.job import Run
 from recsys_spark.kernels.training import Plan
 from recsys_spark.steps.tuning_options import TuningOptions
@@ -26,7 +26,7 @@ def progress(run: Run, plan: Plan, also: Callable[[Record], None]) -> Callable[[
 
     def show(record: Record) -> None:
         also(record)
-        reached(f"step.{int(record['step'])}", "training")
+        failpoint(f"step.{int(record['step'])}", "training")
         place = f"epoch {int(record['epoch']) + 1} of {plan.stop_after or plan.epochs}, step {int(record['step'])}"
         if "loss" not in record:
             figures = ", ".join(f"{k} {v:.4f}" for k, v in record.items() if k not in ("step", "epoch", "valid_total"))
