@@ -12,7 +12,7 @@ from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.failpoints import failpoint
-from recsys_spark.failures import in_a_line, passing
+from recsys_spark.failures import is_transient, one_line
 from recsys_spark.paths import absolute, delta_uri
 from recsys_spark.tables import Table, TaskStats
 
@@ -80,8 +80,8 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
         return None
     except (DeltaError, OSError) as error:
         lake, _, name = uri.rpartition("/")
-        kind = RetryError if passing(error) else InputError
-        raise kind(f"table '{name}' in lake {lake} cannot be read: {in_a_line(error)}") from error
+        kind = RetryError if is_transient(error) else InputError
+        raise kind(f"table '{name}' in lake {lake} cannot be read: {one_line(error)}") from error
 
 
 def last_commit_of(delta: DeltaTable) -> Commit:
@@ -207,8 +207,8 @@ def _add_columns(delta: DeltaTable, schema: Schema) -> None:
 
 def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Exception) -> None:
     """A refused commit is a conflict where somebody else's has come first, whatever the words of the error."""
-    if passing(error):
-        raise RetryError(f"table '{name}': the store failed at the commit: {in_a_line(error)}") from error
+    if is_transient(error):
+        raise RetryError(f"table '{name}': the store failed at the commit: {one_line(error)}") from error
     now = open_table(uri)
     if (now and now.version()) == (delta and delta.version()):
         raise error

@@ -9,7 +9,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyspark.sql.types import StructType
 
 from recsys_spark.errors import InputError, RetryError, UsageError
-from recsys_spark.failures import in_a_line, passing
+from recsys_spark.failures import is_transient, one_line
 from recsys_spark.paths import delta_uri
 
 _UNDERSTOOD = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
@@ -54,7 +54,7 @@ def _opened(name: str, path: str) -> DeltaTable:
     except TableNotFoundError as error:
         raise InputError(f"source '{name}': {path} is no Delta table: it has no _delta_log") from error
     except (DeltaError, OSError) as error:
-        kind = RetryError if passing(error) else InputError
-        raise kind(f"source '{name}': {path} cannot be read as a Delta table: {in_a_line(error)}") from error
+        kind = RetryError if is_transient(error) else InputError
+        raise kind(f"source '{name}': {path} cannot be read as a Delta table: {one_line(error)}") from error
     except ValueError as error:
         raise UsageError(f"source '{name}': {path}: {error}") from error

@@ -31,19 +31,19 @@ _END = re.compile(
 _LONGEST = 600
 
 
-def passing(error: BaseException | str) -> bool:
+def is_transient(error: BaseException | str) -> bool:
     """Whether a store, a disk or the network has failed in a way that passes by itself."""
     text = str(error)
     return bool(PASSING.search(text)) and not REFUSED.search(text) and not INTERNAL.search(text)
 
 
-def in_a_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """What a store says, without the colours and the branches that some draw."""
     words = " ".join(_DRAWN.sub(" ", str(error)).split())
     return f"{FULL} ({words})" if FULL_DISK.search(words) else words
 
 
-def readable(error: BaseException) -> RecsysError | None:
+def to_user_error(error: BaseException) -> RecsysError | None:
     """The error as people should see it, or None for a bug."""
     if isinstance(error, MemoryError):
         return _classified([f"MemoryError: {error}"])
@@ -67,7 +67,7 @@ def source_error(error: BaseException, source: str, path: str) -> RecsysError | 
 
     Args:
         error: what was raised while Spark made or read the source: an AnalysisException, a ParseException, an
-            IllegalArgumentException, a Py4JJavaError, whatever ``readable`` knows.
+            IllegalArgumentException, a Py4JJavaError, whatever ``to_user_error`` knows.
         source: its name in the dataset file.
         path: where it lies.
 
@@ -75,13 +75,13 @@ def source_error(error: BaseException, source: str, path: str) -> RecsysError | 
     """
     if isinstance(error, RecsysError):
         return error
-    known = readable(error) or _mistake(error)
+    known = to_user_error(error) or _mistake(error)
     return None if known is None else type(known)(f"source '{source}' ({path}): {known}")
 
 
 def sql_error(error: BaseException, place: str) -> RecsysError | None:
     """The error of an expression of the dataset file at ``place`` ("table 'items'"), or None for a bug."""
-    known = _mistake(error) if isinstance(error, PySparkException) else readable(error)
+    known = _mistake(error) if isinstance(error, PySparkException) else to_user_error(error)
     return None if known is None else type(known)(f"dataset file, {place}: {known}")
 
 

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.config import JobConfig, help_text, load
 from recsys_spark.errors import RecsysError, Terminated
-from recsys_spark.failures import readable
+from recsys_spark.failures import to_user_error
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
 from recsys_spark.redaction import redacted, redacted_report
@@ -104,7 +104,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:
-    known = error if isinstance(error, RecsysError) else readable(error)
+    known = error if isinstance(error, RecsysError) else to_user_error(error)
     if known is None:
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         return head | {"exit_code": 1, "error": redacted(f"a bug: {type(error).__name__}: {error}")[:2000]}, 1

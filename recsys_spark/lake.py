@@ -20,7 +20,7 @@ from recsys_spark.commits import Commit, Staged, commits_of, content_of, open_ta
 from recsys_spark.data_files import DIGEST, FILE_DDL, read_files, row_digest, write_files
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.failpoints import failpoint
-from recsys_spark.failures import in_a_line, passing
+from recsys_spark.failures import is_transient, one_line
 from recsys_spark.object_store import refuses_to_overwrite
 from recsys_spark.paths import delta_uri, lake_path
 from recsys_spark.tables import ArrowTransform, Table
@@ -279,8 +279,8 @@ class Lake:
                     "two runs at once would lose each other's commits"
                 )
         except (OSError, pa.ArrowException) as error:
-            kind = RetryError if passing(error) else InputError
-            raise kind(f"lake {self.uri} is not writable: {in_a_line(error)}") from error
+            kind = RetryError if is_transient(error) else InputError
+            raise kind(f"lake {self.uri} is not writable: {one_line(error)}") from error
 
     def _open(self, table: Table, version: int | None = None) -> DeltaTable | None:
         return open_table(self.table_uri(table), version)

@@ -6,7 +6,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import InputError, RetryError
-from recsys_spark.failures import in_a_line, passing
+from recsys_spark.failures import is_transient, one_line
 from recsys_spark.object_store import kept_once
 
 NAME = "_forgotten.key"
@@ -27,8 +27,8 @@ def lake_key(lake: str, *, make: bool = False) -> bytes | None:
         if found is None and make:
             found = kept_once(uri, secrets.token_hex(_BYTES).encode())
     except (OSError, pa.ArrowException) as error:
-        kind = RetryError if passing(error) else InputError
-        raise kind(f"key of the forgotten {uri} cannot be read or written: {in_a_line(error)}") from error
+        kind = RetryError if is_transient(error) else InputError
+        raise kind(f"key of the forgotten {uri} cannot be read or written: {one_line(error)}") from error
     if found is None:
         return None
     try:

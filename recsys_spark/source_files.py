@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.dataset import Dataset, Source
 from recsys_spark.delta_source import delta_entries
 from recsys_spark.errors import InputError, RetryError
-from recsys_spark.failures import in_a_line, passing
+from recsys_spark.failures import is_transient, one_line
 from recsys_spark.source_bytes import first_bytes
 
 _MARK = re.compile(r"(?<!\\)[*?\[{]")
@@ -93,8 +93,8 @@ def _files_of(name: str, source: Source, data: str, session: Callable[[], SparkS
         if not found and _MARK.search(source.path):  # a file may be called "log [1].csv"
             found = _below(data, source.path.replace("\\", ""), session)
     except (OSError, pa.ArrowException, PySparkException) as error:
-        kind = RetryError if passing(error) else InputError
-        raise kind(f"source '{name}': {path} cannot be read: {in_a_line(error)}") from error
+        kind = RetryError if is_transient(error) else InputError
+        raise kind(f"source '{name}': {path} cannot be read: {one_line(error)}") from error
     _refuse_other_tables(name, path, found)
     found = _committed(found, session)
     shown = sorted((file for file, below in found if not any(map(is_hidden, below))), key=lambda file: file.path)

@@ -12,7 +12,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException, PythonException
 
 from recsys_spark.errors import InputError, QualityError, RetryError, UsageError
-from recsys_spark.failures import passing, readable, source_error, sql_error
+from recsys_spark.failures import is_transient, source_error, sql_error, to_user_error
 from recsys_spark.job import silence_traces
 
 FRAMES = "\n\tat org.apache.spark.rdd.RDD.iterator(RDD.scala:338)\n\tat java.base/java.lang.Thread.run(Thread.java:840)"
@@ -349,7 +349,7 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("error", "code", "said"), MEANINGS, ids=[str(number) for number in range(len(MEANINGS))])
 def test_an_error_gets_its_exit_code_and_keeps_its_cause(error, code, said):
-    known = readable(error)
+    known = to_user_error(error)
     assert (None if known is None else known.exit_code) == code, known
     for part in said:
         assert part in str(known)
@@ -359,9 +359,9 @@ def test_an_error_gets_its_exit_code_and_keeps_its_cause(error, code, said):
 
 
 def test_what_never_passes_is_not_taken_for_passing():
-    assert passing(OSError("AWS Error SLOW_DOWN"))
-    assert not passing(OSError("error sending request: 403 Forbidden"))
-    assert not passing("[INTERNAL_ERROR] Connection refused")
+    assert is_transient(OSError("AWS Error SLOW_DOWN"))
+    assert not is_transient(OSError("error sending request: 403 Forbidden"))
+    assert not is_transient("[INTERNAL_ERROR] Connection refused")
 
 
 def cause(make):
@@ -454,7 +454,7 @@ def test_a_mistake_in_an_expression_names_the_table(spark, expression, said):
 
 def test_a_value_or_a_store_is_no_mistake_of_an_expression():
     assert sql_error(ConnectionResetError("Connection reset"), "table 'items'").exit_code == RetryError.exit_code
-    assert readable(PySparkException("[DIVIDE_BY_ZERO] Division by zero.")).exit_code == QualityError.exit_code
+    assert to_user_error(PySparkException("[DIVIDE_BY_ZERO] Division by zero.")).exit_code == QualityError.exit_code
 
 
 def test_exceptions_that_are_handled_are_not_logged_with_their_trace(spark, capfd):

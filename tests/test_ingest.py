@@ -10,7 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import ConflictError, InputError, QualityError, UsageError
-from recsys_spark.failures import readable
+from recsys_spark.failures import to_user_error
 from recsys_spark.ingest import (
     accepted,
     judge_events,
@@ -526,7 +526,7 @@ def test_a_value_that_an_expression_cannot_take_is_explained(shop):
     shop.write(log=[LOG[0] | {"amount": "a lot"}, *LOG])
     with pytest.raises((PySparkException, Py4JError)) as caught:
         shop.ingest()
-    known = readable(caught.value)
+    known = to_user_error(caught.value)
     assert isinstance(known, QualityError)
     assert "try_cast" in str(known)
     assert "'a lot'" in str(known)

@@ -17,7 +17,7 @@ from pyspark.errors import PySparkException
 from recsys_spark import commits
 from recsys_spark.data_files import file_batches
 from recsys_spark.errors import ConflictError, InputError, RetryError
-from recsys_spark.failures import readable
+from recsys_spark.failures import to_user_error
 from recsys_spark.lake import Lake
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
 from recsys_spark.whole_files import write_whole
@@ -219,7 +219,7 @@ def test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum(spark, tm
     path.write_bytes(content)
     with pytest.raises(SPARK_FAILURES) as caught:
         lake.read(spark, EMBEDDINGS).selectExpr(total).collect()
-    known = readable(caught.value)
+    known = to_user_error(caught.value)
     assert isinstance(known, InputError)
     assert path.name in str(known)
 
@@ -229,7 +229,7 @@ def test_a_data_file_that_is_gone_is_named(spark, copied):
     path.unlink()
     with pytest.raises((InputError, *SPARK_FAILURES)) as caught:
         shown(spark, copied)
-    known = caught.value if isinstance(caught.value, InputError) else readable(caught.value)
+    known = caught.value if isinstance(caught.value, InputError) else to_user_error(caught.value)
     assert isinstance(known, InputError)
     assert path.name in str(known)
 
@@ -239,7 +239,7 @@ def test_a_truncated_data_file_is_named(spark, copied):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SPARK_FAILURES) as caught:
         shown(spark, copied)
-    known = readable(caught.value)
+    known = to_user_error(caught.value)
     assert isinstance(known, InputError)
     assert path.name in str(known)
 

@@ -10,7 +10,7 @@ import pytest
 from pyspark.errors import PySparkException
 
 from recsys_spark.errors import InputError, QualityError, RecsysError, UsageError
-from recsys_spark.failures import readable
+from recsys_spark.failures import to_user_error
 from recsys_spark.ingest import judge_events, unique_events
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
@@ -70,7 +70,7 @@ def ingest(folder, **options):
             Run("ingest_tables", lake, Progress()), IngestOptions(lake=lake.uri, **asked | options)
         )
     except Exception as error:
-        known = error if isinstance(error, RecsysError) else readable(error)
+        known = error if isinstance(error, RecsysError) else to_user_error(error)
         if known is None or lake.version(EVENTS) is not None:  # a stack trace, or something was published
             raise
         raise known from error
@@ -128,7 +128,7 @@ def test_a_worker_without_memory_is_told_what_to_change(spark):
 
     with pytest.raises(PySparkException) as caught:
         spark.range(3).mapInArrow(greedy, "id bigint").collect()
-    known = readable(caught.value)
+    known = to_user_error(caught.value)
     assert isinstance(known, UsageError)
     assert "spark.executor.memoryOverhead" in str(known)
     assert "item_block_rows" in str(known)
