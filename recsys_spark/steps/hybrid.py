@@ -14,7 +14,7 @@ from recsys_spark.profiles import weigh_pairs
 from recsys_spark.recommend import list_rows
 from recsys_spark.rules import items_with_rules
 from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
-from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
+from recsys_spark.steps.listing import ListRequest, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.reasons import staged_with_reasons
@@ -56,7 +56,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryBlock)
     staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
     staged, told = staged_with_reasons(run, known, options, facts, staged, stamp)
-    asked = ListRun(run, known, options, key, facts, space)
+    asked = ListRequest(run, known, options, key, facts, space)
     report = asked.publish(staged, "all: hybrid weights depend on all events", told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 

@@ -18,7 +18,7 @@ from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import top_k_join
 from recsys_spark.rules import item_standing, items_with_rules, profiles_with_keys
 from recsys_spark.steps.item_blocks import tasks_for
-from recsys_spark.steps.listing import ListRun, list_rules, seen_and_allowed
+from recsys_spark.steps.listing import ListRequest, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import InputVersions, Report
 from recsys_spark.steps.reasons import staged_lists
@@ -30,7 +30,7 @@ _MOST = 0.5
 """Share of the users from which all lists are made anew: the join then costs about as much."""
 
 
-def last_lists(asked: ListRun) -> Previous | str:
+def last_lists(asked: ListRequest) -> Previous | str:
     """The lists to start from, or in words why there are none."""
     options = asked.options
     if options.full:
@@ -47,7 +47,7 @@ def last_lists(asked: ListRun) -> Previous | str:
     return last if was is not None and was["model"] == asked.space else "item_vectors are in another vector space"
 
 
-def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report | str:
+def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Report | str:
     """Publish the lists of the full join, made from the last ones; or say why all must be made."""
     run, known, options = asked.run, asked.known, asked.options
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
@@ -76,7 +76,7 @@ def changed_lists(asked: ListRun, last: Previous, blocks: ItemBlocks) -> Report 
 
 
 def _renewed(
-    asked: ListRun, last: Previous, lists: DataFrame | None, gone: DataFrame, made: str
+    asked: ListRequest, last: Previous, lists: DataFrame | None, gone: DataFrame, made: str
 ) -> tuple[Report, Staged]:
     """The lists that stand, file by file with a new date, and beside them those of the users in ``gone``."""
     run_date, come = asked.options.run_date, None
@@ -90,7 +90,7 @@ def _renewed(
 
 
 def _told(
-    asked: ListRun, last: Previous, stored: DataFrame, lists: DataFrame | None, gone: DataFrame, made: str
+    asked: ListRequest, last: Previous, stored: DataFrame, lists: DataFrame | None, gone: DataFrame, made: str
 ) -> tuple[Report, Staged]:
     """All lists with their reasons, which depend on more than the lists do."""
     stand = stored.join(gone, on="user_id", how="left_anti")

@@ -20,7 +20,7 @@ from recsys_spark.tables import EVENTS, ITEMS, USER_RULES, USERS, Table
 
 
 @dataclass(frozen=True)
-class ListRun:
+class ListRequest:
     """A run that makes lists: what it reads, under which key it publishes them, and what they depend on."""
 
     run: Run

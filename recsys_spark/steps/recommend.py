@@ -19,7 +19,7 @@ from recsys_spark.steps.hybrid import hybrid_recommendations
 from recsys_spark.steps.impressions import keep_impressions
 from recsys_spark.steps.incremental import changed_lists, last_lists
 from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
-from recsys_spark.steps.listing import ListRun, figures, list_rules, rule_tables, rules_of, with_rules
+from recsys_spark.steps.listing import ListRequest, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.reasons import sources, staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
@@ -43,13 +43,13 @@ def _recommendations(run: Run, options: TopKOptions) -> Report:
     space = one_space(run, known)
     if options.dry_run:
         return {"tables": {}}
-    asked, blocks = ListRun(run, known, options, key, facts, space), item_blocks(run, known, options)
+    asked, blocks = ListRequest(run, known, options, key, facts, space), item_blocks(run, known, options)
     last = last_lists(asked)
     report = last if isinstance(last, str) else changed_lists(asked, last, blocks)
     return _all_lists(asked, blocks, f"all: {report}") if isinstance(report, str) else report
 
 
-def _all_lists(asked: ListRun, blocks: ItemBlocks, made: str) -> Report:
+def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
     """The join of all users with all items."""
     run, known, options = asked.run, asked.known, asked.options
     run.progress.note(f"recommend_items: {made}")
