@@ -119,7 +119,7 @@ def weighted_titles(weights: DataFrame, items: DataFrame | None, pairs: DataFram
 
 
 def reason_rows(
-    items: ItemBlocks, telling: Telling, stamp: Mapping[str, Any], users_at_once: int = USERS_AT_ONCE
+    items: ItemBlocks, telling: Telling, constant_columns: Mapping[str, Any], users_at_once: int = USERS_AT_ONCE
 ) -> ArrowTransform:
     """Rows of ``told_users`` to rows of ``recommendations``.
 
@@ -144,7 +144,7 @@ def reason_rows(
             users = _Users(items, part, telling)
             for number in range(part.num_rows):
                 told = _User(users, number)
-                rows += [row | dict(stamp) for row in told.rows()]
+                rows += [row | dict(constant_columns) for row in told.rows()]
                 fidelity += told.fidelity()
             yield pa.RecordBatch.from_pylist(rows, RECOMMENDATIONS.arrow_schema)
         notes["fidelity"] = fidelity.tolist()

@@ -116,13 +116,13 @@ def list_rows(
     k: int,
     rules: ListRules = ListRules(),  # noqa: B008  (frozen)
     user_block_rows: int = 16_384,
-    stamp: dict[str, Any] | None = None,
+    constant_columns: dict[str, Any] | None = None,
     names: dict[str, str] | None = None,
     scored_by: type[UserBlock] | type[HistoryBlock] | type[InterestBlock] = UserBlock,
 ) -> ArrowTransform:
     """Users with their rules (``users_with_rules``) to lists, ``user_block_rows`` users at a time.
 
-    ``stamp`` has the values of further columns, the same in every row; ``names`` other names for columns;
+    ``constant_columns`` has the values of further columns, the same in every row; ``names`` other names for columns;
     ``scored_by`` what scores: profiles, interests, or histories (``hybrid.py``). Notes the
     users without a usable vector (``dropped``) and the places that stay empty (``places_short``),
     and of an approximate join ``shares``: stratum and share of the exact list found, for users with a stratum.
@@ -142,13 +142,15 @@ def list_rows(
             notes["places_short"] += users.places_short
             notes["shares"] += users.shares()
             for lists in users.lists():
-                yield stamped(lists.rename_columns([(names or {}).get(n, n) for n in lists.schema.names]), stamp or {})
+                yield with_constant_columns(
+                    lists.rename_columns([(names or {}).get(n, n) for n in lists.schema.names]), constant_columns or {}
+                )
 
     return make
 
 
-def stamped(lists: pa.RecordBatch, stamp: dict[str, Any]) -> pa.RecordBatch:
+def with_constant_columns(lists: pa.RecordBatch, constant_columns: dict[str, Any]) -> pa.RecordBatch:
     """With further columns, the same in every row."""
-    for name, value in stamp.items():
+    for name, value in constant_columns.items():
         lists = lists.append_column(name, pa.repeat(pa.scalar(value), lists.num_rows))
     return lists

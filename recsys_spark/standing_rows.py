@@ -33,8 +33,8 @@ def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
     return files.join(going, on="uri", how="left")
 
 
-def standing_rows(schema: pa.Schema, stamp: Mapping[str, pa.Scalar]) -> ArrowTransform:
-    """What is left of the files of ``files_without``, in their order; ``stamp`` has new values of whole columns."""
+def standing_rows(schema: pa.Schema, constant_columns: Mapping[str, pa.Scalar]) -> ArrowTransform:
+    """What is left of the files of ``files_without``, in their order; ``constant_columns`` has new values of whole columns."""
 
     def make(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:
         for uri, positions in (pair for batch in batches for pair in zip(*batch.columns, strict=True)):
@@ -45,13 +45,13 @@ def standing_rows(schema: pa.Schema, stamp: Mapping[str, pa.Scalar]) -> ArrowTra
                 stands = np.ones(rows.num_rows, bool)
                 stands[going[low:high] - first] = False
                 first += rows.num_rows
-                yield _stamped(rows if high == low else rows.filter(pa.array(stands)), stamp)
+                yield _stamped(rows if high == low else rows.filter(pa.array(stands)), constant_columns)
 
     return make
 
 
-def _stamped(rows: pa.RecordBatch, stamp: Mapping[str, pa.Scalar]) -> pa.RecordBatch:
-    for name, value in stamp.items():
+def _stamped(rows: pa.RecordBatch, constant_columns: Mapping[str, pa.Scalar]) -> pa.RecordBatch:
+    for name, value in constant_columns.items():
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, rows.schema.field(place), pa.repeat(value, rows.num_rows))
     return rows

@@ -104,8 +104,12 @@ def _means(
     scorer: str, lists: DataFrame, relevant: DataFrame, items: DataFrame, options: EvaluationOptions
 ) -> DataFrame:
     means = mean_metrics(user_metrics(lists, relevant, options.at), lists, items, options.at)
-    stamp = {"run_date": F.lit(options.run_date), "scorer": F.lit(scorer), "k": F.lit(options.at).cast("int")}
-    return means.withColumns(stamp)
+    constant_columns = {
+        "run_date": F.lit(options.run_date),
+        "scorer": F.lit(scorer),
+        "k": F.lit(options.at).cast("int"),
+    }
+    return means.withColumns(constant_columns)
 
 
 def _scorer(lists: DataFrame) -> str:

@@ -51,11 +51,11 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     bound = history_bytes(blocks, options.k, options.user_block_rows)
     run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {bound / 1e6:,.0f} MB of Python memory a task")
     space = f"hybrid-{key.partition(':')[2][:8]}"
-    stamp = {"run_date": options.run_date, "model": space}
-    plain = stamp | {"reasons": None}
+    constant_columns = {"run_date": options.run_date, "model": space}
+    plain = constant_columns | {"reasons": None}
     make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryBlock)
     staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
-    staged, told = staged_with_reasons(run, known, options, facts, staged, stamp)
+    staged, told = staged_with_reasons(run, known, options, facts, staged, constant_columns)
     asked = ListRequest(run, known, options, key, facts, space)
     report = asked.publish(staged, "all: hybrid weights depend on all events", told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}

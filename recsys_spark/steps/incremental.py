@@ -83,7 +83,7 @@ def _renewed(
     if lists is not None:
         # As those of the full join, whatever a join has done to their order: they are looked at so.
         ordered = lists.sortWithinPartitions("user_id", "rank")
-        come, _ = staged_lists(asked.run, asked.known, asked.options, asked.facts, ordered, asked.stamp)
+        come, _ = staged_lists(asked.run, asked.known, asked.options, asked.facts, ordered, asked.constant_columns)
     date_of = {"run_date": pa.scalar(run_date, pa.date32())}
     found = renewal(last, asked.key, None if lists is None else gone, come, date_of)
     return asked.publish(found.staged, made, parts=(found.old, found.new)), found.staged
@@ -97,7 +97,9 @@ def _told(
     merged = stand if lists is None else lists.unionByName(stand)
     merged = merged.sortWithinPartitions("user_id", "rank")
     version = last.head.version
-    staged, told = staged_lists(asked.run, asked.known, asked.options, asked.facts, merged, asked.stamp, version)
+    staged, told = staged_lists(
+        asked.run, asked.known, asked.options, asked.facts, merged, asked.constant_columns, version
+    )
     return asked.publish(staged, made, told), staged
 
 

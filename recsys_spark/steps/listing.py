@@ -31,7 +31,7 @@ class ListRequest:
     space: str
 
     @property
-    def stamp(self) -> dict[str, Any]:
+    def constant_columns(self) -> dict[str, Any]:
         """What every row says."""
         return {"run_date": self.options.run_date, "model": self.space}
 

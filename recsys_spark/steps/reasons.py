@@ -27,7 +27,7 @@ from recsys_spark.reasons import (
     told_users,
     weighted_titles,
 )
-from recsys_spark.recommend import stamped
+from recsys_spark.recommend import with_constant_columns
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous
 from recsys_spark.steps.profiles import own_texts
@@ -76,7 +76,11 @@ def sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Source
 
 
 def explanation(
-    sources: Sources, options: ReasonOptions, lists: DataFrame, stamp: Mapping[str, Any], user: str | None = None
+    sources: Sources,
+    options: ReasonOptions,
+    lists: DataFrame,
+    constant_columns: Mapping[str, Any],
+    user: str | None = None,
 ) -> tuple[DataFrame, ArrowTransform]:
     """Rows of ``told_users`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
     pairs, kinds = sources.pairs, event_kinds(sources.events)
@@ -93,7 +97,7 @@ def explanation(
         boosted=sources.items.boosted,
         interests=sources.interests,
     )
-    return users, reason_rows(sources.items, telling, stamp)
+    return users, reason_rows(sources.items, telling, constant_columns)
 
 
 def staged_lists(
@@ -102,17 +106,17 @@ def staged_lists(
     options: ReasonOptions,
     facts: Mapping[str, Any],
     lists: DataFrame,
-    stamp: dict[str, Any],
+    constant_columns: dict[str, Any],
     base: int | None = None,
 ) -> tuple[Staged, Report]:
     """Lists (``user_id, item_id, score, rank``) staged as rows of ``recommendations``: with reasons where ``explain``
     asks, and then how faithful those are."""
     if not options.explain:
         # The date and empty reasons come in the task that writes: nested columns are what Arrow takes longest over.
-        plain = stamp | {"reasons": None}
-        make: ArrowTransform = lambda batches, _: (stamped(batch, plain) for batch in batches)  # noqa: E731
+        plain = constant_columns | {"reasons": None}
+        make: ArrowTransform = lambda batches, _: (with_constant_columns(batch, plain) for batch in batches)  # noqa: E731
         return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
-    users, make = explanation(sources(run, known, facts), options, lists, stamp)
+    users, make = explanation(sources(run, known, facts), options, lists, constant_columns)
     told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
     return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
 
@@ -123,14 +127,14 @@ def staged_with_reasons(
     options: ReasonOptions,
     facts: Mapping[str, Any],
     staged: Staged,
-    stamp: dict[str, Any],
+    constant_columns: dict[str, Any],
 ) -> tuple[Staged, Report]:
     """Staged lists with reasons where ``explain`` asks, and how faithful those are."""
     if not options.explain:
         return staged, {}
     with run.progress.step(f"explain {staged.rows:,} rows"):
         lists = run.lake.read_staged(run.spark, staged)
-        told, fidelity = staged_lists(run, known, options, facts, lists, stamp)
+        told, fidelity = staged_lists(run, known, options, facts, lists, constant_columns)
         run.lake.discard(staged)
     return replace(told, notes=staged.notes, base=staged.base), fidelity
 

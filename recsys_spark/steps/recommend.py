@@ -57,7 +57,7 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
     tasks = tasks_for(run, options, users)
     rules = list_rules(options, blocks)
     bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
-    plain = asked.stamp | {"reasons": None}
+    plain = asked.constant_columns | {"reasons": None}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
         scored_by = InterestBlock if options.interests > 1 else UserBlock
@@ -73,7 +73,7 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
         staged = stage(profiles, 0)
-    staged, told = staged_with_reasons(run, known, options, asked.facts, staged, asked.stamp)
+    staged, told = staged_with_reasons(run, known, options, asked.facts, staged, asked.constant_columns)
     report = asked.publish(staged, made, recall | told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 

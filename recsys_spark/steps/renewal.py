@@ -34,7 +34,11 @@ class Renewal:
 
 
 def renewal(
-    last: Previous, key: str, gone: DataFrame | None, come: Staged | None, stamp: Mapping[str, pa.Scalar] | None = None
+    last: Previous,
+    key: str,
+    gone: DataFrame | None,
+    come: Staged | None,
+    constant_columns: Mapping[str, pa.Scalar] | None = None,
 ) -> Renewal:
     """The last version without the keys in ``gone``, the first column of the table's key, and with the staged rows.
 
@@ -52,7 +56,9 @@ def renewal(
     large = -(-run.lake.size(table, last.head.version) // _FILE_BYTES)
     tasks = min(len(uris), max(large, run.spark.sparkContext.defaultParallelism))
     parts = files_without(files, none.select(column) if gone is None else gone, column).repartition(max(tasks, 1))
-    stands = run.lake.stage(parts, table, standing_rows(table.arrow_schema, stamp or {}), base=last.head.version)
+    stands = run.lake.stage(
+        parts, table, standing_rows(table.arrow_schema, constant_columns or {}), base=last.head.version
+    )
     if come is None:
         come = replace(stands, actions=[], rows=0, notes=[])
     rows = stands.rows + come.rows
