@@ -33,7 +33,7 @@ def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
     return files.join(going, on="uri", how="left")
 
 
-def standing_rows(schema: pa.Schema, constant_columns: Mapping[str, pa.Scalar]) -> ArrowTransform:
+def kept_rows(schema: pa.Schema, constant_columns: Mapping[str, pa.Scalar]) -> ArrowTransform:
     """What is left of the files of ``files_without``, in their order; ``constant_columns`` has new values of whole columns."""
 
     def make(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.lake import Lake
-from recsys_spark.standing_rows import files_without, standing_rows
+from recsys_spark.standing_rows import files_without, kept_rows
 from recsys_spark.tables import USERS
 
 
@@ -28,7 +28,7 @@ def test_what_stands_is_all_but_what_goes(gone, tasks, stored, spark):
     files = spark.createDataFrame([(u,) for u in stored.file_uris(USERS, 0)], "uri string")
     going = spark.createDataFrame([(f"u{n:02}",) for n in gone], "user_id string")
     parts = files_without(files, going, "user_id").repartition(tasks)
-    make = standing_rows(USERS.arrow_schema, {"locale": pa.scalar("fr")})
+    make = kept_rows(USERS.arrow_schema, {"locale": pa.scalar("fr")})
     found = parts.mapInArrow(lambda batches: make(batches, {}), USERS.ddl).collect()
     wanted = sorted(f"u{n:02}" for n in set(range(40)) - gone)
     assert sorted(row["user_id"] for row in found) == wanted
@@ -40,6 +40,6 @@ def test_rows_keep_their_order(stored, spark):
     files = spark.createDataFrame([(uri,)], "uri string")
     was = [row["user_id"] for row in stored.read_files(spark, USERS, [uri]).collect()]
     going = spark.createDataFrame([(was[1],), (was[5],)], "user_id string")
-    make = standing_rows(USERS.arrow_schema, {})
+    make = kept_rows(USERS.arrow_schema, {})
     found = files_without(files, going, "user_id").mapInArrow(lambda batches: make(batches, {}), USERS.ddl).collect()
     assert [row["user_id"] for row in found] == [was[0], *was[2:5], *was[6:]]

@@ -22,7 +22,7 @@ from recsys_spark.steps.listing import ListRequest, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import InputVersions, Report
 from recsys_spark.steps.reasons import staged_lists
-from recsys_spark.steps.renewal import renewal, renewed_keys
+from recsys_spark.steps.renewal import partial_rewrite, rewritten_keys
 from recsys_spark.steps.scratch import written
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
@@ -85,7 +85,7 @@ def _renewed(
         ordered = lists.sortWithinPartitions("user_id", "rank")
         come, _ = staged_lists(asked.run, asked.known, asked.options, asked.facts, ordered, asked.constant_columns)
     date_of = {"run_date": pa.scalar(run_date, pa.date32())}
-    found = renewal(last, asked.key, None if lists is None else gone, come, date_of)
+    found = partial_rewrite(last, asked.key, None if lists is None else gone, come, date_of)
     return asked.publish(found.staged, made, parts=(found.old, found.new)), found.staged
 
 
@@ -134,7 +134,7 @@ def _changed_users(inputs: InputVersions, options: TopKOptions, last: Previous) 
     """``user_id`` of those with another profile, other events, rules or key."""
     parts = [last.other_events(known, options.run_date)]
     if not last.saw(USER_PROFILES, known):
-        renewed = renewed_keys(last, known, USER_PROFILES)
+        renewed = rewritten_keys(last, known, USER_PROFILES)
         if renewed is None:
             was, now = (rows.select("user_id", "embedding") for rows in _both(USER_PROFILES, known, last))
             renewed = changed_keys(was, now, "user_id")

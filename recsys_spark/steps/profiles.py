@@ -25,7 +25,7 @@ from recsys_spark.steps.impressions import (
 from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, republish, run_key, unchanged
-from recsys_spark.steps.renewal import renewal
+from recsys_spark.steps.renewal import partial_rewrite
 from recsys_spark.steps.scratch import written
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
@@ -72,7 +72,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         if not redo.rows:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
         come = run.lake.stage(_profiles(run, known, options, first, redo.frame), USER_PROFILES)
-        found, made = renewal(last, key, redo.frame, come), f"{redo.rows} users who changed"
+        found, made = partial_rewrite(last, key, redo.frame, come), f"{redo.rows} users who changed"
         facts, parts = {**facts, "about": found.facts}, (found.old, found.new)
         report = publish_audited(run, key, found.staged, facts, options, made=made, parts=parts)
     return report | {"profiles_made": made}

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from recsys_spark.commits import content_of
 from recsys_spark.data_files import no_rows
 from recsys_spark.lake import Staged
-from recsys_spark.standing_rows import files_without, standing_rows
+from recsys_spark.standing_rows import files_without, kept_rows
 from recsys_spark.steps.previous import Previous
 from recsys_spark.steps.publishing import InputVersions
 from recsys_spark.tables import Table
@@ -21,7 +21,7 @@ _FILE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Renewal:
+class PartialRewrite:
     """A staged version, and what of it is not as it was."""
 
     staged: Staged
@@ -33,13 +33,13 @@ class Renewal:
     """For the commit: lets those who know the version before find what came."""
 
 
-def renewal(
+def partial_rewrite(
     last: Previous,
     key: str,
     gone: DataFrame | None,
     come: Staged | None,
     constant_columns: Mapping[str, pa.Scalar] | None = None,
-) -> Renewal:
+) -> PartialRewrite:
     """The last version without the keys in ``gone``, the first column of the table's key, and with the staged rows.
 
     Args:
@@ -56,9 +56,7 @@ def renewal(
     large = -(-run.lake.size(table, last.head.version) // _FILE_BYTES)
     tasks = min(len(uris), max(large, run.spark.sparkContext.defaultParallelism))
     parts = files_without(files, none.select(column) if gone is None else gone, column).repartition(max(tasks, 1))
-    stands = run.lake.stage(
-        parts, table, standing_rows(table.arrow_schema, constant_columns or {}), base=last.head.version
-    )
+    stands = run.lake.stage(parts, table, kept_rows(table.arrow_schema, constant_columns or {}), base=last.head.version)
     if come is None:
         come = replace(stands, actions=[], rows=0, notes=[])
     rows = stands.rows + come.rows
@@ -72,10 +70,10 @@ def renewal(
     )
     old = none if gone is None else last.rows().join(gone, on=column, how="left_semi")
     told = {"of": last.head.version, "files": [action.path for action in come.actions]}
-    return Renewal(staged, old, run.lake.read_staged(run.spark, come), {"renewed": told})
+    return PartialRewrite(staged, old, run.lake.read_staged(run.spark, come), {"renewed": told})
 
 
-def renewed_keys(last: Previous, inputs: InputVersions, table: Table) -> DataFrame | None:
+def rewritten_keys(last: Previous, inputs: InputVersions, table: Table) -> DataFrame | None:
     """The keys of ``table`` that may differ from what ``last`` read, told by its commit; None where it does not tell.
     Vectors are not looked at."""
     run, head, column = last.run, last.run.lake.last_commit(table), table.key[0]
