@@ -15,7 +15,7 @@ from recsys_spark.lake import Commit
 from recsys_spark.options import EvaluationOptions, JudgeOptions
 from recsys_spark.profiles import before
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key
-from recsys_spark.steps.scratch import written
+from recsys_spark.steps.scratch import materialized
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
 
@@ -76,7 +76,7 @@ def _judged(
     scorers = {scorer: lists}
     head = run.lake.last_commit(METRICS)
     pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
-    with written(run, pairs) as relevant:
+    with materialized(run, pairs) as relevant:
         if options.baselines:
             judged = lists.join(relevant.frame, on="user_id", how="left_semi")
             scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)

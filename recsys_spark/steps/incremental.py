@@ -23,7 +23,7 @@ from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import InputVersions, Report
 from recsys_spark.steps.reasons import staged_lists
 from recsys_spark.steps.renewal import partial_rewrite, rewritten_keys
-from recsys_spark.steps.scratch import written
+from recsys_spark.steps.scratch import materialized
 from recsys_spark.tables import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS, Table
 
 _MOST = 0.5
@@ -52,8 +52,8 @@ def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Rep
     run, known, options = asked.run, asked.known, asked.options
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
     with (
-        written(run, _changed_items(known, options, last)) as items,
-        written(run, users_to_redo(stored, _changed_users(known, options, last), items.frame)) as redo,
+        materialized(run, _changed_items(known, options, last)) as items,
+        materialized(run, users_to_redo(stored, _changed_users(known, options, last), items.frame)) as redo,
     ):
         number = {"items_changed": items.rows, "users_redone": redo.rows}
         run.progress.note(
@@ -112,7 +112,7 @@ def _newcomers(
     users = run.lake.rows(USER_PROFILES)
     with (
         _blocks_of(run, known, options, items) as changed,
-        written(run, _lists(run, known, options, changed, standing, users, items=items)) as found,
+        materialized(run, _lists(run, known, options, changed, standing, users, items=items)) as found,
     ):
         yield found.frame
 

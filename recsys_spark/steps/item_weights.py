@@ -31,7 +31,7 @@ from recsys_spark.steps.publishing import (
     run_key,
     unchanged,
 )
-from recsys_spark.steps.scratch import written
+from recsys_spark.steps.scratch import materialized
 from recsys_spark.steps.whitening import fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 from recsys_spark.vectors import encoder_of, item_embeddings
@@ -157,7 +157,7 @@ def _all(fit: _Fit, reason: str, sizes: Mapping[str, int]) -> Report:
 def _newcomers(fit: _Fit, last: Previous) -> Report:
     """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
     run, sizes = fit.run, last.head.facts["about"]["fitted"]
-    with written(run, _changes(fit, last)) as scratch:
+    with materialized(run, _changes(fit, last)) as scratch:
         changes = scratch.frame
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()

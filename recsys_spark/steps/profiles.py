@@ -26,7 +26,7 @@ from recsys_spark.steps.item_blocks import kept_blocks
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, republish, run_key, unchanged
 from recsys_spark.steps.renewal import partial_rewrite
-from recsys_spark.steps.scratch import written
+from recsys_spark.steps.scratch import materialized
 from recsys_spark.steps.whitening import stored
 from recsys_spark.tables import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
 from recsys_spark.vectors import encoder_of, whitening_of
@@ -67,7 +67,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         if not staged.rows:
             _refuse_nothing(run, known, options)
         return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
-    with written(run, _users_to_redo(run, known, options, last, first[0])) as redo:
+    with materialized(run, _users_to_redo(run, known, options, last, first[0])) as redo:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
         if not redo.rows:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}

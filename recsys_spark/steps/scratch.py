@@ -18,7 +18,7 @@ _FEW = 200_000
 
 
 @dataclass(frozen=True)
-class Scratch:
+class TempTable:
     """Rows in files that are there for the time being, and how many they are."""
 
     frame: DataFrame
@@ -26,7 +26,7 @@ class Scratch:
 
 
 @contextmanager
-def written(run: Run, frame: DataFrame) -> Iterator[Scratch]:
+def materialized(run: Run, frame: DataFrame) -> Iterator[TempTable]:
     """``frame`` in files beside the lake's tables.
 
     A cache is computed again wherever the planner does not recognise it or an executor is lost, and its size is not
@@ -37,6 +37,6 @@ def written(run: Run, frame: DataFrame) -> Iterator[Scratch]:
     staged = scratch.stage(frame, table)
     rows = scratch.read_staged(run.spark, staged)
     try:
-        yield Scratch(F.broadcast(rows) if staged.rows <= _FEW else rows, staged.rows)
+        yield TempTable(F.broadcast(rows) if staged.rows <= _FEW else rows, staged.rows)
     finally:
         drop_blocks(scratch.table_uri(table))
