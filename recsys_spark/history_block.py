@@ -31,7 +31,7 @@ def history_bytes(items: ItemBlocks, k: int, user_rows: int) -> int:
     return 210_000_000 + rows * (100 * 60 + 64) + user_rows * (k * 80 + 100 * 40) + USERS_AT_ONCE * rows * 50
 
 
-class HistoryBlock:
+class HistoryScorer:
     """Some users on their way past the item blocks: score = Σ over the history of weight(event) · weight(item pair)."""
 
     def __init__(self, part: pa.Table, items: ItemBlocks, k: int, rules: ListRules) -> None:
@@ -47,7 +47,7 @@ class HistoryBlock:
         queries = np.empty((len(part), 0), np.float32)
         self._running = RunningTopK(queries, k, least=rules.min_score, quota=rules.quota)
 
-    def meet(self, block: pa.RecordBatch) -> None:
+    def update(self, block: pa.RecordBatch) -> None:
         """Let the lists meet the next item block."""
         block = available(block, self._rules.run_date)
         if not len(self.ids) or not block.num_rows:
@@ -72,11 +72,11 @@ class HistoryBlock:
             self._running.offer(rows, scores.astype(np.float32), ordinals[columns], groups=own)
 
     @property
-    def places_short(self) -> int:
+    def unfilled_slots(self) -> int:
         """Places that found no item."""
         return int((self._running.places == EMPTY).sum())
 
-    def shares(self) -> list[tuple[int, float]]:
+    def recall_samples(self) -> list[tuple[int, float]]:
         """None: these lists are exact."""
         return []
 

@@ -12,7 +12,7 @@ from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import interests_of, weights_of
 from recsys_spark.kernels.topk import EMPTY, Places, ordinals_of
 from recsys_spark.lists import ListRules, as_rows
-from recsys_spark.user_block import UserBlock
+from recsys_spark.user_block import ProfileScorer
 
 USERS_AT_ONCE = 256
 LIKED_COLUMNS = ("liked", "liked_weights")
@@ -20,8 +20,8 @@ LIKED_COLUMNS = ("liked", "liked_weights")
 _Wide = NDArray[np.float64]
 
 
-class InterestBlock:
-    """As ``UserBlock``; an item's score is the best of a user's interests.
+class InterestScorer:
+    """As ``ProfileScorer``; an item's score is the best of a user's interests.
 
     An interest is the profile without what the items of the others add to it, so negative events, the user's own text
     and segment belong to all. A user with too few items has one: the profile.
@@ -39,20 +39,20 @@ class InterestBlock:
         expanded = part.take(pa.array(owners)).drop_columns(list(LIKED_COLUMNS)).set_column(place, "embedding", vectors)
         there, _ = unit_vectors(vectors.combine_chunks())
         self._owners = owners[there]
-        self._users = UserBlock(expanded.take(pa.array(there)), items, k, rules)
+        self._users = ProfileScorer(expanded.take(pa.array(there)), items, k, rules)
         self._kept, self._rows = np.unique(self._owners, return_index=True)
         self.ids: pa.ChunkedArray = part["user_id"].take(pa.array(self._kept))
 
-    def meet(self, block: pa.RecordBatch) -> None:
+    def update(self, block: pa.RecordBatch) -> None:
         """Let the lists meet the next item block."""
-        self._users.meet(block)
+        self._users.update(block)
 
     @property
-    def places_short(self) -> int:
+    def unfilled_slots(self) -> int:
         """Places that found no item."""
         return int((self._merged() == EMPTY).sum())
 
-    def shares(self) -> list[tuple[int, float]]:
+    def recall_samples(self) -> list[tuple[int, float]]:
         """None: these lists are exact."""
         return []
 

@@ -23,7 +23,7 @@ from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of
 from recsys_spark.lists import ListRules, Rows, where_found
 from recsys_spark.recommend import USER_COLUMNS
 from recsys_spark.tables import ARROW_TYPES, ArrowTransform, TaskStats
-from recsys_spark.user_block import UserBlock
+from recsys_spark.user_block import ProfileScorer
 
 WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
 _PASSES = 32
@@ -108,13 +108,13 @@ def _targets(items: ItemBlocks, numbers: range) -> pa.RecordBatch:
 def _candidates(items: ItemBlocks, targets: pa.RecordBatch, fit: WeightFit) -> NDArray[np.int64]:
     """(t, ·) ordinals: nearest by text, and twice as many by co-occurrence; −1 for none."""
     count = targets.num_rows
-    texts = UserBlock(_as_users(targets), items, fit.candidates, ListRules(min_score=_SMALLEST, nprobe=fit.nprobe))
+    texts = ProfileScorer(_as_users(targets), items, fit.candidates, ListRules(min_score=_SMALLEST, nprobe=fit.nprobe))
     users = _CoOccurrence(targets, 2 * fit.candidates, fit.shrink)
     for block in items.blocks():
         had = block.filter(pc.greater(pc.list_value_length(block["users"]), 0))
         if had.num_rows:
-            texts.meet(had)
-            users.meet(had)
+            texts.update(had)
+            users.update(had)
     found = np.full((count, 3 * fit.candidates), -1, np.int64)
     rows = pc.index_in(texts.ids, targets["item_id"]).to_numpy()
     found[rows, : fit.candidates] = _ordinals(texts.best)
@@ -144,7 +144,7 @@ class _CoOccurrence:
         self._ordinals, self._shrink = targets["ordinal"].to_numpy(), shrink
         self._running = RunningTopK(np.empty((targets.num_rows, 0), np.float32), most, least=_SMALLEST)
 
-    def meet(self, block: pa.RecordBatch) -> None:
+    def update(self, block: pa.RecordBatch) -> None:
         """Count the users in common with the items of a block."""
         if not len(self._vocabulary):
             return

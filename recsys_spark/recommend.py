@@ -9,15 +9,15 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks import SLICE_BYTES, slices
 from recsys_spark.errors import UsageError
-from recsys_spark.history_block import HISTORY_COLUMNS, HistoryBlock
-from recsys_spark.interest_block import LIKED_COLUMNS, InterestBlock
+from recsys_spark.history_block import HISTORY_COLUMNS, HistoryScorer
+from recsys_spark.interest_block import LIKED_COLUMNS, InterestScorer
 from recsys_spark.interest_block import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import CLUSTERED
 from recsys_spark.kernels.processor import cpu_tiles
 from recsys_spark.lists import ListRules
 from recsys_spark.tables import ArrowTransform, TaskStats
-from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, UserBlock, candidates
+from recsys_spark.user_block import DIVERSIFIED_AT_ONCE, ProfileScorer, candidates
 
 _SEEN_BYTES = 100 * 100
 """Of a user's seen items in a task: so many, with ids of 36 characters as they came and in order."""
@@ -118,29 +118,29 @@ def list_rows(
     user_block_rows: int = 16_384,
     constant_columns: dict[str, Any] | None = None,
     names: dict[str, str] | None = None,
-    scored_by: type[UserBlock] | type[HistoryBlock] | type[InterestBlock] = UserBlock,
+    scored_by: type[ProfileScorer] | type[HistoryScorer] | type[InterestScorer] = ProfileScorer,
 ) -> ArrowTransform:
     """Users with their rules (``users_with_rules``) to lists, ``user_block_rows`` users at a time.
 
     ``constant_columns`` has the values of further columns, the same in every row; ``names`` other names for columns;
     ``scored_by`` what scores: profiles, interests, or histories (``hybrid.py``). Notes the
-    users without a usable vector (``dropped``) and the places that stay empty (``places_short``),
+    users without a usable vector (``dropped``) and the places that stay empty (``unfilled_slots``),
     and of an approximate join ``shares``: stratum and share of the exact list found, for users with a stratum.
     """
     if k < 1:
         raise UsageError(f"k must be at least 1, found {k}")
 
     def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
-        notes |= {"users": 0, "dropped": 0, "places_short": 0, "shares": []}
+        notes |= {"users": 0, "dropped": 0, "unfilled_slots": 0, "shares": []}
         for part in slices(batches, user_block_rows):
             users = scored_by(part, items, k, rules)
             notes["users"] += part.num_rows
             notes["dropped"] += part.num_rows - len(users.ids)
             for block in items.blocks():
-                users.meet(block)
+                users.update(block)
                 del block  # or two would be held while the next one is read
-            notes["places_short"] += users.places_short
-            notes["shares"] += users.shares()
+            notes["unfilled_slots"] += users.unfilled_slots
+            notes["shares"] += users.recall_samples()
             for lists in users.lists():
                 yield with_constant_columns(
                     lists.rename_columns([(names or {}).get(n, n) for n in lists.schema.names]), constant_columns or {}

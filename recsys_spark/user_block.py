@@ -40,7 +40,7 @@ def candidates(k: int, rules: ListRules) -> int:
     return max(k, rules.diversify_from) if rules.diversity else k
 
 
-class UserBlock:
+class ProfileScorer:
     """Some users on their way past the item blocks."""
 
     def __init__(self, part: pa.Table, items: ItemBlocks, k: int, rules: ListRules) -> None:
@@ -73,12 +73,12 @@ class UserBlock:
         self._strata = part["stratum"].filter(part["stratum"].is_valid()).to_pylist()
         self._sampled = np.flatnonzero(part["stratum"].is_valid().to_numpy())
         exact = part.take(pa.array(self._sampled))
-        self._judge = UserBlock(exact, items, k, replace(rules, nprobe=0)) if rules.nprobe and len(exact) else None
+        self._judge = ProfileScorer(exact, items, k, replace(rules, nprobe=0)) if rules.nprobe and len(exact) else None
 
-    def meet(self, block: pa.RecordBatch) -> None:
+    def update(self, block: pa.RecordBatch) -> None:
         """Let the lists meet the next item block."""
         if self._judge is not None:
-            self._judge.meet(block)
+            self._judge.update(block)
         block = available(block, self._rules.run_date)
         if not len(self.ids) or not block.num_rows:
             return
@@ -104,11 +104,11 @@ class UserBlock:
         return pairs[0][kept], pairs[1][kept]
 
     @property
-    def places_short(self) -> int:
+    def unfilled_slots(self) -> int:
         """Places that found no item."""
         return int((self.best == EMPTY).sum())
 
-    def shares(self) -> list[tuple[int, float]]:
+    def recall_samples(self) -> list[tuple[int, float]]:
         """(stratum, share of the exact list that was found) of sampled users with an exact list."""
         if self._judge is None:
             return []

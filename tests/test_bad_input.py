@@ -199,7 +199,7 @@ def test_k_beyond_the_catalogue_and_users_who_have_seen_everything_give_short_li
     bench.put_events(*(("u2", item, "view") for item in VECTORS), ("u1", "a2", "view"), ("u1", "gone", "view"))
     report, lists = bench.lists(k=50)
     assert lists == [("u1", "a1", 1), ("u1", "a3", 2)]
-    assert (report["users"], report["profiles_dropped"], report["places_short"]) == (4, 2, 98)
+    assert (report["users"], report["profiles_dropped"], report["unfilled_slots"]) == (4, 2, 98)
 
 
 def test_no_profiles_make_empty_lists_and_not_an_error(bench):
@@ -208,7 +208,7 @@ def test_no_profiles_make_empty_lists_and_not_an_error(bench):
     bench.put_events()
     report, lists = bench.lists()
     assert lists == []
-    assert (report["tables"], report["users"], report["places_short"]) == ({"recommendations": 0}, 0, 0)
+    assert (report["tables"], report["users"], report["unfilled_slots"]) == ({"recommendations": 0}, 0, 0)
 
 
 def test_an_empty_table_of_item_vectors_is_named(bench):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark import item_weights
-from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryBlock
+from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryScorer
 from recsys_spark.hybrid import histories, weighted_items
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, sample_of_users, word_values
@@ -251,7 +251,7 @@ class Lists:
         blocks = write_item_blocks(held, str(tmp_path / uuid.uuid4().hex), rows, tasks=tasks, carried=WEIGHT_COLUMNS)
         ids = "user_id string, item_id string"
         seen, allowed = (spark.createDataFrame(sorted(p), ids) for p in (self.seen, self.allowed))
-        make = list_rows(blocks, k, rules, user_rows, scored_by=HistoryBlock)
+        make = list_rows(blocks, k, rules, user_rows, scored_by=HistoryScorer)
         frame = users_with_rules(users, seen, allowed, tasks).mapInArrow(lambda batches: make(batches, {}), RESULT_DDL)
         return sorted((tuple(row) for row in frame.collect()), key=lambda row: (row[0], row[3]))
 

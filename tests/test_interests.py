@@ -69,7 +69,7 @@ def test_a_list_takes_the_best_of_the_interests_and_its_reasons_are_of_that_one(
     world.refresh()
     plain = lists_of(world)
     report = world.refresh(interests=2, explain=100)
-    assert report[1]["places_short"] == 0
+    assert report[1]["unfilled_slots"] == 0
     found = lists_of(world)
     short = ("user_id", "item_id", "score", "rank")
     for user, rows in found.items():

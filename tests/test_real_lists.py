@@ -28,7 +28,7 @@ def test_hybrid_lists_beat_cosine_and_popularity(dataset, folder, day, users, tm
     cosine = job(*judged)["metrics"]
     made = job(*asked, "--scorer=hybrid")
     assert made["weights_made"] == "all: it is the first run"
-    assert made["tables"]["recommendations"] == 10 * users - made["places_short"]
+    assert made["tables"]["recommendations"] == 10 * users - made["unfilled_slots"]
     found = job(*judged)
     for metric in ("hit_rate@10", "ndcg@10"):
         assert found["metrics"][metric] > max(cosine[metric], found["baselines"]["popularity"][metric])

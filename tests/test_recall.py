@@ -152,7 +152,7 @@ def test_deny_allow_quota_and_availability_hold_in_the_job(spark, tmp_path):
     assert sorted(of["u01"]) == ["i002", "i004"]
     assert len(of["u00"]) == len(of["u02"]) == 4  # two of either brand
     assert not [item for _, item, _ in found if item == "i011"]
-    assert report["places_short"] == 3 + 1 + 1
+    assert report["unfilled_slots"] == 3 + 1 + 1
     again, _ = shop.lists(quota=2)
     assert again["status"] == "unchanged"
     shop.put(USER_RULES, [("u02", of["u02"][0], "deny")])
@@ -192,7 +192,7 @@ def test_an_approximate_run_without_a_usable_item_has_empty_lists(spark, tmp_pat
     shop = Bench(spark, tmp_path, users=3, items=1)
     shop.put(ITEM_VECTORS, [("none", "m-1", [0.0] * 6)])
     report, found = shop.lists(approximate=True)
-    assert (found, report["places_short"], report["items"]) == ([], 15, 0)
+    assert (found, report["unfilled_slots"], report["items"]) == ([], 15, 0)
 
 
 def test_smaller_blocks_are_packed_anew_for_neighbours(bench):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pyspark.sql import DataFrame
 
 from recsys_spark.errors import UsageError
-from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryBlock, history_bytes
+from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryScorer, history_bytes
 from recsys_spark.hybrid import histories, weighted_items
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
@@ -53,7 +53,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     space = f"hybrid-{key.partition(':')[2][:8]}"
     constant_columns = {"run_date": options.run_date, "model": space}
     plain = constant_columns | {"reasons": None}
-    make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryBlock)
+    make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryScorer)
     staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
     staged, told = staged_with_reasons(run, known, options, facts, staged, constant_columns)
     asked = ListRequest(run, known, options, key, facts, space)

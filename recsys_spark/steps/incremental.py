@@ -72,7 +72,7 @@ def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Rep
                 report, staged = _told(asked, last, stored, lists, gone, made)
             else:
                 report, staged = _renewed(asked, last, lists, gone, made)
-    return report | number | {"users": users, "items": blocks.rows, "places_short": options.k * users - staged.rows}
+    return report | number | {"users": users, "items": blocks.rows, "unfilled_slots": options.k * users - staged.rows}
 
 
 def _renewed(

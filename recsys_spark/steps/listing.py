@@ -93,6 +93,6 @@ def seen_and_allowed(run: Run, inputs: InputVersions, options: TopKOptions) -> t
 
 def figures(notes: Sequence[Mapping[str, Any]], blocks: ItemBlocks) -> dict[str, int]:
     """Sums over the tasks."""
-    names = ("users", "dropped", "places_short")
+    names = ("users", "dropped", "unfilled_slots")
     users, dropped, short = (sum(note.get(name, 0) for note in notes) for name in names)
-    return {"users": users, "profiles_dropped": dropped, "items": blocks.rows, "places_short": short}
+    return {"users": users, "profiles_dropped": dropped, "items": blocks.rows, "unfilled_slots": short}

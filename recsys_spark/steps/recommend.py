@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
-from recsys_spark.interest_block import InterestBlock
+from recsys_spark.interest_block import InterestScorer
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
@@ -23,7 +23,7 @@ from recsys_spark.steps.listing import ListRequest, figures, list_rules, rule_ta
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.reasons import sources, staged_with_reasons
 from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
-from recsys_spark.user_block import UserBlock
+from recsys_spark.user_block import ProfileScorer
 
 
 def recommendations(run: Run, options: TopKOptions) -> Report:
@@ -60,7 +60,7 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
     plain = asked.constant_columns | {"reasons": None}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
-        scored_by = InterestBlock if options.interests > 1 else UserBlock
+        scored_by = InterestScorer if options.interests > 1 else ProfileScorer
         make = list_rows(
             blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, plain, scored_by=scored_by
         )
