@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from recsys_spark.refresh_options import DriftOptions
-from recsys_spark.vectors import Blocks
+from recsys_spark.vectors import FeatureBlocks
 
 
 class RefitOptions(DriftOptions):
@@ -43,9 +43,9 @@ class BlockOptions(RefitOptions):
     refit_prices: bool = Field(False, description="price quantiles: take them anew now")
 
     @property
-    def blocks(self) -> Blocks:
+    def blocks(self) -> FeatureBlocks:
         """The block configuration."""
-        return Blocks(
+        return FeatureBlocks(
             text=self.text_weight,
             category=self.category_weight,
             brand=self.brand_weight,

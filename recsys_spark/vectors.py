@@ -25,7 +25,7 @@ _PREPARED = "item_id string, embedding array<float>"
 
 
 @dataclass(frozen=True)
-class Blocks:
+class FeatureBlocks:
     """The weight of each block in a score, and the width of the hashed ones. A weight of 0 leaves the block out."""
 
     text: float = 1.0
@@ -57,7 +57,7 @@ class Blocks:
         return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 
-def block_widths(blocks: Blocks, text: int, dimension: int) -> dict[str, int]:
+def block_widths(blocks: FeatureBlocks, text: int, dimension: int) -> dict[str, int]:
     """How many numbers of an item vector each block takes, in their order. ``text``: numbers of an embedding."""
     widths = {
         "text": text,
@@ -102,7 +102,7 @@ def build_item_vectors(
     items: DataFrame,
     embeddings: DataFrame,
     encoder: str,
-    blocks: Blocks,
+    blocks: FeatureBlocks,
     whitening: Whitening | None = None,
     cuts: tuple[str, DataFrame] | None = None,
 ) -> DataFrame:
@@ -124,7 +124,7 @@ def build_item_vectors(
 
 
 def _assemble(
-    blocks: Blocks, whitening: Whitening | None
+    blocks: FeatureBlocks, whitening: Whitening | None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def assemble(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -134,7 +134,7 @@ def _assemble(
     return assemble
 
 
-def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None) -> pa.RecordBatch:
+def _assemble_batch(rows: pa.Table, blocks: FeatureBlocks, whitening: Whitening | None) -> pa.RecordBatch:
     texts = matrix(rows["embedding"])
     cuts = np.full((1, 1), np.nan) if rows["cuts"].null_count else matrix(rows["cuts"]).astype(np.float64)
     prices = rows["price"].to_numpy().astype(np.float64)
@@ -155,7 +155,7 @@ def _assemble_batch(rows: pa.Table, blocks: Blocks, whitening: Whitening | None)
     return pa.RecordBatch.from_arrays(columns, names=["item_id", "embedding"])
 
 
-def _collaborative(rows: pa.Table, blocks: Blocks) -> NDArray[np.float32]:
+def _collaborative(rows: pa.Table, blocks: FeatureBlocks) -> NDArray[np.float32]:
     if not blocks.collaborative:
         return np.zeros((rows.num_rows, 0), np.float32)
     lists = rows["users"].combine_chunks()

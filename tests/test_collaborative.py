@@ -14,7 +14,7 @@ from recsys_spark.options import HistoryOptions
 from recsys_spark.progress import Progress
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
-from recsys_spark.vectors import Blocks, block_widths
+from recsys_spark.vectors import FeatureBlocks, block_widths
 
 
 class Collaborative(BlockOptions, HistoryOptions):
@@ -47,7 +47,7 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
     assert vectors["a"] @ vectors["b"] == pytest.approx(0.5, abs=1e-6)
     assert abs(vectors["a"] @ vectors["c"]) < 0.2
     assert vectors["a"] @ vectors["d"] == 0
-    widths = block_widths(Blocks(category=0, brand=0, price=0, image=0, collaborative=1.0), 4, 132)
+    widths = block_widths(FeatureBlocks(category=0, brand=0, price=0, image=0, collaborative=1.0), 4, 132)
     assert widths == {"text": 4, "collaborative": 128}
     put(EVENTS, [*events, ("u4", "a", "view", day, None)], "more events")
     status, later, same_space = made(**weights, collaborative_weight=1.0)

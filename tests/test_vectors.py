@@ -6,7 +6,7 @@ import pytest
 from pyspark.errors import PythonException
 
 from recsys_spark.errors import UsageError
-from recsys_spark.vectors import Blocks, _images, build_item_vectors, encoder_of
+from recsys_spark.vectors import FeatureBlocks, _images, build_item_vectors, encoder_of
 
 ITEM_DDL = (
     "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>"
@@ -31,7 +31,7 @@ EMBEDDINGS = [
     ("h1", "another", [0.0, 0.0, 1.0]),
     ("h3", "another", [0.0, 0.0, 1.0]),
 ]
-BLOCKS = Blocks(text=1.0, category=0.5, brand=0.3, price=0.2)
+BLOCKS = FeatureBlocks(text=1.0, category=0.5, brand=0.3, price=0.2)
 
 
 def built(spark, blocks, items=ITEMS):
@@ -85,7 +85,7 @@ def test_another_price_is_less_similar(vectors):
 
 
 def test_weights_of_zero_leave_the_embedding_alone(spark):
-    vectors = built(spark, Blocks(category=0, brand=0, price=0))
+    vectors = built(spark, FeatureBlocks(category=0, brand=0, price=0))
     assert vectors["full"].tolist() == [1, 0, 0]
     assert vectors["upright"].tolist() == [0, 1, 0]
 
@@ -98,18 +98,18 @@ def test_a_catalogue_without_any_price_has_empty_price_blocks(spark):
 @pytest.mark.parametrize(
     "other",
     [
-        Blocks(text=2.0),
-        Blocks(category=0),
-        Blocks(brand=0.2),
-        Blocks(price=1),
-        Blocks(image=1),
-        Blocks(category_dimension=65),
-        Blocks(category_prices=9),
+        FeatureBlocks(text=2.0),
+        FeatureBlocks(category=0),
+        FeatureBlocks(brand=0.2),
+        FeatureBlocks(price=1),
+        FeatureBlocks(image=1),
+        FeatureBlocks(category_dimension=65),
+        FeatureBlocks(category_prices=9),
     ],
 )
 def test_the_space_is_named_after_the_encoder_and_every_weight(other):
-    assert Blocks().space("enc") == Blocks().space("enc")
-    assert other.space("enc") != Blocks().space("enc") != Blocks().space("another")
+    assert FeatureBlocks().space("enc") == FeatureBlocks().space("enc")
+    assert other.space("enc") != FeatureBlocks().space("enc") != FeatureBlocks().space("another")
     assert encoder_of(other.space("enc")) == "enc"
 
 
@@ -125,7 +125,7 @@ def test_a_price_that_is_no_number_moves_no_other_item(price, spark):
 
 def priced(spark, items, category_prices):
     """item → its price as a place between 0 and 1."""
-    blocks = Blocks(category=0.0, brand=0.0, price=0.5, category_prices=category_prices)
+    blocks = FeatureBlocks(category=0.0, brand=0.0, price=0.5, category_prices=category_prices)
     vectors = built(spark, blocks, items)
     return {name: np.arctan2(vector[-1], vector[-2]) / (np.pi / 2) for name, vector in vectors.items()}
 
@@ -152,7 +152,7 @@ def test_prices_are_compared_within_a_category_of_enough_prices_else_in_the_whol
 def test_prices_that_are_no_numbers_move_no_other_item(spark):
     good = [(f"pen {n}", "h1", ["pens"], None, float(n)) for n in range(1, 7)]
     bad = [(f"bad {n}", "h1", ["pens"], None, x) for n, x in enumerate(map(float, ("nan", "inf", "-inf", "nan")))]
-    blocks = Blocks(category=0.0, brand=0.0, price=0.5, category_prices=3)
+    blocks = FeatureBlocks(category=0.0, brand=0.0, price=0.5, category_prices=3)
     alone, together = (built(spark, blocks, items) for items in (good, good + bad))
     assert all(together[name].tobytes() == vector.tobytes() for name, vector in alone.items())
     assert alone["pen 1"].tobytes() != alone["pen 6"].tobytes()
@@ -164,7 +164,7 @@ GIVEN = {"same": [1.0, 0.0], "twice": [2.0, 0.0], "across": [0.0, 1.0], "none": 
 
 def pictured(spark, given, **weights):
     items = [(name, "h1", None, None, None, vector) for name, vector in given.items()]
-    return built(spark, Blocks(text=1.0, category=0.0, brand=0.0, price=0.0, **weights), items)
+    return built(spark, FeatureBlocks(text=1.0, category=0.0, brand=0.0, price=0.0, **weights), items)
 
 
 def test_given_vectors_are_one_more_block_and_a_missing_one_equals_nothing(spark):

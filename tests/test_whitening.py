@@ -12,7 +12,7 @@ from recsys_spark.options import ProfileOptions
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS
-from recsys_spark.vectors import Blocks, build_item_vectors, encoder_of, whitening_of
+from recsys_spark.vectors import FeatureBlocks, build_item_vectors, encoder_of, whitening_of
 from recsys_spark.whitening import moment_rows, moments_of, whitened
 from tests.kernels.test_whitening import cone, slow
 from tests.test_bad_input import DAY, Bench
@@ -75,7 +75,7 @@ def test_item_vectors_of_text_alone_are_the_whitened_texts(built):
 def test_without_whitening_nothing_is_fitted_and_the_space_keeps_its_name(bench, built):
     report, spaces, vectors = built(40, whitening=None)
     np.testing.assert_allclose(vectors, TEXTS, atol=1e-6)
-    blocks = Blocks(category=0.0, brand=0.0, price=0.0)
+    blocks = FeatureBlocks(category=0.0, brand=0.0, price=0.0)
     assert spaces == {blocks.space("enc")}
     assert whitening_of(blocks.space("enc")) is None
     assert "whitening" not in report
@@ -166,5 +166,5 @@ def test_a_row_without_a_direction_is_left_out(spark):
     embeddings = spark.createDataFrame(
         [(name, "enc", vector) for name, vector in rows], "text_hash string, model string, embedding array<float>"
     )
-    vectors = build_item_vectors(items, embeddings, "enc", Blocks(), transform).collect()
+    vectors = build_item_vectors(items, embeddings, "enc", FeatureBlocks(), transform).collect()
     assert [row["item_id"] for row in vectors] == ["b"]

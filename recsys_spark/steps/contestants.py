@@ -22,15 +22,15 @@ from recsys_spark.kernels.vectors import Matrix, side_by_side, unit_rows
 from recsys_spark.kernels.whitening import Moments, Whitening, whitening
 from recsys_spark.scorer_files import ScorerFiles, keep_array, keep_scorer
 from recsys_spark.steps.plans import FEATURES, Setting
-from recsys_spark.vectors import Blocks, block_widths, build_item_vectors, item_embeddings
+from recsys_spark.vectors import FeatureBlocks, block_widths, build_item_vectors, item_embeddings
 from recsys_spark.whitening import whitened
 
 _WHITENING_OF_HYBRID = 0.1
 _BLOCK_ROWS = 2048
 _BY_TEXT = 1e6
 """Candidates are chosen by text alone where items have no users among their features."""
-_UNWEIGHTED = Blocks(text=1.0, category=1.0, brand=1.0, price=1.0, image=1.0)
-_IMAGE = Blocks().image
+_UNWEIGHTED = FeatureBlocks(text=1.0, category=1.0, brand=1.0, price=1.0, image=1.0)
+_IMAGE = FeatureBlocks().image
 
 
 @dataclass(frozen=True)

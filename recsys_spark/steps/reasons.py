@@ -44,7 +44,7 @@ from recsys_spark.tables import (
     USERS,
     ArrowTransform,
 )
-from recsys_spark.vectors import Blocks, block_widths, encoder_of
+from recsys_spark.vectors import FeatureBlocks, block_widths, encoder_of
 
 _BLOCK_ROWS = 16_384
 
@@ -209,5 +209,5 @@ def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict
     own = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
     if head is None or "blocks" not in head.facts or own is None:
         return {VECTOR: dimension}
-    widths = block_widths(Blocks(**head.facts["blocks"]), own[0], dimension)
+    widths = block_widths(FeatureBlocks(**head.facts["blocks"]), own[0], dimension)
     return widths if sum(widths.values()) == dimension else {VECTOR: dimension}
