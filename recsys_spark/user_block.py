@@ -14,8 +14,8 @@ from recsys_spark.errors import UsageError
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.clusters import nearest_lists
 from recsys_spark.kernels.diversity import mmr_order
-from recsys_spark.kernels.processor import cpu_multiplier
-from recsys_spark.kernels.shortlist import Multiplier, Route
+from recsys_spark.kernels.processor import cpu_product
+from recsys_spark.kernels.shortlist import Route, TileProduct
 from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, scores_of
 from recsys_spark.lists import (
     ListRules,
@@ -66,7 +66,7 @@ class ProfileScorer:
             candidates(k, rules),
             least=rules.min_score,
             quota=rules.quota,
-            multiplier=multiplier.probable() if rules.nprobe else multiplier,
+            multiplier=multiplier.probabilistic() if rules.nprobe else multiplier,
         )
         floors = part["floor"].to_numpy()
         self._running.start_at(np.flatnonzero(np.isfinite(floors)), floors[np.isfinite(floors)])
@@ -148,15 +148,15 @@ class ProfileScorer:
         return rows[~self._restricted[rows]]
 
 
-def _multiplier(flops: float) -> Multiplier:
+def _multiplier(flops: float) -> TileProduct:
     """The task's GPU where Spark gave it one."""
     context = TaskContext.get()
     device = task_device(context)
     if device == "cpu":
-        return cpu_multiplier(flops, context.cpus() if context else 1)
-    from recsys_spark.kernels.torch_product import torch_multiplier  # torch stays out of tasks without a GPU
+        return cpu_product(flops, context.cpus() if context else 1)
+    from recsys_spark.kernels.torch_product import torch_product  # torch stays out of tasks without a GPU
 
-    return torch_multiplier(device)
+    return torch_product(device)
 
 
 def _probes(vectors: NDArray[np.float32], items: ItemBlocks, nprobe: int) -> list[list[Rows] | None]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys_spark.kernels.processor import BF16_TILES
-from recsys_spark.kernels.shortlist import Error, Multiplier, Pairs, Rows, Scores, tile_buffer
+from recsys_spark.kernels.shortlist import ErrorBound, Pairs, Rows, Scores, TileProduct, tile_buffer
 
 # Blocks are mapped read-only, and nothing here writes to them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
@@ -26,13 +26,13 @@ _MINUS_INFINITY = np.uint16(0xFF80).view(np.int16)
 _HELD: list[tuple[Scores, torch.Tensor]] = []  # the queries of a tile meet many items one after the other
 
 
-def bf16_multiplier(threads: int) -> Multiplier:
+def bf16_product(threads: int) -> TileProduct:
     """For tasks with so many cores."""
     torch.set_num_threads(threads)
 
     @torch.inference_mode()
     def product(
-        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: Error
+        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: ErrorBound
     ) -> tuple[Rows, Rows, Scores]:
         if not _HELD or _HELD[0][0] is not queries:
             _HELD[:] = [(queries, _rounded("queries", queries, _ROW_STEP))]
@@ -52,7 +52,7 @@ def bf16_multiplier(threads: int) -> Multiplier:
         rows, columns = np.divmod(np.flatnonzero(above), len(items))
         return rows, columns, floats(bits[rows, columns])
 
-    return Multiplier(product, BF16_TILES.rows, BF16_TILES.columns, bf16_error)
+    return TileProduct(product, BF16_TILES.rows, BF16_TILES.columns, bf16_error_bound)
 
 
 def _rounded(name: str, vectors: Scores, step: int) -> torch.Tensor:
@@ -68,7 +68,7 @@ def _bf16_buffer(name: str, rows: int, columns: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Bf16Error(Error):
+class Bf16ErrorBound(ErrorBound):
     """Of products that are rounded to the nearest bfloat16 at last, which keeps their order: before that, they were off
     by no more than ``absolute``."""
 
@@ -83,7 +83,7 @@ class Bf16Error(Error):
         return rounded(scores - self.absolute)
 
 
-def bf16_error(queries: Scores, items: Scores) -> Bf16Error:
+def bf16_error_bound(queries: Scores, items: Scores) -> Bf16ErrorBound:
     """How far a product may be from the exact score.
 
     With q = q' + e and x = x' + f, the rounded vectors and what rounding took: |q·x − q'·x'| ≤ |e||x| + |q'||f|. The
@@ -91,7 +91,7 @@ def bf16_error(queries: Scores, items: Scores) -> Bf16Error:
     """
     (q, lost), (x, dropped) = _lengths(queries), _lengths(items)
     gamma, short = (items.shape[1] + 2) * 2.0**-24 * 1.01, (q + lost) * (x + dropped)
-    return Bf16Error(np.float32(1.01 * (lost * x + (q + lost) * dropped + gamma * (short + q * x))))
+    return Bf16ErrorBound(np.float32(1.01 * (lost * x + (q + lost) * dropped + gamma * (short + q * x))))
 
 
 def _lengths(vectors: Scores) -> tuple[float, float]:

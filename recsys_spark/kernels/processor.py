@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from recsys_spark.kernels.shortlist import NUMPY, Multiplier
+from recsys_spark.kernels.shortlist import NUMPY, TileProduct
 
 _FLAGS = {"avx512_bf16", "amx_bf16"}
 _WORTH_TORCH = 3e11  # operations that take as long as loading torch
@@ -42,10 +42,10 @@ def cpu_tiles() -> Tiles:
     return Tiles(NUMPY.rows, NUMPY.columns, 6, 0)
 
 
-def cpu_multiplier(flops: float, threads: int) -> Multiplier:
+def cpu_product(flops: float, threads: int) -> TileProduct:
     """In bfloat16 where the processor is made for it and there is work enough to load torch for, or it is there."""
     if multiplies_bf16() and ("torch" in sys.modules or flops > _WORTH_TORCH):
-        from recsys_spark.kernels.bf16_product import bf16_multiplier
+        from recsys_spark.kernels.bf16_product import bf16_product
 
-        return bf16_multiplier(threads)
+        return bf16_product(threads)
     return NUMPY

@@ -15,17 +15,17 @@ Rows = NDArray[np.integer]
 Number = TypeVar("Number", bound=np.generic)
 Pairs = tuple[Rows, Rows]
 """(rows of queries, columns of a block)."""
-Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, "Error"], tuple[Rows, Rows, Scores]]
+Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, "ErrorBound"], tuple[Rows, Rows, Scores]]
 """(queries, items, floor, least, excluded, k, error) to the pairs at or above both floors, row by row, and their
 products.
 
 ``floor`` is −inf for queries without a full list: for k > 0 it is raised in place to what may be as good as the k-th
-product of the tile (``Error.rival``). ``excluded`` pairs are left out.
+product of the tile (``ErrorBound.rival``). ``excluded`` pairs are left out.
 """
 
 
 @dataclass(frozen=True)
-class Error:
+class ErrorBound:
     """How far a product may be from the exact score: by no more than ``absolute``."""
 
     absolute: np.float32
@@ -80,7 +80,7 @@ class Route:
 
 
 def numpy_product(
-    queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: Error
+    queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: ErrorBound
 ) -> tuple[Rows, Rows, Scores]:
     """A ``Product`` on the CPU."""
     shape = len(queries), len(items)
@@ -108,14 +108,14 @@ def tile_buffer(name: str, shape: tuple[int, int], kind: type[Number]) -> NDArra
 _BUFFERS: dict[str, NDArray[Any]] = {}
 
 
-def product_error(queries: Scores, items: Scores) -> Error:
+def product_error_bound(queries: Scores, items: Scores) -> ErrorBound:
     """How far a float32 product may be from the exact score: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
 
     Higham, Accuracy and Stability of Numerical Algorithms, §3.1; another 2·u for the rounding of the score itself.
     """
     unit = 2.0**-24
     bound = items.shape[1] * unit / (1 - items.shape[1] * unit) + 2 * unit
-    return Error(np.float32(1.01 * bound * _longest(queries) * _longest(items)))
+    return ErrorBound(np.float32(1.01 * bound * _longest(queries) * _longest(items)))
 
 
 def _longest(vectors: Scores) -> float:
@@ -123,30 +123,30 @@ def _longest(vectors: Scores) -> float:
 
 
 @dataclass(frozen=True)
-class Multiplier:
+class TileProduct:
     """What multiplies, and in tiles of how many queries and items: large enough for a matrix product, small enough for
     a cache."""
 
     product: Product
     rows: int
     columns: int
-    error: Callable[[Scores, Scores], Error] = product_error
+    error: Callable[[Scores, Scores], ErrorBound] = product_error_bound
     """How far a product of (queries, items) may be from the exact score."""
 
-    def probable(self) -> "Multiplier":
+    def probabilistic(self) -> "TileProduct":
         """For lists that are approximate anyway: as far as four standard deviations of d independent roundings."""
 
-        def error(queries: Scores, items: Scores) -> Error:
+        def error(queries: Scores, items: Scores) -> ErrorBound:
             proven = self.error(queries, items)
             return replace(proven, absolute=proven.absolute * np.float32(min(1.0, 4 / items.shape[1] ** 0.5)))
 
         return replace(self, error=error)
 
 
-NUMPY = Multiplier(numpy_product, 1024, 2048)
+NUMPY = TileProduct(numpy_product, 1024, 2048)
 
 
-def tile_rows(multiplier: Multiplier, routed: bool) -> int:
+def tile_rows(multiplier: TileProduct, routed: bool) -> int:
     """Queries of one shortlist: more where few of them take each route; their numbers have 16 bits."""
     return min(multiplier.rows * (16 if routed else 1), 1 << 16)
 
@@ -155,7 +155,7 @@ class Shortlist:
     """The pairs found so far. Holds 14 bytes a pair, 3·k of a query and those of one tile."""
 
     def __init__(
-        self, queries: Scores, items: Scores, listed: Scores, least: np.float32, error: Error, by_group: bool
+        self, queries: Scores, items: Scores, listed: Scores, least: np.float32, error: ErrorBound, by_group: bool
     ) -> None:
         """``listed``: the scores of the lists so far, −inf where a place is empty. ``by_group``: k greater scores do
         not keep an item out, for some may be of a full group."""
@@ -166,7 +166,7 @@ class Shortlist:
         self._found: list[tuple[Rows, Rows, Scores]] = [_NOTHING]
         self._count = 0
 
-    def scan(self, routes: Sequence[Route], excluded: Pairs, multiplier: Multiplier) -> None:
+    def scan(self, routes: Sequence[Route], excluded: Pairs, multiplier: TileProduct) -> None:
         """Multiply along the routes."""
         order = np.argsort(excluded[1], kind="stable")
         excluded = excluded[0][order], excluded[1][order]
@@ -175,8 +175,8 @@ class Shortlist:
                 part = Route(route.rows, start, min(start + multiplier.columns, route.stop))
                 self._tile(part, excluded, multiplier.product)
                 if self._count > 3 * self.listed.size:
-                    self._thin()
-        self._thin()
+                    self._prune()
+        self._prune()
 
     def pairs(self) -> tuple[Rows, Rows, Scores]:
         """Rows ascending, columns, products."""
@@ -195,16 +195,16 @@ class Shortlist:
         self._found.append((rows[found[0]].astype(np.uint16), (found[1] + route.start).astype(np.int64), found[2]))
         self._count += len(found[0])
 
-    def _thin(self) -> None:
+    def _prune(self) -> None:
         """Raise the floor to what k lower bounds prove, and drop what lies below."""
         rows, columns, products = (np.concatenate(part) for part in zip(*self._found, strict=True))
         if not self._by_group and len(rows):
-            self._raise(rows, products)
+            self._raise_floor(rows, products)
             kept = products >= self._floor[rows]
             rows, columns, products = rows[kept], columns[kept], products[kept]
         self._found, self._count = [(rows, columns, products)], len(rows)
 
-    def _raise(self, rows: Rows, products: Scores) -> None:
+    def _raise_floor(self, rows: Rows, products: Scores) -> None:
         """One sort of (row, bound) as one number each finds the k-th bound of every row."""
         listed_rows, _ = np.nonzero(self.listed > -np.inf)
         bounds = np.concatenate([self._error.scores(products), self.listed[self.listed > -np.inf]])

@@ -17,12 +17,12 @@ from recsys_spark.kernels.quota import crowded_out, within_quota
 from recsys_spark.kernels.shortlist import (
     NO_PAIRS,
     NUMPY,
-    Multiplier,
     Pairs,
     Route,
     Rows,
     Scores,
     Shortlist,
+    TileProduct,
     ascending,
     descending,
     in_rows,
@@ -63,7 +63,7 @@ class RunningTopK:
         *,
         least: float | None = None,
         quota: int | None = None,
-        multiplier: Multiplier = NUMPY,
+        multiplier: TileProduct = NUMPY,
     ) -> None:
         """``least``: lower scores are not listed. ``quota``: most items of one group in a list. ``multiplier``:
         what multiplies."""

@@ -3,16 +3,16 @@
 import numpy as np
 import torch
 
-from recsys_spark.kernels.shortlist import Error, Multiplier, Pairs, Rows, Scores
+from recsys_spark.kernels.shortlist import ErrorBound, Pairs, Rows, Scores, TileProduct
 
 
-def torch_multiplier(device: str) -> Multiplier:
+def torch_product(device: str) -> TileProduct:
     """In float32 proper (no TF32); only pairs above the floor leave the device."""
     torch.backends.cuda.matmul.allow_tf32 = False
 
     @torch.inference_mode()
     def product(
-        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: Error
+        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: ErrorBound
     ) -> tuple[Rows, Rows, Scores]:
         scores = torch.from_numpy(queries).to(device) @ torch.from_numpy(items).to(device).T
         rows, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in excluded)
@@ -24,4 +24,4 @@ def torch_multiplier(device: str) -> Multiplier:
         found = torch.nonzero(scores >= torch.from_numpy(np.maximum(floor, least)).to(device)[:, None], as_tuple=True)
         return found[0].cpu().numpy(), found[1].cpu().numpy(), scores[found].cpu().numpy()
 
-    return Multiplier(product, 8192, 65_536)
+    return TileProduct(product, 8192, 65_536)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, Error, Multiplier, Route, numpy_product
+from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
 from recsys_spark.kernels.topk import EMPTY, RunningTopK, ordinals_of, places, scores_of
 
 
@@ -25,9 +25,9 @@ def brute_force(queries, items, k, excluded=()):
 
 
 def in_bf16():
-    from recsys_spark.kernels.bf16_product import bf16_multiplier
+    from recsys_spark.kernels.bf16_product import bf16_product
 
-    return bf16_multiplier(1)
+    return bf16_product(1)
 
 
 MULTIPLIERS = pytest.mark.parametrize("multiplier", [lambda: NUMPY, in_bf16], ids=["float32", "bfloat16"])
@@ -83,17 +83,17 @@ def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_scor
 
 @given(seed=st.integers(0, 2**32 - 1), dimension=st.integers(1, 300), scale=st.sampled_from([1e-3, 1.0, 30.0]))
 def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, scale):
-    from recsys_spark.kernels.bf16_product import bf16_error
+    from recsys_spark.kernels.bf16_product import bf16_error_bound
 
     random = np.random.default_rng(seed)
     queries, items = (np.float32(scale) * random.normal(size=(n, dimension)).astype(np.float32) for n in (7, 50))
     free = np.full(7, -np.finfo(np.float32).max, np.float32)
     rows, columns, products = in_bf16().product(
-        queries, items, free, np.finfo(np.float32).min, NO_PAIRS, 0, Error(np.float32(0))
+        queries, items, free, np.finfo(np.float32).min, NO_PAIRS, 0, ErrorBound(np.float32(0))
     )
     exact = queries.astype(np.float64) @ items.T.astype(np.float64)
     assert len(rows) == exact.size
-    scores, error = exact[rows, columns], bf16_error(queries, items)
+    scores, error = exact[rows, columns], bf16_error_bound(queries, items)
     assert (error.scores(products) <= scores).all()
     assert (scores <= -error.scores(-products)).all()
     assert (error.products(scores.astype(np.float32)) <= products).all()
@@ -163,10 +163,10 @@ def test_nothing_offered_leaves_the_lists_empty():
 
 @given(problems())
 def test_the_product_of_torch_gives_the_same_lists(problem):
-    from recsys_spark.kernels.torch_product import torch_multiplier
+    from recsys_spark.kernels.torch_product import torch_product
 
     queries, items, k, _, excluded, _ = problem
-    running = RunningTopK(queries, k, multiplier=torch_multiplier("cpu"))
+    running = RunningTopK(queries, k, multiplier=torch_product("cpu"))
     pairs = np.array(sorted(excluded), np.int64).reshape(-1, 2)
     inside = pairs[:, 1] < len(items)
     running.update(items, np.arange(len(items)), excluded=(pairs[inside, 0], pairs[inside, 1]))
@@ -177,7 +177,7 @@ def test_the_product_of_torch_gives_the_same_lists(problem):
 def test_tiles_of_any_size_give_the_same_lists(size):
     random = np.random.default_rng(6)
     queries, items = unit(random.normal(size=(9, 5))), unit(random.integers(-1, 2, (60, 5)) + 0.5)
-    running = RunningTopK(queries, 4, multiplier=Multiplier(numpy_product, *size))
+    running = RunningTopK(queries, 4, multiplier=TileProduct(numpy_product, *size))
     running.update(items, np.arange(60))
     assert listed(running) == brute_force(queries, items, 4)
 
@@ -238,12 +238,12 @@ def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
 
 
 def test_more_queries_than_sixteen_bits_can_number_take_their_routes():
-    from recsys_spark.kernels.torch_product import torch_multiplier
+    from recsys_spark.kernels.torch_product import torch_product
 
     count = (1 << 16) + 900
     angles = np.linspace(0, 3, count)
     queries = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    running = RunningTopK(queries, 1, multiplier=torch_multiplier("cpu"))
+    running = RunningTopK(queries, 1, multiplier=torch_product("cpu"))
     running.update(unit([[1, 0], [0, 1]]), np.arange(2), routes=[Route(np.arange(1, count), 0, 2)])
     nearest = (queries[:, 1] > queries[:, 0]).astype(int)
     assert running.places[0, 0] == EMPTY
