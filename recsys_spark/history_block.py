@@ -74,7 +74,7 @@ class HistoryScorer:
     @property
     def unfilled_slots(self) -> int:
         """Places that found no item."""
-        return int((self._running.places == EMPTY).sum())
+        return int((self._running.entries == EMPTY).sum())
 
     def recall_samples(self) -> list[tuple[int, float]]:
         """None: these lists are exact."""
@@ -82,7 +82,7 @@ class HistoryScorer:
 
     def lists(self) -> Iterator[pa.RecordBatch]:
         """The finished lists as rows, in the order of users and ranks."""
-        yield from as_rows(self._items, self.ids, self._running.places)
+        yield from as_rows(self._items, self.ids, self._running.entries)
 
     def _weights(self, block: pa.RecordBatch) -> sp.csr_array:
         """(items of the histories, items of the block). A score is summed in the order of codes, whatever the

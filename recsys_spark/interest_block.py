@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys_spark.blocks import IdIndex, as_lists, matrix, unit_vectors
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import interests_of, weights_of
-from recsys_spark.kernels.topk import EMPTY, Places, ordinals_of
+from recsys_spark.kernels.topk import EMPTY, Entries, ordinals_of
 from recsys_spark.lists import ListRules, as_rows
 from recsys_spark.user_block import ProfileScorer
 
@@ -60,13 +60,13 @@ class InterestScorer:
         """The finished lists as rows, in the order of users and ranks."""
         yield from as_rows(self._items, self.ids, self._merged())
 
-    def _merged(self) -> Places:
+    def _merged(self) -> Entries:
         best = self._users.best
         merged = np.full((len(self._kept), self._k), EMPTY)
         for number, rows in enumerate(np.split(best, self._rows[1:])[: len(merged)]):
-            places = np.sort(rows[rows != EMPTY])  # the best of an item comes first
-            _, first = np.unique(ordinals_of(places), return_index=True)
-            kept = places[np.sort(first)[: self._k]]
+            entries = np.sort(rows[rows != EMPTY])  # the best of an item comes first
+            _, first = np.unique(ordinals_of(entries), return_index=True)
+            kept = entries[np.sort(first)[: self._k]]
             merged[number, : len(kept)] = kept
         return merged
 
@@ -80,8 +80,8 @@ def _interests(part: pa.Table, items: ItemBlocks, most: int) -> Iterator[_Wide]:
         ids, weights = lists.flatten(), users["liked_weights"].combine_chunks().flatten().to_numpy()
         vectors, index = np.zeros((len(ids), items.dimension), np.float32), IdIndex(ids)
         for block in items.blocks() if len(ids) else ():
-            places, columns = index.matches(block["item_id"])
-            vectors[places] = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)[columns]
+            entries, columns = index.matches(block["item_id"])
+            vectors[entries] = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)[columns]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         for number, profile in enumerate(matrix(users["embedding"])):
             own = slice(starts[number], starts[number + 1])

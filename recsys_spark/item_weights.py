@@ -19,7 +19,7 @@ from recsys_spark.blocks import as_lists
 from recsys_spark.codes import coded, within
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.item_weights import Features, co_occurrence, ridge_weights, supports
-from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of
+from recsys_spark.kernels.topk import EMPTY, Entries, RunningTopK, ordinals_of
 from recsys_spark.lists import ListRules, Rows, where_found
 from recsys_spark.recommend import USER_COLUMNS
 from recsys_spark.tables import ARROW_TYPES, ArrowTransform, TaskStats
@@ -122,7 +122,7 @@ def _candidates(items: ItemBlocks, targets: pa.RecordBatch, fit: WeightFit) -> N
     return found
 
 
-def _ordinals(places: Places) -> NDArray[np.int64]:
+def _ordinals(places: Entries) -> NDArray[np.int64]:
     return np.where(places == EMPTY, -1, ordinals_of(places))
 
 
@@ -160,9 +160,9 @@ class _CoOccurrence:
             self._running.offer(rows, scores.astype(np.float32), ordinals[columns])
 
     @property
-    def best(self) -> Places:
+    def best(self) -> Entries:
         """(t, most) places."""
-        return self._running.places
+        return self._running.entries
 
 
 def _fitted(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys_spark.blocks import IdIndex
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.shortlist import NO_PAIRS, Pairs
-from recsys_spark.kernels.topk import EMPTY, Places, ordinals_of, scores_of
+from recsys_spark.kernels.topk import EMPTY, Entries, ordinals_of, scores_of
 
 Rows = NDArray[np.int64]
 _USERS_AT_ONCE = 1024
@@ -57,8 +57,8 @@ class UserItems:
         """(rows, columns) of the pairs whose item is in the block, by row."""
         if self._ids is None:
             return NO_PAIRS
-        places, columns = self._ids.matches(block["item_id"])
-        return self._rows[places], columns
+        entries, columns = self._ids.matches(block["item_id"])
+        return self._rows[entries], columns
 
 
 def available(block: pa.RecordBatch, day: date | None) -> pa.RecordBatch:
@@ -110,16 +110,16 @@ def where_found(blocks: Iterator[pa.RecordBatch], ordinals: Rows) -> Iterator[tu
 
 def _ids_of(items: ItemBlocks, ordinals: Rows) -> pa.Array:
     """The item_id of each ordinal, by one more pass over the ids alone."""
-    places, ids = [np.empty(0, np.int64)], [pa.array([], pa.string())]
+    entries, ids = [np.empty(0, np.int64)], [pa.array([], pa.string())]
     for where, block, rows in where_found(items.ids(), ordinals):
-        places.append(where)
+        entries.append(where)
         ids.append(block["item_id"].take(pa.array(rows)))
     back = np.empty(len(ordinals), np.int64)
-    back[np.concatenate(places)] = np.arange(len(ordinals))
+    back[np.concatenate(entries)] = np.arange(len(ordinals))
     return pa.concat_arrays(ids).take(pa.array(back))
 
 
-def as_rows(items: ItemBlocks, users: pa.ChunkedArray, taken: Places) -> Iterator[pa.RecordBatch]:
+def as_rows(items: ItemBlocks, users: pa.ChunkedArray, taken: Entries) -> Iterator[pa.RecordBatch]:
     """(B, k) places of B users as ``user_id, item_id, score, rank``, in the order of users and ranks."""
     ids = _ids_of(items, ordinals_of(taken[taken != EMPTY]))
     done = 0

@@ -32,7 +32,7 @@ from recsys_spark.kernels.interests import interests_of, weights_of
 from recsys_spark.sentences import sentence
 from recsys_spark.tables import RECOMMENDATIONS, ArrowTransform, TaskStats
 
-Places = NDArray[np.int64]
+ItemRows = NDArray[np.int64]
 COLLABORATIVE = "collaborative"
 VECTOR = "vector"
 """The only block where nobody knows what the vectors are made of."""
@@ -168,14 +168,14 @@ class _Users:
         self.there, self.boosts = np.zeros(count, bool), np.zeros(count)
         self.titles: list[str | None] = [None] * count
         self.vectors = np.zeros((count, items.dimension if telling.widths else 0), np.float32)
-        self.item_weights: dict[int, tuple[Places, Wide]] = {}
+        self.item_weights: dict[int, tuple[ItemRows, Wide]] = {}
         index = IdIndex(self.items)
         for block in items.blocks() if count else ():
             places, columns = index.matches(block["item_id"])
             self._take(block.take(pa.array(columns)), places)
             del block
 
-    def _take(self, rows: pa.RecordBatch, places: Places) -> None:
+    def _take(self, rows: pa.RecordBatch, places: ItemRows) -> None:
         self.there[places] = True
         self.boosts[places] = rows["boost"].fill_null(0).to_numpy(zero_copy_only=False)
         for place, title in zip(places, rows["title"].to_pylist(), strict=True):
@@ -289,7 +289,7 @@ class _User:
         }
 
 
-def _flattened(column: pa.ChunkedArray) -> tuple[pa.StructArray, Places]:
+def _flattened(column: pa.ChunkedArray) -> tuple[pa.StructArray, ItemRows]:
     """(the structs of all lists, where each list starts); a null list is an empty one."""
     lists = column.combine_chunks()
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()

@@ -16,7 +16,7 @@ from recsys_spark.kernels.clusters import nearest_lists
 from recsys_spark.kernels.diversity import mmr_order
 from recsys_spark.kernels.processor import cpu_product
 from recsys_spark.kernels.shortlist import Route, TileProduct
-from recsys_spark.kernels.topk import EMPTY, Places, RunningTopK, ordinals_of, scores_of
+from recsys_spark.kernels.topk import EMPTY, Entries, RunningTopK, ordinals_of, scores_of
 from recsys_spark.lists import (
     ListRules,
     Pairs,
@@ -113,13 +113,13 @@ class ProfileScorer:
         if self._judge is None:
             return []
         found = []
-        for stratum, places, own in zip(self._strata, self._judge.best, self.best[self._sampled], strict=True):
-            if len(exact := places[places != EMPTY]):
+        for stratum, entries, own in zip(self._strata, self._judge.best, self.best[self._sampled], strict=True):
+            if len(exact := entries[entries != EMPTY]):
                 found.append((stratum, float(np.isin(exact, own).mean())))
         return found
 
     @property
-    def best(self) -> Places:
+    def best(self) -> Entries:
         """(B, k) places by score."""
         return self._running.taken[:, : self._k]
 
@@ -182,7 +182,7 @@ def _runs(block: pa.RecordBatch) -> Iterator[tuple[str | None, int, int, int]]:
         yield names[codes[start]], int(lists[start]), int(start), int(stop)
 
 
-def _diversified(items: ItemBlocks, taken: Places, k: int, diversity: float) -> Places:
+def _diversified(items: ItemBlocks, taken: Entries, k: int, diversity: float) -> Entries:
     """(B, c) places to (B, k) in the order of maximal marginal relevance; the blocks pass once for some users."""
     chosen = np.full((len(taken), k), EMPTY)
     for first in range(0, len(taken), DIVERSIFIED_AT_ONCE):
@@ -191,8 +191,8 @@ def _diversified(items: ItemBlocks, taken: Places, k: int, diversity: float) -> 
         there = np.flatnonzero(part != EMPTY)
         for where, block, rows in where_found(items.blocks(), ordinals_of(part.ravel()[there])):
             vectors[there[where]] = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)[rows]
-        for row, (places, own) in enumerate(zip(part, vectors.reshape(*part.shape, -1), strict=True)):
-            listed = int((places != EMPTY).sum())
-            order = mmr_order(scores_of(places[:listed]), own[:listed], diversity, k)
-            chosen[first + row, : len(order)] = places[order]
+        for row, (entries, own) in enumerate(zip(part, vectors.reshape(*part.shape, -1), strict=True)):
+            listed = int((entries != EMPTY).sum())
+            order = mmr_order(scores_of(entries[:listed]), own[:listed], diversity, k)
+            chosen[first + row, : len(order)] = entries[order]
     return chosen

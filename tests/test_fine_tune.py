@@ -19,7 +19,7 @@ from recsys_spark.kernels.tracking import tracked
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
 from recsys_spark.steps.fine_tune import checked_model, fine_tune
-from recsys_spark.steps.model_card import describe, finished, places
+from recsys_spark.steps.model_card import describe, finished, output_paths
 from recsys_spark.steps.search import SEARCHED, SearchOptions, search
 from recsys_spark.steps.training_processes import in_processes
 from recsys_spark.steps.training_report import Attempt
@@ -164,7 +164,7 @@ def test_a_tracker_that_is_not_installed_is_named(spark, walks, tiny_bert, tmp_p
 def test_an_output_that_exists_is_never_written_over(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="never written over"):
-        finished(places(str(tmp_path / "mine")), {})
+        finished(output_paths(str(tmp_path / "mine")), {})
 
 
 def test_a_training_killed_after_its_model_got_its_name_is_finished_by_the_same_command(

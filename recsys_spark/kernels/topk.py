@@ -29,7 +29,7 @@ from recsys_spark.kernels.shortlist import (
     tile_rows,
 )
 
-Places = NDArray[np.uint64]
+Entries = NDArray[np.uint64]
 
 EMPTY = np.uint64(np.iinfo(np.uint64).max)
 """A place that holds no item."""
@@ -38,17 +38,17 @@ _PAIRS_AT_ONCE = 256
 _QUOTA_COLUMNS = 512
 
 
-def places(scores: Scores, ordinals: Rows) -> Places:
+def entries_of(scores: Scores, ordinals: Rows) -> Entries:
     """Finite scores and ordinals (below 2³²) as one number each, ascending in the order of a list."""
     return descending(scores) << np.uint64(32) | ordinals.astype(np.uint64)
 
 
-def scores_of(taken: Places) -> Scores:
+def scores_of(taken: Entries) -> Scores:
     """The scores of places; −inf where a place is empty."""
     return np.where(taken == EMPTY, np.float32(-np.inf), ascending(taken >> np.uint64(32)))
 
 
-def ordinals_of(taken: Places) -> NDArray[np.int64]:
+def ordinals_of(taken: Entries) -> NDArray[np.int64]:
     """The ordinals of places that are not empty."""
     return (taken & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
@@ -72,17 +72,17 @@ class RunningTopK:
         self._queries = np.ascontiguousarray(queries)
         self._least = np.float32(np.finfo(np.float32).min if least is None else least)
         self._quota, self._multiplier = quota or 0, multiplier
-        self.places: Places = np.full((len(queries), k), EMPTY)
-        self._groups = np.full(self.places.shape if quota else (0, 0), -1, np.int64)
+        self.entries: Entries = np.full((len(queries), k), EMPTY)
+        self._groups = np.full(self.entries.shape if quota else (0, 0), -1, np.int64)
 
     def start_at(self, rows: Rows, floors: Scores) -> None:
         """Before any offer: nothing below ``floors``, finite scores, is listed to these ``rows`` of queries."""
-        self.places[rows] = places(floors.astype(np.float32), np.full(len(rows), _NO_ITEM))[:, None]
+        self.entries[rows] = entries_of(floors.astype(np.float32), np.full(len(rows), _NO_ITEM))[:, None]
 
     @property
-    def taken(self) -> Places:
+    def taken(self) -> Entries:
         """(B, k) places, EMPTY where there is no item."""
-        return np.where(ordinals_of(self.places) == _NO_ITEM, EMPTY, self.places)
+        return np.where(ordinals_of(self.entries) == _NO_ITEM, EMPTY, self.entries)
 
     def update(
         self,
@@ -123,13 +123,13 @@ class RunningTopK:
         """
         good = scores >= self._least
         if not self._quota:
-            good &= scores >= scores_of(self.places[:, -1])[rows]
+            good &= scores >= scores_of(self.entries[:, -1])[rows]
         rows, scores, ordinals = rows[good], scores[good], ordinals[good]
         groups = None if groups is None else groups[good]
         for first in range(0, len(self._queries), self._multiplier.rows):
             tile = slice(first, min(first + self._multiplier.rows, len(self._queries)))
             part = slice(*np.searchsorted(rows, (tile.start, tile.stop)))
-            new = places(scores[part], ordinals[part])
+            new = entries_of(scores[part], ordinals[part])
             self._merge(tile, rows[part] - first, new, groups, np.arange(part.start, part.stop))
 
     def _update(
@@ -147,7 +147,7 @@ class RunningTopK:
         for first in range(0, len(self._queries), height):
             tile = slice(first, min(first + height, len(self._queries)))
             found = Shortlist(
-                self._queries[tile], items, scores_of(self.places[tile]), self._least, error, bool(self._quota)
+                self._queries[tile], items, scores_of(self.entries[tile]), self._least, error, bool(self._quota)
             )
             found.scan([route.of_rows(tile) for route in routes], _of_rows(excluded, tile), self._multiplier)
             rows, columns, products = found.pairs()
@@ -161,10 +161,10 @@ class RunningTopK:
             rows, columns = np.concatenate([rows, more[0]])[order], np.concatenate([columns, more[1]])[order]
             scores = exact_scores(self._queries[tile], rows, items, columns)
             good = scores >= self._least
-            self._merge(tile, rows[good], places(scores[good], ordinals[columns[good]]), groups, columns[good])
+            self._merge(tile, rows[good], entries_of(scores[good], ordinals[columns[good]]), groups, columns[good])
 
-    def _merge(self, tile: slice, rows: Rows, new: Places, groups: NDArray[np.int64] | None, columns: Rows) -> None:
-        lists = self.places[tile]
+    def _merge(self, tile: slice, rows: Rows, new: Entries, groups: NDArray[np.int64] | None, columns: Rows) -> None:
+        lists = self.entries[tile]
         touched, line, place, width = in_rows(rows, len(lists))
         k = lists.shape[1]
         wide = np.full((len(touched), k + width), EMPTY)

@@ -12,7 +12,7 @@ from recsys_spark.kernels.tracking import check_tracker
 from recsys_spark.options import IngestOptions
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.model_card import Places, finished, places, reported
+from recsys_spark.steps.model_card import OutputPaths, finished, output_paths, reported
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.tuning_options import TuningOptions
 
@@ -29,7 +29,7 @@ def fine_tune(run: Run, options: TuningOptions) -> Report:
         UsageError, InputError: before any training, for what cannot be trained.
         QualityError: the model is no better than its base; it is kept under the name that ends in ``.rejected``.
     """
-    where = places(options.output)
+    where = output_paths(options.output)
     if (card := finished(where, options.facts())) is not None:
         return _verdict(reported(card), card["status"] == "published", where)
     model = checked_model(run, options)
@@ -88,7 +88,7 @@ def _ingest(options: TuningOptions) -> IngestOptions:
     return IngestOptions(**{key: value for key, value in options.model_dump().items() if key in keys})
 
 
-def _verdict(report: dict[str, Any], better: bool, where: Places) -> Report:
+def _verdict(report: dict[str, Any], better: bool, where: OutputPaths) -> Report:
     if better:
         return report | {"output": str(where.published), "tables": {}}
     raise QualityError(

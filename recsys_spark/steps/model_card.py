@@ -17,7 +17,7 @@ from recsys_spark.kernels.model_folder import ModelSpec, read_model
 
 
 @dataclass(frozen=True)
-class Places:
+class OutputPaths:
     """Folders of a training: the new model, the same if it is rejected, and where the work is kept meanwhile."""
 
     published: Path
@@ -25,13 +25,13 @@ class Places:
     work: Path
 
 
-def places(output: str) -> Places:
+def output_paths(output: str) -> OutputPaths:
     """Where a training writes; folders above it are made when it does."""
     root = Path(output).expanduser().absolute()
-    return Places(root, root.with_name(f"{root.name}.rejected"), root.with_name(f"{root.name}.training"))
+    return OutputPaths(root, root.with_name(f"{root.name}.rejected"), root.with_name(f"{root.name}.training"))
 
 
-def finished(where: Places, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def finished(where: OutputPaths, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The card of a training with these settings that was killed after its model got its name; what it left is removed.
     None where nothing stands there.
 
@@ -68,7 +68,7 @@ def check_parent(folder: Path) -> None:
 
 
 def publish_model(
-    where: Places,
+    where: OutputPaths,
     write: Callable[[Path], None],
     card: Mapping[str, Any],
     records: Sequence[dict[str, float]],

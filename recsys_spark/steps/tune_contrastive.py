@@ -34,7 +34,7 @@ from recsys_spark.kernels.training import Trained, train
 from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device, copy_base
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.steps.embed import embed
-from recsys_spark.steps.model_card import Places, describe, publish_model, reported
+from recsys_spark.steps.model_card import OutputPaths, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import Catalogue, histories
 from recsys_spark.steps.training_processes import in_processes
@@ -47,7 +47,7 @@ _WAYS = (None, *SHRINKS)
 Task = ProjectorTask | EncodingTask
 
 
-def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: Places) -> tuple[Report, bool]:
+def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: OutputPaths) -> tuple[Report, bool]:
     """The report, and whether the model was published: its NDCG on validation must be above that of the frozen
     encoder, each used in the way (whitening, decay) that is best there."""
     with run.progress.step("embed_texts"):
@@ -97,7 +97,7 @@ def trial_of_contrastive(run: Run, options: TuningOptions, model: ModelSpec, dat
 
 def _published(
     options: TuningOptions,
-    where: Places,
+    where: OutputPaths,
     model: ModelSpec,
     task: Task,
     trained: Trained,

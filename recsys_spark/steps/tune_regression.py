@@ -20,7 +20,7 @@ from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import train
 from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
-from recsys_spark.steps.model_card import Places, describe, publish_model, reported
+from recsys_spark.steps.model_card import OutputPaths, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import scored_texts
 from recsys_spark.steps.training_processes import in_processes
@@ -31,7 +31,7 @@ _BATCH = 32
 
 
 def tune_regression(
-    run: Run, options: TuningOptions, model: ModelSpec, where: Places, dataset: Dataset | None
+    run: Run, options: TuningOptions, model: ModelSpec, where: OutputPaths, dataset: Dataset | None
 ) -> tuple[Report, bool]:
     """The report, and whether the model was published: on validation its squared error must be less than that of a
     ridge regression on the frozen encoder (with ``tuning = "head"``, which is that regression: than the biases')."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
-from recsys_spark.kernels.topk import EMPTY, RunningTopK, ordinals_of, places, scores_of
+from recsys_spark.kernels.topk import EMPTY, RunningTopK, entries_of, ordinals_of, scores_of
 
 
 def unit(rows):
@@ -45,7 +45,7 @@ def in_blocks(queries, items, k, cuts, excluded=(), order=None, multiplier=NUMPY
 
 def listed(running):
     """The lists without their empty places."""
-    lists = [row[row != EMPTY] for row in running.places]
+    lists = [row[row != EMPTY] for row in running.entries]
     return [list(zip(ordinals_of(row).tolist(), scores_of(row), strict=True)) for row in lists]
 
 
@@ -125,14 +125,14 @@ def test_duplicates_longer_than_the_list_fall_to_the_smallest_ordinals():
     running = RunningTopK(unit([[1, 0], [1, 1]]), 3)
     running.update(items[7:], np.arange(7, 21))
     running.update(items[:7], np.arange(7))
-    assert ordinals_of(running.places).tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert ordinals_of(running.entries).tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_a_list_longer_than_the_catalogue_ends_in_empty_places():
     running = RunningTopK(unit([[1, 0]]), 4)
     running.update(unit([[0, 1], [1, 0]]), np.array([10, 11]))
     assert listed(running) == [[(11, 1.0), (10, 0.0)]]
-    assert scores_of(running.places).tolist() == [[1.0, 0.0, -np.inf, -np.inf]]
+    assert scores_of(running.entries).tolist() == [[1.0, 0.0, -np.inf, -np.inf]]
 
 
 def test_opposite_vectors_are_listed_when_nothing_better_is_there():
@@ -152,7 +152,7 @@ def test_the_best_item_excluded_makes_room_for_the_next():
     items = unit([[1, 0], [2, 1], [1, 1]])
     running = RunningTopK(unit([[1, 0]]), 2)
     running.update(items, np.arange(3), excluded=(np.array([0]), np.array([0])))
-    assert ordinals_of(running.places).tolist() == [[1, 2]]
+    assert ordinals_of(running.entries).tolist() == [[1, 2]]
 
 
 def test_nothing_offered_leaves_the_lists_empty():
@@ -191,7 +191,7 @@ def test_a_list_must_have_a_place(k):
 @given(st.lists(st.tuples(st.floats(-2, 2, width=32), st.integers(0, 2**32 - 1)), min_size=1, max_size=30))
 def test_places_are_in_the_order_of_scores_descending_and_ordinals_ascending(found):
     scores, ordinals = np.array([s for s, _ in found], np.float32), np.array([o for _, o in found], np.int64)
-    ordered = np.sort(places(scores, ordinals))
+    ordered = np.sort(entries_of(scores, ordinals))
     expected = sorted(((-np.float32(score) + 0.0, ordinal) for score, ordinal in found))
     assert [(-s + 0.0, o) for s, o in zip(scores_of(ordered), ordinals_of(ordered).tolist(), strict=True)] == expected
 
@@ -246,5 +246,5 @@ def test_more_queries_than_sixteen_bits_can_number_take_their_routes():
     running = RunningTopK(queries, 1, multiplier=torch_product("cpu"))
     running.update(unit([[1, 0], [0, 1]]), np.arange(2), routes=[Route(np.arange(1, count), 0, 2)])
     nearest = (queries[:, 1] > queries[:, 0]).astype(int)
-    assert running.places[0, 0] == EMPTY
-    assert (ordinals_of(running.places[1:, 0]) == nearest[1:]).all()
+    assert running.entries[0, 0] == EMPTY
+    assert (ordinals_of(running.entries[1:, 0]) == nearest[1:]).all()
