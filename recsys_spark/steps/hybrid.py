@@ -13,7 +13,7 @@ from recsys_spark.options import TopKOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.recommend import list_rows
 from recsys_spark.rules import items_with_rules
-from recsys_spark.steps.item_blocks import kept_blocks, tasks_for
+from recsys_spark.steps.item_blocks import cached_blocks, tasks_for
 from recsys_spark.steps.listing import ListRequest, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
@@ -76,4 +76,4 @@ def _weight_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> Ite
         return items_with_rules(weights, known.frame(run, ITEMS), options.match_on, quota_on), None
 
     rows = min(options.item_block_rows, _BLOCK_ROWS)
-    return kept_blocks(run, RECOMMENDATIONS, facts, rows, make, carried=WEIGHT_COLUMNS)
+    return cached_blocks(run, RECOMMENDATIONS, facts, rows, make, carried=WEIGHT_COLUMNS)

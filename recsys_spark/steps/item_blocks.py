@@ -37,10 +37,10 @@ def item_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> ItemBl
             return vectors, groups
         return items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, quota_on), groups
 
-    return kept_blocks(run, RECOMMENDATIONS, facts, options.item_block_rows, make)
+    return cached_blocks(run, RECOMMENDATIONS, facts, options.item_block_rows, make)
 
 
-def kept_blocks(
+def cached_blocks(
     run: Run,
     table: Table,
     facts: dict[str, Any],
@@ -70,7 +70,7 @@ def tasks_for(run: Run, options: JoinOptions, users: int) -> int:
     return options.tasks or cores * max(1, -(-users // (cores * options.user_block_rows)))
 
 
-def announce(run: Run, options: JoinOptions, blocks: ItemBlocks, users: int, tasks: int, rules: ListRules) -> int:
+def log_join_plan(run: Run, options: JoinOptions, blocks: ItemBlocks, users: int, tasks: int, rules: ListRules) -> int:
     """Say before the start what the join multiplies and what memory a task needs, about; return the bytes."""
     most = task_bytes(blocks, options.k, min(options.user_block_rows, users), rules)
     run.progress.note(

@@ -19,7 +19,7 @@ from recsys_spark.options import WeightOptions
 from recsys_spark.profiles import before, weigh_pairs
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.change_log import log_changes, snapshot_change
-from recsys_spark.steps.item_blocks import kept_blocks
+from recsys_spark.steps.item_blocks import cached_blocks
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import (
@@ -207,4 +207,4 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
     carried = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
     tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
     facts = {**fit.facts, "after": after}
-    return kept_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=carried, tasks=tasks)
+    return cached_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=carried, tasks=tasks)

@@ -6,7 +6,7 @@ from recsys_spark.lists import ListRules
 from recsys_spark.options import NeighborOptions
 from recsys_spark.recommend import list_rows, users_with_rules
 from recsys_spark.rules import items_as_users, items_with_rules
-from recsys_spark.steps.item_blocks import announce, kept_blocks, tasks_for
+from recsys_spark.steps.item_blocks import cached_blocks, log_join_plan, tasks_for
 from recsys_spark.steps.publishing import Report, pin_inputs, publish_staged, run_key, unchanged
 from recsys_spark.tables import ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS
 
@@ -28,10 +28,10 @@ def neighbors(run: Run, options: NeighborOptions) -> Report:
     if ruled:
         vectors = items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, None)
     packed = {"inputs": known.content_ids, "match_on": options.match_on}
-    blocks = kept_blocks(run, ITEM_NEIGHBORS, packed, options.item_block_rows, lambda: (vectors, None))
+    blocks = cached_blocks(run, ITEM_NEIGHBORS, packed, options.item_block_rows, lambda: (vectors, None))
     tasks = tasks_for(run, options, count)
     rules = ListRules(options.min_score, run_date=options.run_date, keyed=options.match_on is not None)
-    announce(run, options, blocks, count, tasks, rules)
+    log_join_plan(run, options, blocks, count, tasks, rules)
     names = {"user_id": "item_id", "item_id": "neighbor_id"}
     make = list_rows(blocks, options.k, rules, options.user_block_rows, {"model": "".join(spaces)}, names)
     staged = run.lake.stage(users_with_rules(items_as_users(vectors), None, None, tasks), ITEM_NEIGHBORS, make)

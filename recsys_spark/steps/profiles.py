@@ -22,7 +22,7 @@ from recsys_spark.steps.impressions import (
     keep_impressions,
     users_with_other_ignored,
 )
-from recsys_spark.steps.item_blocks import kept_blocks
+from recsys_spark.steps.item_blocks import cached_blocks
 from recsys_spark.steps.previous import Previous, previous
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, republish, run_key, unchanged
 from recsys_spark.steps.renewal import partial_rewrite
@@ -133,7 +133,7 @@ def _profiles(
     """Profiles of all users, or of those in ``redo``."""
     tasks = 2 * run.spark.sparkContext.defaultParallelism
     facts = {"inputs": {ITEM_VECTORS.name: known.content_ids[ITEM_VECTORS.name]}}
-    items = kept_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (known.frame(run, ITEM_VECTORS), None))
+    items = cached_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (known.frame(run, ITEM_VECTORS), None))
     events, users = known.frame(run, EVENTS), known.frame(run, USERS)
     if redo is not None:
         events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))

@@ -28,7 +28,7 @@ from recsys_spark.reasons import (
     weighted_titles,
 )
 from recsys_spark.recommend import with_constant_columns
-from recsys_spark.steps.item_blocks import kept_blocks
+from recsys_spark.steps.item_blocks import cached_blocks
 from recsys_spark.steps.previous import Previous
 from recsys_spark.steps.profiles import own_texts
 from recsys_spark.steps.publishing import InputVersions, Report
@@ -200,7 +200,7 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
 def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
     """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
     facts = {"inputs": {one.name: known.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
-    return kept_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
+    return cached_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
 from recsys_spark.steps.impressions import keep_impressions
 from recsys_spark.steps.incremental import changed_lists, last_lists
-from recsys_spark.steps.item_blocks import announce, item_blocks, tasks_for
+from recsys_spark.steps.item_blocks import item_blocks, log_join_plan, tasks_for
 from recsys_spark.steps.listing import ListRequest, figures, list_rules, rule_tables, rules_of, with_rules
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.reasons import sources, staged_with_reasons
@@ -56,7 +56,7 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
     users = run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
     rules = list_rules(options, blocks)
-    bound = announce(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
+    bound = log_join_plan(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
     plain = asked.constant_columns | {"reasons": None}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
