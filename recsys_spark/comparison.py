@@ -29,7 +29,7 @@ _HISTORY_BORDERS = (5, 10)
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A scorer with its setting. ``model`` from ``keep_scorer``; an event counts ``decay`` per newer one."""
 
     scorer: str
@@ -39,7 +39,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Question:
+class EvaluationSpec:
     """What is asked of every contestant.
 
     Args:
@@ -63,7 +63,7 @@ class Question:
 
 
 def compared(
-    contestants: Sequence[Contestant], question: Question
+    contestants: Sequence[Candidate], question: EvaluationSpec
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """For ``mapInArrow``: rows of ``protocols.user_rows`` to SUMS_DDL, one row per contestant and slice.
 
@@ -77,7 +77,7 @@ def compared(
         scorers = [open_scorer(contestant.model) for contestant in contestants]
         totals: dict[tuple[int, str], _Total] = {}
         for part in slices(batches, rows):
-            asked = _Asked(part, question, facts)
+            asked = _UserBatch(part, question, facts)
             if not asked.users:
                 continue
             for number, (contestant, scorer) in enumerate(zip(contestants, scorers, strict=True)):
@@ -91,7 +91,7 @@ def compared(
     return compare
 
 
-def merged(rows: Sequence[Any], question: Question) -> dict[tuple[int, str], "_Total"]:
+def merged(rows: Sequence[Any], question: EvaluationSpec) -> dict[tuple[int, str], "_Total"]:
     """Rows of all tasks, added up by contestant and slice."""
     totals: dict[tuple[int, str], _Total] = {}
     for row in rows:
@@ -119,7 +119,7 @@ class _Total:
 
 
 class _Facts:
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: EvaluationSpec) -> None:
         self.counts = open_array(f"{question.facts}/counts.npy")
         self.lengths = open_array(f"{question.facts}/lengths.npy")
         self.shared = open_array(f"{question.facts}/shared.npy")
@@ -130,10 +130,10 @@ class _Facts:
         self.wordy = np.median(self.lengths) if len(self.lengths) else 0
 
 
-class _Asked:
+class _UserBatch:
     """Some users, what is known of them and what is right: an item that comes again in the test is one answer."""
 
-    def __init__(self, part: pa.Table, question: Question, facts: _Facts) -> None:
+    def __init__(self, part: pa.Table, question: EvaluationSpec, facts: _Facts) -> None:
         items, offsets = flat(part["items"].combine_chunks())
         roles, weights = (flat(part[name].combine_chunks())[0] for name in ("roles", "weights"))
         owner = np.repeat(np.arange(len(part)), np.diff(offsets))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.comparison import METRICS, Contestant, Question, _Total, compared, merged
+from recsys_spark.comparison import METRICS, Candidate, EvaluationSpec, _Total, compared, merged
 from recsys_spark.comparison_results import gaps, warnings_of
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
@@ -153,8 +153,8 @@ def judged(tmp_path, items, roles, scores, k=3):
     facts = {"counts": np.ones(count, int), "lengths": np.ones(count, int), "shared": np.zeros(count, bool)}
     for name, array in (facts | {"vectors": np.eye(count, dtype=np.float32)}).items():
         keep_array(array, f"{uri}/{name}.npy")
-    one = Contestant("one", keep_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
-    question = Question(True, True, k, count, uri, replicates=2, seed=1)
+    one = Candidate("one", keep_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
+    question = EvaluationSpec(True, True, k, count, uri, replicates=2, seed=1)
     row = {"user_hash": [5], "groups": [None], "items": [items], "roles": [roles], "weights": [[1.0] * len(items)]}
     kinds = [pa.int64(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.int32()), pa.list_(pa.float32())]
     batch = pa.RecordBatch.from_pydict(row, pa.schema(dict(zip(row, kinds, strict=True))))

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from recsys_spark.baselines import fitted_pairs, gram_of, item_users, partial_grams
-from recsys_spark.comparison import METRICS, SUMS_DDL, Contestant, Question, compared, merged
+from recsys_spark.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, compared, merged
 from recsys_spark.kernels.scorers import ItemWeights
 from recsys_spark.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
 from recsys_spark.scorer_files import keep_array, keep_scorer, open_scorer
@@ -139,8 +139,8 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, te
     weights = random.standard_normal((8, 8)).astype(np.float32)
     uri = str(tmp_path)
     keep_facts(uri)
-    tried = [Contestant("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
-    question = Question(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
+    tried = [Candidate("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
+    question = EvaluationSpec(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
     rows = users.repartition(3).mapInArrow(compared(tried, question), SUMS_DDL).collect()
     totals = merged(rows, question)
     for number, contestant in enumerate(tried):
@@ -171,8 +171,8 @@ def test_sums_do_not_depend_on_partitions(users, tmp_path):
     uri = str(tmp_path)
     keep_facts(uri)
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
-    tried = [Contestant("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
-    question = Question(True, True, 3, 8, uri, replicates=10, seed=1)
+    tried = [Candidate("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
+    question = EvaluationSpec(True, True, 3, 8, uri, replicates=10, seed=1)
     both = [
         merged(users.repartition(n).mapInArrow(compared(tried, question), SUMS_DDL).collect(), question)[0, "all"]
         for n in (1, 4)

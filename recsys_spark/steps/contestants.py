@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.baselines import fitted_pairs, gram_of, item_users, partial_grams, weights_matrix, words_matrix
 from recsys_spark.blocks import matrix, unit_vectors
-from recsys_spark.comparison import Contestant
+from recsys_spark.comparison import Candidate
 from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
 from recsys_spark.item_features import FEATURE_COLUMNS, item_features, word_values
 from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, parts_of, weight_rows
@@ -100,7 +100,7 @@ def read_items(run: Run, items: DataFrame, embeddings: DataFrame, encoder: str) 
     return Items(items, texts, run.spark.createDataFrame(rows), whole, ids, vectors, words, shared)
 
 
-class Contestants:
+class ScorerFitter:
     """Fits what is asked for on the events of some roles. ``uri``: where arrays are written."""
 
     def __init__(self, run: Run, items: Items, users: DataFrame, last_role: int, uri: str) -> None:
@@ -130,13 +130,13 @@ class Contestants:
         keep_array(self._items.vectors, f"{uri}/vectors.npy")
         return uri
 
-    def contestant(self, scorer: str, setting: Setting) -> Contestant:
+    def contestant(self, scorer: str, setting: Setting) -> Candidate:
         """A scorer with its setting, fitted where that was not done before."""
         fit = {key: value for key, value in setting.items() if key != "decay"}
         name = "-".join([scorer, *(f"{key}={value:g}" for key, value in sorted(fit.items()))])
         if name not in self._kept:
             self._kept[name] = keep_scorer(self._fit(scorer, fit), f"{self._uri}/{name}")
-        return Contestant(scorer, self._kept[name], setting["decay"], setting)
+        return Candidate(scorer, self._kept[name], setting["decay"], setting)
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
         if scorer == "popularity":

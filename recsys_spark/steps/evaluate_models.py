@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.comparison import SUMS_DDL, Contestant, Question, compared, merged
+from recsys_spark.comparison import SUMS_DDL, Candidate, EvaluationSpec, compared, merged
 from recsys_spark.comparison_results import gaps, in_short, judged, metrics_of, on_validation, warnings_of
 from recsys_spark.comparison_view import show_comparison
 from recsys_spark.errors import InputError, UsageError
@@ -18,11 +18,11 @@ from recsys_spark.job import Run
 from recsys_spark.options import EncoderOptions, EventOptions, IngestOptions
 from recsys_spark.profiles import before
 from recsys_spark.protocols import FIT, VALID, Protocol, newest_events, user_rows, with_roles
-from recsys_spark.steps.contestants import Contestants, Items, read_items
+from recsys_spark.steps.contestants import Items, ScorerFitter, read_items
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.plans import DEFAULTS, PLANS, Setting, possible, start
+from recsys_spark.steps.plans import DEFAULT_GRIDS, PLANS, Setting, drop_infeasible, first_setting
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Report, pin_inputs
 from recsys_spark.steps.rated import rated
@@ -38,8 +38,8 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
         "leave_one_out", description="how events are split; README, Which scorer"
     )
     scorers: str = Field(
-        ",".join(DEFAULTS),
-        description=f"what is compared, separated by commas; also {', '.join(sorted(set(PLANS) - set(DEFAULTS)))}",
+        ",".join(DEFAULT_GRIDS),
+        description=f"what is compared, separated by commas; also {', '.join(sorted(set(PLANS) - set(DEFAULT_GRIDS)))}",
     )
     at: int = Field(10, ge=1, description="the k of the metrics")
     refit: bool = Field(True, description="fit on the validation events too before the test")
@@ -76,7 +76,7 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
         roles = with_roles(newest_events(counted, options.max_history), protocol)
         users = user_rows(roles, items.numbers, known.frame(run, USERS)).persist()
         asked = users.count()
-    names, left_out = possible(options.scorers, len(items.ids))
+    names, left_out = drop_infeasible(options.scorers, len(items.ids))
     scratch = f"{run.lake.uri}/_blocks/comparison/{uuid4().hex}"
     try:
         found = _compare(run, options, names, items, users, scratch)
@@ -99,11 +99,11 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
 def _compare(
     run: Run, options: ComparisonOptions, names: Sequence[str], items: Items, users: DataFrame, scratch: str
 ) -> Report:
-    fits = Contestants(run, items, users, FIT, f"{scratch}/valid")
+    fits = ScorerFitter(run, items, users, FIT, f"{scratch}/valid")
     facts = fits.keep_facts()
     tuned = _tuned(run, users, fits, names, _question(options, items, facts, test=False))
     if options.refit:
-        fits = Contestants(run, items, users, VALID, f"{scratch}/test")
+        fits = ScorerFitter(run, items, users, VALID, f"{scratch}/test")
         facts = fits.keep_facts()
     with run.progress.step("fit the chosen settings"):
         chosen = [fits.contestant(name, setting) for name, (setting, _) in tuned.items()]
@@ -125,10 +125,10 @@ def _compare(
 
 
 def _tuned(
-    run: Run, users: DataFrame, fits: Contestants, names: Sequence[str], question: Question
+    run: Run, users: DataFrame, fits: ScorerFitter, names: Sequence[str], question: EvaluationSpec
 ) -> dict[str, tuple[Setting, Any]]:
     """The best setting of each scorer on validation, and its means, by the plans of ``contestants``."""
-    tuned: dict[str, tuple[Setting, Any]] = {name: (start(name), None) for name in names}
+    tuned: dict[str, tuple[Setting, Any]] = {name: (first_setting(name), None) for name in names}
     for number in range(max(len(PLANS[name]) for name in names)):
         with run.progress.step(f"tune on validation, round {number + 1}"):
             tried = [
@@ -164,12 +164,12 @@ def _split(events: DataFrame, options: ComparisonOptions) -> tuple[Protocol, Dat
     return Protocol(options.protocol, options.seed, first, second), counted
 
 
-def _question(options: ComparisonOptions, items: Items, facts: str, *, test: bool) -> Question:
+def _question(options: ComparisonOptions, items: Items, facts: str, *, test: bool) -> EvaluationSpec:
     replicates = options.replicates if test else 0
-    return Question(test, options.mask_seen, options.at, len(items.ids), facts, replicates, options.seed)
+    return EvaluationSpec(test, options.mask_seen, options.at, len(items.ids), facts, replicates, options.seed)
 
 
-def _asked(users: DataFrame, contestants: Sequence[Contestant], question: Question) -> dict[str, list[Any]]:
+def _asked(users: DataFrame, contestants: Sequence[Candidate], question: EvaluationSpec) -> dict[str, list[Any]]:
     """Sums of each contestant by slice."""
     rows = users.mapInArrow(compared(contestants, question), SUMS_DDL).collect()  # tasks × contestants × slices
     totals = merged(rows, question)

@@ -14,7 +14,7 @@ _WHITENINGS: list[Setting] = [
 ]
 _RIDGES: list[Setting] = [{"text_weight": text, "ridge": ridge} for text, ridge in ((3, 100), (2, 50), (5, 100))]
 _CANDIDATES: list[Setting] = [{"candidates": 100}, {"candidates": 200}]
-DEFAULTS = ("popularity", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid")
+DEFAULT_GRIDS = ("popularity", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid")
 PLANS: dict[str, list[list[Setting]]] = {
     "popularity": [[{"decay": 1.0}]],
     "item_knn": [[{"neighbors": 100, "shrink": 20}, {"neighbors": 100, "shrink": 100}], _DECAYS],
@@ -50,12 +50,12 @@ FEATURES = {
 _OF_PAIRS = ("ease", "hybrid_exact", "item_knn")
 
 
-def start(scorer: str) -> Setting:
+def first_setting(scorer: str) -> Setting:
     """Every round at its first option."""
     return {key: value for options in PLANS[scorer] for key, value in options[0].items()}
 
 
-def possible(names: str, items: int) -> tuple[list[str], list[str]]:
+def drop_infeasible(names: str, items: int) -> tuple[list[str], list[str]]:
     """The scorers that so many items allow, and what is to be said of the others.
 
     Raises:
