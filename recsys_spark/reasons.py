@@ -41,7 +41,7 @@ _OWN = ("own_text", "segment")
 
 
 @dataclass(frozen=True)
-class Telling:
+class ExplainSpec:
     """How reasons are told.
 
     Args:
@@ -61,7 +61,7 @@ class Telling:
     interests: int = 1
 
 
-def told_users(
+def explanation_inputs(
     lists: DataFrame,
     pairs: DataFrame,
     kinds: DataFrame,
@@ -119,9 +119,9 @@ def weighted_titles(weights: DataFrame, items: DataFrame | None, pairs: DataFram
 
 
 def reason_rows(
-    items: ItemBlocks, telling: Telling, constant_columns: Mapping[str, Any], users_at_once: int = USERS_AT_ONCE
+    items: ItemBlocks, telling: ExplainSpec, constant_columns: Mapping[str, Any], users_at_once: int = USERS_AT_ONCE
 ) -> ArrowTransform:
-    """Rows of ``told_users`` to rows of ``recommendations``.
+    """Rows of ``explanation_inputs`` to rows of ``recommendations``.
 
     Reasons are in the order of their contribution; ``contribution`` adds up to the score, ``share`` is a contribution
     over the sum of all absolute ones, and the contributions of blocks add up to that of their reason. What is beyond
@@ -155,7 +155,7 @@ def reason_rows(
 class _Users:
     """Some users, and what the item blocks hold of the items that they ask for."""
 
-    def __init__(self, items: ItemBlocks, part: pa.Table, telling: Telling) -> None:
+    def __init__(self, items: ItemBlocks, part: pa.Table, telling: ExplainSpec) -> None:
         self.telling, self.ids, self.own = telling, part["user_id"], {name: part[name] for name in _OWN}
         self.listed, self.starts = _flattened(part["listed"])
         self.history, self.history_starts = _flattened(part["history"])

@@ -20,11 +20,11 @@ from recsys_spark.options import ReasonOptions
 from recsys_spark.profiles import EventWeights, before, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.reasons import (
     VECTOR,
-    Telling,
+    ExplainSpec,
     event_kinds,
+    explanation_inputs,
     reason_rows,
     titled_items,
-    told_users,
     weighted_titles,
 )
 from recsys_spark.recommend import with_constant_columns
@@ -82,14 +82,14 @@ def explanation(
     constant_columns: Mapping[str, Any],
     user: str | None = None,
 ) -> tuple[DataFrame, ArrowTransform]:
-    """Rows of ``told_users`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
+    """Rows of ``explanation_inputs`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
     pairs, kinds = sources.pairs, event_kinds(sources.events)
     if sources.ignored is not None:
         kinds = kinds.unionByName(ignored_kinds(sources.ignored))
     if user is not None:
         pairs, kinds, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, kinds, lists))
-    users = told_users(lists, pairs, kinds, sources.own_texts, sources.segments)
-    telling = Telling(
+    users = explanation_inputs(lists, pairs, kinds, sources.own_texts, sources.segments)
+    telling = ExplainSpec(
         options.explain,
         options.language,
         sources.widths,
