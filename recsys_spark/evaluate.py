@@ -16,14 +16,16 @@ def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, floa
     A rating counts from ``min_rating``; any other type counts when its weight is positive. Items that the user had
     before are left out, since lists leave them out too.
     """
-    later = events.where((F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & liked(by_type, min_rating))
+    later = events.where(
+        (F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & is_positive_event(by_type, min_rating)
+    )
     pairs = later.select("user_id", "item_id").distinct()
     # Where a day's pairs are few, no other event is shuffled to meet them.
     old = before(events, run_date).select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left_semi")
     return pairs.join(old, on=["user_id", "item_id"], how="left_anti")
 
 
-def liked(by_type: Mapping[str, float], min_rating: float) -> Column:
+def is_positive_event(by_type: Mapping[str, float], min_rating: float) -> Column:
     """Whether an event speaks for its item."""
     positive = [kind for kind, weight in by_type.items() if weight > 0 and kind != "rating"]
     rated = (F.col("event_type") == "rating") & (F.col("value") >= min_rating)

@@ -15,7 +15,7 @@ from recsys_spark.lists import ListRules, as_rows
 from recsys_spark.user_block import ProfileScorer
 
 USERS_AT_ONCE = 256
-LIKED_COLUMNS = ("liked", "liked_weights")
+POSITIVE_COLUMNS = ("liked", "liked_weights")
 """What a user has beside the columns of rules: items of positive weight in the order of item_id, what each counts."""
 _Wide = NDArray[np.float64]
 
@@ -36,7 +36,9 @@ class InterestScorer:
         rows = np.concatenate(found) if found else np.zeros((0, items.dimension))
         vectors = pa.chunked_array([as_lists(rows.astype(np.float32))])
         place = part.schema.get_field_index("embedding")
-        expanded = part.take(pa.array(owners)).drop_columns(list(LIKED_COLUMNS)).set_column(place, "embedding", vectors)
+        expanded = (
+            part.take(pa.array(owners)).drop_columns(list(POSITIVE_COLUMNS)).set_column(place, "embedding", vectors)
+        )
         there, _ = unit_vectors(vectors.combine_chunks())
         self._owners = owners[there]
         self._users = ProfileScorer(expanded.take(pa.array(there)), items, k, rules)

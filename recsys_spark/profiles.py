@@ -177,7 +177,7 @@ def build_profiles(
     return profiles.where(is_usable(F.col("embedding")))
 
 
-def with_liked(profiles: DataFrame, pairs: DataFrame, vectors: DataFrame) -> DataFrame:
+def with_positive_items(profiles: DataFrame, pairs: DataFrame, vectors: DataFrame) -> DataFrame:
     """Profiles with ``liked, liked_weights``: the heaviest items of positive weight that have a vector, in the order of
     item_id, and what each counts."""
     known = pairs.where("weight > 0").join(vectors.select("item_id"), on="item_id", how="left_semi")

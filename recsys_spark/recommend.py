@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from recsys_spark.blocks import SLICE_BYTES, slices
 from recsys_spark.errors import UsageError
 from recsys_spark.history_block import HISTORY_COLUMNS, HistoryScorer
-from recsys_spark.interest_block import LIKED_COLUMNS, InterestScorer
+from recsys_spark.interest_block import POSITIVE_COLUMNS, InterestScorer
 from recsys_spark.interest_block import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.kernels.interests import CLUSTERED
@@ -74,7 +74,7 @@ def top_k_join(
 
 def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
     """Profiles, or histories, with USER_COLUMNS in ``tasks`` partitions, 0: as they lie. What ``list_rows`` takes."""
-    own = [name for name in ("embedding", *HISTORY_COLUMNS, *LIKED_COLUMNS) if name in profiles.columns]
+    own = [name for name in ("embedding", *HISTORY_COLUMNS, *POSITIVE_COLUMNS) if name in profiles.columns]
     for name, pairs in (("seen", seen), ("allowed", allowed)):
         if pairs is not None:
             lists = pairs.groupBy("user_id").agg(F.collect_set("item_id").alias(name))

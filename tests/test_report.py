@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import InputError
-from recsys_spark.evaluate import liked, popular_items, popularity_lists, relevant_pairs
+from recsys_spark.evaluate import is_positive_event, popular_items, popularity_lists, relevant_pairs
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import PERSONAL
 from recsys_spark.lake_key import lake_key
@@ -319,7 +319,7 @@ def test_users_are_judged_as_an_evaluation_judges_them(hostile):
     world, weights = hostile, {"view": 1.0, "purchase": 3.0, "rating": 1.0}
     events, lists = (world.lake.read(world.spark, table) for table in (EVENTS, RECOMMENDATIONS))
     day, first = date(2024, 2, 1), lists.where("rank <= 4")
-    found = judged_users(events, lists, popular_items(events, day), day, liked(weights, 4.0), 4).collect()
+    found = judged_users(events, lists, popular_items(events, day), day, is_positive_event(weights, 4.0), 4).collect()
     pairs = {(row["user_id"], item) for row in found for item in row["relevant"]}
     relevant = relevant_pairs(events, day, weights, 4.0)
     listed = {row["user_id"] for row in lists.collect()}

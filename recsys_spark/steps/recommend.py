@@ -12,7 +12,7 @@ from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import TopKOptions
-from recsys_spark.profiles import with_liked
+from recsys_spark.profiles import with_positive_items
 from recsys_spark.recommend import list_rows
 from recsys_spark.steps.approximate import stage_with_recall
 from recsys_spark.steps.hybrid import hybrid_recommendations
@@ -68,7 +68,7 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
 
     profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()
     if options.interests > 1:
-        profiles = with_liked(profiles, sources(run, known, {}).pairs, known.frame(run, ITEM_VECTORS))
+        profiles = with_positive_items(profiles, sources(run, known, {}).pairs, known.frame(run, ITEM_VECTORS))
     if options.approximate:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.evaluate import liked, popular_items, user_metrics
+from recsys_spark.evaluate import is_positive_event, popular_items, user_metrics
 from recsys_spark.forgetting import id_hash
 from recsys_spark.job import Run
 from recsys_spark.kernels.metrics import coverage, gini
@@ -42,7 +42,7 @@ def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
     share = min(1.0, _JUDGED_USERS / max(run.lake.rows(USERS) if run.lake.version(USERS) is not None else 0, 1))
     drawn = F.pmod(F.xxhash64("user_id"), F.lit(1 << 20)) < int(share * (1 << 20))
     popular = popular_items(events, options.run_date)
-    right = liked(options.event_weights, options.min_rating)
+    right = is_positive_event(options.event_weights, options.min_rating)
     own = events.where(drawn), lists.where(drawn)
     with _kept(judged_users(*own, popular, options.run_date, right, options.at)) as asked:
         if not asked.count():
