@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 
-def users_to_redo(stored: DataFrame, changed_users: DataFrame, changed_items: DataFrame) -> DataFrame:
+def users_to_recompute(stored: DataFrame, changed_users: DataFrame, changed_items: DataFrame) -> DataFrame:
     """``user_id``: users who changed, and users whose stored list holds an item that changed or vanished.
 
     Args:
@@ -32,7 +32,7 @@ def with_floors(profiles: DataFrame, stored: DataFrame, redo: DataFrame, k: int)
     return profiles.join(redo, on="user_id", how="left_anti").join(floors, on="user_id", how="left")
 
 
-def renewed_lists(stored: DataFrame, again: DataFrame | None, newcomers: DataFrame | None, k: int) -> DataFrame | None:
+def merged_lists(stored: DataFrame, again: DataFrame | None, newcomers: DataFrame | None, k: int) -> DataFrame | None:
     """``user_id, item_id, score, rank``: of the lists of the full join those that may differ from the stored ones.
 
     Args:
@@ -51,6 +51,6 @@ def renewed_lists(stored: DataFrame, again: DataFrame | None, newcomers: DataFra
     return reduce(DataFrame.unionByName, parts) if parts else None
 
 
-def users_renewed(redo: DataFrame, newcomers: DataFrame | None) -> DataFrame:
-    """``user_id`` of the users whose lists are in ``renewed_lists``, or would be if they were not empty."""
+def users_changed(redo: DataFrame, newcomers: DataFrame | None) -> DataFrame:
+    """``user_id`` of the users whose lists are in ``merged_lists``, or would be if they were not empty."""
     return redo if newcomers is None else redo.unionByName(newcomers.select("user_id")).distinct()

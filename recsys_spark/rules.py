@@ -29,7 +29,7 @@ def _value(name: str | None) -> Column:
     return F.try_element_at("category", F.lit(-1)) if name == "category" else F.col(name)
 
 
-def item_standing(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
+def item_eligibility(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
     """``item_id`` and what decides, beside its vector, where an item is listed on ``run_date``."""
     day = F.lit(run_date)
     begun = F.col("available_from").isNull() | (F.col("available_from") <= day)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys_spark.changes import changed_keys
-from recsys_spark.incremental import renewed_lists, users_renewed, users_to_redo, with_floors
+from recsys_spark.incremental import merged_lists, users_changed, users_to_recompute, with_floors
 from recsys_spark.item_blocks import write_item_blocks
 from recsys_spark.kernels.diversity import mmr_order
 from recsys_spark.kernels.vectors import unit_rows
@@ -180,7 +180,7 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     assert sorted(row[0] for row in changed_items.collect()) == ["i03", "i07", "i10", "i99"]
     users = changed_keys(shop.profiles(), later.profiles(), "user_id")
     more_seen = changed_keys(*(_seen_sets(s) for s in (shop, later)), "user_id")
-    redo = users_to_redo(stored, users.unionByName(more_seen), changed_items)
+    redo = users_to_recompute(stored, users.unionByName(more_seen), changed_items)
     assert redo.count() < len(later.users)
     fresh = pack(later.catalogue().join(changed_items, on="item_id", how="left_semi"))
     seen = later.pairs(later.seen)
@@ -188,8 +188,8 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     again = join(later.profiles().join(redo, on="user_id", how="left_semi"), after)
     newcomers = join(with_floors(later.profiles(), stored, redo, k), fresh)
     assert 0 < newcomers.count() < join(later.profiles(), fresh).count() / 2
-    stand = stored.join(users_renewed(redo, newcomers), on="user_id", how="left_anti")
-    lists = renewed_lists(stored, again, newcomers, k).unionByName(stand)
+    stand = stored.join(users_changed(redo, newcomers), on="user_id", how="left_anti")
+    lists = merged_lists(stored, again, newcomers, k).unionByName(stand)
     assert collected(lists) == collected(top_k_join(later.profiles(), after, k, seen=seen, rules=rules, tasks=2))
 
 

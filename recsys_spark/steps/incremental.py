@@ -10,13 +10,13 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.changes import changed_groups, changed_keys
 from recsys_spark.data_files import no_rows
-from recsys_spark.incremental import renewed_lists, users_renewed, users_to_redo, with_floors
+from recsys_spark.incremental import merged_lists, users_changed, users_to_recompute, with_floors
 from recsys_spark.item_blocks import ItemBlocks, drop_blocks, write_item_blocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import TopKOptions
 from recsys_spark.recommend import top_k_join
-from recsys_spark.rules import item_standing, items_with_rules, profiles_with_keys
+from recsys_spark.rules import item_eligibility, items_with_rules, profiles_with_keys
 from recsys_spark.steps.item_blocks import tasks_for
 from recsys_spark.steps.listing import ListRequest, list_rules, seen_and_allowed
 from recsys_spark.steps.previous import Previous, previous
@@ -53,7 +53,7 @@ def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Rep
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
     with (
         materialized(run, _changed_items(known, options, last)) as items,
-        materialized(run, users_to_redo(stored, _changed_users(known, options, last), items.frame)) as redo,
+        materialized(run, users_to_recompute(stored, _changed_users(known, options, last), items.frame)) as redo,
     ):
         number = {"items_changed": items.rows, "users_redone": redo.rows}
         run.progress.note(
@@ -64,9 +64,9 @@ def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Rep
             return f"{number['users_redone']} of {users} users have changed"
         profiles, redone = known.frame(run, USER_PROFILES), number["users_redone"]
         again = _lists(run, known, options, blocks, profiles, redone, redo=redo.frame) if redone else None
-        new = _newcomers(run, known, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
+        new = _new_candidates(run, known, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
         with new as newcomers:
-            lists, gone = renewed_lists(stored, again, newcomers, options.k), users_renewed(redo.frame, newcomers)
+            lists, gone = merged_lists(stored, again, newcomers, options.k), users_changed(redo.frame, newcomers)
             made = f"{redone} users who changed"
             if options.explain:
                 report, staged = _told(asked, last, stored, lists, gone, made)
@@ -104,7 +104,7 @@ def _told(
 
 
 @contextmanager
-def _newcomers(
+def _new_candidates(
     run: Run, inputs: InputVersions, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
 ) -> Iterator[DataFrame]:
     """What changed items bring to the lists of users who did not change."""
@@ -123,8 +123,8 @@ def _changed_items(inputs: InputVersions, options: TopKOptions, last: Previous) 
     if not last.saw(ITEM_VECTORS, known):
         parts.append(changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id"))
     if ITEMS.name in known.versions and not (last.saw(ITEMS, known) and last.run_date == options.run_date):
-        was = item_standing(last.frame(ITEMS), options.match_on, last.run_date)
-        now = item_standing(known.frame(run, ITEMS), options.match_on, options.run_date)
+        was = item_eligibility(last.frame(ITEMS), options.match_on, last.run_date)
+        now = item_eligibility(known.frame(run, ITEMS), options.match_on, options.run_date)
         parts.append(changed_keys(was, now, "item_id"))
     none = no_rows(run.spark, ITEMS).select("item_id")
     return reduce(DataFrame.union, parts, none).distinct()

@@ -67,7 +67,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
         if not staged.rows:
             _refuse_nothing(run, known, options)
         return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
-    with materialized(run, _users_to_redo(run, known, options, last, first[0])) as redo:
+    with materialized(run, _users_to_recompute(run, known, options, last, first[0])) as redo:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
         if not redo.rows:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
@@ -111,7 +111,9 @@ def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space
     return last
 
 
-def _users_to_redo(run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous, space: str) -> DataFrame:
+def _users_to_recompute(
+    run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous, space: str
+) -> DataFrame:
     """``user_id`` of those whose own events or text have changed, or the vector of an item they had."""
     changed = last.other_events(known, options.run_date)
     if not last.saw(ITEM_VECTORS, known):
