@@ -24,7 +24,7 @@ from recsys_spark.kernels.contributions import (
     Contributions,
     Wide,
     best_of,
-    deletion_margin,
+    deletion_fidelity,
     vector_contributions,
     weight_contributions,
 )
@@ -242,7 +242,7 @@ class _User:
 
     def fidelity(self) -> Wide:
         """One user's addends of the note."""
-        margin = deletion_margin(self._parts, len(self._events)) if len(self._listed) else None
+        margin = deletion_fidelity(self._parts, len(self._events)) if len(self._listed) else None
         if margin is None:
             return np.zeros(5)
         top, other = margin

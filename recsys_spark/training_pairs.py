@@ -18,7 +18,7 @@ def review_pairs(reviews: DataFrame, max_chars: int) -> DataFrame:
     return _usable(rows)
 
 
-def rated_pairs(events: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
+def rating_pairs(events: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     """SCORED rows of events that have a value: the user's own text, where there is one, and the item's."""
     own = users.select("user_id", F.col("text").alias("user_text"))
     about = items.select("item_id", F.col("text").alias("item_text")).where(F.col("item_text").isNotNull())

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.steps.rated import rated
+from recsys_spark.steps.rated import rating_errors
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 IDS = pa.array([f"i{n:02}" for n in range(30)])
@@ -31,20 +31,20 @@ def planted():
 def test_each_part_explains_what_was_planted(spark, planted):
     rows, vectors = planted
     other = [("u00", "i00", "view", START, None), ("u00", "gone", "rating", START, 5.0)]
-    found = rated(spark.createDataFrame(rows + other, DDL).repartition(3), IDS, vectors, seed=1)
+    found = rating_errors(spark.createDataFrame(rows + other, DDL).repartition(3), IDS, vectors, seed=1)
     assert found["train"] + found["test"] == len(rows)
     assert 0.2 < found["test"] / len(rows) < 0.3
     errors = {name: values["mse"] for name, values in found["errors"].items()}
     assert errors["biases"] < 0.6 * errors["mean"]
     assert errors["biases_and_text"] < 0.8 * errors["biases"]
     assert errors["biases_and_neighbours"] < 0.95 * errors["biases"]
-    again = rated(spark.createDataFrame(rows, DDL).repartition(1), IDS, vectors, seed=1)
+    again = rating_errors(spark.createDataFrame(rows, DDL).repartition(1), IDS, vectors, seed=1)
     assert again["errors"]["biases"] == found["errors"]["biases"]
 
 
 def test_without_ratings_there_is_nothing_to_predict(spark):
     views = spark.createDataFrame([("u1", "i00", "view", START, None)], DDL)
-    assert rated(views, IDS, np.zeros((30, 3), np.float32), seed=1) == {}
+    assert rating_errors(views, IDS, np.zeros((30, 3), np.float32), seed=1) == {}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
@@ -52,6 +52,8 @@ def test_a_few_ratings_are_predicted_or_left_alone(spark, count):
     random = np.random.default_rng(count)
     pairs = [(f"u{n % 3}", IDS[n].as_py(), "rating", START, float(random.integers(1, 6))) for n in range(count)]
     for seed in range(3):
-        found = rated(spark.createDataFrame(pairs, DDL).coalesce(1), IDS[:20], unit_rows(np.eye(20, 4) + 0.1), seed)
+        found = rating_errors(
+            spark.createDataFrame(pairs, DDL).coalesce(1), IDS[:20], unit_rows(np.eye(20, 4) + 0.1), seed
+        )
         assert not found or found["train"] + found["test"] == count
         assert all(np.isfinite(list(values.values())).all() for values in found.get("errors", {}).values())

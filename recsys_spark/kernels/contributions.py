@@ -76,7 +76,7 @@ def weight_contributions(weights: Wide, item_weights: Wide) -> Contributions:
     )
 
 
-def deletion_margin(found: Contributions, history: int) -> tuple[float, float] | None:
+def deletion_fidelity(found: Contributions, history: int) -> tuple[float, float] | None:
     """Mean over the items: (how much the score falls without the history's top part, without another one on average).
 
     The expectation over a random other one, not a draw. ``history``: so many of the parts, the first, may be removed.

@@ -22,7 +22,7 @@ _WORD = re.compile(r"\b\w\w+\b")
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatingPairs:
     """Pairs to learn scores from: ``texts``, ``scores`` (n,), ``users`` and ``items`` (n,) rows from 0, and ``part``
     (n,): 0 train, 1 validation, 2 test."""
 
@@ -39,7 +39,7 @@ class Rated:
         return {"mse": round(mse(within, self.scores[mine]), 4), "mae": round(mae(within, self.scores[mine]), 4)}
 
 
-def baselines(data: Rated) -> dict[str, Values]:
+def baselines(data: RatingPairs) -> dict[str, Values]:
     """(n,) predicted scores by name, of models that saw the training part only; their ridges chosen on validation."""
     train, mean = data.part == 0, data.scores[data.part == 0].mean()
     return {
@@ -50,7 +50,7 @@ def baselines(data: Rated) -> dict[str, Values]:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class LinearRescale:
     """centre + slope · (score − centre) + shift: an expected score lies between what people give; where most give the
     highest, a stretched one is right more often and costs little squared error."""
 
@@ -63,20 +63,20 @@ class Stretch:
         return self.centre + self.slope * (scores - self.centre) + self.shift
 
 
-def best_stretch(data: Rated, predicted: Values) -> Stretch:
+def best_rescale(data: RatingPairs, predicted: Values) -> LinearRescale:
     """The one with the least MSE + MAE on validation, each as a share of what it was."""
     train, before = data.scores[data.part == 0], data.errors(predicted, 1)
     shifts = np.linspace(-1, 1, 21) * float(train.std())
-    tried = [Stretch(float(train.mean()), slope, float(shift)) for slope in _SLOPES for shift in shifts]
+    tried = [LinearRescale(float(train.mean()), slope, float(shift)) for slope in _SLOPES for shift in shifts]
 
-    def cost(one: Stretch) -> float:
+    def cost(one: LinearRescale) -> float:
         after = data.errors(one.apply(predicted), 1)
         return sum(after[name] / max(before[name], 1e-9) for name in before)
 
-    return min([Stretch(float(train.mean())), *tried], key=cost)
+    return min([LinearRescale(float(train.mean())), *tried], key=cost)
 
 
-def left_out_biases(data: Rated) -> Values:
+def out_of_fold_biases(data: RatingPairs) -> Values:
     """(n,) scores by the biases of user and item alone; those of training pairs by biases that have not seen them, so
     that what they leave is as large as it is for a new pair."""
     train, shrink = data.part == 0, _best_shrink(data)
@@ -89,23 +89,23 @@ def left_out_biases(data: Rated) -> Values:
     return found
 
 
-def _best_shrink(data: Rated) -> float:
+def _best_shrink(data: RatingPairs) -> float:
     train = data.part == 0
     return min(_SHRINKS, key=lambda shrink: data.errors(_biases(data, train, shrink), 1)["mse"])
 
 
-def _biases(data: Rated, train: NDArray[np.bool_], shrink: float) -> Values:
+def _biases(data: RatingPairs, train: NDArray[np.bool_], shrink: float) -> Values:
     """(n,) scores by biases that were fitted on some pairs."""
     of = fit_ratings(data.users[train], data.items[train], data.scores[train], user_shrink=shrink, item_shrink=shrink)
     return of.predict(_known(data.users, train), _known(data.items, train))
 
 
-def ridge_scores(data: Rated, features: sp.csr_array | NDArray[np.floating]) -> Values:
+def ridge_scores(data: RatingPairs, features: sp.csr_array | NDArray[np.floating]) -> Values:
     """(n,) scores by a ridge regression on features (n, d)."""
     return _best_ridge(data, features)[0]
 
 
-def ridge_weights(data: Rated, features: NDArray[np.floating], offset: Values) -> tuple[Values, float]:
+def ridge_weights(data: RatingPairs, features: NDArray[np.floating], offset: Values) -> tuple[Values, float]:
     """(d,) weights and the constant of the same regression on what ``offset`` (n,) leaves of the scores."""
     return _best_ridge(data, features, offset)[1:]
 
@@ -130,7 +130,7 @@ def _terms(text: str) -> list[str]:
 
 
 def _best_ridge(
-    data: Rated, features: sp.csr_array | NDArray[np.floating], offset: Values | float = 0.0
+    data: RatingPairs, features: sp.csr_array | NDArray[np.floating], offset: Values | float = 0.0
 ) -> tuple[Values, Values, float]:
     train = np.flatnonzero(data.part == 0)
     left = data.scores - offset

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys_spark.kernels.rating_baselines import Rated, Values, ridge_weights
+from recsys_spark.kernels.rating_baselines import RatingPairs, Values, ridge_weights
 from recsys_spark.kernels.training import Record
 from recsys_spark.kernels.tunable import Tunable
 
@@ -51,7 +51,7 @@ class RatingTask:
     goal = ("valid_mse", False)
 
     def __init__(
-        self, data: Rated, encoder: Tunable, *, loss: str, batch: int, seed: int, offset: Values | None = None
+        self, data: RatingPairs, encoder: Tunable, *, loss: str, batch: int, seed: int, offset: Values | None = None
     ) -> None:
         self.data, self.module, self._batch, self._seed = data, ScoreModel(encoder), batch, seed
         self._loss = torch.nn.MSELoss() if loss == "mse" else torch.nn.HuberLoss()

@@ -25,7 +25,7 @@ from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.plans import DEFAULT_GRIDS, PLANS, Setting, drop_infeasible, first_setting
 from recsys_spark.steps.profiles import check_event_types
 from recsys_spark.steps.publishing import Report, pin_inputs
-from recsys_spark.steps.rated import rated
+from recsys_spark.steps.rated import rating_errors
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, USERS
 
 
@@ -81,7 +81,7 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
     try:
         found = _compare(run, options, names, items, users, scratch)
         with run.progress.step("ratings"):
-            found |= {"ratings": rated(events, items.ids, items.vectors, options.seed)}
+            found |= {"ratings": rating_errors(events, items.ids, items.vectors, options.seed)}
     finally:
         filesystem, path = FileSystem.from_uri(scratch)
         if filesystem.get_file_info(path).type == FileType.Directory:

@@ -36,7 +36,7 @@ class _Ratings:
     test: NDArray[np.bool_]
 
 
-def rated(events: DataFrame, ids: pa.Array, vectors: Matrix, seed: int) -> dict[str, Any]:
+def rating_errors(events: DataFrame, ids: pa.Array, vectors: Matrix, seed: int) -> dict[str, Any]:
     """Errors on one rating in four, drawn by a hash, of models fitted on the others; empty where fewer than four are
     left to fit on, or none to test.
 

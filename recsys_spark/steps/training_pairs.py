@@ -19,7 +19,7 @@ from recsys_spark.forgetting import without_forgotten
 from recsys_spark.item_features import sample_of_users
 from recsys_spark.job import Run
 from recsys_spark.kernels.next_item import Histories
-from recsys_spark.kernels.rating_baselines import Rated
+from recsys_spark.kernels.rating_baselines import RatingPairs
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.paths import absolute
 from recsys_spark.profiles import before
@@ -31,7 +31,7 @@ from recsys_spark.steps.publishing import pin_inputs
 from recsys_spark.steps.tombstones import tombstones
 from recsys_spark.steps.tuning_options import TuningOptions
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEMS, USERS
-from recsys_spark.training_pairs import rated_pairs, review_pairs
+from recsys_spark.training_pairs import rating_pairs, review_pairs
 from recsys_spark.vectors import item_embeddings
 
 _MAX_HISTORY = 1000
@@ -47,7 +47,7 @@ class Catalogue:
     vectors: Matrix
 
 
-def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> tuple[Rated, Mapping[str, Any]]:
+def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> tuple[RatingPairs, Mapping[str, Any]]:
     """Pairs from the reviews of the dataset file, or from users, items and events of the lake; and what they came from.
 
     Raises:
@@ -57,7 +57,7 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         found, versions = _reviews(run, options, dataset, dataset.reviews)
     else:
         known = pin_inputs(run, ITEMS, USERS, EVENTS)
-        found = rated_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
+        found = rating_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
         versions = dict(known.versions)
     asked = before(found, options.run_date).orderBy("timestamp", "user_id", "item_id").toArrow()
     if asked.num_rows < options.min_pairs:
@@ -75,7 +75,7 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         raise InputError(f"a part has no text: {sizes}; more data (--split=user: more users), or other shares")
     if not np.ptp(scores[part == 0]):
         raise InputError("all scores of the training part are the same: --split=user, or more data")
-    return Rated(asked["text"].to_pylist(), scores, users, items, part), versions
+    return RatingPairs(asked["text"].to_pylist(), scores, users, items, part), versions
 
 
 def _reviews(

@@ -15,7 +15,14 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.kernels.next_item import gain
-from recsys_spark.kernels.rating_baselines import Rated, Stretch, Values, baselines, best_stretch, left_out_biases
+from recsys_spark.kernels.rating_baselines import (
+    LinearRescale,
+    RatingPairs,
+    Values,
+    baselines,
+    best_rescale,
+    out_of_fold_biases,
+)
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import train
@@ -49,9 +56,9 @@ def tune_regression(
         trained = train(task, plan, Checkpoints(where.work / "checkpoints", name), progress(run, plan, report))
     tuned = task.predict()
     if options.method != "head":
-        known["frozen_encoder_ridge"] = best_stretch(data, frozen).apply(frozen)
+        known["frozen_encoder_ridge"] = best_rescale(data, frozen).apply(frozen)
     difference = _gain(data, tuned, known["user_item_bias"] if options.method == "head" else frozen, options.seed)
-    stretch = best_stretch(data, tuned)
+    stretch = best_rescale(data, tuned)
     figures = _figures(data, stretch.apply(tuned), known) | {
         "stretch": {"slope": stretch.slope, "shift": round(stretch.shift, 4)},
         "gain": {"valid_mse": [round(value, 5) for value in difference]},
@@ -76,7 +83,7 @@ def trial_of_regression(run: Run, options: TuningOptions, model: ModelSpec, data
     return Attempt("valid_mse", _digest(data), score)
 
 
-def _figures(data: Rated, tuned: Values, known: Mapping[str, Values]) -> Report:
+def _figures(data: RatingPairs, tuned: Values, known: Mapping[str, Values]) -> Report:
     figures: Report = {f"test_{name}": value for name, value in data.errors(tuned, 2).items()}
     figures |= {f"valid_{name}": value for name, value in data.errors(tuned, 1).items()}
     figures["baselines"] = {name: data.errors(values, 2) for name, values in known.items()}
@@ -84,12 +91,12 @@ def _figures(data: Rated, tuned: Values, known: Mapping[str, Values]) -> Report:
     return figures | _verdicts(figures)
 
 
-def _task(options: TuningOptions, model: ModelSpec, data: Rated) -> RatingTask:
+def _task(options: TuningOptions, model: ModelSpec, data: RatingPairs) -> RatingTask:
     batch = options.batch or _BATCH
     steps = options.passes * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
     adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
     encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
-    offset = left_out_biases(data) if options.biases else None
+    offset = out_of_fold_biases(data) if options.biases else None
     return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed, offset=offset)
 
 
@@ -106,14 +113,14 @@ def _verdicts(figures: Report) -> Report:
     return {"beats": beats, "verdict": sentences}
 
 
-def _gain(data: Rated, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:
+def _gain(data: RatingPairs, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:
     """By how much the squared error on validation is less, with its interval."""
     valid, known = data.part == 1, data.scores[data.part == 0]
     errors = [(np.clip(p[valid], known.min(), known.max()) - data.scores[valid]) ** 2 for p in (tuned, base)]
     return gain(-errors[0], -errors[1], seed)
 
 
-def _write(task: RatingTask, stretch: Stretch, biases: bool, folder: Path) -> None:
+def _write(task: RatingTask, stretch: LinearRescale, biases: bool, folder: Path) -> None:
     """The encoder as a model folder; the number on top in a folder of its own, which encoding does not read. With
     ``biases`` it is what they leave of a score."""
     task.module.encoder.save(folder)
@@ -126,5 +133,5 @@ def _write(task: RatingTask, stretch: Stretch, biases: bool, folder: Path) -> No
     (folder / "score" / "config.json").write_text(json.dumps(scale), encoding="utf-8")
 
 
-def _digest(data: Rated) -> str:
+def _digest(data: RatingPairs) -> str:
     return run_key("pairs", {"texts": data.texts, "scores": data.scores.tolist(), "part": data.part.tolist()})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.contributions import deletion_margin, vector_contributions, weight_contributions
+from recsys_spark.kernels.contributions import deletion_fidelity, vector_contributions, weight_contributions
 
 WIDTHS = {"text": 3, "category": 2, "price": 1}
 
@@ -74,5 +74,5 @@ def test_sums_over_item_weights_lose_a_part_as_a_whole():
 def test_the_margin_is_the_fall_without_the_top_part_and_without_the_mean_other():
     weights, pairs = np.array([2.0, -1.0, 0.5]), np.array([[0.5, 0.25, 0.0], [1.0, 0.0, -2.0]])
     found = weight_contributions(weights, pairs)
-    assert deletion_margin(found, 3) == pytest.approx((1.5, (-0.125 + -0.5) / 2))
-    assert deletion_margin(found, 1) is None
+    assert deletion_fidelity(found, 3) == pytest.approx((1.5, (-0.125 + -0.5) / 2))
+    assert deletion_fidelity(found, 1) is None

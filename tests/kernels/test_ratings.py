@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.rating_baselines import Rated, best_stretch, left_out_biases
+from recsys_spark.kernels.rating_baselines import RatingPairs, best_rescale, out_of_fold_biases
 from recsys_spark.kernels.ratings import CalibratedRatings, fit_ratings, mae, mse
 
 pytestmark = pytest.mark.filterwarnings("error")  # a NaN is meant, or it is a mistake
@@ -194,25 +194,25 @@ def mostly_five(size=400):
     scores = np.where(unhappy, rng.integers(1, 5, size), 5).astype(float)
     part = np.arange(size) % 3
     predicted = np.where(unhappy, 3.9, 4.7) + rng.normal(0, 0.1, size)
-    return Rated([""] * size, scores, np.arange(size) % 20, np.arange(size) % 7, part.astype(np.int8)), predicted
+    return RatingPairs([""] * size, scores, np.arange(size) % 20, np.arange(size) % 7, part.astype(np.int8)), predicted
 
 
 def test_a_stretch_is_chosen_on_validation_and_makes_the_smaller_errors_there():
     data, predicted = mostly_five()
-    stretched = best_stretch(data, predicted).apply(predicted)
+    stretched = best_rescale(data, predicted).apply(predicted)
     before, after = data.errors(predicted, 1), data.errors(stretched, 1)
     assert after["mae"] < 0.8 * before["mae"]
     assert after["mae"] / before["mae"] + after["mse"] / before["mse"] < 2
-    turned = Rated(data.texts, np.where(data.part == 2, 1, data.scores), data.users, data.items, data.part)
-    assert best_stretch(turned, predicted) == best_stretch(data, predicted)  # the test says nothing
+    turned = RatingPairs(data.texts, np.where(data.part == 2, 1, data.scores), data.users, data.items, data.part)
+    assert best_rescale(turned, predicted) == best_rescale(data, predicted)  # the test says nothing
 
 
 def test_left_out_biases_of_training_pairs_have_not_seen_them():
     data, _ = mostly_five()
-    found, train = left_out_biases(data), data.part == 0
+    found, train = out_of_fold_biases(data), data.part == 0
     changed = data.scores.copy()
     first = np.flatnonzero(train)[0]
     changed[first] = 1.0 if changed[first] == 5 else 5.0
-    other = left_out_biases(Rated(data.texts, changed, data.users, data.items, data.part))
+    other = out_of_fold_biases(RatingPairs(data.texts, changed, data.users, data.items, data.part))
     assert abs(other[first] - found[first]) < 1e-9
     assert np.abs(other - found).max() > 1e-4

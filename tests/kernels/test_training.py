@@ -8,7 +8,7 @@ from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.model_folder import read_model
 from recsys_spark.kernels.projector import ProjectorTask
-from recsys_spark.kernels.rating_baselines import Rated
+from recsys_spark.kernels.rating_baselines import RatingPairs
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.training import Plan, train
 from recsys_spark.kernels.tunable import Adapting, Tunable
@@ -26,7 +26,7 @@ def rated(size=120):
     part = np.arange(size) * 10 // size
     texts = [" ".join(words[row]) for row in drawn]
     part = np.where(part < 7, 0, np.where(part < 8, 1, 2)).astype(np.int8)
-    return Rated(texts, scores, rng.integers(0, 9, size), rng.integers(0, 7, size), part)
+    return RatingPairs(texts, scores, rng.integers(0, 9, size), rng.integers(0, 7, size), part)
 
 
 def task_of(folder, tuning="lora", **options):
