@@ -14,7 +14,7 @@ from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.kernels.head import Dense, Unit, write_head
 from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.kernels.next_item import Histories, Judged
+from recsys_spark.kernels.next_item import Histories, NextItemResult
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
@@ -74,10 +74,10 @@ def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny
     before, _, _ = histories(run, encoded, report["base"])
     after, known, _ = histories(run, encoded, report["model"])  # the old vectors stay beside the new ones
     assert not np.allclose(before.vectors, after.vectors)
-    from recsys_spark.kernels.next_item import VALID, judge
+    from recsys_spark.kernels.next_item import VALID, evaluate_next_item
 
     used = report["tuned"]["used"]
-    again = judge(after.vectors, known, used["decay"], VALID, used["whitening"])
+    again = evaluate_next_item(after.vectors, known, used["decay"], VALID, used["whitening"])
     assert again.figures == report["tuned"]["validation"]
 
 
@@ -219,7 +219,7 @@ def test_a_prompt_that_was_cleared_stays_cleared(tiny_bert, tmp_path):
 
 def test_a_frozen_figure_of_zero_has_no_lift(monkeypatch):
     def judged(rate):
-        return Judged(None, 0.75, np.arange(4), np.full(4, rate), np.full(4, rate))
+        return NextItemResult(None, 0.75, np.arange(4), np.full(4, rate), np.full(4, rate))
 
     monkeypatch.setattr("recsys_spark.steps.tune_contrastive.judge", lambda rows, *_: judged(float(rows.max())))
     known = Histories(np.arange(4), np.arange(4), np.zeros(4, np.int8))

@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional
 
 from recsys_spark.kernels.contrastive import Examples, examples, own_items, owner_mask, pooled, softmax_loss
-from recsys_spark.kernels.next_item import FIT, VALID, Histories, judge
+from recsys_spark.kernels.next_item import FIT, VALID, Histories, evaluate_next_item
 from recsys_spark.kernels.random_numbers import random_states, set_random_states
 from recsys_spark.kernels.training import Record
-from recsys_spark.kernels.tunable import Tunable
+from recsys_spark.kernels.tunable import TrainableEncoder
 from recsys_spark.kernels.vectors import Matrix
 
 _ROWS = 1024
@@ -23,7 +23,7 @@ MOST_ANCHORS = 5
 """Texts of a history that are encoded for one anchor, those that count most."""
 
 
-class EncodingTask:
+class ContrastiveTask:
     """Training an encoder on histories; for ``train``.
 
     Args:
@@ -40,7 +40,7 @@ class EncodingTask:
         self,
         texts: Sequence[str | None],
         histories: Histories,
-        encoder: Tunable,
+        encoder: TrainableEncoder,
         *,
         fitted: int = FIT,
         temperature: float = 0.07,
@@ -101,7 +101,7 @@ class EncodingTask:
 
     def validate(self) -> Record:
         """As ProjectorTask."""
-        found = judge(self.projected(), self._histories, self._decay, VALID)
+        found = evaluate_next_item(self.projected(), self._histories, self._decay, VALID)
         return {f"valid_{name}": value for name, value in found.figures.items()} | {"valid_total": found.total}
 
     def projected(self) -> Matrix:

@@ -37,7 +37,7 @@ class Histories:
 
 
 @dataclass(frozen=True)
-class Judged:
+class NextItemResult:
     """Figures of one way to use vectors. ``shrink``: of a whitening before, None for none. Per user, in the order of
     ``users``: (u,) hit rate and NDCG at 10."""
 
@@ -58,7 +58,9 @@ class Judged:
         return float(self.hit_rate.mean() + self.ndcg.mean())
 
 
-def judge(vectors: Matrix, histories: Histories, decay: float, role: int, shrink: float | None = None) -> Judged:
+def evaluate_next_item(
+    vectors: Matrix, histories: Histories, decay: float, role: int, shrink: float | None = None
+) -> NextItemResult:
     """Rank all items for every user with an event of ``role`` (VALID or TEST) and one before it."""
     if shrink is not None:
         vectors = whitening(Moments.of(vectors), shrink).apply(vectors)
@@ -77,13 +79,18 @@ def judge(vectors: Matrix, histories: Histories, decay: float, role: int, shrink
         metrics = rank_metrics(ranks, owners, len(asked), 10)
         found.append((metrics["hit_rate"], metrics["ndcg"]))
     hit_rate, ndcg = (np.concatenate(part) for part in zip(*found, strict=True))
-    return Judged(shrink, decay, users, hit_rate, ndcg)
+    return NextItemResult(shrink, decay, users, hit_rate, ndcg)
 
 
-def best_on_validation(vectors: Matrix, histories: Histories, shrinks: Iterable[float | None]) -> Judged:
+def best_on_validation(vectors: Matrix, histories: Histories, shrinks: Iterable[float | None]) -> NextItemResult:
     """The best way to use vectors, whitening first, then decay."""
-    first = max((judge(vectors, histories, DECAYS[1], VALID, shrink) for shrink in shrinks), key=lambda one: one.total)
-    others = [judge(vectors, histories, decay, VALID, first.shrink) for decay in DECAYS if decay != first.decay]
+    first = max(
+        (evaluate_next_item(vectors, histories, DECAYS[1], VALID, shrink) for shrink in shrinks),
+        key=lambda one: one.total,
+    )
+    others = [
+        evaluate_next_item(vectors, histories, decay, VALID, first.shrink) for decay in DECAYS if decay != first.decay
+    ]
     return max([first, *others], key=lambda one: one.total)
 
 

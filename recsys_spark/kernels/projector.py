@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from recsys_spark.kernels.contrastive import Examples, examples, own_items, owner_mask, pooled, softmax_loss
 from recsys_spark.kernels.head import Dense, Layer, Unit
-from recsys_spark.kernels.next_item import FIT, VALID, Histories, judge
+from recsys_spark.kernels.next_item import FIT, VALID, Histories, evaluate_next_item
 from recsys_spark.kernels.training import Record
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.kernels.whitening import Moments, Whitening, whitening
@@ -188,7 +188,7 @@ class ProjectorTask:
 
     def validate(self) -> Record:
         """Hit rate and NDCG of the validation events, histories without them."""
-        found = judge(self.projected(), self._histories, self._decay, VALID)
+        found = evaluate_next_item(self.projected(), self._histories, self._decay, VALID)
         return {f"valid_{name}": value for name, value in found.figures.items()} | {"valid_total": found.total}
 
     def projected(self) -> Matrix:

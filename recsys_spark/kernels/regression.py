@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.kernels.rating_baselines import RatingPairs, Values, ridge_weights
 from recsys_spark.kernels.training import Record
-from recsys_spark.kernels.tunable import Tunable
+from recsys_spark.kernels.tunable import TrainableEncoder
 
 _GROUP = 16
 """Batches whose texts are sorted together: little padding, and still chance."""
@@ -30,7 +30,7 @@ class Scale:
 class ScoreModel(torch.nn.Module):
     """Encoder and head; what it gives is a score on the standardised scale."""
 
-    def __init__(self, encoder: Tunable) -> None:
+    def __init__(self, encoder: TrainableEncoder) -> None:
         super().__init__()
         self.encoder, self.head = encoder, torch.nn.Linear(encoder.width, 1).to(encoder.device)
 
@@ -51,7 +51,14 @@ class RatingTask:
     goal = ("valid_mse", False)
 
     def __init__(
-        self, data: RatingPairs, encoder: Tunable, *, loss: str, batch: int, seed: int, offset: Values | None = None
+        self,
+        data: RatingPairs,
+        encoder: TrainableEncoder,
+        *,
+        loss: str,
+        batch: int,
+        seed: int,
+        offset: Values | None = None,
     ) -> None:
         self.data, self.module, self._batch, self._seed = data, ScoreModel(encoder), batch, seed
         self._loss = torch.nn.MSELoss() if loss == "mse" else torch.nn.HuberLoss()

@@ -22,7 +22,7 @@ _OWN = ("modules.json", "model.safetensors.index.json")  # of the base's own lay
 
 
 @dataclass(frozen=True)
-class Adapting:
+class AdapterConfig:
     """What of the encoder is trained. ``steps``: all optimizer steps, which AdaLoRA plans its ranks by."""
 
     tuning: str = "lora"
@@ -31,10 +31,10 @@ class Adapting:
     steps: int = 1000
 
 
-class Tunable(torch.nn.Module):
+class TrainableEncoder(torch.nn.Module):
     """Texts to pooled vectors, trainable as ``adapting`` says. ``model`` is the transformer, or peft's around it."""
 
-    def __init__(self, spec: ModelSpec, adapting: Adapting, device: str = "cpu", seed: int = 0) -> None:
+    def __init__(self, spec: ModelSpec, adapting: AdapterConfig, device: str = "cpu", seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)  # adapters start at random
         self.spec, self.adapting, self.device = spec, adapting, device
@@ -144,7 +144,7 @@ def copy_base(base: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def _adapted(model: Any, adapting: Adapting) -> Any:
+def _adapted(model: Any, adapting: AdapterConfig) -> Any:
     if adapting.tuning == "full":
         return model.requires_grad_(True)
     if adapting.tuning == "head":

@@ -13,7 +13,7 @@ import numpy as np
 from recsys_spark.dataset import Dataset
 from recsys_spark.job import Run
 from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.encoding_task import EncodingTask
+from recsys_spark.kernels.encoding_task import ContrastiveTask
 from recsys_spark.kernels.head import read_head, write_head
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.kernels.modules import transformer_folder
@@ -23,15 +23,15 @@ from recsys_spark.kernels.next_item import (
     TEST,
     VALID,
     Histories,
-    Judged,
+    NextItemResult,
     best_on_validation,
+    evaluate_next_item,
     gain,
-    judge,
 )
 from recsys_spark.kernels.projector import ProjectorTask
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import Trained, train
-from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device, copy_base
+from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder, chosen_device, copy_base
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.steps.embed import embed
 from recsys_spark.steps.model_card import OutputPaths, describe, publish_model, reported
@@ -44,7 +44,7 @@ from recsys_spark.steps.tuning_options import TuningOptions
 _BATCH = 1024
 _WAYS = (None, *SHRINKS)
 """Vectors are judged as they are and whitened, the base and the tuned ones alike."""
-Task = ProjectorTask | EncodingTask
+Task = ProjectorTask | ContrastiveTask
 
 
 def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: OutputPaths) -> tuple[Report, bool]:
@@ -121,22 +121,24 @@ def _task(options: TuningOptions, model: ModelSpec, catalogue: Catalogue, known:
 
 def _encoding_task(
     options: TuningOptions, model: ModelSpec, catalogue: Catalogue, known: Histories, shared: dict[str, Any]
-) -> EncodingTask:
+) -> ContrastiveTask:
     batch = options.batch or 128
     examples = int((known.role <= shared["fitted"]).sum())
     steps = options.passes * max(1, -(-examples // (batch * options.accumulate)))
-    adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
-    encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
+    adapting = AdapterConfig(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
+    encoder = TrainableEncoder(model, adapting, chosen_device(options.device), options.seed)
     shared |= {"batch": batch, "negatives": options.negatives, "piece": options.piece}
     shared |= {"hard": options.hard_negatives, "margin": options.margin}
-    return EncodingTask(catalogue.texts, known, encoder, **shared)
+    return ContrastiveTask(catalogue.texts, known, encoder, **shared)
 
 
-def _figures(vectors: Matrix, task: Task, known: Histories, frozen: Judged, tuned: Judged, trained: Trained) -> Report:
+def _figures(
+    vectors: Matrix, task: Task, known: Histories, frozen: NextItemResult, tuned: NextItemResult, trained: Trained
+) -> Report:
     projected = task.projected()
     report: Report = {"trainable_share": round(task.trainable_share, 5), "best_epoch": trained.epoch}
     for name, rows, way in (("frozen", vectors, frozen), ("tuned", projected, tuned)):
-        asked = judge(rows, known, way.decay, TEST, way.shrink)
+        asked = evaluate_next_item(rows, known, way.decay, TEST, way.shrink)
         used = {"whitening": way.shrink, "decay": way.decay}
         report[name] = {"validation": way.figures, "test": asked.figures, "used": used}
     for part in ("validation", "test"):
@@ -150,7 +152,7 @@ def _figures(vectors: Matrix, task: Task, known: Histories, frozen: Judged, tune
 
 def _write(task: Task, model: ModelSpec, folder: Path) -> None:
     base = Path(model.folder)
-    if isinstance(task, EncodingTask):
+    if isinstance(task, ContrastiveTask):
         task.encoder.save(folder)
         describe(folder, model)
         return

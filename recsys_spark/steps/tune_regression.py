@@ -26,7 +26,7 @@ from recsys_spark.kernels.rating_baselines import (
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import train
-from recsys_spark.kernels.tunable import Adapting, Tunable, chosen_device
+from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder, chosen_device
 from recsys_spark.steps.model_card import OutputPaths, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import scored_texts
@@ -94,8 +94,8 @@ def _figures(data: RatingPairs, tuned: Values, known: Mapping[str, Values]) -> R
 def _task(options: TuningOptions, model: ModelSpec, data: RatingPairs) -> RatingTask:
     batch = options.batch or _BATCH
     steps = options.passes * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
-    adapting = Adapting(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
-    encoder = Tunable(model, adapting, chosen_device(options.device), options.seed)
+    adapting = AdapterConfig(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
+    encoder = TrainableEncoder(model, adapting, chosen_device(options.device), options.seed)
     offset = out_of_fold_biases(data) if options.biases else None
     return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed, offset=offset)
 

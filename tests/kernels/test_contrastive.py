@@ -8,14 +8,14 @@ import torch
 
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.contrastive import MOST_CONTEXT, examples, softmax_loss
-from recsys_spark.kernels.encoding_task import EncodingTask
+from recsys_spark.kernels.encoding_task import ContrastiveTask
 from recsys_spark.kernels.head import apply_head, read_head, write_head
 from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.kernels.next_item import TEST, VALID, Histories, gain, judge
+from recsys_spark.kernels.next_item import TEST, VALID, Histories, evaluate_next_item, gain
 from recsys_spark.kernels.projector import ProjectorTask, nearness
 from recsys_spark.kernels.random_numbers import random_states, set_random_states
 from recsys_spark.kernels.training import Plan, train
-from recsys_spark.kernels.tunable import Adapting, Tunable, copy_base
+from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder, copy_base
 from recsys_spark.kernels.vectors import unit_rows
 
 
@@ -91,7 +91,7 @@ def test_examples_are_each_event_and_those_around_it(both_sides):
 def test_judging_is_a_full_ranking_without_seen_items():
     known, rows = histories(users=30), vectors()
     for role in (VALID, TEST):
-        found = judge(rows, known, 0.7, role)
+        found = evaluate_next_item(rows, known, 0.7, role)
         for place, user in enumerate(found.users):
             own = known.owner == user
             before, (target,) = known.items[own & (known.role < role)], known.items[own & (known.role == role)]
@@ -188,9 +188,9 @@ def test_the_model_folder_of_a_projector_gives_its_vectors_from_texts(tmp_path, 
 
 def encoding_task(folder, tuning="lora", **options):
     texts = [f"{chr(97 + number % 26)} {chr(97 + number // 26)} thing" for number in range(60)]
-    encoder = Tunable(read_model(str(folder)), Adapting(tuning, rank=2, dropout=0.2))
+    encoder = TrainableEncoder(read_model(str(folder)), AdapterConfig(tuning, rank=2, dropout=0.2))
     settings = {"batch": 32, "negatives": 10, "piece": 0} | options
-    return EncodingTask(texts, histories(users=40), encoder, **settings)
+    return ContrastiveTask(texts, histories(users=40), encoder, **settings)
 
 
 def gradients(task):

@@ -154,12 +154,12 @@ def test_whether_the_prompt_is_pooled_is_part_of_the_name_where_there_is_a_promp
 
 
 def test_training_leaves_the_same_tokens_out(folder):
-    from recsys_spark.kernels.tunable import Adapting, Tunable
+    from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder
 
     write(folder, "sentence_bert_config.json", {"do_lower_case": True})
     name_special_tokens(folder)
     modules(folder, pooling_mode=["mean", "max"], include_prompt=False)
-    tunable = Tunable(resolve(folder, prompt="Item: ", user_prompt=""), Adapting("head"))
+    tunable = TrainableEncoder(resolve(folder, prompt="Item: ", user_prompt=""), AdapterConfig("head"))
     pooled = tunable(tunable.token_ids(TEXTS)).detach().numpy()
     expected = oracle(folder, "mean", "max", prompt="Item: ", left_out=6, lower=True)
     np.testing.assert_allclose(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), expected, atol=1e-5)

@@ -11,7 +11,7 @@ from recsys_spark.kernels.projector import ProjectorTask
 from recsys_spark.kernels.rating_baselines import RatingPairs
 from recsys_spark.kernels.regression import RatingTask
 from recsys_spark.kernels.training import Plan, train
-from recsys_spark.kernels.tunable import Adapting, Tunable
+from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder
 from tests.kernels.test_contrastive import encoding_task, histories, vectors
 
 PLAN = Plan(epochs=3, learning_rate=1e-3, checkpoint_steps=2, patience=5)
@@ -30,8 +30,8 @@ def rated(size=120):
 
 
 def task_of(folder, tuning="lora", **options):
-    adapting = Adapting(tuning, rank=2, steps=3 * 11, **options)
-    return RatingTask(rated(), Tunable(read_model(str(folder)), adapting), loss="mse", batch=8, seed=1)
+    adapting = AdapterConfig(tuning, rank=2, steps=3 * 11, **options)
+    return RatingTask(rated(), TrainableEncoder(read_model(str(folder)), adapting), loss="mse", batch=8, seed=1)
 
 
 class Killed(Exception):

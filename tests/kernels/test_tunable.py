@@ -9,7 +9,7 @@ import torch
 from recsys_spark.kernels.checkpoints import Checkpoints
 from recsys_spark.kernels.model_folder import read_model
 from recsys_spark.kernels.training import train
-from recsys_spark.kernels.tunable import Adapting, Tunable
+from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder
 from tests.kernels.test_training import PLAN, task_of
 
 TEXTS = ["a quiet film", "z", "one two three four five six seven"]
@@ -52,13 +52,15 @@ def test_little_of_the_default_model_moves_with_lora():
     from recsys_spark.steps.model import _folder
 
     folder = _folder(DEFAULT_MODEL, None)
-    shares = {rank: Tunable(read_model(str(folder)), Adapting("lora", rank)).trainable_share for rank in (4, 8)}
+    shares = {
+        rank: TrainableEncoder(read_model(str(folder)), AdapterConfig("lora", rank)).trainable_share for rank in (4, 8)
+    }
     assert 0 < shares[4] < shares[8] <= 0.015
 
 
 def test_nothing_but_the_head_moves_with_a_head(tiny_bert):
-    assert Tunable(read_model(str(tiny_bert)), Adapting("head")).trainable_share == 0
-    assert Tunable(read_model(str(tiny_bert)), Adapting("full")).trainable_share == 1
+    assert TrainableEncoder(read_model(str(tiny_bert)), AdapterConfig("head")).trainable_share == 0
+    assert TrainableEncoder(read_model(str(tiny_bert)), AdapterConfig("full")).trainable_share == 1
 
 
 def test_the_factors_of_adalora_are_kept_orthogonal(tmp_path, tiny_bert):
@@ -66,6 +68,6 @@ def test_the_factors_of_adalora_are_kept_orthogonal(tmp_path, tiny_bert):
     encoder = task.module.encoder
     start = encoder.regulariser().item()
     assert start > 0
-    assert Tunable(read_model(str(tiny_bert)), Adapting("lora", 2)).regulariser() == 0
+    assert TrainableEncoder(read_model(str(tiny_bert)), AdapterConfig("lora", 2)).regulariser() == 0
     train(task, replace(PLAN, learning_rate=1e-2, epochs=6, stop_after=6), Checkpoints(tmp_path, "a"))
     assert encoder.regulariser().item() < 0.5 * start
