@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.data_files import row_digest
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 
 KINDS = ("added", "changed", "removed")
 
@@ -53,7 +53,7 @@ def changed_groups(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
 def users_of_days(events: DataFrame, one: date, other: date) -> DataFrame:
     """``user_id`` of those with events between two run dates: the later one knows them, the earlier one does not."""
     first, last = sorted((one, other))
-    late = before(events, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp"))
+    late = events_before(events, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp"))
     return late.select("user_id").distinct()
 
 

@@ -6,7 +6,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 
 
 def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, float], min_rating: float) -> DataFrame:
@@ -21,7 +21,11 @@ def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, floa
     )
     pairs = later.select("user_id", "item_id").distinct()
     # Where a day's pairs are few, no other event is shuffled to meet them.
-    old = before(events, run_date).select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left_semi")
+    old = (
+        events_before(events, run_date)
+        .select("user_id", "item_id")
+        .join(pairs, on=["user_id", "item_id"], how="left_semi")
+    )
     return pairs.join(old, on=["user_id", "item_id"], how="left_anti")
 
 
@@ -86,7 +90,7 @@ def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int
 
     Each of ``users`` gets the k most popular items that are new to them, out of the ``candidates`` most popular of all.
     """
-    known, asked = before(events, run_date), users.select("user_id").distinct()
+    known, asked = events_before(events, run_date), users.select("user_id").distinct()
     own = known.join(asked, on="user_id", how="left_semi").groupBy("user_id").agg(F.collect_set("item_id").alias("own"))
     both = asked.join(own, on="user_id", how="left").crossJoin(F.broadcast(popular_items(events, run_date, candidates)))
     fresh = F.slice(F.array_except("popular", F.coalesce("own", F.array().cast("array<string>"))), 1, k)
@@ -97,7 +101,7 @@ def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int
 
 def popular_items(events: DataFrame, run_date: date, most: int = 1000) -> DataFrame:
     """One row, ``popular``: items by their events before ``run_date``, most first, then by id."""
-    counted = before(events, run_date).groupBy("item_id").agg(F.count("*").alias("n"))
+    counted = events_before(events, run_date).groupBy("item_id").agg(F.count("*").alias("n"))
     first = counted.orderBy(F.desc("n"), "item_id").limit(most)
     order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
     return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))

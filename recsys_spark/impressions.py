@@ -9,7 +9,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.profiles import GRID, EventWeights, before
+from recsys_spark.profiles import GRID, EventWeights, events_before
 
 IGNORED = "ignored"
 """The event type, where one is asked for."""
@@ -42,7 +42,7 @@ def ignored_pairs(
     over = impressions.where(F.date_add("shown_at", what.days) <= F.lit(run_date))
     last = over.select("shown_at").distinct().orderBy(F.desc("shown_at")).limit(what.lists)
     shown = over.join(F.broadcast(last), on="shown_at", how="left_semi")
-    known = before(events, run_date)
+    known = events_before(events, run_date)
     if users is not None:
         shown, known = (rows.join(users, on="user_id", how="left_semi") for rows in (shown, known))
     fresh = shown.join(known.select("user_id", "item_id").distinct(), on=["user_id", "item_id"], how="left_anti")
@@ -61,7 +61,7 @@ def weighed_ignored(
 ) -> DataFrame:
     """``user_id, item_id, weight, events, last_timestamp`` to be put under those of ``weigh_pairs``: no pair is in
     both, and none of these is newer than the user's newest event."""
-    newest = before(events, run_date).groupBy("user_id").agg(F.max("timestamp").alias("newest"))
+    newest = events_before(events, run_date).groupBy("user_id").agg(F.max("timestamp").alias("newest"))
     like_events = ignored.join(newest, on="user_id", how="inner").withColumns(
         {
             "event_type": F.lit(IGNORED),

@@ -65,7 +65,7 @@ class EventWeights:
         return F.round(bounded * GRID).cast("bigint")
 
 
-def before(events: DataFrame, run_date: date) -> DataFrame:
+def events_before(events: DataFrame, run_date: date) -> DataFrame:
     """The events that a run for ``run_date`` may know: strictly before its midnight, UTC."""
     return events.where(F.col("timestamp") < F.lit(str(run_date)).cast("timestamp"))
 
@@ -73,7 +73,7 @@ def before(events: DataFrame, run_date: date) -> DataFrame:
 def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights, history: History = _PLAIN) -> DataFrame:
     """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to the user's
     newest event; ``events`` are those before ``run_date`` that ``history`` lets count."""
-    known = counted_events(before(events, run_date), history)
+    known = counted_events(events_before(events, run_date), history)
     if weights.half_life_days:
         newest = known.groupBy("user_id").agg(F.max("timestamp").alias("newest"))
         known = known.join(newest, on="user_id", how="inner")

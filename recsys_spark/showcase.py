@@ -5,7 +5,7 @@ from datetime import date
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 
 
 def listed_users(recommendations: DataFrame, most: int) -> DataFrame:
@@ -16,7 +16,7 @@ def listed_users(recommendations: DataFrame, most: int) -> DataFrame:
 
 def sample_users(listed: DataFrame, events: DataFrame, run_date: date, users: int) -> DataFrame:
     """``user_id`` of some of ``listed``, by the same hash: those with ten events or more before ``run_date`` first."""
-    counted = before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n"))
+    counted = events_before(events, run_date).groupBy("user_id").agg(F.count("*").alias("n"))
     active = listed.join(counted, on="user_id", how="left").select(
         "user_id", F.coalesce(F.col("n") >= 10, F.lit(False))
     )
@@ -25,7 +25,11 @@ def sample_users(listed: DataFrame, events: DataFrame, run_date: date, users: in
 
 def recent_favourites(events: DataFrame, items: DataFrame, users: DataFrame, run_date: date, most: int) -> DataFrame:
     """``user_id, title, value, timestamp``: the best of each user's newest 30 events before ``run_date``."""
-    known = before(events, run_date).join(users, on="user_id", how="left_semi").where(F.col("event_type") != "cancel")
+    known = (
+        events_before(events, run_date)
+        .join(users, on="user_id", how="left_semi")
+        .where(F.col("event_type") != "cancel")
+    )
     newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), "item_id")
     best = Window.partitionBy("user_id").orderBy(F.desc_nulls_last("value"), F.desc("timestamp"), "item_id")
     recent = known.withColumn("age", F.row_number().over(newest)).where(F.col("age") <= 30)

@@ -13,7 +13,7 @@ from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs
 from recsys_spark.job import Run
 from recsys_spark.lake import Commit
 from recsys_spark.options import EvaluationOptions, JudgeOptions
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 from recsys_spark.steps.publishing import InputVersions, Report, pin_inputs, run_key
 from recsys_spark.steps.scratch import materialized
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
@@ -56,7 +56,7 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     key = _key(known, asked, until=options.run_date)
     if run.lake.has_commit(METRICS, key):
         return report
-    events = before(known.frame(run, EVENTS), options.run_date)
+    events = events_before(known.frame(run, EVENTS), options.run_date)
     if events.where(F.col("timestamp") >= F.lit(str(made)).cast("timestamp")).isEmpty():
         return report
     found = _judged(run, known, asked, known.frame(run, RECOMMENDATIONS), events, key)

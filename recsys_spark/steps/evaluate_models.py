@@ -16,7 +16,7 @@ from recsys_spark.comparison_view import show_comparison
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.job import Run
 from recsys_spark.options import EncoderOptions, EventOptions, IngestOptions
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 from recsys_spark.protocols import FIT, VALID, Protocol, newest_events, user_rows, with_roles
 from recsys_spark.steps.contestants import Items, ScorerFitter, read_items
 from recsys_spark.steps.embed import embed
@@ -71,7 +71,7 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
     known = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     with run.progress.step("read items and split events"):
         items = read_items(run, known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint)
-        events = before(known.frame(run, EVENTS), options.run_date)
+        events = events_before(known.frame(run, EVENTS), options.run_date)
         protocol, counted = _split(events, options)
         roles = with_roles(newest_events(counted, options.max_history), protocol)
         users = user_rows(roles, items.numbers, known.frame(run, USERS)).persist()

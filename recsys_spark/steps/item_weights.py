@@ -16,7 +16,7 @@ from recsys_spark.job import Run
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.lake import Staged
 from recsys_spark.options import WeightOptions
-from recsys_spark.profiles import before, weigh_pairs
+from recsys_spark.profiles import events_before, weigh_pairs
 from recsys_spark.steps.approximate import centroids, list_count
 from recsys_spark.steps.change_log import log_changes, snapshot_change
 from recsys_spark.steps.item_blocks import cached_blocks
@@ -123,7 +123,7 @@ def _forgotten(run: Run) -> str | None:
 
 
 def _events(fit: _Fit) -> DataFrame:
-    return before(fit.known.frame(fit.run, EVENTS), fit.options.run_date)
+    return events_before(fit.known.frame(fit.run, EVENTS), fit.options.run_date)
 
 
 def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | str:

@@ -11,7 +11,7 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.lists import ListRules
 from recsys_spark.options import TopKOptions
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 from recsys_spark.recommend import users_with_rules
 from recsys_spark.rules import allowed, denied, profiles_with_keys
 from recsys_spark.steps.audit import Parts, publish_audited
@@ -84,7 +84,7 @@ def with_rules(run: Run, inputs: InputVersions, profiles: DataFrame, options: To
 
 def seen_and_allowed(run: Run, inputs: InputVersions, options: TopKOptions) -> tuple[DataFrame, DataFrame | None]:
     """``user_id, item_id`` that must not be listed, and those that alone may be."""
-    seen = before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
+    seen = events_before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
     if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):
         return seen, None
     rules = known.frame(run, USER_RULES)

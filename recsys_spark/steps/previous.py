@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from recsys_spark.changes import changed_groups, users_of_days
 from recsys_spark.job import Run
 from recsys_spark.lake import Commit
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 from recsys_spark.steps.publishing import InputVersions
 from recsys_spark.tables import EVENTS, TABLES, Table
 
@@ -51,7 +51,7 @@ class Previous:
             return users_of_days(known.frame(self.run, EVENTS), self.run_date, run_date)
         versions = (self.head.facts["versions"][EVENTS.name], known.versions[EVENTS.name])
         was, now, both = self.run.lake.differing(self.run.spark, EVENTS, *versions)
-        others = changed_groups(before(was, self.run_date), before(now, run_date), "user_id")
+        others = changed_groups(events_before(was, self.run_date), events_before(now, run_date), "user_id")
         return others.union(users_of_days(both, self.run_date, run_date)).distinct()
 
 

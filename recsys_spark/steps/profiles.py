@@ -14,7 +14,7 @@ from recsys_spark.impressions import weighed_ignored
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, HistoryOptions, ProfileOptions
-from recsys_spark.profiles import before, build_profiles, own_segments, pool_items, segment_pairs, weigh_pairs
+from recsys_spark.profiles import build_profiles, events_before, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.steps.audit import publish_audited
 from recsys_spark.steps.impressions import (
     ignored_facts,
@@ -80,7 +80,7 @@ def profiles(run: Run, options: ProfileOptions) -> Report:
 
 def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
     """No profile at all, and so no list, from a log that has events is no success."""
-    events, items = before(known.frame(run, EVENTS), options.run_date), known.frame(run, ITEM_VECTORS)
+    events, items = events_before(known.frame(run, EVENTS), options.run_date), known.frame(run, ITEM_VECTORS)
     number, event = events.agg(F.count("*"), F.min("item_id")).collect()[0]
     if not number:
         return
@@ -118,7 +118,7 @@ def _users_to_recompute(
     changed = last.other_events(known, options.run_date)
     if not last.saw(ITEM_VECTORS, known):
         items = changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id")
-        events = before(known.frame(run, EVENTS), options.run_date)
+        events = events_before(known.frame(run, EVENTS), options.run_date)
         changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
     if IMPRESSIONS.name in known.versions:
         changed = changed.unionByName(users_with_other_ignored(run, known, options, last))
@@ -172,7 +172,7 @@ def check_event_types(run: Run, inputs: InputVersions, options: EventOptions) ->
 
     Ratings that all lie below ``rating_center`` are refused too, a few are told: liking would count as disliking.
     """
-    events = before(known.frame(run, EVENTS), options.run_date)
+    events = events_before(known.frame(run, EVENTS), options.run_date)
     rated = F.when(F.col("event_type") == _RATING, F.col("value"))
     types = events.groupBy("event_type").agg(
         F.min(rated).alias("least"), F.max(rated).alias("most"), F.count(rated).alias("rows")

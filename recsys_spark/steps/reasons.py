@@ -17,7 +17,7 @@ from recsys_spark.item_blocks import ItemBlocks
 from recsys_spark.job import Run
 from recsys_spark.lake import Staged
 from recsys_spark.options import ReasonOptions
-from recsys_spark.profiles import EventWeights, before, own_segments, pool_items, segment_pairs, weigh_pairs
+from recsys_spark.profiles import EventWeights, events_before, own_segments, pool_items, segment_pairs, weigh_pairs
 from recsys_spark.reasons import (
     VECTOR,
     ExplainSpec,
@@ -157,7 +157,7 @@ def _hybrid_sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -
     items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
     weights = weighted_items(known.frame(run, ITEM_WEIGHTS))
     blocks = _blocks(run, known, ITEM_WEIGHTS, weighted_titles(weights, items, pairs), WEIGHT_COLUMNS)
-    return Sources(pairs, before(events, day), blocks, {})
+    return Sources(pairs, events_before(events, day), blocks, {})
 
 
 def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
@@ -194,7 +194,7 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
     texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if facts["user_text_weight"] else None
     weights = float(facts["user_text_weight"]), float(facts["segment_weight"])
     widths = _widths(run, made.frame(EMBEDDINGS), space, blocks.dimension)
-    return Sources(pairs, before(events, day), blocks, widths, ignored, texts, segments, weights)
+    return Sources(pairs, events_before(events, day), blocks, widths, ignored, texts, segments, weights)
 
 
 def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:

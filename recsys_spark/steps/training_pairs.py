@@ -22,7 +22,7 @@ from recsys_spark.kernels.next_item import Histories
 from recsys_spark.kernels.rating_baselines import RatingPairs
 from recsys_spark.kernels.vectors import Matrix
 from recsys_spark.paths import absolute
-from recsys_spark.profiles import before
+from recsys_spark.profiles import events_before
 from recsys_spark.protocols import Protocol, newest_events, user_rows, with_roles
 from recsys_spark.queries import query, register
 from recsys_spark.source_files import list_sources
@@ -59,7 +59,7 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
         known = pin_inputs(run, ITEMS, USERS, EVENTS)
         found = rating_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
         versions = dict(known.versions)
-    asked = before(found, options.run_date).orderBy("timestamp", "user_id", "item_id").toArrow()
+    asked = events_before(found, options.run_date).orderBy("timestamp", "user_id", "item_id").toArrow()
     if asked.num_rows < options.min_pairs:
         raise InputError(
             f"{asked.num_rows} texts with a score, fewer than min_pairs {options.min_pairs}: too little to learn from; "
@@ -112,7 +112,7 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
     vectors[pc.index_in(embedded["item_id"], ids).to_numpy()[usable]] = rows
     numbers = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
     kinds = [kind for kind, weight in options.event_weights.items() if weight > 0]
-    events = before(known.frame(run, EVENTS), options.run_date).where(F.col("event_type").isin(kinds))
+    events = events_before(known.frame(run, EVENTS), options.run_date).where(F.col("event_type").isin(kinds))
     weighted = events.select("user_id", "item_id", "timestamp", F.lit(1.0).alias("weight"))
     # All histories are held by the driver.
     weighted = sample_of_users(weighted, options.training_max_events / max(run.lake.rows(EVENTS), 1))
