@@ -10,7 +10,7 @@ from recsys_spark.kernels.metrics import coverage, gini, interval
 
 Totals = Mapping[str, Sequence[Any]]
 """Of each slice, ``_Total`` of each contestant."""
-JUDGED_BY = ("hit_rate", "ndcg")
+OBJECTIVE = ("hit_rate", "ndcg")
 """Settings are chosen by the sum of both, and warnings look at each."""
 _TEXT_ROWS = ("cosine", "cosine_whitened", "cosine_blocks")
 _PLAIN_ROWS = ("tfidf", "popularity")
@@ -18,7 +18,7 @@ _PLAIN_ROWS = ("tfidf", "popularity")
 
 def judged(means: Any) -> float:
     """What a setting is worth on validation."""
-    return float(sum(means[METRICS.index(metric)] for metric in JUDGED_BY))
+    return float(sum(means[METRICS.index(metric)] for metric in OBJECTIVE))
 
 
 def metrics_of(total: Any, at: int) -> dict[str, float]:
@@ -30,12 +30,12 @@ def metrics_of(total: Any, at: int) -> dict[str, float]:
 
 def in_short(total: Any, at: int) -> dict[str, float]:
     """What a table of slices shows."""
-    return {"users": total.users} | (_with_intervals(total, JUDGED_BY, at) if total.users else {})
+    return {"users": total.users} | (_with_intervals(total, OBJECTIVE, at) if total.users else {})
 
 
 def on_validation(means: Any, at: int) -> dict[str, float]:
     """What the chosen setting reached where it was chosen."""
-    return _finite({f"{metric}@{at}": means[METRICS.index(metric)] for metric in JUDGED_BY})
+    return _finite({f"{metric}@{at}": means[METRICS.index(metric)] for metric in OBJECTIVE})
 
 
 def gaps(totals: Totals, names: Sequence[str], at: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -64,7 +64,7 @@ def warnings_of(metrics: Mapping[str, Mapping[str, float]], at: int) -> list[str
         f"{text} ({metrics[text][name]:.4f}) loses to {plain} ({metrics[plain][name]:.4f}) by {name}"
         for text in _TEXT_ROWS
         for plain in _PLAIN_ROWS
-        for name in (f"{metric}@{at}" for metric in JUDGED_BY)
+        for name in (f"{metric}@{at}" for metric in OBJECTIVE)
         if text in metrics and plain in metrics and metrics[text][name] < metrics[plain][name]
     ]
 

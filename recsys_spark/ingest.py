@@ -23,7 +23,7 @@ LATE = "timestamp after"
 _SPACE = " \t\n\r\f\v"
 
 
-def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
+def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
     """Items: cleaned title, text by template, category path, brand, price; null, blank and duplicate ids judged.
 
     Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
@@ -56,7 +56,7 @@ def judge_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
     return _one_per_key(judged, ITEMS, [F.col("updated_at").desc_nulls_last()])
 
 
-def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
+def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
     """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
     frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[], table=USERS)
     groups = _groups(dict(raw.dtypes)["groups"]) if "groups" in raw.columns else F.lit(None).cast("array<string>")
@@ -73,7 +73,7 @@ def judge_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> Data
     return _one_per_key(judged, USERS, [])
 
 
-def judge_rules(raw: DataFrame) -> DataFrame:
+def validate_rules(raw: DataFrame) -> DataFrame:
     """Allow and deny rules: both ids and a known rule."""
     rule = F.lower(_trimmed(F.col("rule")))
     known = F.when(~F.coalesce(rule.isin("allow", "deny"), F.lit(False)), "rule is neither allow nor deny")
@@ -82,7 +82,7 @@ def judge_rules(raw: DataFrame) -> DataFrame:
     return _one_per_key(judged, USER_RULES, [])
 
 
-def judge_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
+def validate_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
     """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value."""
     first, after = (
         F.lit(str(earliest)).cast("timestamp"),

@@ -48,7 +48,7 @@ def popularity(items: DataFrame, events: DataFrame, lists: DataFrame) -> DataFra
     return both.groupBy(*numbers).agg(F.count("*").alias("items")).orderBy("events", "shown")
 
 
-def judged_users(
+def evaluated_users(
     events: DataFrame, lists: DataFrame, popular: DataFrame, run_date: date, right: Column, k: int
 ) -> DataFrame:
     """``user_id, events, relevant, listed, popular``: a row for every user with a list and something relevant. Events
@@ -78,12 +78,12 @@ def judged_users(
 
 
 def places_of(users: DataFrame, column: str, scorer: str) -> DataFrame:
-    """``user_id, item_id, rank, scorer`` of the lists in a column of ``judged_users``."""
+    """``user_id, item_id, rank, scorer`` of the lists in a column of ``evaluated_users``."""
     places = users.select("user_id", F.posexplode(column).alias("place", "item_id"))
     return places.select("user_id", "item_id", (F.col("place") + 1).alias("rank"), F.lit(scorer).alias("scorer"))
 
 
-def judged_slices(per_user: DataFrame, about: DataFrame) -> DataFrame:
+def metric_slices(per_user: DataFrame, about: DataFrame) -> DataFrame:
     """``scorer, slice, users`` and of each metric its mean and ``<metric>_sd``, the standard deviation over users.
 
     Args:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from recsys_spark.changes import changed_keys, row_kinds
 from recsys_spark.errors import ConflictError, QualityError, RetryError
 from recsys_spark.failpoints import VARIABLE
-from recsys_spark.ingest import judge_events, unique_events
+from recsys_spark.ingest import unique_events, validate_events
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.lake import Lake
@@ -120,7 +120,9 @@ class World:
     def _log(self):
         """Delivered twice, as logs are, and judged as ingest does."""
         rows = [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events]
-        judged = judge_events(self.spark.createDataFrame(rows + rows, EVENTS.ddl), date(2020, 1, 1), date(2030, 1, 1))
+        judged = validate_events(
+            self.spark.createDataFrame(rows + rows, EVENTS.ddl), date(2020, 1, 1), date(2030, 1, 1)
+        )
         return unique_events(judged).drop("rows")
 
     def commit_sources(self):

@@ -13,14 +13,14 @@ from recsys_spark.errors import ConflictError, InputError, QualityError, UsageEr
 from recsys_spark.failures import to_user_error
 from recsys_spark.ingest import (
     accepted,
-    judge_events,
-    judge_items,
-    judge_rules,
-    judge_users,
     rejected,
     repeated_events,
     unique_events,
     users_of,
+    validate_events,
+    validate_items,
+    validate_rules,
+    validate_users,
 )
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
@@ -132,7 +132,7 @@ def items(spark):
         (" \t ", "blank id", None, None, None, None, None),
     ]
     frame = spark.createDataFrame(rows, ITEM_DDL)
-    return judged(judge_items(frame, ["{title}.", "{brand} makes it.", "{blurb}"], 20_000), ITEMS)
+    return judged(validate_items(frame, ["{title}.", "{brand} makes it.", "{blurb}"], 20_000), ITEMS)
 
 
 def test_a_text_is_built_from_cleaned_fields(items):
@@ -179,7 +179,7 @@ def test_of_several_rows_of_one_item_the_newest_stays(items):
 
 
 def test_texts_that_are_equal_share_a_hash_whoever_they_belong_to(spark, items):
-    users = judge_users(spark.createDataFrame([("u1", "Tea")], "user_id string, title string"), ["{title}."], 100)
+    users = validate_users(spark.createDataFrame([("u1", "Tea")], "user_id string, title string"), ["{title}."], 100)
     assert users.collect()[0]["text_hash"] == items.by_id["padded"]["text_hash"]
 
 
@@ -189,7 +189,7 @@ def test_duplicates_fall_the_same_way_however_the_rows_lie(spark, partitions):
     expected = max((row[6], json.dumps(row[1]), row[5]) for row in rows if row[6] == "2024-01-03")
     for order in (rows, rows[::-1]):
         frame = spark.createDataFrame(order, ITEM_DDL).repartition(partitions)
-        found = accepted(judge_items(frame, ["{title}"], 100), ITEMS).collect()
+        found = accepted(validate_items(frame, ["{title}"], 100), ITEMS).collect()
         assert [(row["title"], row["price"]) for row in found] == [(json.loads(expected[1]), float(expected[2]))]
 
 
@@ -221,7 +221,7 @@ def events(spark):
         ("u1", "a1", "rating", "2024-02-01 10:00:00", "-inf"),
         ("u1", "a1", "rating", "2024-02-01 10:00:00", "1e999"),
     ]
-    frame = judge_events(spark.createDataFrame(rows, EVENT_DDL), date(2024, 1, 1), date(2024, 3, 1))
+    frame = validate_events(spark.createDataFrame(rows, EVENT_DDL), date(2024, 1, 1), date(2024, 3, 1))
     good = frame.where("reason IS NULL")
     bad = frame.where("reason IS NOT NULL").unionByName(repeated_events(good).select(*frame.columns))
     kept = unique_events(good).withColumns({"reason": F.lit(None).cast("string"), "row": F.lit(None).cast("string")})
@@ -253,7 +253,7 @@ def test_bad_events_are_rejected_with_the_reason(events):
 def test_numbers_and_times_of_other_types_are_understood(spark):
     frame = spark.sql("SELECT 7L AS user_id, 8 AS item_id, 'rating' AS event_type, date'2024-02-01' AS timestamp, "
                       "float(4.5) AS value")  # fmt: skip
-    found = unique_events(judge_events(frame, date(2024, 1, 1), date(2024, 3, 1))).drop("rows")
+    found = unique_events(validate_events(frame, date(2024, 1, 1), date(2024, 3, 1))).drop("rows")
     assert dict(found.dtypes) == EVENTS.columns
     assert tuple(found.drop("timestamp").collect()[0]) == ("7", "8", "rating", 4.5)
 
@@ -261,7 +261,7 @@ def test_numbers_and_times_of_other_types_are_understood(spark):
 def test_a_category_is_a_path_without_blank_names(spark):
     frame = spark.sql("SELECT 'a' AS item_id, 't' AS title, array(' home ', '', null, 'tea') AS category, "
                       "'b' AS brand, 1 AS price, null AS updated_at")  # fmt: skip
-    [row] = accepted(judge_items(frame, [], 100), ITEMS).collect()
+    [row] = accepted(validate_items(frame, [], 100), ITEMS).collect()
     assert (row["category"], row["text"]) == (["home", "tea"], None)
 
 
@@ -271,7 +271,7 @@ def test_names_within_names_are_names_of_the_category(spark):
         f"SELECT 'a' AS item_id, array('Tea', null, 'pot') AS title, {nested} AS category, 'b' AS brand, 1 AS price, "
         "null AS updated_at UNION ALL SELECT 'b', array(' '), array(array(' ')), 'b', 1, null"
     )
-    rows = {row["item_id"]: row for row in accepted(judge_items(frame, ["{title}."], 100), ITEMS).collect()}
+    rows = {row["item_id"]: row for row in accepted(validate_items(frame, ["{title}."], 100), ITEMS).collect()}
     assert (rows["a"]["category"], rows["a"]["title"], rows["a"]["text"]) == (
         ["Home", "Seat", "Sale"],
         "Tea pot",
@@ -293,7 +293,7 @@ def test_names_within_names_are_names_of_the_category(spark):
 )
 def test_an_array_in_a_template_is_joined(given, read, spark):
     frame = spark.sql(f"SELECT 'u' AS user_id, {given} AS likes")
-    assert accepted(judge_users(frame, ["Of {likes}."], 100), USERS).collect()[0]["text"] == read
+    assert accepted(validate_users(frame, ["Of {likes}."], 100), USERS).collect()[0]["text"] == read
 
 
 @pytest.mark.parametrize(
@@ -309,19 +309,19 @@ def test_an_array_in_a_template_is_joined(given, read, spark):
 def test_values_with_parts_are_refused_by_name_and_type(column, given, kind, spark):
     frame = spark.createDataFrame([("a",) * 7], ITEM_DDL).withColumn(column, F.expr(given))
     with pytest.raises(UsageError) as caught:
-        judge_items(frame, ["{title} {blurb}"], 100)
+        validate_items(frame, ["{title} {blurb}"], 100)
     assert f"table 'items': {column} is {kind}" in str(caught.value)
 
 
 def test_the_newest_row_is_none_whose_time_has_no_date(spark):
     rows = [("a", "dated", None, None, None, None, "2024-01-01"), ("a", "undated", None, None, None, None, "09:15:00")]
-    found = judge_items(spark.createDataFrame(rows, ITEM_DDL), ["{title}"], 100).where("reason IS NULL").collect()
+    found = validate_items(spark.createDataFrame(rows, ITEM_DDL), ["{title}"], 100).where("reason IS NULL").collect()
     assert [(row["title"], row["losses"]) for row in found] == [("dated", [])]
 
 
 def test_accepted_and_rejected_split_the_rows(spark):
     frame = spark.createDataFrame([("u1",), (None,), ("u1",)], "user_id string")
-    users = judge_users(frame, [], 100)
+    users = validate_users(frame, [], 100)
     assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None, None, None)]
     bad = sorted(tuple(row) for row in rejected(users, USERS).collect())
     assert bad == [("users", "duplicate key", '{"user_id":"u1"}'), ("users", "user_id is null or blank", "{}")]
@@ -329,7 +329,7 @@ def test_accepted_and_rejected_split_the_rows(spark):
 
 def test_groups_of_users_are_kept_without_their_gaps(spark):
     frame = spark.createDataFrame([("u1", ["gender: woman", None])], "user_id string, groups array<string>")
-    assert accepted(judge_users(frame, [], 100), USERS).collect()[0]["groups"] == ["gender: woman"]
+    assert accepted(validate_users(frame, [], 100), USERS).collect()[0]["groups"] == ["gender: woman"]
 
 
 def test_users_are_everybody_with_an_event(spark):
@@ -545,7 +545,7 @@ def test_what_rules_know_of_items_and_users_is_ingested_and_judged(spark):
         ("e", "tea", None, None, None, None, None, "09:15:00", None, None),
         ("f", "tea", None, None, None, None, None, None, "today", None),
     ]
-    found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    found = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
     about = ("locale", "available_from", "available_until", "boost")
     assert [found.by_id["a"][name] for name in about] == ["de", date(2024, 2, 1), date(2024, 3, 1), 0.5]
     assert [found.by_id["b"][name] for name in about] == [None] * 4
@@ -555,7 +555,9 @@ def test_what_rules_know_of_items_and_users_is_ingested_and_judged(spark):
 
 def test_user_rules_are_allow_or_deny(spark):
     rows = [("u1", "a", "Deny"), ("u1", "b", "allow "), ("u1", "c", "perhaps"), ("", "a", "deny"), ("u1", "a", "deny")]
-    found = judged(judge_rules(spark.createDataFrame(rows, "user_id string, item_id string, rule string")), USER_RULES)
+    found = judged(
+        validate_rules(spark.createDataFrame(rows, "user_id string, item_id string, rule string")), USER_RULES
+    )
     assert found.good == [("u1", "a", "deny"), ("u1", "b", "allow")]
     assert found.reasons == ["duplicate key", "rule is neither allow nor deny", "user_id is null or blank"]
 
@@ -572,7 +574,7 @@ def test_vectors_that_come_with_items_are_arrays_or_json(spark, kind, given, rea
     ddl = "item_id string, title string, category string, brand string, price string, updated_at string, "
     ddl += f"image_vec {kind}"
     rows = [(f"i{n}", "tea", None, None, None, None, vector) for n, vector in enumerate(given)]
-    found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    found = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
     assert [found.by_id[f"i{n}"]["image_vec"] for n in range(3)] == read
     assert found.reasons == ["image_vec is not a vector of numbers"] * 2
 
@@ -582,7 +584,7 @@ def test_a_vector_of_another_length_is_one_bad_row(spark):
     ddl += "image_vec array<double>"
     vectors = [[1.0, 2.0], [0.5, 1.0], [1.0, 2.0, 3.0], None, [1.0]]
     rows = [(f"i{n}", "tea", None, None, None, None, vector) for n, vector in enumerate(vectors)]
-    found = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    found = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
     assert sorted(found.by_id) == ["i0", "i1", "i3"]
     assert found.reasons == ["image_vec has another length than most: 2"] * 2
 
@@ -592,15 +594,18 @@ def test_a_price_that_is_no_finite_number_is_none_and_moves_no_other_row(price, 
     ddl = "item_id string, title string, category string, brand string, price string, updated_at string"
     rows = [("a", "tea", "k", None, "1.5", None), ("b", "pot", "k", None, "600", None)]
     bad = ("x", "cup", "k", None, price, None)
-    alone = judged(judge_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
-    beside = judged(judge_items(spark.createDataFrame([*rows, bad], ddl), ["{title}"], 100), ITEMS)
+    alone = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    beside = judged(validate_items(spark.createDataFrame([*rows, bad], ddl), ["{title}"], 100), ITEMS)
     assert beside.by_id["x"]["price"] is None
     assert {name: beside.by_id[name] for name in alone.by_id} == alone.by_id
 
 
 def test_a_group_that_is_one_name_is_a_group_of_one(spark):
     raw = spark.createDataFrame([("u1", "gender: x"), ("u2", None)], "user_id string, groups string")
-    assert [user["groups"] for user in judged(judge_users(raw, [], 100), USERS).by_id.values()] == [["gender: x"], []]
+    assert [user["groups"] for user in judged(validate_users(raw, [], 100), USERS).by_id.values()] == [
+        ["gender: x"],
+        [],
+    ]
 
 
 def test_the_last_day_of_the_calendar_may_be_the_latest(spark):
@@ -608,4 +613,4 @@ def test_the_last_day_of_the_calendar_may_be_the_latest(spark):
         [("u", "i", "view", "9999-12-31 23:00:00", None)],
         "user_id string, item_id string, event_type string, timestamp string, value double",
     )
-    assert len(judged(judge_events(raw, date(2020, 1, 1), date.max), EVENTS).good) == 1
+    assert len(judged(validate_events(raw, date(2020, 1, 1), date.max), EVENTS).good) == 1

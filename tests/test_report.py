@@ -16,10 +16,10 @@ from recsys_spark.job import PERSONAL
 from recsys_spark.lake_key import lake_key
 from recsys_spark.progress import Progress
 from recsys_spark.report_facts import (
+    evaluated_users,
     history_lengths,
-    judged_slices,
-    judged_users,
     list_drift,
+    metric_slices,
     popularity,
     text_lengths,
 )
@@ -319,7 +319,9 @@ def test_users_are_judged_as_an_evaluation_judges_them(hostile):
     world, weights = hostile, {"view": 1.0, "purchase": 3.0, "rating": 1.0}
     events, lists = (world.lake.read(world.spark, table) for table in (EVENTS, RECOMMENDATIONS))
     day, first = date(2024, 2, 1), lists.where("rank <= 4")
-    found = judged_users(events, lists, popular_items(events, day), day, is_positive_event(weights, 4.0), 4).collect()
+    found = evaluated_users(
+        events, lists, popular_items(events, day), day, is_positive_event(weights, 4.0), 4
+    ).collect()
     pairs = {(row["user_id"], item) for row in found for item in row["relevant"]}
     relevant = relevant_pairs(events, day, weights, 4.0)
     listed = {row["user_id"] for row in lists.collect()}
@@ -344,7 +346,7 @@ def test_slices_are_means_over_their_users(spark):
         [("a", 6, ["age: 1", "sex: f"]), ("b", 0, ["age: 1"]), ("c", None, None)],
         "user_id string, events bigint, groups array<string>",
     )
-    found = judged_slices(metrics, about).collect()
+    found = metric_slices(metrics, about).collect()
     assert {(row["slice"], row["users"]) for row in found if row["scorer"] == "y"} == {
         (name, 1) for name in ("all", "history: 5 to 20", "users: age: 1", "users: sex: f")
     }

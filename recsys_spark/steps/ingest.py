@@ -15,11 +15,11 @@ from recsys_spark.ingest import (
     LATE,
     accepted,
     accepted_with_losses,
-    judge_events,
-    judge_items,
-    judge_rules,
-    judge_users,
     rejected,
+    validate_events,
+    validate_items,
+    validate_rules,
+    validate_users,
 )
 from recsys_spark.job import Run
 from recsys_spark.lake import Commit, Staged
@@ -143,15 +143,15 @@ def _judge(
     asked = dataset.events.latest
     latest = options.run_date + timedelta(days=1) if asked == "run_date" else asked
     judged = {
-        ITEMS: judge_items(items, dataset.items.text, options.max_text_chars),
-        EVENTS: judge_events(events, dataset.events.earliest, latest),
+        ITEMS: validate_items(items, dataset.items.text, options.max_text_chars),
+        EVENTS: validate_events(events, dataset.events.earliest, latest),
     }
     if dataset.users:
         users = query(run.spark, "users", dataset.users, ["user_id"], [], day)
-        judged[USERS] = judge_users(users, dataset.users.text, options.max_text_chars)
+        judged[USERS] = validate_users(users, dataset.users.text, options.max_text_chars)
     if dataset.user_rules:
         rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [], day)
-        judged[USER_RULES] = judge_rules(rules)
+        judged[USER_RULES] = validate_rules(rules)
     gone = tombstones(run)
     broken = [without_forgotten_raw(rows, gone) for rows in broken]
     return {table: without_forgotten(frame, gone) for table, frame in judged.items()}, broken

@@ -15,7 +15,7 @@ from recsys_spark.report_page import Section, page
 from recsys_spark.steps.publishing import Report
 from recsys_spark.steps.report_data import data_health, embedding_space
 from recsys_spark.steps.report_drift import drift
-from recsys_spark.steps.report_lists import fairness, gallery, judged, quality
+from recsys_spark.steps.report_lists import fairness, gallery, list_metrics, quality
 from recsys_spark.steps.report_runs import Statuses, fine_tuning, statuses, what_ran
 from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
 
@@ -63,7 +63,7 @@ def _of_lists(run: Run, options: ReportOptions, found: Statuses) -> list[Section
             f"table 'recommendations' holds lists for run_date {made}, not for {options.run_date}: "
             f"render_report --run_date={made}, or run recommend_items for {options.run_date} first"
         )
-    judgement = judged(run, options, lists)
+    judgement = list_metrics(run, options, lists)
     return [
         gallery(run, lists, options, options.report_users, show_ids=options.show_ids),
         quality(run, options, judgement, found),

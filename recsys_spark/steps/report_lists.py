@@ -15,13 +15,13 @@ from recsys_spark.kernels.metrics import coverage, gini
 from recsys_spark.lake_key import lake_key
 from recsys_spark.options import JudgeOptions
 from recsys_spark.report_charts import line_chart
-from recsys_spark.report_facts import judged_slices, judged_users, places_of, popularity, stories
+from recsys_spark.report_facts import evaluated_users, metric_slices, places_of, popularity, stories
 from recsys_spark.report_page import Block, Cell, Figure, Gallery, Note, Section, Share, Story, TableBlock
 from recsys_spark.showcase import listed_users, recent_favourites, sample_users
 from recsys_spark.steps.report_runs import Status, Statuses
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, USERS
 
-Judgement = dict[str, dict[str, Any]]
+ListMetrics = dict[str, dict[str, Any]]
 """Published lists and popularity → slices by name → users and metrics."""
 _LISTS, _POPULARITY = "published lists", "popularity"
 _METRICS = ("hit_rate", "precision", "recall", "ndcg", "mrr")
@@ -35,7 +35,7 @@ _JUDGED_USERS = 10_000
 say what a sample is worth."""
 
 
-def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
+def list_metrics(run: Run, options: JudgeOptions, lists: DataFrame) -> ListMetrics:
     """Slices of the published lists and of popularity lists, each for a sample of users drawn by a hash, judged by the
     events on or after ``run_date``; empty where nothing has happened since."""
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
@@ -44,17 +44,17 @@ def judged(run: Run, options: JudgeOptions, lists: DataFrame) -> Judgement:
     popular = popular_items(events, options.run_date)
     right = is_positive_event(options.event_weights, options.min_rating)
     own = events.where(drawn), lists.where(drawn)
-    with _kept(judged_users(*own, popular, options.run_date, right, options.at)) as asked:
+    with _kept(evaluated_users(*own, popular, options.run_date, right, options.at)) as asked:
         if not asked.count():
             return {}
         relevant = asked.select("user_id", F.explode("relevant").alias("item_id"))
         both = places_of(asked, "listed", _LISTS).unionByName(places_of(asked, "popular", _POPULARITY))
         about = asked.select("user_id", "events").join(users.select("user_id", "groups"), on="user_id", how="left")
-        rows = judged_slices(user_metrics(both, relevant, options.at, by=["scorer"]), about).collect()
+        rows = metric_slices(user_metrics(both, relevant, options.at, by=["scorer"]), about).collect()
     return {name: {row["slice"]: row for row in rows if row["scorer"] == name} for name in (_LISTS, _POPULARITY)}
 
 
-def quality(run: Run, options: JudgeOptions, found: Judgement, status: Statuses) -> Section:
+def quality(run: Run, options: JudgeOptions, found: ListMetrics, status: Statuses) -> Section:
     """Against baselines with intervals, by slices, over past runs; and the last comparison of scorers."""
     blocks: list[Block] = []
     if found:
@@ -82,7 +82,7 @@ def quality(run: Run, options: JudgeOptions, found: Judgement, status: Statuses)
     return Section("quality", "Quality", blocks)
 
 
-def fairness(run: Run, options: JudgeOptions, found: Judgement, lists: DataFrame) -> Section:
+def fairness(run: Run, options: JudgeOptions, found: ListMetrics, lists: DataFrame) -> Section:
     """Gaps between groups of users; how exposure lies on items."""
     items, events = run.lake.read(run.spark, ITEMS), run.lake.read(run.spark, EVENTS)
     counted = popularity(items, events, lists).collect()
@@ -146,7 +146,7 @@ def _offer(row: Any) -> tuple[int, str, float, list[tuple[Share, str]]]:
     return row["rank"], row["title"], row["score"], [(Share(one["share"]), one["sentence"]) for one in reasons]
 
 
-def _verdict(found: Judgement, at: int) -> Note | None:
+def _verdict(found: ListMetrics, at: int) -> Note | None:
     """Whether the lists or popularity came nearer, by the means over users."""
     if "all" not in found[_POPULARITY]:
         return None
@@ -171,7 +171,7 @@ def _spread(row: Any, metric: str) -> str | None:
     return f"{row[metric]:.4f}{spread}"
 
 
-def _slices(found: Judgement, at: int, prefix: str, caption: str) -> TableBlock:
+def _slices(found: ListMetrics, at: int, prefix: str, caption: str) -> TableBlock:
     names = [name for name in found[_LISTS] if name.startswith(prefix)]
     order = {f"{prefix}{name}": place for place, name in enumerate(("none", "below 5", "5 to 20", "above 20"))}
     rows: list[list[Cell]] = [

@@ -11,7 +11,7 @@ from pyspark.errors import PySparkException
 
 from recsys_spark.errors import InputError, QualityError, RecsysError, UsageError
 from recsys_spark.failures import to_user_error
-from recsys_spark.ingest import judge_events, unique_events
+from recsys_spark.ingest import unique_events, validate_events
 from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import IngestOptions
@@ -114,7 +114,7 @@ def test_events_delivered_twice_weigh_what_they_weigh_once(spark):
     pairs = [
         sorted(map(tuple, weigh_pairs(unique_events(judged), date(2024, 3, 1), weights).collect()))
         for log in (rows, rows[::-1] + rows + rows[:3])
-        for judged in [judge_events(spark.createDataFrame(log, EVENTS.ddl), date(2024, 1, 1), date(2024, 12, 31))]
+        for judged in [validate_events(spark.createDataFrame(log, EVENTS.ddl), date(2024, 1, 1), date(2024, 12, 31))]
     ]
     assert pairs[0] == pairs[1]
     assert len(pairs[0]) == 8
