@@ -8,7 +8,7 @@ CATALOGUE = ""
 _QUANTILES = 101
 
 
-def price_cuts(items: DataFrame, least: int) -> DataFrame:
+def price_quantiles(items: DataFrame, least: int) -> DataFrame:
     """``category, prices, cuts``: 101 approximate quantiles of the prices of the whole catalogue and of each category,
     the last name of an item's path, that has ``least`` prices. No row where there is no price.
     Prices that are not finite do not count."""
@@ -21,7 +21,7 @@ def price_cuts(items: DataFrame, least: int) -> DataFrame:
     return whole.where(F.col("cuts").isNotNull()).unionByName(large)
 
 
-def with_cuts(items: DataFrame, cuts: DataFrame) -> DataFrame:
+def with_quantiles(items: DataFrame, cuts: DataFrame) -> DataFrame:
     """Items with ``cuts``: those of their category where it has some, else those of the catalogue, else null."""
     own = cuts.where(F.col("category") != CATALOGUE).select(F.col("category").alias("leaf"), F.col("cuts").alias("own"))
     whole = cuts.where(F.col("category") == CATALOGUE).select(F.col("cuts").alias("all"))

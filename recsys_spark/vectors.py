@@ -17,7 +17,7 @@ from recsys_spark.blocks import as_lists, matrix, unit_vectors
 from recsys_spark.errors import UsageError
 from recsys_spark.kernels.vectors import hashed_block, price_block, projected_block, side_by_side
 from recsys_spark.kernels.whitening import Whitening
-from recsys_spark.prices import price_cuts, with_cuts
+from recsys_spark.prices import price_quantiles, with_quantiles
 
 _NAMES = ("text", "category", "brand", "price", "collaborative", "image")
 _SHARE = 2.0**20
@@ -109,13 +109,13 @@ def build_item_vectors(
     """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
 
     The price block compares quantiles within the category where it has ``blocks.category_prices`` prices, else within
-    the whole catalogue: by ``cuts``, a name and rows of ``price_cuts``, or where none are given by those of ``items``.
+    the whole catalogue: by ``cuts``, a name and rows of ``price_quantiles``, or where none are given by those of ``items``.
     Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
     known of it. With a collaborative block ``items`` come from ``items_with_users``; who was never had equals nothing.
     """
-    name, known = cuts or (None, price_cuts(items, blocks.category_prices))
+    name, known = cuts or (None, price_quantiles(items, blocks.category_prices))
     width = items.agg(F.max(F.size("image_vec")).alias("image_dimension"))
-    rows = item_embeddings(with_cuts(items, known).crossJoin(F.broadcast(width)), embeddings, encoder)
+    rows = item_embeddings(with_quantiles(items, known).crossJoin(F.broadcast(width)), embeddings, encoder)
     names = ["item_id", "embedding", "category", "brand", "price", "image_vec", "cuts", "image_dimension"]
     columns = rows.select(*names, *(["users"] if blocks.collaborative else []))
     vectors = columns.mapInArrow(_assemble(blocks, whitening), _PREPARED)

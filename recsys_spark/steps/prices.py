@@ -11,14 +11,14 @@ from pyspark.sql import functions as F
 
 from recsys_spark.block_options import BlockOptions
 from recsys_spark.job import Run
-from recsys_spark.prices import finite_price, price_cuts
+from recsys_spark.prices import finite_price, price_quantiles
 from recsys_spark.steps.publishing import run_key
 from recsys_spark.tables import PRICE_CUTS
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """Cut points by category, as rows of ``price_cuts``, and the number of prices that they were taken of."""
+class PriceQuantiles:
+    """Cut points by category, as rows of ``price_quantiles``, and the number of prices that they were taken of."""
 
     name: str
     prices: int
@@ -26,7 +26,7 @@ class Cuts:
     rows: DataFrame
 
 
-def fitted_cuts(run: Run, options: BlockOptions, items: DataFrame, state: str) -> Cuts | None:
+def fitted_quantiles(run: Run, options: BlockOptions, items: DataFrame, state: str) -> PriceQuantiles | None:
     """The stored cut points, until the prices have grown by ``refit_share`` or ``refit_prices`` asks for new ones.
 
     None where the price block is left out, or no item has a price. ``state``: what ``items`` were read from.
@@ -39,7 +39,7 @@ def fitted_cuts(run: Run, options: BlockOptions, items: DataFrame, state: str) -
         if number < last.prices * (1 + options.refit_share):
             return last
     # One row per category, which the driver holds anyway to name them.
-    found = [tuple(row) for row in price_cuts(items, options.category_prices).orderBy("category").collect()]
+    found = [tuple(row) for row in price_quantiles(items, options.category_prices).orderBy("category").collect()]
     if not found:
         return last
     name = hashlib.sha256(json.dumps([(category, cuts) for category, _, cuts in found]).encode()).hexdigest()[:8]
@@ -55,10 +55,10 @@ def fitted_cuts(run: Run, options: BlockOptions, items: DataFrame, state: str) -
     frame = frame.select(*(F.col(column).cast(kind) for column, kind in PRICE_CUTS.columns.items())).coalesce(1)
     key = run_key("fit_prices", {"name": name, "fit": fit, "state": state, "category_prices": options.category_prices})
     run.lake.commit(run.lake.stage(frame, PRICE_CUTS), key, append=True)
-    return Cuts(name, prices, fit, frame.select("category", "prices", "cuts"))
+    return PriceQuantiles(name, prices, fit, frame.select("category", "prices", "cuts"))
 
 
-def _newest(run: Run, category_prices: int) -> Cuts | None:
+def _newest(run: Run, category_prices: int) -> PriceQuantiles | None:
     fits = run.lake.read_or_empty(run.spark, PRICE_CUTS).where(F.col("category_prices") == category_prices)
     first = fits.orderBy(F.desc("fit"), "name", "category").first()
     if first is None:
@@ -66,4 +66,4 @@ def _newest(run: Run, category_prices: int) -> Cuts | None:
     rows = fits.where((F.col("fit") == first["fit"]) & (F.col("name") == first["name"]))
     # Two runs that began at once may both have stored them; a name means the same cut points.
     cuts = rows.select("category", "prices", "cuts").dropDuplicates(["category"])
-    return Cuts(first["name"], first["prices"], first["fit"], cuts)
+    return PriceQuantiles(first["name"], first["prices"], first["fit"], cuts)

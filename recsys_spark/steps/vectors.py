@@ -12,7 +12,7 @@ from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.options import HistoryOptions
 from recsys_spark.profiles import weigh_pairs
 from recsys_spark.steps.audit import publish_audited
-from recsys_spark.steps.prices import fitted_cuts
+from recsys_spark.steps.prices import fitted_quantiles
 from recsys_spark.steps.publishing import Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.whitening import Fit, fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
@@ -34,7 +34,7 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: boo
     if options.dry_run:
         return {"tables": {}}
     items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
-    cuts = fitted_cuts(run, options, items, str(known.content_ids))
+    cuts = fitted_quantiles(run, options, items, str(known.content_ids))
     if isinstance(options, HistoryOptions) and options.blocks.collaborative:
         pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
         items = items_with_users(items, pairs.where("weight > 0").select("user_id", "item_id"))
