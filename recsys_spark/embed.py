@@ -94,7 +94,7 @@ def spread_texts(texts: DataFrame, tasks: int) -> DataFrame:
     return texts.select("text_hash", "text").repartition(tasks, "text_hash")
 
 
-def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 1024) -> DataFrame:
+def embedded_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 1024) -> DataFrame:
     """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason, tokens, padded, truncated``.
 
     A text without a vector has a null embedding and its reason.
@@ -110,7 +110,7 @@ def embed_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens:
 
 
 def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> ArrowTransform:
-    """``embed_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
+    """``embedded_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
     worker, and the first failures (hash, reason)."""
 
     def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:

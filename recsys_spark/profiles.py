@@ -136,7 +136,7 @@ def pool_items(pairs: DataFrame, items: ItemBlocks, *, tasks: int, pair_block_ro
     return by_user.mapInArrow(pool, _SUM_DDL)
 
 
-def build_profiles(
+def profile_rows(
     sums: DataFrame,
     own_texts: DataFrame,
     space: str,

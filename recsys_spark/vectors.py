@@ -98,7 +98,7 @@ def items_with_users(items: DataFrame, pairs: DataFrame) -> DataFrame:
     return items.join(had, on="item_id", how="left")
 
 
-def build_item_vectors(
+def item_vector_rows(
     items: DataFrame,
     embeddings: DataFrame,
     encoder: str,

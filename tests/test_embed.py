@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from recsys_spark.embed import distinct_texts, embed_texts, embed_udf, missing_texts, task_device
+from recsys_spark.embed import distinct_texts, embed_udf, embedded_texts, missing_texts, task_device
 from recsys_spark.kernels.model_folder import read_model
 
 TEXT_DDL = "text_hash string, text string"
@@ -30,7 +30,7 @@ def alone(model):
 def test_embeddings_equal_the_encoder_alone_whatever_the_number_of_tasks(spark, model, alone):
     texts = spark.createDataFrame(TEXTS, TEXT_DDL)
     for tasks, batch_tokens in [(1, 2048), (4, 16)]:
-        frame = embed_texts(texts, model, tasks=tasks, batch_tokens=batch_tokens)
+        frame = embedded_texts(texts, model, tasks=tasks, batch_tokens=batch_tokens)
         rows = {row["text_hash"]: row for row in frame.collect()}
         assert set(rows) == set(alone)
         for name, expected in alone.items():

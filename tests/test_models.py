@@ -126,10 +126,10 @@ def plain_vectors(folder, texts, pooling):
 
 
 def spark_vectors(spark, texts, spec):
-    from recsys_spark.embed import embed_texts
+    from recsys_spark.embed import embedded_texts
 
     frame = spark.createDataFrame([(f"h{n:02}", text) for n, text in enumerate(texts)], "text_hash string, text string")
-    rows = sorted(embed_texts(frame, spec, tasks=2).collect())
+    rows = sorted(embedded_texts(frame, spec, tasks=2).collect())
     assert [row["reason"] for row in rows] == [None] * len(texts)
     return np.array([row["embedding"] for row in rows])
 

@@ -14,9 +14,9 @@ from recsys_spark.options import ProfileOptions
 from recsys_spark.profiles import (
     EventWeights,
     _whole_users,
-    build_profiles,
     own_segments,
     pool_items,
+    profile_rows,
     segment_pairs,
     weigh_pairs,
 )
@@ -220,7 +220,7 @@ OWN = [
 @pytest.fixture(scope="module")
 def profiles(spark):
     sums, own = spark.createDataFrame(SUMS, SUM_DDL), spark.createDataFrame(OWN, OWN_DDL)
-    rows = build_profiles(sums, own, "enc-1", dimension=3, prior=0.5).collect()
+    rows = profile_rows(sums, own, "enc-1", dimension=3, prior=0.5).collect()
     return {row["user_id"]: row for row in rows}
 
 
@@ -275,7 +275,7 @@ def test_a_segment_counts_like_so_many_events_and_stands_in_for_all_of_them(spar
     sums, own = spark.createDataFrame(SUMS, SUM_DDL), spark.createDataFrame(OWN, OWN_DDL)
     rows = [("regular", [0.0, 0.0, 1.0]), ("newcomer", [0.0, 1.0, 0.0]), ("cold", [1.0, 0.0, 0.0])]
     segments = spark.createDataFrame(rows, "user_id string, segment array<double>")
-    frame = build_profiles(sums, own, "enc-1", dimension=3, prior=0.5, segments=segments, segment_weight=2.0)
+    frame = profile_rows(sums, own, "enc-1", dimension=3, prior=0.5, segments=segments, segment_weight=2.0)
     found = {row["user_id"]: row["embedding"] for row in frame.collect()}
     assert found["regular"] == [1, 2, 5]
     assert found["newcomer"] == [0, 2, 0]

@@ -6,7 +6,7 @@ import pytest
 from pyspark.errors import PythonException
 
 from recsys_spark.errors import UsageError
-from recsys_spark.vectors import FeatureBlocks, _images, build_item_vectors, encoder_of
+from recsys_spark.vectors import FeatureBlocks, _images, encoder_of, item_vector_rows
 
 ITEM_DDL = (
     "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>"
@@ -37,7 +37,7 @@ BLOCKS = FeatureBlocks(text=1.0, category=0.5, brand=0.3, price=0.2)
 def built(spark, blocks, items=ITEMS):
     full = [(*item, None)[:6] for item in items]
     frames = spark.createDataFrame(full, ITEM_DDL), spark.createDataFrame(EMBEDDINGS, EMBEDDING_DDL)
-    rows = build_item_vectors(*frames, "enc", blocks).collect()
+    rows = item_vector_rows(*frames, "enc", blocks).collect()
     assert {row["model"] for row in rows} == {blocks.space("enc")}
     return {row["item_id"]: np.array(row["embedding"], np.float32) for row in rows}
 

@@ -12,7 +12,7 @@ from recsys_spark.options import ProfileOptions
 from recsys_spark.steps.profiles import profiles
 from recsys_spark.steps.vectors import item_vectors
 from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS
-from recsys_spark.vectors import FeatureBlocks, build_item_vectors, encoder_of, whitening_of
+from recsys_spark.vectors import FeatureBlocks, encoder_of, item_vector_rows, whitening_of
 from recsys_spark.whitening import moment_rows, moments_of, whitened
 from tests.kernels.test_whitening import cone, slow
 from tests.test_bad_input import DAY, Bench
@@ -166,5 +166,5 @@ def test_a_row_without_a_direction_is_left_out(spark):
     embeddings = spark.createDataFrame(
         [(name, "enc", vector) for name, vector in rows], "text_hash string, model string, embedding array<float>"
     )
-    vectors = build_item_vectors(items, embeddings, "enc", FeatureBlocks(), transform).collect()
+    vectors = item_vector_rows(items, embeddings, "enc", FeatureBlocks(), transform).collect()
     assert [row["item_id"] for row in vectors] == ["b"]

@@ -22,7 +22,7 @@ from recsys_spark.kernels.vectors import Matrix, side_by_side, unit_rows
 from recsys_spark.kernels.whitening import Moments, Whitening, whitening
 from recsys_spark.scorer_files import ScorerFiles, keep_array, keep_scorer
 from recsys_spark.steps.plans import FEATURES, Setting
-from recsys_spark.vectors import FeatureBlocks, block_widths, build_item_vectors, item_embeddings
+from recsys_spark.vectors import FeatureBlocks, block_widths, item_embeddings, item_vector_rows
 from recsys_spark.whitening import whitened
 
 _WHITENING_OF_HYBRID = 0.1
@@ -63,7 +63,7 @@ class Items:
 
     @cached_property
     def blocks(self) -> dict[str, Matrix]:
-        """Unit blocks by name, as ``build_item_vectors`` makes them."""
+        """Unit blocks by name, as ``item_vector_rows`` makes them."""
         table = self.side_by_side.select("item_id", "embedding").toArrow()
         wide = matrix(table["embedding"])
         rows = np.zeros((len(self.ids), wide.shape[1]), np.float32)
@@ -96,7 +96,7 @@ def read_items(run: Run, items: DataFrame, embeddings: DataFrame, encoder: str) 
     rows = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
     words = words_matrix(word_values(items).toArrow(), ids)
     shared = same[hashes.indices.fill_null(len(ids)).to_numpy()] > 1
-    whole = build_item_vectors(items, embeddings, encoder, _UNWEIGHTED)
+    whole = item_vector_rows(items, embeddings, encoder, _UNWEIGHTED)
     return Items(items, texts, run.spark.createDataFrame(rows), whole, ids, vectors, words, shared)
 
 

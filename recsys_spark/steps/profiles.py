@@ -14,7 +14,7 @@ from recsys_spark.impressions import weighed_ignored
 from recsys_spark.job import Run
 from recsys_spark.kernels.model_folder import of_users
 from recsys_spark.options import EventOptions, HistoryOptions, ProfileOptions
-from recsys_spark.profiles import build_profiles, events_before, own_segments, pool_items, segment_pairs, weigh_pairs
+from recsys_spark.profiles import events_before, own_segments, pool_items, profile_rows, segment_pairs, weigh_pairs
 from recsys_spark.steps.audit import publish_audited
 from recsys_spark.steps.impressions import (
     ignored_facts,
@@ -148,7 +148,7 @@ def _profiles(
     segments = None
     if options.segment_weight:
         segments = own_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))
-    return build_profiles(
+    return profile_rows(
         pool_items(pairs, items, tasks=tasks),
         own_texts(run, users, known.frame(run, EMBEDDINGS), space[0]),
         space[0],

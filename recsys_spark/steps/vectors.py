@@ -16,7 +16,7 @@ from recsys_spark.steps.prices import fitted_quantiles
 from recsys_spark.steps.publishing import Report, pin_inputs, run_key, unchanged
 from recsys_spark.steps.whitening import Fit, fitted
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
-from recsys_spark.vectors import build_item_vectors, item_embeddings, items_with_users
+from recsys_spark.vectors import item_embeddings, item_vector_rows, items_with_users
 
 
 def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
@@ -42,7 +42,7 @@ def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: boo
     fit = _whitening(run, options, model, texts, str(known.content_ids))
     transform = fit.transform if fit else None
     named = (cuts.name, cuts.rows) if cuts else None
-    vectors = build_item_vectors(items, embeddings, model.fingerprint, options.blocks, transform, named)
+    vectors = item_vector_rows(items, embeddings, model.fingerprint, options.blocks, transform, named)
     staged = run.lake.stage(vectors, ITEM_VECTORS)
     if not staged.rows:
         raise InputError(

@@ -31,7 +31,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, FloatType
 from transformers import AutoModel, AutoTokenizer
 
-from recsys_spark.embed import embed_texts, embedding_rows, spread_texts
+from recsys_spark.embed import embedded_texts, embedding_rows, spread_texts
 from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Lake
 from recsys_spark.options import DEFAULT_MODEL, EncoderOptions
@@ -131,7 +131,7 @@ class Bench:
 
     def encoded(self, model: ModelSpec) -> dict[str, np.ndarray]:
         """Vectors in the order of the texts, and token counts."""
-        table = embed_texts(self.texts, model, tasks=CORES).toArrow().sort_by("text_hash")
+        table = embedded_texts(self.texts, model, tasks=CORES).toArrow().sort_by("text_hash")
         vectors = table["embedding"].combine_chunks().values.to_numpy().reshape(table.num_rows, -1)
         return {"vectors": vectors, "tokens": table["tokens"].to_numpy(), "padded": table["padded"].to_numpy()}
 

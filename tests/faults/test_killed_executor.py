@@ -17,7 +17,7 @@ import pyspark
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from recsys_spark.embed import embed_texts
+from recsys_spark.embed import embedded_texts
 from recsys_spark.kernels.model_folder import read_model
 from recsys_spark.tables import EMBEDDINGS, ITEMS, USERS
 from tests.conftest import ROOT
@@ -101,11 +101,11 @@ def test_a_killed_python_worker_changes_no_bit(spark, tiny_bert: Path, tmp_path:
     model, flag = read_model(str(tiny_bert), max_length=32), tmp_path / "flag"
     texts = spark.createDataFrame(list(zip(HASHES, TEXTS, strict=True))[:60], "text_hash string, text string")
     texts = texts.coalesce(2)
-    calm = embed_texts(texts, model, tasks=3).toArrow()
+    calm = embedded_texts(texts, model, tasks=3).toArrow()
     if place == "before":
-        killed = embed_texts(texts.mapInArrow(dying(flag), texts.schema), model, tasks=3)
+        killed = embedded_texts(texts.mapInArrow(dying(flag), texts.schema), model, tasks=3)
     else:
-        killed = embed_texts(texts, model, tasks=3)
+        killed = embedded_texts(texts, model, tasks=3)
         killed = killed.mapInArrow(dying(flag), killed.schema)
     again = killed.toArrow()
     assert flag.exists(), "no worker has been killed"
