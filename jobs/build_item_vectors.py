@@ -5,7 +5,7 @@ from recsys_spark.job import Run, main
 from recsys_spark.options import EncoderOptions
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.vectors import build_item_vectors
 
 
 class Config(EncoderOptions, BlockOptions):
@@ -15,7 +15,7 @@ class Config(EncoderOptions, BlockOptions):
 def run(job: Run, config: Config) -> Report:
     """Build the vectors of all items."""
     with job.progress.step("build_item_vectors"):
-        return item_vectors(job, config, resolve_model(config, job))
+        return build_item_vectors(job, config, resolve_model(config, job))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.options import ProfileOptions
-from recsys_spark.steps.profiles import profiles
+from recsys_spark.steps.profiles import build_profiles
 from recsys_spark.steps.publishing import Report
 
 
@@ -13,7 +13,7 @@ class Config(ProfileOptions):
 def run(job: Run, config: Config) -> Report:
     """Build the profiles of all users."""
     with job.progress.step("build_profiles"):
-        return profiles(job, config)
+        return build_profiles(job, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.embed import embed
+from recsys_spark.steps.embed import embed_texts
 from recsys_spark.steps.publishing import Report
 
 
@@ -13,7 +13,7 @@ class Config(EncoderOptions):
 def run(job: Run, config: Config) -> Report:
     """Embed what is missing."""
     with job.progress.step("embed_texts"):
-        return embed(job, config)
+        return embed_texts(job, config)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Scorers compared under a published protocol, on full rankings."""
 
 from recsys_spark.job import Run, main
-from recsys_spark.steps.evaluate_models import ComparisonOptions, comparison
+from recsys_spark.steps.evaluate_models import ComparisonOptions, evaluate_models
 from recsys_spark.steps.publishing import Report
 
 
@@ -11,7 +11,7 @@ class Config(ComparisonOptions):
 
 def run(job: Run, config: Config) -> Report:
     """Compare."""
-    return comparison(job, config)
+    return evaluate_models(job, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.options import EvaluationOptions
-from recsys_spark.steps.evaluate import evaluation
+from recsys_spark.steps.evaluate import evaluate_recommendations
 from recsys_spark.steps.publishing import Report
 
 
@@ -13,7 +13,7 @@ class Config(EvaluationOptions):
 def run(job: Run, config: Config) -> Report:
     """Evaluate the published lists."""
     with job.progress.step("evaluate_recommendations"):
-        return evaluation(job, config)
+        return evaluate_recommendations(job, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.options import NeighborOptions
-from recsys_spark.steps.neighbors import neighbors
+from recsys_spark.steps.neighbors import find_neighbors
 from recsys_spark.steps.publishing import Report
 
 
@@ -13,7 +13,7 @@ class Config(NeighborOptions):
 def run(job: Run, config: Config) -> Report:
     """Make the lists of all items."""
     with job.progress.step("find_neighbors"):
-        return neighbors(job, config)
+        return find_neighbors(job, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.options import WeightOptions
-from recsys_spark.steps.item_weights import item_weights
+from recsys_spark.steps.item_weights import fit_item_weights
 from recsys_spark.steps.publishing import Report
 
 
@@ -13,7 +13,7 @@ class Config(WeightOptions):
 def run(job: Run, config: Config) -> Report:
     """Publish item_weights."""
     with job.progress.step("fit_item_weights"):
-        return item_weights(job, config)
+        return fit_item_weights(job, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.steps.forget import forget
+from recsys_spark.steps.forget import forget_users
 from recsys_spark.steps.publishing import Report
 
 
@@ -12,7 +12,7 @@ class Config(ForgetOptions):
 
 def run(job: Run, config: Config) -> Report:
     """Run the step."""
-    return forget(job, config)
+    return forget_users(job, config)
 
 
 if __name__ == "__main__":

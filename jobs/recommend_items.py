@@ -3,7 +3,7 @@
 from recsys_spark.job import Run, main
 from recsys_spark.options import TopKOptions
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.recommend import recommendations
+from recsys_spark.steps.recommend import recommend_items
 
 
 class Config(TopKOptions):
@@ -13,7 +13,7 @@ class Config(TopKOptions):
 def run(job: Run, config: Config) -> Report:
     """Make the lists of all users."""
     with job.progress.step("recommend_items"):
-        return recommendations(job, config)
+        return recommend_items(job, config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.refresh import RefreshOptions, refresh
+from recsys_spark.steps.refresh import RefreshOptions, refresh_lake
 
 
 class Config(RefreshOptions):
@@ -11,7 +11,7 @@ class Config(RefreshOptions):
 
 def run(job: Run, config: Config) -> Report:
     """Refresh the lake."""
-    return refresh(job, config)
+    return refresh_lake(job, config)
 
 
 if __name__ == "__main__":

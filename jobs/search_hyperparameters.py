@@ -2,7 +2,7 @@
 
 from recsys_spark.job import Run, main
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.search import SearchOptions, search
+from recsys_spark.steps.search import SearchOptions, search_hyperparameters
 
 
 class Config(SearchOptions):
@@ -11,7 +11,7 @@ class Config(SearchOptions):
 
 def run(job: Run, config: Config) -> Report:
     """Search."""
-    return search(job, config)
+    return search_hyperparameters(job, config)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from recsys_spark.job import Run, main
 from recsys_spark.refresh_options import VacuumOptions
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.vacuum import vacuum
+from recsys_spark.steps.vacuum import vacuum_lake
 
 
 class Config(VacuumOptions):
@@ -12,7 +12,7 @@ class Config(VacuumOptions):
 
 def run(job: Run, config: Config) -> Report:
     """Run the step."""
-    return vacuum(job, config)
+    return vacuum_lake(job, config)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
 from recsys_spark.progress import Progress
-from recsys_spark.steps.embed import embed
-from recsys_spark.steps.evaluate import evaluation
+from recsys_spark.steps.embed import embed_texts
+from recsys_spark.steps.evaluate import evaluate_recommendations
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.profiles import profiles
-from recsys_spark.steps.recommend import recommendations
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.profiles import build_profiles
+from recsys_spark.steps.recommend import recommend_items
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USERS
 from tests.conftest import ROOT
 
@@ -153,7 +153,7 @@ class Bench:
         self.put(EVENTS, *((user, item, kind, THEN, None) for user, item, kind in rows))
 
     def lists(self, **options):
-        report = recommendations(self.run, TopKOptions(lake=self.lake.uri, run_date=DAY, **options))
+        report = recommend_items(self.run, TopKOptions(lake=self.lake.uri, run_date=DAY, **options))
         found = self.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
         return report, [(row["user_id"], row["item_id"], row["rank"]) for row in found]
 
@@ -169,10 +169,10 @@ def test_an_event_type_without_a_weight_is_refused_by_name(bench):
     bench.put_vectors()
     bench.put(EMBEDDINGS)
     with pytest.raises(UsageError, match="without a weight: barter, haggle; add them to event_weights"):
-        profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
+        build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
     assert bench.lake.version(USER_PROFILES) is None
     weights = {"view": 1.0, "haggle": 0.5, "barter": 0.0}
-    report = profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY, event_weights=weights))
+    report = build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY, event_weights=weights))
     assert report["status"] == "done"
 
 
@@ -217,7 +217,7 @@ def test_an_empty_table_of_item_vectors_is_named(bench):
     bench.put(ITEM_VECTORS)
     bench.put(EMBEDDINGS)
     with pytest.raises(InputError, match="table 'item_vectors' is empty"):
-        profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
+        build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
 
 
 def test_lists_of_another_day_are_not_evaluated(bench):
@@ -225,7 +225,7 @@ def test_lists_of_another_day_are_not_evaluated(bench):
     bench.put_events(("u1", "a1", "view"))
     bench.put(ITEMS, ("a1", "tea", "tea", "h", None, None, None))
     with pytest.raises(InputError, match="holds lists for run_date 2024-02-01, not for 2024-03-01"):
-        evaluation(bench.run, EvaluationOptions(lake=bench.lake.uri, run_date=DAY))
+        evaluate_recommendations(bench.run, EvaluationOptions(lake=bench.lake.uri, run_date=DAY))
 
 
 def test_items_embedded_by_another_model_are_not_taken_for_this_one(bench, tiny_bert):
@@ -233,7 +233,7 @@ def test_items_embedded_by_another_model_are_not_taken_for_this_one(bench, tiny_
     bench.put(EMBEDDINGS, ("h", "other", [1.0, 0.0]))
     model = resolve_model(EncoderOptions(lake=bench.lake.uri, model=str(tiny_bert)))
     with pytest.raises(InputError, match=f"no item has an embedding of model {model.fingerprint}"):
-        item_vectors(bench.run, BlockOptions(lake=bench.lake.uri), model)
+        build_item_vectors(bench.run, BlockOptions(lake=bench.lake.uri), model)
     assert bench.lake.version(ITEM_VECTORS) is None
 
 
@@ -243,15 +243,15 @@ def test_texts_of_any_script_and_items_without_a_text_are_embedded_or_left_out(b
     bench.put(ITEMS, *rows, ("none", None, None, None, None, None, None))
     bench.put(USERS)
     options = EncoderOptions(lake=bench.lake.uri, model=str(tiny_bert))
-    report = embed(bench.run, options)
+    report = embed_texts(bench.run, options)
     assert (report["texts_encoded"], report["texts_failed"], report["texts_truncated"]) == (5, 0, 1)
-    assert embed(bench.run, options)["status"] == "unchanged"
+    assert embed_texts(bench.run, options)["status"] == "unchanged"
 
 
 def test_a_catalogue_without_any_text_embeds_nothing(bench, tiny_bert):
     bench.put(ITEMS, ("a1", None, None, None, None, None, None))
     bench.put(USERS)
-    report = embed(bench.run, EncoderOptions(lake=bench.lake.uri, model=str(tiny_bert)))
+    report = embed_texts(bench.run, EncoderOptions(lake=bench.lake.uri, model=str(tiny_bert)))
     assert (report["status"], report["texts_encoded"], report["tokens"]) == ("done", 0, 0)
     assert (bench.lake.version(EMBEDDINGS), bench.lake.rows(EMBEDDINGS)) == (0, 0)
 

@@ -12,7 +12,7 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import HistoryOptions
 from recsys_spark.progress import Progress
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 from recsys_spark.vectors import FeatureBlocks, block_widths
 
@@ -32,7 +32,7 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
 
     def made(**options):
         asked = Collaborative(lake=run.lake.uri, run_date=date(2024, 3, 1), **options)
-        report = item_vectors(run, asked, SimpleNamespace(fingerprint="enc"))
+        report = build_item_vectors(run, asked, SimpleNamespace(fingerprint="enc"))
         rows = run.lake.read(spark, ITEM_VECTORS).collect()
         return report["status"], {row["item_id"]: np.array(row["embedding"]) for row in rows}, rows[0]["model"]
 
@@ -54,4 +54,4 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
     assert (status, same_space) == ("done", named)
     assert (later["d"].tolist(), later["a"].tolist() != vectors["a"].tolist()) == (vectors["d"].tolist(), True)
     with pytest.raises(UsageError, match="use refresh_lake"):
-        item_vectors(run, BlockOptions(lake="-", collaborative_weight=1.0), SimpleNamespace(fingerprint="enc"))
+        build_item_vectors(run, BlockOptions(lake="-", collaborative_weight=1.0), SimpleNamespace(fingerprint="enc"))

@@ -17,7 +17,7 @@ from recsys_spark.progress import Progress
 from recsys_spark.protocols import FIT, TEST, VALID, Protocol, newest_events, with_roles
 from recsys_spark.scorer_files import keep_array, keep_scorer
 from recsys_spark.steps import plans
-from recsys_spark.steps.evaluate_models import ComparisonOptions, comparison
+from recsys_spark.steps.evaluate_models import ComparisonOptions, evaluate_models
 from recsys_spark.steps.plans import PLANS
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
@@ -70,7 +70,7 @@ def world(spark, tiny_bert, tmp_path_factory):
         lake = str(folder / "lakes" / kind)
         asked = {"dataset": str(folder / "shop.toml"), "data": str(folder / kind), "model": str(tiny_bert)}
         asked |= {"lake": lake, "at": 5, "replicates": 20} | options
-        return comparison(Run("evaluate_models", Lake(lake), Progress()), ComparisonOptions(**asked))
+        return evaluate_models(Run("evaluate_models", Lake(lake), Progress()), ComparisonOptions(**asked))
 
     return compare
 

@@ -18,10 +18,10 @@ from recsys_spark.kernels.model_folder import of_users, read_model
 from recsys_spark.lake import Lake
 from recsys_spark.options import EncoderOptions, ProfileOptions
 from recsys_spark.steps import embed as step
-from recsys_spark.steps.embed import embed
+from recsys_spark.steps.embed import embed_texts
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.profiles import profiles
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.profiles import build_profiles
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import CHANGES, EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
 from tests.test_bad_input import DAY, Bench
 
@@ -72,13 +72,13 @@ def poisoned(tiny_bert, tmp_path):
 def test_slices_tasks_and_budgets_change_nothing_in_the_table(bench, asked, tmp_path, spark):
     bench.put(ITEMS, *items_of(WORDS))
     bench.put(USERS, ("u1", WORDS[0], named(WORDS[0])), ("u2", "only mine", named("only mine")))
-    report = embed(bench.run, asked())
+    report = embed_texts(bench.run, asked())
     assert (report["texts_encoded"], report["texts_failed"], report["cache_hits"]) == (41, 0, 0)
     other = Bench(spark, tmp_path / "other")
     other.put(ITEMS, *items_of(WORDS[::-1]))
     other.put(USERS, ("u2", "only mine", named("only mine")))
     changed = asked(lake=other.lake.uri, texts_per_commit=9, tokens_per_task=1500, batch_tokens=30)
-    assert embed(other.run, changed)["texts_encoded"] == 41
+    assert embed_texts(other.run, changed)["texts_encoded"] == 41
     assert DeltaTable(f"{other.lake.uri}/embeddings").version() == 4  # 41 texts by 9: five commits
     assert rows_of(other) == rows_of(bench)
 
@@ -95,21 +95,21 @@ def test_two_runs_at_once_give_every_text_one_vector(per_commit, bench, asked, m
         if number == slices - 1:
             monkeypatch.setattr(step, "_encode", encode)
             bench.put(ITEMS, *items_of(WORDS[10:]))
-            embed(bench.run, options)
+            embed_texts(bench.run, options)
         return staged
 
     monkeypatch.setattr(step, "_encode", overtaken)
-    first = embed(bench.run, options)
+    first = embed_texts(bench.run, options)
     rows = rows_of(bench)
     assert len({name for name, _, _ in rows}) == len(rows) == 40
     assert first["texts_encoded"] < 30
-    assert embed(bench.run, options)["texts_encoded"] == 0
+    assert embed_texts(bench.run, options)["texts_encoded"] == 0
 
 
 def test_the_report_counts_what_was_done(bench, asked):
     bench.put(ITEMS, *items_of([*WORDS, "word " * 100]))
     bench.put(USERS)
-    report = embed(bench.run, asked(max_length=32))
+    report = embed_texts(bench.run, asked(max_length=32))
     assert report["texts_truncated"] == sum(len(f"{text}".replace(" ", "")) > 30 for text in [*WORDS, "word " * 100])
     assert 0 < report["padding_share"] < 0.2
     assert report["tokens"] <= 41 * 32
@@ -124,7 +124,7 @@ def test_the_report_counts_what_was_done(bench, asked):
 def test_the_share_of_tokens_that_the_model_does_not_know_is_told(texts, share, warned, bench, asked, capsys):
     bench.put(ITEMS, *items_of(texts))
     bench.put(USERS)
-    report = embed(bench.run, asked())
+    report = embed_texts(bench.run, asked())
     assert report["unknown_share"] == share
     assert ("does not know 42.9% of the tokens" in capsys.readouterr().err) == warned
 
@@ -132,14 +132,14 @@ def test_the_share_of_tokens_that_the_model_does_not_know_is_told(texts, share, 
 def test_what_was_encoded_before_is_a_cache_hit_and_the_next_run_encodes_nothing(bench, asked, monkeypatch):
     bench.put(ITEMS, *items_of(WORDS[:10]))
     bench.put(USERS)
-    embed(bench.run, asked())
+    embed_texts(bench.run, asked())
     bench.put(ITEMS, *items_of(WORDS[:15]))
-    report = embed(bench.run, asked())
+    report = embed_texts(bench.run, asked())
     assert (report["cache_hits"], report["texts_encoded"]) == (10, 5)
     monkeypatch.setattr(step, "embedding_rows", None)
-    assert embed(bench.run, asked())["status"] == "unchanged"
+    assert embed_texts(bench.run, asked())["status"] == "unchanged"
     bench.put(ITEMS, *items_of(WORDS[3:12]))  # other items, known texts
-    report = embed(bench.run, asked())
+    report = embed_texts(bench.run, asked())
     assert (report["status"], report["cache_hits"], report["texts_encoded"]) == ("unchanged", 9, 0)
 
 
@@ -156,7 +156,7 @@ def test_a_run_that_is_killed_around_its_commit_logs_the_change_once_when_it_com
 
         monkeypatch.setattr(Lake, "commit", killed)
         with pytest.raises(KeyboardInterrupt):
-            embed(bench.run, asked())
+            embed_texts(bench.run, asked())
         monkeypatch.setattr(Lake, "commit", commit)
 
     def logged():
@@ -166,11 +166,11 @@ def test_a_run_that_is_killed_around_its_commit_logs_the_change_once_when_it_com
     assert logged() == []  # nothing was published
     bench.put(ITEMS, *items_of(WORDS[:5]))
     killed_at(CHANGES)
-    assert embed(bench.run, asked(dry_run=True))["status"] == "unchanged"
+    assert embed_texts(bench.run, asked(dry_run=True))["status"] == "unchanged"
     assert logged() == []
     bench.put(ITEMS, *items_of(WORDS[:7]))
-    embed(bench.run, asked())
-    assert embed(bench.run, asked())["status"] == "unchanged"
+    embed_texts(bench.run, asked())
+    assert embed_texts(bench.run, asked())["status"] == "unchanged"
     assert sorted(logged()) == [(5, 5), (7, 2)]
 
 
@@ -182,45 +182,45 @@ def test_a_text_that_the_model_answers_with_nan_is_kept_apart_with_its_reason(be
     bad = ["quite bad", "a quick one"]
     bench.put(ITEMS, *items_of([*WORDS, *bad]))
     bench.put(USERS)
-    report = embed(bench.run, asked(model=str(poisoned)))
+    report = embed_texts(bench.run, asked(model=str(poisoned)))
     assert (report["texts_encoded"], report["texts_failed"]) == (40, 2)
     kept = failed_texts(bench)
     assert {row["text_hash"] for row in kept} == {named(text) for text in bad}
     assert {row["reason"] for row in kept} == {"the model gave no finite vector for this text"}
     assert bench.lake.version(QUARANTINE) is None  # ingest's own: it would find another run's rows there
     assert not {named(text) for text in bad} & {row[0] for row in rows_of(bench)}
-    assert embed(bench.run, asked(model=str(poisoned)))["status"] == "unchanged"
+    assert embed_texts(bench.run, asked(model=str(poisoned)))["status"] == "unchanged"
 
 
 def test_texts_that_failed_are_not_tried_again_before_somebody_asks(bench, asked, poisoned, monkeypatch):
     bench.put(ITEMS, *items_of([*WORDS, "quite bad"]))
     bench.put(USERS)
-    embed(bench.run, asked(model=str(poisoned)))
+    embed_texts(bench.run, asked(model=str(poisoned)))
     bench.put(ITEMS, *items_of([*WORDS, "quite bad", "a quick one"]))  # all that is new fails, one of 42
-    report = embed(bench.run, asked(model=str(poisoned)))
+    report = embed_texts(bench.run, asked(model=str(poisoned)))
     assert (report["texts_encoded"], report["texts_failed"]) == (0, 1)
     bench.put(ITEMS, *items_of([*WORDS, "quite bad", "a quick one", "new"]))
-    report = embed(bench.run, asked(model=str(poisoned)))
+    report = embed_texts(bench.run, asked(model=str(poisoned)))
     assert (report["texts_encoded"], report["texts_failed"]) == (1, 0)
-    assert embed(bench.run, asked(model=str(poisoned)))["status"] == "unchanged"
-    assert embed(bench.run, asked(model=str(poisoned)), retry=True)["texts_failed"] == 2
+    assert embed_texts(bench.run, asked(model=str(poisoned)))["status"] == "unchanged"
+    assert embed_texts(bench.run, asked(model=str(poisoned)), retry=True)["texts_failed"] == 2
     assert len(failed_texts(bench)) == 2  # the same two
     bench.put(ITEMS, *items_of([*WORDS, "quite bad", "a quick one", "quince"]))
     with pytest.raises(QualityError, match="3 of 43 texts have no vector"):  # the old ones count
-        embed(bench.run, asked(model=str(poisoned)))
+        embed_texts(bench.run, asked(model=str(poisoned)))
     monkeypatch.setattr(step, "_ENOUGH", 1)
     with pytest.raises(QualityError, match="1 of 1 texts have no vector"):
-        embed(bench.run, asked(model=str(poisoned), max_failed_share=0.5))
+        embed_texts(bench.run, asked(model=str(poisoned), max_failed_share=0.5))
 
 
 def test_a_model_that_fails_often_publishes_nothing(bench, asked, poisoned):
     bench.put(ITEMS, *items_of([*WORDS[:10], "quite bad"]))
     bench.put(USERS)
     with pytest.raises(QualityError, match="1 of 11 texts have no vector.*max_failed_share 0.05.*no finite vector"):
-        embed(bench.run, asked(model=str(poisoned)))
+        embed_texts(bench.run, asked(model=str(poisoned)))
     assert bench.lake.version(EMBEDDINGS) is None
     assert bench.lake.version(QUARANTINE) is None
-    assert embed(bench.run, asked(model=str(poisoned), max_failed_share=0.2))["texts_failed"] == 1
+    assert embed_texts(bench.run, asked(model=str(poisoned), max_failed_share=0.2))["texts_failed"] == 1
 
 
 def test_a_task_names_its_first_failures_and_counts_them_all(spark, poisoned, monkeypatch):
@@ -244,15 +244,15 @@ def test_the_column_function_gives_null_where_the_model_gives_nan(spark, poisone
 def test_however_many_texts_the_tables_are_read_for_twenty_slices_at_most(bench, asked):
     bench.put(ITEMS, *items_of(WORDS[:25]))
     bench.put(USERS)
-    assert embed(bench.run, asked(texts_per_commit=1))["texts_encoded"] == 25
+    assert embed_texts(bench.run, asked(texts_per_commit=1))["texts_encoded"] == 25
     assert bench.lake.version(EMBEDDINGS) == 19
 
 
 def test_a_dry_run_estimates_tokens_and_time_and_writes_nothing(bench, asked):
     bench.put(ITEMS, *items_of(WORDS))
     bench.put(USERS)
-    report = embed(bench.run, asked(dry_run=True))
-    exact = embed(bench.run, asked())["tokens"]
+    report = embed_texts(bench.run, asked(dry_run=True))
+    exact = embed_texts(bench.run, asked())["tokens"]
     assert (report["texts_to_encode"], report["tokens_to_encode"]) == (40, exact)  # the sample is all there is
     assert report["estimated_seconds"] >= 0
     assert report["tables"] == {}
@@ -263,7 +263,7 @@ def test_users_are_encoded_with_their_own_prompt_and_still_meet_the_items(bench,
     bench.put(ITEMS, *items_of([shared, "a new land story"]))
     bench.put(USERS, ("u1", shared, named(shared)))
     options = asked(prompt="passage: ", user_prompt="query: ")
-    report = embed(bench.run, options)
+    report = embed_texts(bench.run, options)
     assert report["texts_encoded"] == 3
     spec = resolve_model(options)
     assert {(name, model) for name, model, _ in rows_of(bench)} == {
@@ -271,9 +271,9 @@ def test_users_are_encoded_with_their_own_prompt_and_still_meet_the_items(bench,
         (named("a new land story"), spec.fingerprint),
         (named(shared), of_users(spec.fingerprint)),
     }
-    item_vectors(bench.run, BlockOptions(lake=bench.lake.uri), spec)
+    build_item_vectors(bench.run, BlockOptions(lake=bench.lake.uri), spec)
     bench.put_events()
-    profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
+    build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
     own = next(vector for _, model, vector in rows_of(bench) if model.endswith(".query"))
     profile = DeltaTable(f"{bench.lake.uri}/{USER_PROFILES.name}").to_pyarrow_table().to_pylist()[0]["embedding"]
     np.testing.assert_allclose(profile[: len(own)], 0.5 * np.array(own), atol=1e-6)

@@ -12,7 +12,7 @@ from recsys_spark.options import IngestOptions
 from recsys_spark.progress import Progress
 from recsys_spark.queries import is_row_by_row
 from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.steps.forget import forget
+from recsys_spark.steps.forget import forget_users
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.tables import CHANGES, EVENTS, ITEMS, QUARANTINE, USERS
 
@@ -174,7 +174,7 @@ def test_who_is_forgotten_is_in_no_file_of_the_log_that_counts(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,")
     shop.ingest(lake)
-    forget(Run("forget_users", lake, Progress()), ForgetOptions(lake=lake.uri, user_ids="u1"))
+    forget_users(Run("forget_users", lake, Progress()), ForgetOptions(lake=lake.uri, user_ids="u1"))
     shop.log("2.csv", "u1,a2,2024-02-02,", "u3,a2,2024-02-02,")
     assert shop.ingest(lake)["log_read"] == "all: the last version does not say what it was made of"
     shop.log("3.csv", "u1,a2,2024-02-03,", "u4,a2,2024-02-03,")

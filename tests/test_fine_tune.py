@@ -18,9 +18,9 @@ from recsys_spark.kernels.next_item import Histories, NextItemResult
 from recsys_spark.kernels.tracking import tracked
 from recsys_spark.lake import Lake
 from recsys_spark.progress import Progress
-from recsys_spark.steps.fine_tune import checked_model, fine_tune
+from recsys_spark.steps.fine_tune import checked_model, fine_tune_encoder
 from recsys_spark.steps.model_card import describe, finished, output_paths
-from recsys_spark.steps.search import SEARCHED, SearchOptions, search
+from recsys_spark.steps.search import SEARCHED, SearchOptions, search_hyperparameters
 from recsys_spark.steps.training_processes import in_processes
 from recsys_spark.steps.training_report import Attempt
 from recsys_spark.steps.tune_contrastive import _figures
@@ -40,7 +40,7 @@ def run_of(options):
 
 def test_regression_reports_its_errors_next_to_the_baselines(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, objective="regression", tuning="head")
-    report = fine_tune(run_of(options), options)
+    report = fine_tune_encoder(run_of(options), options)
     assert set(report["baselines"]) == {"global_mean", "user_item_bias", "tfidf_ridge"}
     assert report["test_mse"] < 0.5 * report["baselines"]["global_mean"]["mse"]
     assert report["beats"]["global_mean"]
@@ -59,7 +59,7 @@ def test_regression_reports_its_errors_next_to_the_baselines(spark, walks, tiny_
 def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, epochs=12, refit="false")
     run = run_of(options)
-    report = fine_tune(run, options)
+    report = fine_tune_encoder(run, options)
     assert report["lift"]["validation_ndcg@10"] > 0.2
     assert report["gain"]["valid_ndcg@10"][1] > 0
     assert report["model"] != report["base"]
@@ -67,10 +67,10 @@ def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny
     assert {"step", "epoch", "loss", "gradient"} <= set(lines[1])
     assert (tmp_path / "mine" / "loss.png").read_bytes().startswith(b"\x89PNG")
     encoded = options_of(walks, tmp_path / "mine", tmp_path)
-    from recsys_spark.steps.embed import embed
+    from recsys_spark.steps.embed import embed_texts
     from recsys_spark.steps.training_pairs import histories
 
-    assert embed(run, encoded)["texts_encoded"] == 40
+    assert embed_texts(run, encoded)["texts_encoded"] == 40
     before, _, _ = histories(run, encoded, report["base"])
     after, known, _ = histories(run, encoded, report["model"])  # the old vectors stay beside the new ones
     assert not np.allclose(before.vectors, after.vectors)
@@ -84,20 +84,20 @@ def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny
 def test_what_is_no_better_is_kept_as_rejected(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, learning_rate=1e-9, epochs=1)
     with pytest.raises(QualityError, match="not better than its base") as failed:
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
     assert not (tmp_path / "mine").exists()
     card = json.loads((tmp_path / "mine.rejected" / "training.json").read_text())
     assert card["status"] == "rejected"
     assert failed.value.report["output"] == str(tmp_path / "mine.rejected")
     assert failed.value.report["validation_ndcg@10"] == card["figures"]["validation_ndcg@10"]
     with pytest.raises(UsageError, match="exists already"):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
 
 
 def test_lora_trains_on_histories_through_the_job(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, tuning="lora", epochs=1, rank=2, negatives=8)
     try:
-        report = fine_tune(run_of(options), options)
+        report = fine_tune_encoder(run_of(options), options)
     except QualityError as verdict:
         report = verdict.report
     assert 0 < report["trainable_share"] < 0.1
@@ -121,7 +121,7 @@ def test_lora_trains_on_histories_through_the_job(spark, walks, tiny_bert, tmp_p
 def test_what_cannot_be_trained_is_refused_before(spark, walks, tiny_bert, tmp_path, given, fault, message):
     options = options_of(walks, tiny_bert, tmp_path, **given)
     with pytest.raises(fault, match=message):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
     assert not (tmp_path / "mine").exists()
 
 
@@ -140,7 +140,7 @@ def test_scores_that_are_all_the_same_and_empty_texts_are_refused(
     (folder / "log.csv").write_text("\n".join([header, *changed]) + "\n")
     options = options_of(folder, tiny_bert, tmp_path, objective="regression")
     with pytest.raises(InputError, match=message):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
 
 
 def test_a_model_with_code_of_its_own_is_refused(spark, walks, tiny_bert, tmp_path):
@@ -150,7 +150,7 @@ def test_a_model_with_code_of_its_own_is_refused(spark, walks, tiny_bert, tmp_pa
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "x.Y"}}))
     options = options_of(walks, folder, tmp_path)
     with pytest.raises(UsageError, match="auto_map"):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
 
 
 def test_a_tracker_that_is_not_installed_is_named(spark, walks, tiny_bert, tmp_path, monkeypatch):
@@ -158,7 +158,7 @@ def test_a_tracker_that_is_not_installed_is_named(spark, walks, tiny_bert, tmp_p
     monkeypatch.setattr("recsys_spark.kernels.tracking.PACKAGES", {"wandb": "recsys_not_there"})
     options = options_of(walks, tiny_bert, tmp_path, tracker="wandb")
     with pytest.raises(UsageError, match="extra 'wandb'"):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
 
 
 def test_an_output_that_exists_is_never_written_over(tmp_path):
@@ -180,20 +180,20 @@ def test_a_training_killed_after_its_model_got_its_name_is_finished_by_the_same_
 
     monkeypatch.setattr("recsys_spark.steps.model_card.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
     monkeypatch.undo()
     assert (tmp_path / "a/b.training").is_dir()
     other = options_of(
         walks, tiny_bert, tmp_path, objective="regression", tuning="head", output=tmp_path / "a/b", seed=1
     )
     with pytest.raises(UsageError, match="never written over"):
-        fine_tune(run_of(other), other)
-    report = fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(other), other)
+    report = fine_tune_encoder(run_of(options), options)
     assert read_model(report["output"]).fingerprint == report["model"]
     assert report["beats"]["global_mean"]
     assert not (tmp_path / "a/b.training").exists()
     with pytest.raises(UsageError, match="never written over"):
-        fine_tune(run_of(options), options)
+        fine_tune_encoder(run_of(options), options)
 
 
 def test_dense_layers_of_the_base_are_not_lost(spark, walks, tiny_bert, tmp_path):
@@ -236,11 +236,11 @@ def test_the_name_adapter_is_the_adapter_that_peft_has(walks, tiny_bert, tmp_pat
 
 def test_a_search_goes_on_where_it_stopped(spark, walks, tiny_bert, tmp_path):
     first = options_of(walks, tiny_bert, tmp_path, SearchOptions, trials=2, epochs=2)
-    report = search(run_of(first), first)
+    report = search_hyperparameters(run_of(first), first)
     assert sum(report["trials"].values()) == 2
     assert "--learning_rate=" in report["arguments"]
     more = options_of(walks, tiny_bert, tmp_path, SearchOptions, trials=3, epochs=2)
-    again = search(run_of(more), more)
+    again = search_hyperparameters(run_of(more), more)
     assert sum(again["trials"].values()) == 3
     assert again["best"] >= report["best"]
 
@@ -273,7 +273,7 @@ def study_of(folder, goal=0.0):
 def searched(monkeypatch, options, attempt):
     monkeypatch.setattr("recsys_spark.steps.search.read_dataset", lambda run, options: None)
     monkeypatch.setattr("recsys_spark.steps.tune_contrastive.trial_of_contrastive", lambda *_: attempt)
-    return search(run_of(options), options)
+    return search_hyperparameters(run_of(options), options)
 
 
 def test_a_trial_without_a_number_and_one_that_falls_behind_do_not_end_a_search(

@@ -33,10 +33,10 @@ from recsys_spark.lake_key import lake_key
 from recsys_spark.progress import Progress
 from recsys_spark.raw_rows import RawNames
 from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
-from recsys_spark.steps.forget import forget
+from recsys_spark.steps.forget import forget_users
 from recsys_spark.steps.training_pairs import scored_texts
 from recsys_spark.steps.tuning_options import TuningOptions
-from recsys_spark.steps.vacuum import vacuum
+from recsys_spark.steps.vacuum import vacuum_lake
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARANTINE, RECOMMENDATIONS, TABLES, USERS
 from tests.conftest import ROOT
 from tests.test_event_log import DATASET, FIRST, Shop
@@ -218,7 +218,7 @@ def test_whoever_reads_raw_sources_leaves_the_forgotten_out():
 
 
 class Forgetful(Shop):
-    """A shop whose users have texts; ``forget`` with a kill point."""
+    """A shop whose users have texts; ``forget_users`` with a kill point."""
 
     def __init__(self, folder):
         text = DATASET.replace("[items]", '[sources.people]\npath = "people.csv"\noptions = { header = true }\n[items]')
@@ -232,7 +232,7 @@ class Forgetful(Shop):
     def forget(self, lake, *users, **more):
         (self.folder / "ids.json").write_text(json.dumps(users), encoding="utf-8")
         options = ForgetOptions(lake=lake.uri, users_file=str(self.folder / "ids.json"), **more)
-        return forget(Run("forget_users", lake, Progress()), options)
+        return forget_users(Run("forget_users", lake, Progress()), options)
 
 
 @pytest.fixture
@@ -307,10 +307,10 @@ def test_scratch_that_a_killed_comparison_left_is_vacuumed(forgetful):
         (Path(lake.uri) / scratch / "4f2a").mkdir(parents=True)
         (Path(lake.uri) / scratch / "4f2a" / "texts.arrow").write_bytes(b"likes pots")
     run = Run("vacuum_lake", lake, Progress())
-    assert vacuum(run, VacuumOptions(lake=lake.uri, keep_hours=1))["blocks_removed"] == 0
+    assert vacuum_lake(run, VacuumOptions(lake=lake.uri, keep_hours=1))["blocks_removed"] == 0
     for path in Path(lake.uri).rglob("texts.arrow"):
         os.utime(path, (0, 0))
-    assert vacuum(run, VacuumOptions(lake=lake.uri, keep_hours=1))["blocks_removed"] == 2
+    assert vacuum_lake(run, VacuumOptions(lake=lake.uri, keep_hours=1))["blocks_removed"] == 2
     assert not list(Path(lake.uri).rglob("texts.arrow"))
 
 

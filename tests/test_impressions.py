@@ -10,7 +10,7 @@ from recsys_spark.impressions import Ignored, ignored_pairs, weighed_ignored
 from recsys_spark.job import Run
 from recsys_spark.progress import Progress
 from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.steps.forget import forget
+from recsys_spark.steps.forget import forget_users
 from recsys_spark.tables import EVENTS, IMPRESSIONS, RECOMMENDATIONS, USER_PROFILES
 from tests.test_incremental import World
 
@@ -110,6 +110,6 @@ def test_what_was_shown_is_kept_once_and_nobody_forgotten_is_in_it(world):
     rows = rows_of(world, IMPRESSIONS)
     assert set(Counter(tuple(row.values()) for row in rows).values()) == {1}
     assert {row["shown_at"] for row in rows} == {date(2024, 3, 1), date(2024, 3, 2)}
-    forget(Run("forget_users", world.lake, Progress()), ForgetOptions(lake=world.lake.uri, user_ids="u1"))
+    forget_users(Run("forget_users", world.lake, Progress()), ForgetOptions(lake=world.lake.uri, user_ids="u1"))
     world.refresh()
     assert {row["user_id"] for row in rows_of(world, IMPRESSIONS)} == {f"u{n}" for n in range(9) if n != 1}

@@ -21,10 +21,10 @@ from recsys_spark.progress import Progress
 from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
 from recsys_spark.steps import incremental as incremental_step
 from recsys_spark.steps.change_log import counted
-from recsys_spark.steps.forget import forget
-from recsys_spark.steps.profiles import profiles
-from recsys_spark.steps.recommend import recommendations
-from recsys_spark.steps.vacuum import vacuum
+from recsys_spark.steps.forget import forget_users
+from recsys_spark.steps.profiles import build_profiles
+from recsys_spark.steps.recommend import recommend_items
+from recsys_spark.steps.vacuum import vacuum_lake
 from recsys_spark.tables import (
     CHANGES,
     EMBEDDINGS,
@@ -100,7 +100,7 @@ class World:
 
     def forget(self, user):
         """Out of the lake, and out of what ingest lets through from now on."""
-        forget(self.run, ForgetOptions(lake=self.lake.uri, user_ids=f"u{user}"))
+        forget_users(self.run, ForgetOptions(lake=self.lake.uri, user_ids=f"u{user}"))
         self.events = {event for event in self.events if event[0] != user}
         self.rules = {key: what for key, what in self.rules.items() if key[0] != user}
         self.locales.pop(user, None)
@@ -108,7 +108,7 @@ class World:
 
     def vacuum(self):
         """Nothing is left but what is shown now."""
-        vacuum(self.run, VacuumOptions(lake=self.lake.uri, keep_hours=1))
+        vacuum_lake(self.run, VacuumOptions(lake=self.lake.uri, keep_hours=1))
         for table in (table for table in TABLES.values() if self.lake.version(table) is not None):
             self.lake.vacuum(table, keep_hours=0)
 
@@ -146,10 +146,10 @@ class World:
         return Run("refresh_lake", self.lake, Progress())
 
     def refresh(self, **more):
-        return self.profiles(**more), recommendations(self.run, self._options(more))
+        return self.profiles(**more), recommend_items(self.run, self._options(more))
 
     def profiles(self, **more):
-        return profiles(self.run, self._options(more))
+        return build_profiles(self.run, self._options(more))
 
     def _options(self, more):
         return Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options | more)

@@ -9,7 +9,7 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import TopKOptions, WeightOptions
 from recsys_spark.progress import Progress
-from recsys_spark.steps.item_weights import item_weights
+from recsys_spark.steps.item_weights import fit_item_weights
 from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 
 FIRST = date(2024, 3, 1)
@@ -41,7 +41,7 @@ class Night:
 
     def fit(self, *, anew=False, **options):
         given = {"lake": self.lake.uri, "run_date": self.run_date, "hybrid_ridge": 2.0} | options
-        report = item_weights(Run("fit_item_weights", self.lake, Progress()), WeightOptions(**given), anew=anew)
+        report = fit_item_weights(Run("fit_item_weights", self.lake, Progress()), WeightOptions(**given), anew=anew)
         rows = self.lake.read(self.spark, ITEM_WEIGHTS).collect()
         return report, {(row["item_id"], row["neighbor_id"]): row["weight"] for row in rows}
 

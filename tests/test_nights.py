@@ -9,10 +9,10 @@ from recsys_spark.job import Run
 from recsys_spark.lake import Lake
 from recsys_spark.options import EvaluationOptions
 from recsys_spark.progress import Progress
-from recsys_spark.steps.evaluate import evaluation
+from recsys_spark.steps.evaluate import evaluate_recommendations
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.refresh import RefreshOptions, refresh
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.refresh import RefreshOptions, refresh_lake
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import CHANGES, EVENTS, ITEM_VECTORS, METRICS, PRICE_CUTS, RECOMMENDATIONS
 
 FIRST, SECOND, THIRD = date(2024, 3, 1), date(2024, 3, 10), date(2024, 3, 11)
@@ -50,7 +50,7 @@ class Shop:
             file.write(row + "\n")
 
     def refresh(self, run_date, **more):
-        return refresh(self.run, self.options(run_date, **more))
+        return refresh_lake(self.run, self.options(run_date, **more))
 
     def rows(self, table):
         return [row.asDict() for row in self.lake.read(self.spark, table).collect()]
@@ -63,9 +63,9 @@ def nights(spark, shop, tiny_bert, tmp_path_factory):
     place.add("log.csv", "u3,a4,purchase,2024-03-12 10:00:00")  # after the second night
     first = place.refresh(FIRST)
     options = EvaluationOptions(lake=place.lake.uri, run_date=FIRST)
-    by_itself = evaluation(place.run, options)
+    by_itself = evaluate_recommendations(place.run, options)
     files = place.lake.files(METRICS)
-    again = evaluation(place.run, options)
+    again = evaluate_recommendations(place.run, options)
     assert again | {"status": "done", "tables": by_itself["tables"]} == by_itself
     assert (again["status"], place.lake.files(METRICS)) == ("unchanged", files)
     place.add("log.csv", "u3,a1,purchase,2024-03-02 10:00:00")
@@ -138,7 +138,7 @@ def test_a_new_price_moves_no_other_item_until_prices_are_taken_anew(nights):
     assert second["price_cuts_fitted_on"] == 5
     options = place.options(SECOND, refit_prices=True)
     was = {row["model"] for row in place.rows(ITEM_VECTORS)}
-    report = item_vectors(place.run, options, resolve_model(options, place.run))
+    report = build_item_vectors(place.run, options, resolve_model(options, place.run))
     assert (report["price_cuts_fitted_on"], report["item_vectors_changes"]["changed"]) == (6, 7)
     assert {row["fit"] for row in place.rows(PRICE_CUTS)} == {1, 2}
     assert {row["model"] for row in place.rows(ITEM_VECTORS)}.isdisjoint(was), "old and new never meet"

@@ -20,7 +20,7 @@ from recsys_spark.profiles import (
     segment_pairs,
     weigh_pairs,
 )
-from recsys_spark.steps.profiles import profiles as profiles_step
+from recsys_spark.steps.profiles import build_profiles as profiles_step
 from recsys_spark.tables import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
 from tests.test_bad_input import Bench
 

@@ -13,10 +13,10 @@ from recsys_spark.kernels.model_folder import ModelSpec
 from recsys_spark.lake import Lake
 from recsys_spark.options import ProfileOptions, TopKOptions, WeightOptions
 from recsys_spark.progress import Progress
-from recsys_spark.steps.item_weights import item_weights
-from recsys_spark.steps.profiles import profiles
-from recsys_spark.steps.recommend import recommendations
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.item_weights import fit_item_weights
+from recsys_spark.steps.profiles import build_profiles
+from recsys_spark.steps.recommend import recommend_items
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import (
     EMBEDDINGS,
     EVENTS,
@@ -88,12 +88,12 @@ class World:
 
     def refresh(self, **more):
         options = Options(lake=self.lake.uri, run_date=DAY, k=6, category_prices=5, user_block_rows=5, **more)
-        item_vectors(self.run, options, MODEL)
+        build_item_vectors(self.run, options, MODEL)
         if options.scorer == "hybrid":
-            item_weights(self.run, options)
+            fit_item_weights(self.run, options)
         else:
-            profiles(self.run, options)
-        return recommendations(self.run, options)
+            build_profiles(self.run, options)
+        return recommend_items(self.run, options)
 
     def rows(self):
         return self.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
@@ -231,6 +231,6 @@ def test_profiles_of_other_vectors_cannot_be_explained(spark, tmp_path):
     world.embeddings[world.items[2]] = np.ones(6)
     world.commit(1)
     options = Options(lake=world.lake.uri, run_date=DAY, k=6, category_prices=5, explain=1)
-    item_vectors(world.run, options, MODEL)
+    build_item_vectors(world.run, options, MODEL)
     with pytest.raises(InputError, match="run build_profiles"):
-        recommendations(world.run, options)
+        recommend_items(world.run, options)

@@ -16,8 +16,8 @@ from recsys_spark.options import NeighborOptions, TopKOptions
 from recsys_spark.progress import Progress, tasks_and_time
 from recsys_spark.recall import estimated, strata, with_strata
 from recsys_spark.steps import approximate
-from recsys_spark.steps.neighbors import neighbors
-from recsys_spark.steps.recommend import recommendations
+from recsys_spark.steps.neighbors import find_neighbors
+from recsys_spark.steps.recommend import recommend_items
 from recsys_spark.tables import EVENTS, ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES
 
 DAY = date(2024, 5, 1)
@@ -80,7 +80,7 @@ class Bench:
         self.run.lake.commit(staged, f"{table.name} {rows[:1]} {len(rows)}")
 
     def lists(self, **options):
-        report = recommendations(self.run, TopKOptions(lake=self.run.lake.uri, run_date=DAY, k=5, **options))
+        report = recommend_items(self.run, TopKOptions(lake=self.run.lake.uri, run_date=DAY, k=5, **options))
         rows = self.run.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
         return report, [(row["user_id"], row["item_id"], row["score"]) for row in rows]
 
@@ -160,12 +160,12 @@ def test_deny_allow_quota_and_availability_hold_in_the_job(spark, tmp_path):
 
 
 def test_find_neighbors_publishes_every_item_but_itself(bench):
-    report = neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=4))
+    report = find_neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=4))
     assert report["tables"] == {"item_neighbors": 1200}
     rows = bench.run.lake.read(bench.spark, ITEM_NEIGHBORS).collect()
     assert not [row for row in rows if row["item_id"] == row["neighbor_id"]]
     assert {row["model"] for row in rows} == {"m-1"}
-    again = neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=4))
+    again = find_neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=4))
     assert again["status"] == "unchanged"
 
 
@@ -197,9 +197,9 @@ def test_an_approximate_run_without_a_usable_item_has_empty_lists(spark, tmp_pat
 
 def test_smaller_blocks_are_packed_anew_for_neighbours(bench):
     folder = Path(bench.run.lake.uri) / "_blocks" / "item_neighbors"
-    neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=3))
+    find_neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=3))
     whole = [path.name for path in folder.iterdir()]
-    neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=2, item_block_rows=40))
+    find_neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=2, item_block_rows=40))
     [kept] = [path for path in folder.iterdir() if path.name not in whole]
     assert json.loads((kept / "blocks.json").read_text())["block_rows"] == 40
 
@@ -216,7 +216,7 @@ def test_neighbors_of_the_same_category_that_are_available(spark, tmp_path):
         run.lake.commit(run.lake.stage(spark.createDataFrame(rows, table.ddl), table), "sources")
 
     def found(**options):
-        assert neighbors(run, NeighborOptions(lake=run.lake.uri, **options))["status"] == "done"
+        assert find_neighbors(run, NeighborOptions(lake=run.lake.uri, **options))["status"] == "done"
         return {(row["item_id"], row["neighbor_id"]) for row in run.lake.read(spark, ITEM_NEIGHBORS).collect()}
 
     everything = {(one, other) for one in kinds for other in kinds if one != other}

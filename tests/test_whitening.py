@@ -9,8 +9,8 @@ from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError, QualityError
 from recsys_spark.kernels.whitening import Moments, whitening
 from recsys_spark.options import ProfileOptions
-from recsys_spark.steps.profiles import profiles
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.profiles import build_profiles
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS
 from recsys_spark.vectors import FeatureBlocks, encoder_of, item_vector_rows, whitening_of
 from recsys_spark.whitening import moment_rows, moments_of, whitened
@@ -38,7 +38,7 @@ def built(bench):
 
     def again(**changes):
         options = BlockOptions(**{"lake": bench.lake.uri, "whitening": 0.1} | ALONE | changes)
-        report = item_vectors(bench.run, options, MODEL)
+        report = build_item_vectors(bench.run, options, MODEL)
         rows = bench.lake.read(bench.spark, ITEM_VECTORS).orderBy("item_id").collect()
         return report, {row["model"] for row in rows}, np.array([row["embedding"] for row in rows], np.float32)
 
@@ -136,7 +136,7 @@ def test_users_texts_get_the_transform_of_the_items(bench, built):
     _, spaces, _ = built(30)
     bench.put(USERS, ("u1", "t", "h35"), ("u2", None, None))
     bench.put_events()
-    profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
+    build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
     rows = bench.lake.read(bench.spark, USER_PROFILES).collect()
     assert [(row["user_id"], row["model"]) for row in rows] == [("u1", *spaces)]
     white = whitening(Moments.of(TEXTS[:30]), 0.1).apply(TEXTS[35:36])[0]
@@ -149,9 +149,9 @@ def test_a_transform_that_is_gone_is_named(bench, built):
     bench.put(USERS)
     bench.put_events()
     with pytest.raises(InputError, match="table 'whitenings' does not hold: run build_item_vectors with --refit_white"):
-        profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
+        build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))
     assert built.again(refit_whitening=True)[0]["status"] == "done"
-    assert profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))["status"] == "done"
+    assert build_profiles(bench.run, ProfileOptions(lake=bench.lake.uri, run_date=DAY))["status"] == "done"
 
 
 def test_a_row_without_a_direction_is_left_out(spark):

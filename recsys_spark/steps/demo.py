@@ -14,9 +14,9 @@ from recsys_spark.job import Run
 from recsys_spark.options import EvaluationOptions
 from recsys_spark.report_charts import check_installed
 from recsys_spark.showcase import listed_titles, listed_users, recent_favourites, sample_users
-from recsys_spark.steps.evaluate import evaluation
+from recsys_spark.steps.evaluate import evaluate_recommendations
 from recsys_spark.steps.publishing import Report, pin_inputs
-from recsys_spark.steps.refresh import RefreshOptions, refresh
+from recsys_spark.steps.refresh import RefreshOptions, refresh_lake
 from recsys_spark.steps.report import ReportOptions, render_report
 from recsys_spark.tables import EVENTS, ITEMS, RECOMMENDATIONS, USERS
 
@@ -44,11 +44,11 @@ def demo(run: Run, options: DemoOptions) -> Report:
     if not options.data:
         with run.progress.step("fetch MovieLens 100K"):
             options = options.model_copy(update={"data": str(fetch_movielens_100k())})
-    report = refresh(run, options)
+    report = refresh_lake(run, options)
     if options.dry_run:
         return report
     with run.progress.step("evaluate_recommendations"):
-        judged = evaluation(run, options)
+        judged = evaluate_recommendations(run, options)
     with run.progress.step("pick three users"):
         stories = _stories(run, options)
     console = Console(width=100, highlight=False, markup=False)

@@ -49,7 +49,7 @@ class _Work:
     failed: int  # in earlier runs
 
 
-def embed(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
+def embed_texts(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
     """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark.
 
     ``retry``: also what could not be encoded before.

@@ -19,7 +19,7 @@ from recsys_spark.steps.scratch import materialized
 from recsys_spark.tables import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
 
-def evaluation(run: Run, options: EvaluationOptions) -> Report:
+def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     """Append the metrics of the published lists to ``metrics``, under the name of what scored them, and report them.
 
     Raises:

@@ -19,7 +19,7 @@ from recsys_spark.options import EncoderOptions, EventOptions, IngestOptions
 from recsys_spark.profiles import events_before
 from recsys_spark.protocols import FIT, VALID, Protocol, newest_events, user_rows, with_roles
 from recsys_spark.steps.contestants import Items, ScorerFitter, read_items
-from recsys_spark.steps.embed import embed
+from recsys_spark.steps.embed import embed_texts
 from recsys_spark.steps.ingest import ingest_tables
 from recsys_spark.steps.model import resolve_model
 from recsys_spark.steps.plans import DEFAULT_GRIDS, PLANS, Setting, drop_infeasible, first_setting
@@ -58,7 +58,7 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
         return names
 
 
-def comparison(run: Run, options: ComparisonOptions) -> Report:
+def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
     """Ingest and embed where that is new, compare, show a table; returns metrics by scorer."""
     model = resolve_model(options, run)
     with run.progress.step("ingest_tables"):
@@ -67,7 +67,7 @@ def comparison(run: Run, options: ComparisonOptions) -> Report:
         return {"tables": {}}
     check_event_types(run, pin_inputs(run, EVENTS), options)
     with run.progress.step("embed_texts"):
-        embed(run, options)
+        embed_texts(run, options)
     known = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     with run.progress.step("read items and split events"):
         items = read_items(run, known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint)

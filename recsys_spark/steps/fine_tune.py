@@ -22,7 +22,7 @@ _METHODS = {
 }
 
 
-def fine_tune(run: Run, options: TuningOptions) -> Report:
+def fine_tune_encoder(run: Run, options: TuningOptions) -> Report:
     """Check everything that can be checked, read, train, publish.
 
     Raises:

@@ -49,7 +49,7 @@ class _Buried:
     known: set[str]
 
 
-def forget(run: Run, options: ForgetOptions) -> Report:
+def forget_users(run: Run, options: ForgetOptions) -> Report:
     """Tombstones first, so that no refresh brings back what is about to go; then tables, then files; then the proof.
 
     A run that was cut off is completed by the next one with the same ids. Reports, explanations and packed items, which

@@ -70,7 +70,7 @@ class _Fit:
         )
 
 
-def item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
+def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
     """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
     all are fitted."""
     encoder, known = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)

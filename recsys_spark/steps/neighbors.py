@@ -11,7 +11,7 @@ from recsys_spark.steps.publishing import Report, pin_inputs, publish_staged, ru
 from recsys_spark.tables import ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS
 
 
-def neighbors(run: Run, options: NeighborOptions) -> Report:
+def find_neighbors(run: Run, options: NeighborOptions) -> Report:
     """Publish the most similar items of every item that has a vector."""
     ruled = options.match_on is not None or options.run_date is not None
     known = pin_inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))

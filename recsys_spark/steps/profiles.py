@@ -40,7 +40,7 @@ _ENOUGH_RATINGS = 20
 _logger = logging.getLogger(__name__)
 
 
-def profiles(run: Run, options: ProfileOptions) -> Report:
+def build_profiles(run: Run, options: ProfileOptions) -> Report:
     """Publish the profile of every user who has events with known items, or a text. Those whose events, text and items
     are what they were keep theirs, unless ``full`` asks for all."""
     keep_impressions(run, options)

@@ -26,15 +26,17 @@ from recsys_spark.tables import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROF
 from recsys_spark.user_block import ProfileScorer
 
 
-def recommendations(run: Run, options: TopKOptions) -> Report:
+def recommend_items(run: Run, options: TopKOptions) -> Report:
     """Publish the lists of all users that have a profile, or for the hybrid scorer a history; keep what they show."""
     _check_interests(options)
-    report = hybrid_recommendations(run, options) if options.scorer == "hybrid" else _recommendations(run, options)
+    report = (
+        hybrid_recommendations(run, options) if options.scorer == "hybrid" else _recommend_by_profiles(run, options)
+    )
     keep_impressions(run, options)
     return report
 
 
-def _recommendations(run: Run, options: TopKOptions) -> Report:
+def _recommend_by_profiles(run: Run, options: TopKOptions) -> Report:
     known = pin_inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
     facts = {"inputs": known.content_ids, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)

@@ -13,15 +13,15 @@ from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import ConflictError
 from recsys_spark.job import Run
 from recsys_spark.options import EncoderOptions, IngestOptions, JudgeOptions, ProfileOptions, TopKOptions, WeightOptions
-from recsys_spark.steps.embed import embed
+from recsys_spark.steps.embed import embed_texts
 from recsys_spark.steps.evaluate import evaluation_of_last_lists
 from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.steps.item_weights import item_weights
+from recsys_spark.steps.item_weights import fit_item_weights
 from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.profiles import profiles
+from recsys_spark.steps.profiles import build_profiles
 from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.recommend import recommendations
-from recsys_spark.steps.vectors import item_vectors
+from recsys_spark.steps.recommend import recommend_items
+from recsys_spark.steps.vectors import build_item_vectors
 from recsys_spark.tables import USER_PROFILES
 
 _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
@@ -35,17 +35,17 @@ class RefreshOptions(
     evaluate: bool = Field(True, description="score the stored lists against the events that came since, in 'metrics'")
 
 
-def refresh(run: Run, options: RefreshOptions) -> Report:
+def refresh_lake(run: Run, options: RefreshOptions) -> Report:
     """Ingest, evaluate, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on
     where it stopped."""
     model = resolve_model(options, run)
     steps = {
         "ingest_tables": lambda: ingest_tables(run, options, anew=options.full),
         "evaluate_recommendations": lambda: evaluation_of_last_lists(run, options),
-        "embed_texts": lambda: embed(run, options, retry=options.full),
-        "build_item_vectors": lambda: item_vectors(run, options, model, anew=options.full),
-        "build_profiles": lambda: profiles(run, options),
-        "fit_item_weights": lambda: item_weights(run, options, anew=options.full),
+        "embed_texts": lambda: embed_texts(run, options, retry=options.full),
+        "build_item_vectors": lambda: build_item_vectors(run, options, model, anew=options.full),
+        "build_profiles": lambda: build_profiles(run, options),
+        "fit_item_weights": lambda: fit_item_weights(run, options, anew=options.full),
         "recommend_items": lambda: _lists(run, options),
     }
     if not options.evaluate:
@@ -91,4 +91,4 @@ def _lists(run: Run, options: RefreshOptions) -> Report:
             f"user_profiles are of run_date {head.facts.get('run_date')} now: another refresh was at work meanwhile; "
             "run again"
         )
-    return recommendations(run, options)
+    return recommend_items(run, options)

@@ -40,7 +40,7 @@ class SearchOptions(TuningOptions):
     search_seed: int = Field(0, ge=0, description="of what is tried")
 
 
-def search(run: Run, options: SearchOptions) -> Report:
+def search_hyperparameters(run: Run, options: SearchOptions) -> Report:
     """Train with setting after setting, each judged on validation only; a training that falls behind the median of
     the others is given up. Returns the best setting as arguments for fine_tune_encoder."""
     if find_spec("optuna") is None:

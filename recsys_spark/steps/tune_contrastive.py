@@ -33,7 +33,7 @@ from recsys_spark.kernels.tracking import tracked
 from recsys_spark.kernels.training import Trained, train
 from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder, chosen_device, copy_base
 from recsys_spark.kernels.vectors import Matrix
-from recsys_spark.steps.embed import embed
+from recsys_spark.steps.embed import embed_texts
 from recsys_spark.steps.model_card import OutputPaths, describe, publish_model, reported
 from recsys_spark.steps.publishing import Report, run_key
 from recsys_spark.steps.training_pairs import Catalogue, histories
@@ -51,7 +51,7 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: 
     """The report, and whether the model was published: its NDCG on validation must be above that of the frozen
     encoder, each used in the way (whitening, decay) that is best there."""
     with run.progress.step("embed_texts"):
-        embed(run, options)
+        embed_texts(run, options)
     with run.progress.step("read items and histories"):
         catalogue, known, versions = histories(run, options, model.fingerprint)
     with run.progress.step("judge the frozen encoder"):
@@ -84,7 +84,7 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, where: 
 
 def trial_of_contrastive(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
     """One training for the search: vectors and histories are read once; the score is hit rate + NDCG on validation."""
-    embed(run, options)
+    embed_texts(run, options)
     catalogue, known, _ = histories(run, options, model.fingerprint)
 
     def score(asked: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:

@@ -12,7 +12,7 @@ COMPARISONS = "_comparison"
 """Where earlier versions of evaluate_models had what is now below ``_blocks``."""
 
 
-def vacuum(run: Run, options: VacuumOptions) -> Report:
+def vacuum_lake(run: Run, options: VacuumOptions) -> Report:
     """Remove them from every table."""
     tables = [table for table in TABLES.values() if run.lake.version(table) is not None]
     if not tables:

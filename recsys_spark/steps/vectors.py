@@ -19,7 +19,7 @@ from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 from recsys_spark.vectors import item_embeddings, item_vector_rows, items_with_users
 
 
-def item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
+def build_item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
     known = pin_inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
     facts = {"inputs": known.content_ids, "model": model.fingerprint, "blocks": options.blocks.facts}

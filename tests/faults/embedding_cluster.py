@@ -74,7 +74,7 @@ def main(lake: str, model: str, flag: str, how: str = "kill") -> None:
     session = session.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false").getOrCreate()
     options = EncoderOptions(lake=lake, model=model, tokens_per_task=180)
     try:
-        report = step.embed(Run("embed_texts", Lake(lake), Progress()), options)
+        report = step.embed_texts(Run("embed_texts", Lake(lake), Progress()), options)
         report["executors"] = len(list(Path(os.environ["SPARK_HOME"]).glob("work/app-*/*")))  # started so far
         print(json.dumps(report))
     finally:

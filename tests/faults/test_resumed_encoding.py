@@ -43,7 +43,7 @@ def kill_after_the_first_commit(arguments: list[str]) -> None:
 
 def embed(lake: Path, model: Path, **options: object) -> Report:
     asked = EncoderOptions(lake=str(lake), model=str(model), **options)
-    return step.embed(Run("embed_texts", Lake(str(lake)), Progress()), asked)
+    return step.embed_texts(Run("embed_texts", Lake(str(lake)), Progress()), asked)
 
 
 @pytest.mark.slow
