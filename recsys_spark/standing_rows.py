@@ -34,7 +34,10 @@ def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
 
 
 def kept_rows(schema: pa.Schema, constant_columns: Mapping[str, pa.Scalar]) -> ArrowTransform:
-    """What is left of the files of ``files_without``, in their order; ``constant_columns`` has new values of whole columns."""
+    """The rows left of the files of ``files_without``, in their order.
+
+    ``constant_columns`` gives a column one value in every row.
+    """
 
     def make(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:
         for uri, positions in (pair for batch in batches for pair in zip(*batch.columns, strict=True)):

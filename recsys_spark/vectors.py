@@ -109,7 +109,7 @@ def item_vector_rows(
     """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
 
     The price block compares quantiles within the category where it has ``blocks.category_prices`` prices, else within
-    the whole catalogue: by ``cuts``, a name and rows of ``price_quantiles``, or where none are given by those of ``items``.
+    the whole catalogue: by ``cuts``, a name and rows of ``price_quantiles``, by default those of ``items``.
     Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
     known of it. With a collaborative block ``items`` come from ``items_with_users``; who was never had equals nothing.
     """

@@ -70,14 +70,14 @@ def demo(run: Run, options: DemoOptions) -> Report:
 
 def _stories(run: Run, options: DemoOptions) -> list[dict[str, Any]]:
     """Three users: few rows, whatever the size of the lake."""
-    known = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
-    lists, events, items = (known.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
+    inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
+    lists, events, items = (inputs.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
     some = sample_users(listed_users(lists, 50 * _USERS), events, options.run_date, _USERS)
     ids = [row["user_id"] for row in some.collect()]
     users = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
     texts = {
         row["user_id"]: row["text"]
-        for row in known.frame(run, USERS).join(users, on="user_id", how="left_semi").collect()
+        for row in inputs.frame(run, USERS).join(users, on="user_id", how="left_semi").collect()
     }
     liked = recent_favourites(events, items, users, options.run_date, 5).collect()
     offered = listed_titles(lists, items, users).collect()

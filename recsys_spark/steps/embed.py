@@ -45,7 +45,7 @@ class _Work:
     missing: DataFrame
     texts: int
     tokens: int  # estimated
-    known: int
+    cached: int
     failed: int  # in earlier runs
 
 
@@ -55,15 +55,15 @@ def embed_texts(run: Run, options: EncoderOptions, *, retry: bool = False) -> Re
     ``retry``: also what could not be encoded before.
     """
     model = resolve_model(options, run)
-    known = pin_inputs(run, ITEMS, USERS)
-    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": known.content_ids})
+    inputs = pin_inputs(run, ITEMS, USERS)
+    key = run_key("embed_texts", {"model": model.fingerprint, "inputs": inputs.content_ids})
     report: Report = {"status": "unchanged", "model": model.fingerprint, "texts_encoded": 0, "tables": {}}
     head = run.lake.last_commit(EMBEDDINGS)
     if head is not None and head.key and not options.dry_run:
         complete_log(run, head.key, [EMBEDDINGS])  # an earlier run may have been killed before it logged this commit
     if retry or not _is_encoded(run, key):
-        work = [_survey(run, role, texts, retry) for role, texts in _roles(run, known, model)]
-        report["cache_hits"] = sum(part.known for part in work)
+        work = [_survey(run, role, texts, retry) for role, texts in _roles(run, inputs, model)]
+        report["cache_hits"] = sum(part.cached for part in work)
         if options.dry_run:
             return report | _estimate(run, work, options)
         if any(part.texts for part in work) or run.lake.version(EMBEDDINGS) is None:
@@ -82,7 +82,7 @@ def _is_encoded(run: Run, key: str) -> bool:
 
 def _roles(run: Run, inputs: InputVersions, model: ModelSpec) -> Iterable[tuple[ModelSpec, DataFrame]]:
     """A text that items and users share is encoded once, unless their prompts differ."""
-    items, users = known.frame(run, ITEMS), known.frame(run, USERS)
+    items, users = inputs.frame(run, ITEMS), inputs.frame(run, USERS)
     if model.of_users.fingerprint == model.fingerprint:
         return [(model, distinct_texts(items, users))]
     return [(model, distinct_texts(items)), (model.of_users, distinct_texts(users))]
@@ -212,7 +212,7 @@ def _check_failures(
         QualityError: so many texts have no vector that the model must be at fault; the slice is not published.
     """
     failed, share = sum(notes["texts_failed"] for notes in staged.notes), options.max_failed_share
-    of_all = (failed + before + work.failed, work.known + work.failed + work.texts)
+    of_all = (failed + before + work.failed, work.cached + work.failed + work.texts)
     of_slice = (failed, staged.rows + failed)
     for bad, number in (of_all, of_slice) if failed >= _ENOUGH else (of_all,):
         if failed and bad > share * number:

@@ -25,9 +25,9 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     Raises:
         InputError: the published lists were made for another run_date.
     """
-    known = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
-    key = _key(known, options)
-    published = known.frame(run, RECOMMENDATIONS)
+    inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
+    key = _key(inputs, options)
+    published = inputs.frame(run, RECOMMENDATIONS)
     lists = published.where(F.col("run_date") == F.lit(options.run_date))
     if lists.isEmpty():
         made = published.agg(F.max("run_date")).collect()[0][0]
@@ -40,7 +40,7 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     if run.lake.has_commit(METRICS, key):
         figures = run.lake.facts_of(METRICS, key).get("figures", {"k": options.at})
         return {"status": "unchanged", "tables": {METRICS.name: 0}} | figures
-    return _judged(run, known, options, lists, known.frame(run, EVENTS), key)
+    return _judged(run, inputs, options, lists, inputs.frame(run, EVENTS), key)
 
 
 def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
@@ -51,21 +51,21 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     made = date.fromisoformat(head.facts["run_date"]) if head and "run_date" in head.facts else options.run_date
     if made >= options.run_date:
         return report
-    known = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
+    inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
     asked = EvaluationOptions(**options.model_dump(include=set(JudgeOptions.model_fields)) | {"run_date": made})
-    key = _key(known, asked, until=options.run_date)
+    key = _key(inputs, asked, until=options.run_date)
     if run.lake.has_commit(METRICS, key):
         return report
-    events = events_before(known.frame(run, EVENTS), options.run_date)
+    events = events_before(inputs.frame(run, EVENTS), options.run_date)
     if events.where(F.col("timestamp") >= F.lit(str(made)).cast("timestamp")).isEmpty():
         return report
-    found = _judged(run, known, asked, known.frame(run, RECOMMENDATIONS), events, key)
+    found = _judged(run, inputs, asked, inputs.frame(run, RECOMMENDATIONS), events, key)
     about = {"run_date": str(made), **{name: found[name] for name in ("users_evaluated", "metrics")}}
     return {"status": found["status"], "tables": found["tables"], "evaluation": about}
 
 
 def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
-    facts = {"inputs": known.content_ids, "options": options.model_dump(mode="json", exclude={"lake"})}
+    facts = {"inputs": inputs.content_ids, "options": options.model_dump(mode="json", exclude={"lake"})}
     return run_key("evaluate_recommendations", facts | more)
 
 
@@ -80,7 +80,7 @@ def _judged(
         if options.baselines:
             judged = lists.join(relevant.frame, on="user_id", how="left_semi")
             scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
-        items = known.frame(run, ITEMS)
+        items = inputs.frame(run, ITEMS)
         rows = [_means(name, frame, relevant.frame, items, options) for name, frame in scorers.items()]
         until = events.agg(F.max("timestamp").alias("until"))
         means = reduce(DataFrame.unionByName, rows).crossJoin(F.broadcast(until))

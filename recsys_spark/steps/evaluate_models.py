@@ -68,13 +68,13 @@ def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
     check_event_types(run, pin_inputs(run, EVENTS), options)
     with run.progress.step("embed_texts"):
         embed_texts(run, options)
-    known = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
+    inputs = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
     with run.progress.step("read items and split events"):
-        items = read_items(run, known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), model.fingerprint)
-        events = events_before(known.frame(run, EVENTS), options.run_date)
+        items = read_items(run, inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), model.fingerprint)
+        events = events_before(inputs.frame(run, EVENTS), options.run_date)
         protocol, counted = _split(events, options)
         roles = with_roles(newest_events(counted, options.max_history), protocol)
-        users = user_rows(roles, items.numbers, known.frame(run, USERS)).persist()
+        users = user_rows(roles, items.numbers, inputs.frame(run, USERS)).persist()
         asked = users.count()
     names, left_out = drop_infeasible(options.scorers, len(items.ids))
     scratch = f"{run.lake.uri}/_blocks/comparison/{uuid4().hex}"

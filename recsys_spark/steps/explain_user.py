@@ -71,11 +71,11 @@ def _made_of(run: Run) -> tuple[Commit, InputVersions]:
     head = run.lake.last_commit(RECOMMENDATIONS)
     if head is None or "inputs" not in head.facts:
         raise InputError("table 'recommendations' does not say what it was made of: run recommend_items")
-    known = pin_inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
-    other = sorted(name for name, state in head.facts["inputs"].items() if known.content_ids[name] != state)
+    inputs = pin_inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
+    other = sorted(name for name, state in head.facts["inputs"].items() if inputs.content_ids[name] != state)
     if other:
         raise InputError(f"the lists are older than {', '.join(other)}: run recommend_items, then explain_user")
-    return head, known
+    return head, inputs
 
 
 def _titled(rows: DataFrame, titles: DataFrame | None) -> DataFrame:

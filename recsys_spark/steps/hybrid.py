@@ -34,19 +34,19 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
         raise UsageError(
             f"--{name} compares vectors, and hybrid scores have none: leave it out, or use --scorer=cosine"
         )
-    known = pin_inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
-    facts = {"inputs": known.content_ids, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
+    inputs = pin_inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
+    facts = {"inputs": inputs.content_ids, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
     weights, history = options.hybrid_history
     facts |= {"weights": asdict(weights), "history": asdict(history)}
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
-    check_event_types(run, known, options)
+    check_event_types(run, inputs, options)
     if options.dry_run:
         return {"tables": {}}
-    blocks = _weight_blocks(run, known, options)
+    blocks = _weight_blocks(run, inputs, options)
     rules = list_rules(options, blocks)
-    pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, weights, history)
+    pairs = weigh_pairs(inputs.frame(run, EVENTS), options.run_date, weights, history)
     tasks = tasks_for(run, options, run.lake.rows(USERS))
     bound = history_bytes(blocks, options.k, options.user_block_rows)
     run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {bound / 1e6:,.0f} MB of Python memory a task")
@@ -54,9 +54,9 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     constant_columns = {"run_date": options.run_date, "model": space}
     plain = constant_columns | {"reasons": None}
     make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryScorer)
-    staged = run.lake.stage(with_rules(run, known, histories(pairs), options, tasks), RECOMMENDATIONS, make)
-    staged, told = staged_with_reasons(run, known, options, facts, staged, constant_columns)
-    asked = ListRequest(run, known, options, key, facts, space)
+    staged = run.lake.stage(with_rules(run, inputs, histories(pairs), options, tasks), RECOMMENDATIONS, make)
+    staged, told = staged_with_reasons(run, inputs, options, facts, staged, constant_columns)
+    asked = ListRequest(run, inputs, options, key, facts, space)
     report = asked.publish(staged, "all: hybrid weights depend on all events", told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
@@ -65,15 +65,15 @@ def _weight_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> Ite
     quota_on = options.quota_on if options.quota else None
     tables = (ITEM_WEIGHTS, ITEMS)
     facts = {
-        "inputs": {table.name: known.content_ids.get(table.name) for table in tables},
+        "inputs": {table.name: inputs.content_ids.get(table.name) for table in tables},
         "rules": [options.match_on, quota_on],
     }
 
     def make() -> tuple[DataFrame, None]:
-        weights = weighted_items(known.frame(run, ITEM_WEIGHTS))
-        if ITEMS.name not in known.versions:
+        weights = weighted_items(inputs.frame(run, ITEM_WEIGHTS))
+        if ITEMS.name not in inputs.versions:
             return weights, None
-        return items_with_rules(weights, known.frame(run, ITEMS), options.match_on, quota_on), None
+        return items_with_rules(weights, inputs.frame(run, ITEMS), options.match_on, quota_on), None
 
     rows = min(options.item_block_rows, _BLOCK_ROWS)
     return cached_blocks(run, RECOMMENDATIONS, facts, rows, make, carried=WEIGHT_COLUMNS)

@@ -41,7 +41,7 @@ def ignored_facts(options: ProfileOptions) -> dict[str, Any]:
 
 def ignored_of(run: Run, inputs: InputVersions, options: ProfileOptions, redo: DataFrame | None = None) -> DataFrame:
     """``ignored_pairs`` of all users, or of those in ``redo``."""
-    shown, events = known.frame(run, IMPRESSIONS), known.frame(run, EVENTS)
+    shown, events = inputs.frame(run, IMPRESSIONS), inputs.frame(run, EVENTS)
     return ignored_pairs(shown, events, options.run_date, _what(options), redo)
 
 
@@ -50,7 +50,7 @@ def users_with_other_ignored(run: Run, inputs: InputVersions, options: ProfileOp
     there = IMPRESSIONS.name in last.head.facts["versions"]
     shown = last.frame(IMPRESSIONS) if there else no_rows(run.spark, IMPRESSIONS)
     was = ignored_pairs(shown, last.frame(EVENTS), last.run_date, _what(options))
-    return changed_groups(was, ignored_of(run, known, options), "user_id")
+    return changed_groups(was, ignored_of(run, inputs, options), "user_id")
 
 
 def _what(options: ProfileOptions) -> Ignored:

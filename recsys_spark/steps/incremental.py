@@ -49,11 +49,11 @@ def last_lists(asked: ListRequest) -> Previous | str:
 
 def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Report | str:
     """Publish the lists of the full join, made from the last ones; or say why all must be made."""
-    run, known, options = asked.run, asked.known, asked.options
+    run, inputs, options = asked.run, asked.inputs, asked.options
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
     with (
-        materialized(run, _changed_items(known, options, last)) as items,
-        materialized(run, users_to_recompute(stored, _changed_users(known, options, last), items.frame)) as redo,
+        materialized(run, _changed_items(inputs, options, last)) as items,
+        materialized(run, users_to_recompute(stored, _changed_users(inputs, options, last), items.frame)) as redo,
     ):
         number = {"items_changed": items.rows, "users_redone": redo.rows}
         run.progress.note(
@@ -62,9 +62,9 @@ def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Rep
         )
         if number["users_redone"] > _MOST * users:
             return f"{number['users_redone']} of {users} users have changed"
-        profiles, redone = known.frame(run, USER_PROFILES), number["users_redone"]
-        again = _lists(run, known, options, blocks, profiles, redone, redo=redo.frame) if redone else None
-        new = _new_candidates(run, known, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
+        profiles, redone = inputs.frame(run, USER_PROFILES), number["users_redone"]
+        again = _lists(run, inputs, options, blocks, profiles, redone, redo=redo.frame) if redone else None
+        new = _new_candidates(run, inputs, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
         with new as newcomers:
             lists, gone = merged_lists(stored, again, newcomers, options.k), users_changed(redo.frame, newcomers)
             made = f"{redone} users who changed"
@@ -83,7 +83,7 @@ def _renewed(
     if lists is not None:
         # As those of the full join, whatever a join has done to their order: they are looked at so.
         ordered = lists.sortWithinPartitions("user_id", "rank")
-        come, _ = staged_lists(asked.run, asked.known, asked.options, asked.facts, ordered, asked.constant_columns)
+        come, _ = staged_lists(asked.run, asked.inputs, asked.options, asked.facts, ordered, asked.constant_columns)
     date_of = {"run_date": pa.scalar(run_date, pa.date32())}
     found = partial_rewrite(last, asked.key, None if lists is None else gone, come, date_of)
     return asked.publish(found.staged, made, parts=(found.old, found.new)), found.staged
@@ -98,7 +98,7 @@ def _told(
     merged = merged.sortWithinPartitions("user_id", "rank")
     version = last.head.version
     staged, told = staged_lists(
-        asked.run, asked.known, asked.options, asked.facts, merged, asked.constant_columns, version
+        asked.run, asked.inputs, asked.options, asked.facts, merged, asked.constant_columns, version
     )
     return asked.publish(staged, made, told), staged
 
@@ -108,11 +108,11 @@ def _new_candidates(
     run: Run, inputs: InputVersions, options: TopKOptions, stored: DataFrame, redo: DataFrame, items: DataFrame
 ) -> Iterator[DataFrame]:
     """What changed items bring to the lists of users who did not change."""
-    standing = with_floors(known.frame(run, USER_PROFILES), stored, redo, options.k)
+    standing = with_floors(inputs.frame(run, USER_PROFILES), stored, redo, options.k)
     users = run.lake.rows(USER_PROFILES)
     with (
-        _blocks_of(run, known, options, items) as changed,
-        materialized(run, _lists(run, known, options, changed, standing, users, items=items)) as found,
+        _blocks_of(run, inputs, options, items) as changed,
+        materialized(run, _lists(run, inputs, options, changed, standing, users, items=items)) as found,
     ):
         yield found.frame
 
@@ -120,11 +120,11 @@ def _new_candidates(
 def _changed_items(inputs: InputVersions, options: TopKOptions, last: Previous) -> DataFrame:
     """``item_id`` of those with another vector, or of which the rules know something else on this run date."""
     run, parts = last.run, []
-    if not last.saw(ITEM_VECTORS, known):
-        parts.append(changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id"))
-    if ITEMS.name in known.versions and not (last.saw(ITEMS, known) and last.run_date == options.run_date):
+    if not last.saw(ITEM_VECTORS, inputs):
+        parts.append(changed_keys(last.frame(ITEM_VECTORS), inputs.frame(run, ITEM_VECTORS), "item_id"))
+    if ITEMS.name in inputs.versions and not (last.saw(ITEMS, inputs) and last.run_date == options.run_date):
         was = item_eligibility(last.frame(ITEMS), options.match_on, last.run_date)
-        now = item_eligibility(known.frame(run, ITEMS), options.match_on, options.run_date)
+        now = item_eligibility(inputs.frame(run, ITEMS), options.match_on, options.run_date)
         parts.append(changed_keys(was, now, "item_id"))
     none = no_rows(run.spark, ITEMS).select("item_id")
     return reduce(DataFrame.union, parts, none).distinct()
@@ -132,23 +132,23 @@ def _changed_items(inputs: InputVersions, options: TopKOptions, last: Previous) 
 
 def _changed_users(inputs: InputVersions, options: TopKOptions, last: Previous) -> DataFrame:
     """``user_id`` of those with another profile, other events, rules or key."""
-    parts = [last.other_events(known, options.run_date)]
-    if not last.saw(USER_PROFILES, known):
-        renewed = rewritten_keys(last, known, USER_PROFILES)
+    parts = [last.other_events(inputs, options.run_date)]
+    if not last.saw(USER_PROFILES, inputs):
+        renewed = rewritten_keys(last, inputs, USER_PROFILES)
         if renewed is None:
-            was, now = (rows.select("user_id", "embedding") for rows in _both(USER_PROFILES, known, last))
+            was, now = (rows.select("user_id", "embedding") for rows in _both(USER_PROFILES, inputs, last))
             renewed = changed_keys(was, now, "user_id")
         parts.append(renewed)
-    if USER_RULES.name in known.versions and not last.saw(USER_RULES, known):
-        parts.append(changed_groups(*_both(USER_RULES, known, last), "user_id"))
-    if options.match_on and not last.saw(USERS, known):
-        was, now = (rows.select("user_id", options.match_on) for rows in _both(USERS, known, last))
+    if USER_RULES.name in inputs.versions and not last.saw(USER_RULES, inputs):
+        parts.append(changed_groups(*_both(USER_RULES, inputs, last), "user_id"))
+    if options.match_on and not last.saw(USERS, inputs):
+        was, now = (rows.select("user_id", options.match_on) for rows in _both(USERS, inputs, last))
         parts.append(changed_keys(was, now, "user_id"))
     return reduce(DataFrame.union, parts).distinct()
 
 
 def _both(table: Table, inputs: InputVersions, last: Previous) -> tuple[DataFrame, DataFrame]:
-    return last.frame(table), known.frame(last.run, table)
+    return last.frame(table), inputs.frame(last.run, table)
 
 
 def _lists(
@@ -166,13 +166,13 @@ def _lists(
 
     ``users``: how many they are.
     """
-    seen, allowed = seen_and_allowed(run, known, options)
+    seen, allowed = seen_and_allowed(run, inputs, options)
     if redo is not None:
         profiles, seen = (rows.join(redo, on="user_id", how="left_semi") for rows in (profiles, seen))
     if items is not None:
         seen = seen.join(items, on="item_id", how="left_semi")
     if options.match_on:
-        profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
+        profiles = profiles_with_keys(profiles, inputs.frame(run, USERS), options.match_on)
     return top_k_join(
         profiles,
         blocks,
@@ -188,9 +188,9 @@ def _lists(
 @contextmanager
 def _blocks_of(run: Run, inputs: InputVersions, options: TopKOptions, items: DataFrame) -> Iterator[ItemBlocks]:
     """Blocks of the changed items alone, for the time being."""
-    vectors = known.frame(run, ITEM_VECTORS).join(items, on="item_id", how="left_semi")
-    if ITEMS.name in known.versions:
-        vectors = items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, None)
+    vectors = inputs.frame(run, ITEM_VECTORS).join(items, on="item_id", how="left_semi")
+    if ITEMS.name in inputs.versions:
+        vectors = items_with_rules(vectors, inputs.frame(run, ITEMS), options.match_on, None)
     uri = f"{run.lake.uri}/_blocks/changed/{uuid.uuid4().hex}"
     try:
         yield write_item_blocks(vectors, uri, options.item_block_rows, tasks=1)

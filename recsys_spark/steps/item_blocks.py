@@ -21,21 +21,21 @@ _UNUSED_HOURS = 48
 
 def item_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> ItemBlocks:
     """The blocks that lists are made of, with what their rules ask of items."""
-    vectors, rows = known.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
+    vectors, rows = inputs.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
     lists, quota_on = 0, options.quota_on if options.quota else None
     if options.approximate:
         lists = list_count(options.lists, rows)
     facts = {
-        "inputs": {table.name: known.content_ids.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
+        "inputs": {table.name: inputs.content_ids.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
         "rules": [options.match_on, quota_on],
         "lists": [lists, options.grouping_seed if lists else 0],
     }
 
     def make() -> tuple[DataFrame, Matrix | None]:
         groups = centroids(vectors, lists, rows, options.grouping_seed) if lists else None
-        if ITEMS.name not in known.versions:
+        if ITEMS.name not in inputs.versions:
             return vectors, groups
-        return items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, quota_on), groups
+        return items_with_rules(vectors, inputs.frame(run, ITEMS), options.match_on, quota_on), groups
 
     return cached_blocks(run, RECOMMENDATIONS, facts, options.item_block_rows, make)
 

@@ -57,7 +57,7 @@ class _Fit:
         run, day = self.run, self.options.run_date
         change = snapshot_change(run, staged, made, self.key)
         facts = {**self.facts, "about": {"fitted": dict(sizes)} | change.about(day)}
-        report = publish_staged(run, self.key, staged, self.known.described(facts)) | {"weights_made": made}
+        report = publish_staged(run, self.key, staged, self.inputs.described(facts)) | {"weights_made": made}
         log_changes(run, self.key, day, [change])
         return report | {"fit_memory_mb": round(fit_bytes(blocks, self.options.weight_fit) / 1e6)}
 
@@ -73,22 +73,22 @@ class _Fit:
 def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
     """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
     all are fitted."""
-    encoder, known = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
-    facts = _facts(known, options, encoder)
+    encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
+    facts = _facts(inputs, options, encoder)
     key = run_key("fit_item_weights", facts)
     if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
         return done
-    check_event_types(run, known, options)
+    check_event_types(run, inputs, options)
     if options.dry_run:
         return {"tables": {}}
-    texts = item_embeddings(known.frame(run, ITEMS), known.frame(run, EMBEDDINGS), encoder)
+    texts = item_embeddings(inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), encoder)
     shrink, share = options.hybrid_whitening, options.refit_share
-    white = fitted(run, encoder, texts, str(known.content_ids), shrink=shrink, refit_share=share)
+    white = fitted(run, encoder, texts, str(inputs.content_ids), shrink=shrink, refit_share=share)
     if white is None:
         raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
     vectors = whitened(texts, "item_id", white.transform)
     facts |= {"whitening": white.transform.name, "forgotten": _forgotten(run)}
-    fit = _Fit(run, known, options, key, facts, vectors, len(white.transform.mean))
+    fit = _Fit(run, inputs, options, key, facts, vectors, len(white.transform.mean))
     sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
     last = "--full asks for it" if anew else _last_fit(fit, sizes)
     return _all(fit, last, sizes) if isinstance(last, str) else _newcomers(fit, last)
@@ -105,7 +105,7 @@ def _encoder(run: Run) -> str:
 def _facts(inputs: InputVersions, options: WeightOptions, encoder: str) -> dict[str, Any]:
     weights, history = options.undated_history
     return {
-        "inputs": known.content_ids,
+        "inputs": inputs.content_ids,
         "run_date": options.run_date,
         "encoder": encoder,
         "weights": asdict(weights),
@@ -123,7 +123,7 @@ def _forgotten(run: Run) -> str | None:
 
 
 def _events(fit: _Fit) -> DataFrame:
-    return events_before(fit.known.frame(fit.run, EVENTS), fit.options.run_date)
+    return events_before(fit.inputs.frame(fit.run, EVENTS), fit.options.run_date)
 
 
 def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | str:
@@ -163,11 +163,11 @@ def _newcomers(fit: _Fit, last: Previous) -> Report:
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:
             run.progress.note("fit_item_weights: no item is new, all keep their weights")
-            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.known.described(fit.facts))
+            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.described(fit.facts))
             return report | {"weights_made": "none"}
         blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
         fit.announce(blocks, number, made)
-        there = fit.known.frame(run, ITEMS).select("item_id")
+        there = fit.inputs.frame(run, ITEMS).select("item_id")
         stand = last.rows().join(there, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
         stand = stand.join(there.withColumnRenamed("item_id", "neighbor_id"), on="neighbor_id", how="left_semi")
         tasks = run.spark.sparkContext.defaultParallelism
@@ -180,10 +180,10 @@ def _newcomers(fit: _Fit, last: Previous) -> Report:
 
 def _changes(fit: _Fit, last: Previous) -> DataFrame:
     """``item_id, kind`` of items to fit (more than once where there are several reasons), and of those ``removed``."""
-    items, had = fit.known.frame(fit.run, ITEMS), last.rows().select("item_id").distinct()
+    items, had = fit.inputs.frame(fit.run, ITEMS), last.rows().select("item_id").distinct()
     sought = _events(fit).join(had, on="item_id", how="left_anti").select("item_id").distinct()
     without = items.join(sought, on="item_id", how="left_semi").select("item_id", F.lit("without").alias("kind"))
-    if last.saw(ITEMS, fit.known):
+    if last.saw(ITEMS, fit.inputs):
         return without
     was, now = (rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items))
     return without.unionByName(change_kinds(was, now, "item_id"))
@@ -191,14 +191,14 @@ def _changes(fit: _Fit, last: Previous) -> DataFrame:
 
 def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None = None) -> ItemBlocks:
     """Features of all items; with ``due`` ids, it is marked which are to be fitted ``after`` the run of that key."""
-    run, known, options, items = fit.run, fit.known, fit.options, fit.run.lake.rows(ITEMS)
+    run, inputs, options, items = fit.run, fit.inputs, fit.options, fit.run.lake.rows(ITEMS)
     lists = list_count(None, items) if options.hybrid_nprobe else 0
 
     def make() -> tuple[DataFrame, Matrix | None]:
-        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
+        pairs = weigh_pairs(inputs.frame(run, EVENTS), options.run_date, *options.undated_history)
         share = options.hybrid_max_events / max(run.lake.rows(EVENTS), 1)
         positive = sample_of_users(pairs.where("weight > 0").select("user_id", "item_id"), share)
-        features = item_features(known.frame(run, ITEMS), positive, fit.vectors, fit.dimension)
+        features = item_features(inputs.frame(run, ITEMS), positive, fit.vectors, fit.dimension)
         if due is not None:
             marked = features.join(due.withColumn("marked", F.lit(1)), on="item_id", how="left")
             features = marked.withColumn("due", F.coalesce("marked", F.lit(0))).drop("marked")

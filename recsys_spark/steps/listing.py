@@ -40,7 +40,7 @@ class ListRequest:
     ) -> Report:
         """Audit and publish lists. ``made``: in words which are new; ``about``: what else their commit tells;
         ``parts``: as for ``publish_audited``."""
-        facts = self.known.described(self.facts) | ({"about": about} if about else {})
+        facts = self.inputs.described(self.facts) | ({"about": about} if about else {})
         report = publish_audited(self.run, self.key, staged, facts, self.options, made=made, parts=parts)
         return report | {"lists_made": made} | (about or {})
 
@@ -78,16 +78,16 @@ def list_rules(options: TopKOptions, blocks: ItemBlocks) -> ListRules:
 def with_rules(run: Run, inputs: InputVersions, profiles: DataFrame, options: TopKOptions, tasks: int) -> DataFrame:
     """Profiles or histories with what rules know of their users, in ``tasks`` partitions."""
     if options.match_on:
-        profiles = profiles_with_keys(profiles, known.frame(run, USERS), options.match_on)
-    return users_with_rules(profiles, *seen_and_allowed(run, known, options), tasks)
+        profiles = profiles_with_keys(profiles, inputs.frame(run, USERS), options.match_on)
+    return users_with_rules(profiles, *seen_and_allowed(run, inputs, options), tasks)
 
 
 def seen_and_allowed(run: Run, inputs: InputVersions, options: TopKOptions) -> tuple[DataFrame, DataFrame | None]:
     """``user_id, item_id`` that must not be listed, and those that alone may be."""
-    seen = events_before(known.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
-    if USER_RULES.name not in known.versions or not run.lake.rows(USER_RULES):
+    seen = events_before(inputs.frame(run, EVENTS), options.run_date).select("user_id", "item_id")
+    if USER_RULES.name not in inputs.versions or not run.lake.rows(USER_RULES):
         return seen, None
-    rules = known.frame(run, USER_RULES)
+    rules = inputs.frame(run, USER_RULES)
     return denied(seen, rules), allowed(rules)
 
 

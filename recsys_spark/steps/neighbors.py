@@ -14,20 +14,20 @@ from recsys_spark.tables import ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS
 def find_neighbors(run: Run, options: NeighborOptions) -> Report:
     """Publish the most similar items of every item that has a vector."""
     ruled = options.match_on is not None or options.run_date is not None
-    known = pin_inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))
-    facts = {"inputs": known.content_ids} | options.model_dump(mode="json", include={"k", "min_score"})
+    inputs = pin_inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))
+    facts = {"inputs": inputs.content_ids} | options.model_dump(mode="json", include={"k", "min_score"})
     if ruled:
         facts |= options.model_dump(mode="json", include={"match_on", "run_date"})
     key = run_key("find_neighbors", facts)
     if (done := unchanged(run, key, ITEM_NEIGHBORS)) is not None or options.dry_run:
         return done or {"tables": {}}
-    vectors, count = known.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
+    vectors, count = inputs.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
     spaces = [row["model"] for row in vectors.select("model").distinct().limit(2).collect()]
     if len(spaces) > 1:
         raise UsageError(f"table 'item_vectors' mixes the vector spaces {' and '.join(sorted(spaces))}: build it again")
     if ruled:
-        vectors = items_with_rules(vectors, known.frame(run, ITEMS), options.match_on, None)
-    packed = {"inputs": known.content_ids, "match_on": options.match_on}
+        vectors = items_with_rules(vectors, inputs.frame(run, ITEMS), options.match_on, None)
+    packed = {"inputs": inputs.content_ids, "match_on": options.match_on}
     blocks = cached_blocks(run, ITEM_NEIGHBORS, packed, options.item_block_rows, lambda: (vectors, None))
     tasks = tasks_for(run, options, count)
     rules = ListRules(options.min_score, run_date=options.run_date, keyed=options.match_on is not None)

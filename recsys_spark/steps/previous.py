@@ -43,13 +43,13 @@ class Previous:
 
     def saw(self, table: Table, inputs: InputVersions) -> bool:
         """Whether it read what ``known`` shows."""
-        return bool(self.head.facts["inputs"].get(table.name) == known.content_ids.get(table.name))
+        return bool(self.head.facts["inputs"].get(table.name) == inputs.content_ids.get(table.name))
 
     def other_events(self, inputs: InputVersions, run_date: date) -> DataFrame:
         """``user_id`` of those whose events before the run date are not what they were."""
-        if self.saw(EVENTS, known):
-            return users_of_days(known.frame(self.run, EVENTS), self.run_date, run_date)
-        versions = (self.head.facts["versions"][EVENTS.name], known.versions[EVENTS.name])
+        if self.saw(EVENTS, inputs):
+            return users_of_days(inputs.frame(self.run, EVENTS), self.run_date, run_date)
+        versions = (self.head.facts["versions"][EVENTS.name], inputs.versions[EVENTS.name])
         was, now, both = self.run.lake.differing(self.run.spark, EVENTS, *versions)
         others = changed_groups(events_before(was, self.run_date), events_before(now, run_date), "user_id")
         return others.union(users_of_days(both, self.run_date, run_date)).distinct()

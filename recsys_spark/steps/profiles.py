@@ -45,33 +45,33 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
     are what they were keep theirs, unless ``full`` asks for all."""
     keep_impressions(run, options)
     shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
-    known = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
-    facts = {"inputs": known.content_ids, "run_date": options.run_date, "weights": asdict(options.weights)}
+    inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
+    facts = {"inputs": inputs.content_ids, "run_date": options.run_date, "weights": asdict(options.weights)}
     facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
     facts |= ignored_facts(options)
     key = run_key("build_profiles", facts)
     if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
         return done
-    check_event_types(run, known, options)
+    check_event_types(run, inputs, options)
     if options.dry_run:
         return {"tables": {}}
-    first = known.frame(run, ITEM_VECTORS).select("model", F.size("embedding")).first()
+    first = inputs.frame(run, ITEM_VECTORS).select("model", F.size("embedding")).first()
     if first is None:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
     last = _previous(run, options, facts, first[0])
-    facts = known.described(facts)
+    facts = inputs.described(facts)
     if isinstance(last, str):
         made = f"all: {last}"
         run.progress.note(f"build_profiles: {made}")
-        staged = run.lake.stage(_profiles(run, known, options, first), USER_PROFILES)
+        staged = run.lake.stage(_profiles(run, inputs, options, first), USER_PROFILES)
         if not staged.rows:
-            _refuse_nothing(run, known, options)
+            _refuse_nothing(run, inputs, options)
         return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
-    with materialized(run, _users_to_recompute(run, known, options, last, first[0])) as redo:
+    with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as redo:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
         if not redo.rows:
             return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
-        come = run.lake.stage(_profiles(run, known, options, first, redo.frame), USER_PROFILES)
+        come = run.lake.stage(_profiles(run, inputs, options, first, redo.frame), USER_PROFILES)
         found, made = partial_rewrite(last, key, redo.frame, come), f"{redo.rows} users who changed"
         facts, parts = {**facts, "about": found.facts}, (found.old, found.new)
         report = publish_audited(run, key, found.staged, facts, options, made=made, parts=parts)
@@ -80,7 +80,7 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
 
 def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
     """No profile at all, and so no list, from a log that has events is no success."""
-    events, items = events_before(known.frame(run, EVENTS), options.run_date), known.frame(run, ITEM_VECTORS)
+    events, items = events_before(inputs.frame(run, EVENTS), options.run_date), inputs.frame(run, ITEM_VECTORS)
     number, event = events.agg(F.count("*"), F.min("item_id")).collect()[0]
     if not number:
         return
@@ -115,16 +115,16 @@ def _users_to_recompute(
     run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous, space: str
 ) -> DataFrame:
     """``user_id`` of those whose own events or text have changed, or the vector of an item they had."""
-    changed = last.other_events(known, options.run_date)
-    if not last.saw(ITEM_VECTORS, known):
-        items = changed_keys(last.frame(ITEM_VECTORS), known.frame(run, ITEM_VECTORS), "item_id")
-        events = events_before(known.frame(run, EVENTS), options.run_date)
+    changed = last.other_events(inputs, options.run_date)
+    if not last.saw(ITEM_VECTORS, inputs):
+        items = changed_keys(last.frame(ITEM_VECTORS), inputs.frame(run, ITEM_VECTORS), "item_id")
+        events = events_before(inputs.frame(run, EVENTS), options.run_date)
         changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
-    if IMPRESSIONS.name in known.versions:
-        changed = changed.unionByName(users_with_other_ignored(run, known, options, last))
-    if options.user_text_weight and not (last.saw(USERS, known) and last.saw(EMBEDDINGS, known)):
+    if IMPRESSIONS.name in inputs.versions:
+        changed = changed.unionByName(users_with_other_ignored(run, inputs, options, last))
+    if options.user_text_weight and not (last.saw(USERS, inputs) and last.saw(EMBEDDINGS, inputs)):
         was = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
-        now = own_texts(run, known.frame(run, USERS), known.frame(run, EMBEDDINGS), space)
+        now = own_texts(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
         changed = changed.unionByName(changed_keys(was, now, "user_id"))
     return changed.distinct()
 
@@ -134,14 +134,14 @@ def _profiles(
 ) -> DataFrame:
     """Profiles of all users, or of those in ``redo``."""
     tasks = 2 * run.spark.sparkContext.defaultParallelism
-    facts = {"inputs": {ITEM_VECTORS.name: known.content_ids[ITEM_VECTORS.name]}}
-    items = cached_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (known.frame(run, ITEM_VECTORS), None))
-    events, users = known.frame(run, EVENTS), known.frame(run, USERS)
+    facts = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
+    items = cached_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
+    events, users = inputs.frame(run, EVENTS), inputs.frame(run, USERS)
     if redo is not None:
         events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))
     pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
-    if IMPRESSIONS.name in known.versions:
-        ignored = ignored_of(run, known, options, redo)
+    if IMPRESSIONS.name in inputs.versions:
+        ignored = ignored_of(run, inputs, options, redo)
         pairs = pairs.unionByName(
             weighed_ignored(ignored, events, options.run_date, options.ignored_weight, options.weights.half_life_days)
         )
@@ -150,7 +150,7 @@ def _profiles(
         segments = own_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))
     return profile_rows(
         pool_items(pairs, items, tasks=tasks),
-        own_texts(run, users, known.frame(run, EMBEDDINGS), space[0]),
+        own_texts(run, users, inputs.frame(run, EMBEDDINGS), space[0]),
         space[0],
         dimension=space[1],
         prior=options.user_text_weight,
@@ -172,7 +172,7 @@ def check_event_types(run: Run, inputs: InputVersions, options: EventOptions) ->
 
     Ratings that all lie below ``rating_center`` are refused too, a few are told: liking would count as disliking.
     """
-    events = events_before(known.frame(run, EVENTS), options.run_date)
+    events = events_before(inputs.frame(run, EVENTS), options.run_date)
     rated = F.when(F.col("event_type") == _RATING, F.col("value"))
     types = events.groupBy("event_type").agg(
         F.min(rated).alias("least"), F.max(rated).alias("most"), F.count(rated).alias("rows")

@@ -71,8 +71,8 @@ def sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Source
         InputError: what the profiles were made of is gone, or is not what the lists were made of.
     """
     if facts.get("scorer") == "hybrid":
-        return _hybrid_sources(run, known, facts)
-    return replace(_cosine_sources(run, known), interests=facts.get("interests", 1))
+        return _hybrid_sources(run, inputs, facts)
+    return replace(_cosine_sources(run, inputs), interests=facts.get("interests", 1))
 
 
 def explanation(
@@ -82,7 +82,7 @@ def explanation(
     constant_columns: Mapping[str, Any],
     user: str | None = None,
 ) -> tuple[DataFrame, ArrowTransform]:
-    """Rows of ``explanation_inputs`` and what turns them into rows of ``recommendations``; of one ``user`` only, if given."""
+    """Rows of ``explanation_inputs`` and the transform to rows of ``recommendations``; of one ``user`` if given."""
     pairs, kinds = sources.pairs, event_kinds(sources.events)
     if sources.ignored is not None:
         kinds = kinds.unionByName(ignored_kinds(sources.ignored))
@@ -116,7 +116,7 @@ def staged_lists(
         plain = constant_columns | {"reasons": None}
         make: ArrowTransform = lambda batches, _: (with_constant_columns(batch, plain) for batch in batches)  # noqa: E731
         return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
-    users, make = explanation(sources(run, known, facts), options, lists, constant_columns)
+    users, make = explanation(sources(run, inputs, facts), options, lists, constant_columns)
     told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
     return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
 
@@ -134,7 +134,7 @@ def staged_with_reasons(
         return staged, {}
     with run.progress.step(f"explain {staged.rows:,} rows"):
         lists = run.lake.read_staged(run.spark, staged)
-        told, fidelity = staged_lists(run, known, options, facts, lists, constant_columns)
+        told, fidelity = staged_lists(run, inputs, options, facts, lists, constant_columns)
         run.lake.discard(staged)
     return replace(told, notes=staged.notes, base=staged.base), fidelity
 
@@ -152,11 +152,11 @@ def fidelity_of(notes: list[list[float]]) -> dict[str, float]:
 
 
 def _hybrid_sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Sources:
-    events, day = known.frame(run, EVENTS), date.fromisoformat(str(facts["run_date"]))
+    events, day = inputs.frame(run, EVENTS), date.fromisoformat(str(facts["run_date"]))
     pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
-    items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
-    weights = weighted_items(known.frame(run, ITEM_WEIGHTS))
-    blocks = _blocks(run, known, ITEM_WEIGHTS, weighted_titles(weights, items, pairs), WEIGHT_COLUMNS)
+    items = inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
+    weights = weighted_items(inputs.frame(run, ITEM_WEIGHTS))
+    blocks = _blocks(run, inputs, ITEM_WEIGHTS, weighted_titles(weights, items, pairs), WEIGHT_COLUMNS)
     return Sources(pairs, events_before(events, day), blocks, {})
 
 
@@ -171,11 +171,11 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
                 f"reasons are told of what user_profiles were made of, and that version of table '{name.name}' is gone "
                 "or not known: run build_profiles with --full=true, then recommend_items"
             )
-    if not made.saw(ITEM_VECTORS, known):
+    if not made.saw(ITEM_VECTORS, inputs):
         raise InputError(
             "user_profiles were made of other item_vectors than the lists: run build_profiles, then recommend_items"
         )
-    vectors, users, day = known.frame(run, ITEM_VECTORS), made.frame(USERS), made.run_date
+    vectors, users, day = inputs.frame(run, ITEM_VECTORS), made.frame(USERS), made.run_date
     events = made.frame(EVENTS)
     pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
     ignored = None
@@ -184,8 +184,8 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
         ignored = ignored_pairs(made.frame(IMPRESSIONS), events, day, what)
         half_life = facts["weights"]["half_life_days"]
         pairs = pairs.unionByName(weighed_ignored(ignored, events, day, what.weight, half_life))
-    items = known.frame(run, ITEMS) if ITEMS.name in known.versions else None
-    blocks = _blocks(run, known, ITEM_VECTORS, titled_items(vectors.drop("model"), items), {})
+    items = inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
+    blocks = _blocks(run, inputs, ITEM_VECTORS, titled_items(vectors.drop("model"), items), {})
     segments = None
     if facts["segment_weight"]:
         tasks = 2 * run.spark.sparkContext.defaultParallelism
@@ -199,7 +199,7 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
 
 def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
     """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
-    facts = {"inputs": {one.name: known.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
+    facts = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
     return cached_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
 
 

@@ -37,15 +37,15 @@ def recommend_items(run: Run, options: TopKOptions) -> Report:
 
 
 def _recommend_by_profiles(run: Run, options: TopKOptions) -> Report:
-    known = pin_inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
-    facts = {"inputs": known.content_ids, "run_date": options.run_date} | rules_of(options)
+    inputs = pin_inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
+    facts = {"inputs": inputs.content_ids, "run_date": options.run_date} | rules_of(options)
     key = run_key("recommend_items", facts)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
-    space = one_space(run, known)
+    space = one_space(run, inputs)
     if options.dry_run:
         return {"tables": {}}
-    asked, blocks = ListRequest(run, known, options, key, facts, space), item_blocks(run, known, options)
+    asked, blocks = ListRequest(run, inputs, options, key, facts, space), item_blocks(run, inputs, options)
     last = last_lists(asked)
     report = last if isinstance(last, str) else changed_lists(asked, last, blocks)
     return _all_lists(asked, blocks, f"all: {report}") if isinstance(report, str) else report
@@ -53,7 +53,7 @@ def _recommend_by_profiles(run: Run, options: TopKOptions) -> Report:
 
 def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
     """The join of all users with all items."""
-    run, known, options = asked.run, asked.known, asked.options
+    run, inputs, options = asked.run, asked.inputs, asked.options
     run.progress.note(f"recommend_items: {made}")
     users = run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
@@ -66,16 +66,16 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
         make = list_rows(
             blocks, options.k, replace(rules, nprobe=nprobe), options.user_block_rows, plain, scored_by=scored_by
         )
-        return run.lake.stage(with_rules(run, known, profiles, options, tasks), RECOMMENDATIONS, make)
+        return run.lake.stage(with_rules(run, inputs, profiles, options, tasks), RECOMMENDATIONS, make)
 
-    profiles, recall = known.frame(run, USER_PROFILES), dict[str, Any]()
+    profiles, recall = inputs.frame(run, USER_PROFILES), dict[str, Any]()
     if options.interests > 1:
-        profiles = with_positive_items(profiles, sources(run, known, {}).pairs, known.frame(run, ITEM_VECTORS))
+        profiles = with_positive_items(profiles, sources(run, inputs, {}).pairs, inputs.frame(run, ITEM_VECTORS))
     if options.approximate:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
         staged = stage(profiles, 0)
-    staged, told = staged_with_reasons(run, known, options, asked.facts, staged, asked.constant_columns)
+    staged, told = staged_with_reasons(run, inputs, options, asked.facts, staged, asked.constant_columns)
     report = asked.publish(staged, made, recall | told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
@@ -94,7 +94,7 @@ def one_space(run: Run, inputs: InputVersions) -> str:
     """Two vector spaces never meet: refused by name before anything is multiplied."""
     named = {}
     for table in (USER_PROFILES, ITEM_VECTORS):
-        first, last = known.frame(run, table).agg(F.min("model"), F.max("model")).collect()[0]
+        first, last = inputs.frame(run, table).agg(F.min("model"), F.max("model")).collect()[0]
         if first is not None and first != last:
             raise UsageError(f"table '{table.name}' mixes the vector spaces {first} and {last}: build it again")
         named[table.name] = first

@@ -78,7 +78,7 @@ def rewritten_keys(last: Previous, inputs: InputVersions, table: Table) -> DataF
     Vectors are not looked at."""
     run, head, column = last.run, last.run.lake.last_commit(table), table.key[0]
     told = {} if head is None else head.facts.get("about", {}).get("renewed", {})
-    if head is None or head.version != known.versions[table.name]:
+    if head is None or head.version != inputs.versions[table.name]:
         return None
     if told.get("of") != last.head.facts["versions"][table.name]:
         return None
@@ -86,7 +86,7 @@ def rewritten_keys(last: Previous, inputs: InputVersions, table: Table) -> DataF
     if not set(told["files"]) <= set(by_name):  # made fewer by somebody meanwhile
         return None
     come = run.lake.read_files(run.spark, table, [by_name[name] for name in told["files"]]).select(column)
-    was, now = (rows.select(column) for rows in (last.frame(table), known.frame(run, table)))
+    was, now = (rows.select(column) for rows in (last.frame(table), inputs.frame(run, table)))
     return come.union(was.join(now, on=column, how="left_anti"))
 
 

@@ -56,9 +56,9 @@ def scored_texts(run: Run, options: TuningOptions, dataset: Dataset | None) -> t
     if dataset is not None and dataset.reviews is not None:
         found, versions = _reviews(run, options, dataset, dataset.reviews)
     else:
-        known = pin_inputs(run, ITEMS, USERS, EVENTS)
-        found = rating_pairs(*(known.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
-        versions = dict(known.versions)
+        inputs = pin_inputs(run, ITEMS, USERS, EVENTS)
+        found = rating_pairs(*(inputs.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
+        versions = dict(inputs.versions)
     asked = events_before(found, options.run_date).orderBy("timestamp", "user_id", "item_id").toArrow()
     if asked.num_rows < options.min_pairs:
         raise InputError(
@@ -100,10 +100,10 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
     Raises:
         InputError: there are too few events to learn from, or items without texts.
     """
-    known = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
-    items = known.frame(run, ITEMS)
+    inputs = pin_inputs(run, ITEMS, USERS, EVENTS, EMBEDDINGS)
+    items = inputs.frame(run, ITEMS)
     table = items.select("item_id", "text").orderBy("item_id").toArrow()
-    embedded = item_embeddings(items, known.frame(run, EMBEDDINGS), encoder).select("item_id", "embedding").toArrow()
+    embedded = item_embeddings(items, inputs.frame(run, EMBEDDINGS), encoder).select("item_id", "embedding").toArrow()
     if not embedded.num_rows:
         raise InputError("no item has a text: there is nothing to train on")
     ids = table["item_id"].combine_chunks()
@@ -112,12 +112,12 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
     vectors[pc.index_in(embedded["item_id"], ids).to_numpy()[usable]] = rows
     numbers = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
     kinds = [kind for kind, weight in options.event_weights.items() if weight > 0]
-    events = events_before(known.frame(run, EVENTS), options.run_date).where(F.col("event_type").isin(kinds))
+    events = events_before(inputs.frame(run, EVENTS), options.run_date).where(F.col("event_type").isin(kinds))
     weighted = events.select("user_id", "item_id", "timestamp", F.lit(1.0).alias("weight"))
     # All histories are held by the driver.
     weighted = sample_of_users(weighted, options.training_max_events / max(run.lake.rows(EVENTS), 1))
     roles = with_roles(newest_events(weighted, _MAX_HISTORY), Protocol("leave_one_out"))
-    users = user_rows(roles, run.spark.createDataFrame(numbers), known.frame(run, USERS)).orderBy("user_id").toArrow()
+    users = user_rows(roles, run.spark.createDataFrame(numbers), inputs.frame(run, USERS)).orderBy("user_id").toArrow()
     flat_items, offsets = flat(users["items"].combine_chunks())
     found = Histories(
         flat_items.astype(np.int64),
@@ -133,7 +133,7 @@ def histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue
             f"{len(flat_items)} events, with min_pairs {options.min_pairs} and users of three events or more with "
             "items that have texts wanted: too little to learn from"
         )
-    return Catalogue(ids, table["text"].to_pylist(), vectors), found, dict(known.versions)
+    return Catalogue(ids, table["text"].to_pylist(), vectors), found, dict(inputs.versions)
 
 
 def _parts(users: NDArray[np.int64], options: TuningOptions) -> NDArray[np.int8]:

@@ -21,8 +21,8 @@ from recsys_spark.vectors import item_embeddings, item_vector_rows, items_with_u
 
 def build_item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
-    known = pin_inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
-    facts = {"inputs": known.content_ids, "model": model.fingerprint, "blocks": options.blocks.facts}
+    inputs = pin_inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
+    facts = {"inputs": inputs.content_ids, "model": model.fingerprint, "blocks": options.blocks.facts}
     facts |= _told_of_events(options)
     if options.whitening is not None:
         facts |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
@@ -33,13 +33,13 @@ def build_item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, ane
         return done
     if options.dry_run:
         return {"tables": {}}
-    items, embeddings = known.frame(run, ITEMS), known.frame(run, EMBEDDINGS)
-    cuts = fitted_quantiles(run, options, items, str(known.content_ids))
+    items, embeddings = inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS)
+    cuts = fitted_quantiles(run, options, items, str(inputs.content_ids))
     if isinstance(options, HistoryOptions) and options.blocks.collaborative:
-        pairs = weigh_pairs(known.frame(run, EVENTS), options.run_date, *options.undated_history)
+        pairs = weigh_pairs(inputs.frame(run, EVENTS), options.run_date, *options.undated_history)
         items = items_with_users(items, pairs.where("weight > 0").select("user_id", "item_id"))
     texts = item_embeddings(items, embeddings, model.fingerprint)
-    fit = _whitening(run, options, model, texts, str(known.content_ids))
+    fit = _whitening(run, options, model, texts, str(inputs.content_ids))
     transform = fit.transform if fit else None
     named = (cuts.name, cuts.rows) if cuts else None
     vectors = item_vector_rows(items, embeddings, model.fingerprint, options.blocks, transform, named)
@@ -48,7 +48,7 @@ def build_item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, ane
         raise InputError(
             f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
         )
-    report = publish_audited(run, key, staged, known.described(facts), options, made="all")
+    report = publish_audited(run, key, staged, inputs.described(facts), options, made="all")
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
     if cuts:
         report |= {"price_cuts": cuts.name, "price_cuts_fitted_on": cuts.prices}
