@@ -56,8 +56,8 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scored_by=HistoryScorer)
     staged = run.lake.stage(with_rules(run, inputs, histories(pairs), options, tasks), RECOMMENDATIONS, make)
     staged, told = staged_with_reasons(run, inputs, options, facts, staged, constant_columns)
-    asked = ListRequest(run, inputs, options, key, facts, space)
-    report = asked.publish(staged, "all: hybrid weights depend on all events", told)
+    request = ListRequest(run, inputs, options, key, facts, space)
+    report = request.publish(staged, "all: hybrid weights depend on all events", told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 

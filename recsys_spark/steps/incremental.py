@@ -30,9 +30,9 @@ _MOST = 0.5
 """Share of the users from which all lists are made anew: the join then costs about as much."""
 
 
-def last_lists(asked: ListRequest) -> Previous | str:
+def last_lists(request: ListRequest) -> Previous | str:
     """The lists to start from, or in words why there are none."""
-    options = asked.options
+    options = request.options
     if options.full:
         return "--full asks for it"
     for name in ("quota", "approximate", "diversity"):
@@ -40,16 +40,16 @@ def last_lists(asked: ListRequest) -> Previous | str:
             return f"a stored list does not tell enough for --{name}"
     if options.interests > 1:
         return "a stored list does not tell enough for --interests"
-    last = previous(asked.run, RECOMMENDATIONS, asked.facts)
+    last = previous(request.run, RECOMMENDATIONS, request.facts)
     if isinstance(last, str):
         return last
     was = last.frame(ITEM_VECTORS).select("model").first()
-    return last if was is not None and was["model"] == asked.space else "item_vectors are in another vector space"
+    return last if was is not None and was["model"] == request.space else "item_vectors are in another vector space"
 
 
-def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Report | str:
+def changed_lists(request: ListRequest, last: Previous, blocks: ItemBlocks) -> Report | str:
     """Publish the lists of the full join, made from the last ones; or say why all must be made."""
-    run, inputs, options = asked.run, asked.inputs, asked.options
+    run, inputs, options = request.run, request.inputs, request.options
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
     with (
         materialized(run, _changed_items(inputs, options, last)) as items,
@@ -69,28 +69,30 @@ def changed_lists(asked: ListRequest, last: Previous, blocks: ItemBlocks) -> Rep
             lists, gone = merged_lists(stored, again, newcomers, options.k), users_changed(redo.frame, newcomers)
             made = f"{redone} users who changed"
             if options.explain:
-                report, staged = _told(asked, last, stored, lists, gone, made)
+                report, staged = _told(request, last, stored, lists, gone, made)
             else:
-                report, staged = _renewed(asked, last, lists, gone, made)
+                report, staged = _renewed(request, last, lists, gone, made)
     return report | number | {"users": users, "items": blocks.rows, "unfilled_slots": options.k * users - staged.rows}
 
 
 def _renewed(
-    asked: ListRequest, last: Previous, lists: DataFrame | None, gone: DataFrame, made: str
+    request: ListRequest, last: Previous, lists: DataFrame | None, gone: DataFrame, made: str
 ) -> tuple[Report, Staged]:
     """The lists that stand, file by file with a new date, and beside them those of the users in ``gone``."""
-    run_date, come = asked.options.run_date, None
+    run_date, come = request.options.run_date, None
     if lists is not None:
         # As those of the full join, whatever a join has done to their order: they are looked at so.
         ordered = lists.sortWithinPartitions("user_id", "rank")
-        come, _ = staged_lists(asked.run, asked.inputs, asked.options, asked.facts, ordered, asked.constant_columns)
+        come, _ = staged_lists(
+            request.run, request.inputs, request.options, request.facts, ordered, request.constant_columns
+        )
     date_of = {"run_date": pa.scalar(run_date, pa.date32())}
-    found = partial_rewrite(last, asked.key, None if lists is None else gone, come, date_of)
-    return asked.publish(found.staged, made, parts=(found.old, found.new)), found.staged
+    found = partial_rewrite(last, request.key, None if lists is None else gone, come, date_of)
+    return request.publish(found.staged, made, parts=(found.old, found.new)), found.staged
 
 
 def _told(
-    asked: ListRequest, last: Previous, stored: DataFrame, lists: DataFrame | None, gone: DataFrame, made: str
+    request: ListRequest, last: Previous, stored: DataFrame, lists: DataFrame | None, gone: DataFrame, made: str
 ) -> tuple[Report, Staged]:
     """All lists with their reasons, which depend on more than the lists do."""
     stand = stored.join(gone, on="user_id", how="left_anti")
@@ -98,9 +100,9 @@ def _told(
     merged = merged.sortWithinPartitions("user_id", "rank")
     version = last.head.version
     staged, told = staged_lists(
-        asked.run, asked.inputs, asked.options, asked.facts, merged, asked.constant_columns, version
+        request.run, request.inputs, request.options, request.facts, merged, request.constant_columns, version
     )
-    return asked.publish(staged, made, told), staged
+    return request.publish(staged, made, told), staged
 
 
 @contextmanager

@@ -45,21 +45,21 @@ def _recommend_by_profiles(run: Run, options: TopKOptions) -> Report:
     space = one_space(run, inputs)
     if options.dry_run:
         return {"tables": {}}
-    asked, blocks = ListRequest(run, inputs, options, key, facts, space), item_blocks(run, inputs, options)
-    last = last_lists(asked)
-    report = last if isinstance(last, str) else changed_lists(asked, last, blocks)
-    return _all_lists(asked, blocks, f"all: {report}") if isinstance(report, str) else report
+    request, blocks = ListRequest(run, inputs, options, key, facts, space), item_blocks(run, inputs, options)
+    last = last_lists(request)
+    report = last if isinstance(last, str) else changed_lists(request, last, blocks)
+    return _all_lists(request, blocks, f"all: {report}") if isinstance(report, str) else report
 
 
-def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
+def _all_lists(request: ListRequest, blocks: ItemBlocks, made: str) -> Report:
     """The join of all users with all items."""
-    run, inputs, options = asked.run, asked.inputs, asked.options
+    run, inputs, options = request.run, request.inputs, request.options
     run.progress.note(f"recommend_items: {made}")
     users = run.lake.rows(USER_PROFILES)
     tasks = tasks_for(run, options, users)
     rules = list_rules(options, blocks)
     bound = log_join_plan(run, options, blocks, users, tasks, replace(rules, nprobe=blocks.lists))
-    plain = asked.constant_columns | {"reasons": None}
+    plain = request.constant_columns | {"reasons": None}
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
         scored_by = InterestScorer if options.interests > 1 else ProfileScorer
@@ -75,8 +75,8 @@ def _all_lists(asked: ListRequest, blocks: ItemBlocks, made: str) -> Report:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
         staged = stage(profiles, 0)
-    staged, told = staged_with_reasons(run, inputs, options, asked.facts, staged, asked.constant_columns)
-    report = asked.publish(staged, made, recall | told)
+    staged, told = staged_with_reasons(run, inputs, options, request.facts, staged, request.constant_columns)
+    report = request.publish(staged, made, recall | told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
 
