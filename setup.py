@@ -26,14 +26,14 @@ EXTRAS = {
     "gguf": ["gguf>=0.19,<1", "accelerate>=1.1,<2"],  # through them transformers unpacks GGUF, once
     # The report: charts as SVG, and a page that escapes what it shows. matplotlib 3.9 is the first for NumPy 2.
     "report": ["matplotlib>=3.9,<4", "jinja2>=3.1,<4"],
-    # The last is trec_eval, which the metrics are compared with: from 0.5.9 for Python 3.14, for ARM Linux not built.
     # fine_tune_encoder and search_hyperparameters, which bring it along: adapters, search, the plot of the loss.
     "train": ["peft>=0.17", "optuna>=4.2", "matplotlib>=3.9"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],
     "wandb": ["wandb>=0.19"],
-    # moto stands in for S3; xdist runs the files of tests side by side.
+    # moto stands in for S3; xdist runs the files of tests side by side. The last is trec_eval, which the metrics are
+    # compared with: from 0.5.9 for Python 3.14, for ARM Linux not built.
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.6,<4",
@@ -69,7 +69,8 @@ if __name__ == "__main__":
         description="A recommender on Spark, built on language-model embeddings",
         python_requires=">=3.11",
         packages=find_packages(include=["recsys_spark", "recsys_spark.*"]),
-        package_data={"recsys_spark": ["*.html"]},  # the page of a report
+        package_data={"recsys_spark": ["LICENSE"], "recsys_spark.report": ["*.html"]},  # the page of a report
+        license_files=["recsys_spark/LICENSE"],
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,
         classifiers=["License :: OSI Approved :: Apache Software License", "Programming Language :: Python :: 3"],

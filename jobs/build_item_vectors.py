@@ -1,11 +1,11 @@
 """Item vectors: the text embedding with category, brand and price blocks side by side."""
 
-from recsys_spark.block_options import BlockOptions
-from recsys_spark.job import Run, main
-from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.vectors import build_item_vectors
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps.model_source import resolve_model
+from recsys_spark.items.options import BlockOptions
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(EncoderOptions, BlockOptions):

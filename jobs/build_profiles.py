@@ -1,9 +1,9 @@
 """User profiles: each user's events as one decayed, weighted sum of item vectors."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import ProfileOptions
-from recsys_spark.steps.profiles import build_profiles
-from recsys_spark.steps.publishing import Report
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(ProfileOptions):

@@ -1,8 +1,8 @@
 """A real model on real data: MovieLens 100K and MiniLM, from raw files to lists a person can read."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.demo import DemoOptions, demo
-from recsys_spark.steps.publishing import Report
+from recsys_spark.demo.steps.demo import DemoOptions, demo
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(DemoOptions):

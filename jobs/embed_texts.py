@@ -1,9 +1,9 @@
 """Encode the distinct texts of items and users that the model has not embedded yet."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.embed import embed_texts
-from recsys_spark.steps.publishing import Report
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps.embed_texts import embed_texts
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(EncoderOptions):

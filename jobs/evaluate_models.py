@@ -1,8 +1,8 @@
 """Scorers compared under a published protocol, on full rankings."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.evaluate_models import ComparisonOptions, evaluate_models
-from recsys_spark.steps.publishing import Report
+from recsys_spark.evaluate.steps.evaluate_models import ComparisonOptions, evaluate_models
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(ComparisonOptions):

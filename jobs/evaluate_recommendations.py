@@ -1,9 +1,9 @@
 """Published recommendations against the events on or after run_date."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import EvaluationOptions
-from recsys_spark.steps.evaluate import evaluate_recommendations
-from recsys_spark.steps.publishing import Report
+from recsys_spark.evaluate.options import EvaluationOptions
+from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(EvaluationOptions):

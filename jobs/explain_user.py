@@ -1,8 +1,8 @@
 """One user's log, profile, list and the reasons for it, on the terminal."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
-from recsys_spark.steps.publishing import Report
+from recsys_spark.explain.steps.explain_user import ExplainUserOptions, explain_user
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(ExplainUserOptions):

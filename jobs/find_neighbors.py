@@ -1,9 +1,9 @@
 """Similar items: every item against all others, itself left out."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import NeighborOptions
-from recsys_spark.steps.neighbors import find_neighbors
-from recsys_spark.steps.publishing import Report
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
+from recsys_spark.topk.options import NeighborOptions
+from recsys_spark.topk.steps.find_neighbors import find_neighbors
 
 
 class Config(NeighborOptions):

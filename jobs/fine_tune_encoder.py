@@ -1,9 +1,9 @@
 """A model folder of one's own: an encoder tuned on scores (regression) or histories (contrastive)."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.fine_tune import fine_tune_encoder
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.tuning_options import TuningOptions
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
+from recsys_spark.tune.options import TuningOptions
+from recsys_spark.tune.steps.fine_tune_encoder import fine_tune_encoder
 
 
 class Config(TuningOptions):

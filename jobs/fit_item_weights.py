@@ -1,9 +1,9 @@
 """Events, texts and item vectors to the weights of hybrid lists."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import WeightOptions
-from recsys_spark.steps.item_weights import fit_item_weights
-from recsys_spark.steps.publishing import Report
+from recsys_spark.hybrid.options import WeightOptions
+from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(WeightOptions):

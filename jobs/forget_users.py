@@ -1,9 +1,9 @@
 """Remove users, or items, from every table, every file and every later refresh; prints a proof."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.steps.forget import forget_users
-from recsys_spark.steps.publishing import Report
+from recsys_spark.privacy.options import ForgetOptions
+from recsys_spark.privacy.steps.forget_users import forget_users
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(ForgetOptions):

@@ -1,9 +1,9 @@
 """Raw sources to the tables items, users, events and quarantine, as a dataset file says."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import IngestOptions
-from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.steps.publishing import Report
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.steps.ingest_tables import ingest_tables
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(IngestOptions):

@@ -1,9 +1,9 @@
 """Recommendations: the blockwise cosine Top-K join of profiles and items, seen items left out."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.options import TopKOptions
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.recommend import recommend_items
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.recommend_items import recommend_items
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(TopKOptions):

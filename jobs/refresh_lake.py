@@ -1,8 +1,8 @@
 """The whole chain for one run_date: ingest, embed, vectors, profiles, recommendations."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.refresh import RefreshOptions, refresh_lake
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(RefreshOptions):

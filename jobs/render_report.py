@@ -1,8 +1,8 @@
 """One HTML file that shows a lake: what ran, its data, its vectors, the quality of its lists, and why they are so."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.report import ReportOptions, render_report
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.report.steps.render_report import ReportOptions, render_report
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(ReportOptions):

@@ -1,8 +1,8 @@
 """The best settings for fine_tune_encoder, by trying: judged on validation, kept on disk, continued."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.search import SearchOptions, search_hyperparameters
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run, main
+from recsys_spark.tune.steps.search_hyperparameters import SearchOptions, search_hyperparameters
 
 
 class Config(SearchOptions):

@@ -1,9 +1,9 @@
 """Remove old versions of all tables and what killed runs left behind."""
 
-from recsys_spark.job import Run, main
-from recsys_spark.refresh_options import VacuumOptions
-from recsys_spark.steps.publishing import Report
-from recsys_spark.steps.vacuum import vacuum_lake
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.refresh.options import VacuumOptions
+from recsys_spark.refresh.steps.vacuum_lake import vacuum_lake
+from recsys_spark.runtime.lifecycle import Run, main
 
 
 class Config(VacuumOptions):

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from recsys_spark.embed import gpu_profile, task_device
+from recsys_spark.encode.embedding import gpu_profile
+from recsys_spark.runtime.task import task_device
 
 TASKS = 6
 

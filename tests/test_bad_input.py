@@ -9,19 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.block_options import BlockOptions
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps.embed_texts import embed_texts
+from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import EncoderOptions, EvaluationOptions, ProfileOptions, TopKOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps.embed import embed_texts
-from recsys_spark.steps.evaluate import evaluate_recommendations
-from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.profiles import build_profiles
-from recsys_spark.steps.recommend import recommend_items
-from recsys_spark.steps.vectors import build_item_vectors
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USERS
+from recsys_spark.evaluate.options import EvaluationOptions
+from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations
+from recsys_spark.items.options import BlockOptions
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.lake.lake import Lake
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.recommend_items import recommend_items
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USERS
 from tests.conftest import ROOT
 
 DAY = date(2024, 3, 1)

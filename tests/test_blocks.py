@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import IdIndex, is_usable, matrix, slices
+from recsys_spark.arrays.arrow import matrix, slices
+from recsys_spark.arrays.id_index import IdIndex
 from recsys_spark.errors import UsageError
+from recsys_spark.profiles.profiles import is_usable
 
 NAN, INF = float("nan"), float("inf")
 IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import UsageError
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import HistoryOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps.vectors import build_item_vectors
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
-from recsys_spark.vectors import FeatureBlocks, block_widths
+from recsys_spark.events.options import HistoryOptions
+from recsys_spark.items.options import BlockOptions
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.items.vectors import FeatureBlocks, block_widths
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 
 
 class Collaborative(BlockOptions, HistoryOptions):

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.comparison import METRICS, Candidate, EvaluationSpec, _Total, compared, merged
-from recsys_spark.comparison_results import gaps, warnings_of
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.job import Run
-from recsys_spark.kernels.scorers import ItemScores
-from recsys_spark.lake import Lake
-from recsys_spark.progress import Progress
-from recsys_spark.protocols import FIT, TEST, VALID, Protocol, newest_events, with_roles
-from recsys_spark.scorer_files import keep_array, keep_scorer
-from recsys_spark.steps import plans
-from recsys_spark.steps.evaluate_models import ComparisonOptions, evaluate_models
-from recsys_spark.steps.plans import PLANS
+from recsys_spark.evaluate.comparison import METRICS, Candidate, EvaluationSpec, _Total, compared, merged
+from recsys_spark.evaluate.comparison_summary import gaps, warnings_of
+from recsys_spark.evaluate.kernels.scorer_files import keep_array, keep_scorer
+from recsys_spark.evaluate.kernels.scorers import ItemScores
+from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, with_roles
+from recsys_spark.evaluate.steps import search_grids as plans
+from recsys_spark.evaluate.steps.evaluate_models import ComparisonOptions, evaluate_models
+from recsys_spark.evaluate.steps.search_grids import PLANS
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
 
 START = datetime(2024, 1, 1, 10, tzinfo=UTC)
 KINDS = ["tea", "garden", "wool"]

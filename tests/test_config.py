@@ -7,10 +7,13 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
-from recsys_spark.config import help_text, load
-from recsys_spark.dataset import load_dataset
+from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.errors import UsageError
-from recsys_spark.options import EncoderOptions, IngestOptions, ProfileOptions, TopKOptions
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.runtime.config import help_text, load
+from recsys_spark.sources.dataset_file import load_dataset
 from tests.conftest import ROOT
 
 JOBS = sorted((ROOT / "jobs").glob("*.py"))

@@ -4,9 +4,9 @@ from datetime import date
 
 import pytest
 
-from recsys_spark.dataset import load_dataset
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.text import fields_of
+from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.sources.queries import fields_of
 from tests.conftest import ROOT
 
 SHIPPED = sorted(path.stem for path in (ROOT / "conf" / "datasets").glob("*.toml"))

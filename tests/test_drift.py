@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.data_files import ListFaults, VectorSums
-from recsys_spark.drift import drifted, vector_figures
+from recsys_spark.lake.data_files import ListFaults, VectorSums
+from recsys_spark.publish.drift import drifted, vector_figures
 
 BOUNDS = {
     "max_row_change": 0.5,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from recsys_spark.embed import distinct_texts, embed_udf, embedded_texts, missing_texts, task_device
-from recsys_spark.kernels.model_folder import read_model
+from recsys_spark.encode.embedding import distinct_texts, embed_udf, embedded_texts, missing_texts
+from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.runtime.task import task_device
 
 TEXT_DDL = "text_hash string, text string"
 TEXTS = [(f"h{n}", text) for n, text in enumerate(["a film", "a very long film " * 30, "z", "😀 مرحبا", "b", "c d e"])]
@@ -21,7 +22,7 @@ def model(tiny_bert):
 @pytest.fixture(scope="module")
 def alone(model):
     """Hash → what the encoder says of each text by itself."""
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     encoder = Encoder(model)
     return {name: encoder.encode([text]) for name, text in TEXTS}

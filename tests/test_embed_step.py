@@ -11,18 +11,19 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from safetensors.numpy import load_file, save_file
 
-from recsys_spark.block_options import BlockOptions
-from recsys_spark.embed import embed_udf, embedding_rows, estimated_tokens, in_slice
+from recsys_spark.encode.embedding import embed_udf, embedding_rows, estimated_tokens, in_slice
+from recsys_spark.encode.kernels.model_folder import of_users, read_model
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps import embed_texts as step
+from recsys_spark.encode.steps.embed_texts import embed_texts
+from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import QualityError
-from recsys_spark.kernels.model_folder import of_users, read_model
-from recsys_spark.lake import Lake
-from recsys_spark.options import EncoderOptions, ProfileOptions
-from recsys_spark.steps import embed as step
-from recsys_spark.steps.embed import embed_texts
-from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.profiles import build_profiles
-from recsys_spark.steps.vectors import build_item_vectors
-from recsys_spark.tables import CHANGES, EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
+from recsys_spark.items.options import BlockOptions
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.lake.lake import Lake
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.tables.schemas import CHANGES, EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
 from tests.test_bad_input import DAY, Bench
 
 WORDS = [f"text number {n} " * (n % 7 + 1) for n in range(40)]
@@ -224,7 +225,7 @@ def test_a_model_that_fails_often_publishes_nothing(bench, asked, poisoned):
 
 
 def test_a_task_names_its_first_failures_and_counts_them_all(spark, poisoned, monkeypatch):
-    monkeypatch.setattr("recsys_spark.embed.FAILURES_KEPT", 3)
+    monkeypatch.setattr("recsys_spark.encode.embedding.FAILURES_KEPT", 3)
     bad = [f"q {n}" for n in range(7)]
     texts = [*bad, "good"]
     batches = [pa.record_batch({"text_hash": [named(t) for t in texts], "text": texts})] * 2

@@ -6,8 +6,8 @@ from math import inf, log2
 import numpy as np
 import pytest
 
-from recsys_spark.evaluate import mean_metrics, popularity_lists, relevant_pairs, user_metrics
-from recsys_spark.kernels.metrics import rank_metrics
+from recsys_spark.evaluate.kernels.metrics import rank_metrics
+from recsys_spark.evaluate.list_metrics import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 
 LIST_DDL = "user_id string, item_id string, rank int"
 PAIR_DDL = "user_id string, item_id string"

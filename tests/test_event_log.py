@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import IngestOptions
-from recsys_spark.progress import Progress
-from recsys_spark.queries import is_row_by_row
-from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.steps.forget import forget_users
-from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.tables import CHANGES, EVENTS, ITEMS, QUARANTINE, USERS
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.steps.ingest_tables import ingest_tables
+from recsys_spark.lake.lake import Lake
+from recsys_spark.privacy.options import ForgetOptions
+from recsys_spark.privacy.steps.forget_users import forget_users
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.sources.queries import is_row_by_row
+from recsys_spark.tables.schemas import CHANGES, EVENTS, ITEMS, QUARANTINE, USERS
 
 FIRST = date(2024, 3, 1)
 PATH = 'path = "log"'
@@ -204,7 +204,7 @@ def test_events_that_need_several_rows_are_made_of_all(shop, spark):
 
 
 def test_many_small_files_are_made_few(shop, spark, monkeypatch, request):
-    monkeypatch.setattr("recsys_spark.steps.event_log._MORE_FILES", 1)
+    monkeypatch.setattr("recsys_spark.ingest.steps.event_log._MORE_FILES", 1)
     lake = shop.lake()
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     request.addfinalizer(lambda: spark.conf.set("spark.sql.adaptive.enabled", "true"))

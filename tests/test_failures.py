@@ -12,8 +12,8 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException, PythonException
 
 from recsys_spark.errors import InputError, QualityError, RetryError, UsageError
-from recsys_spark.failures import is_transient, source_error, sql_error, to_user_error
-from recsys_spark.job import silence_traces
+from recsys_spark.errors.messages import is_transient, source_error, sql_error, to_user_error
+from recsys_spark.runtime.lifecycle import silence_traces
 
 FRAMES = "\n\tat org.apache.spark.rdd.RDD.iterator(RDD.scala:338)\n\tat java.base/java.lang.Thread.run(Thread.java:840)"
 LOST = (

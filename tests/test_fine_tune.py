@@ -9,22 +9,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recsys_spark.config import load
+from recsys_spark.encode.kernels.dense_head import Dense, Unit, write_head
+from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.errors import InputError, QualityError, UsageError
-from recsys_spark.job import Run
-from recsys_spark.kernels.head import Dense, Unit, write_head
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.kernels.next_item import Histories, NextItemResult
-from recsys_spark.kernels.tracking import tracked
-from recsys_spark.lake import Lake
-from recsys_spark.progress import Progress
-from recsys_spark.steps.fine_tune import checked_model, fine_tune_encoder
-from recsys_spark.steps.model_card import describe, finished, output_paths
-from recsys_spark.steps.search import SEARCHED, SearchOptions, search_hyperparameters
-from recsys_spark.steps.training_processes import in_processes
-from recsys_spark.steps.training_report import Attempt
-from recsys_spark.steps.tune_contrastive import _figures
-from recsys_spark.steps.tuning_options import TuningOptions
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.config import load
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tune.kernels.next_item_eval import Histories, NextItemResult
+from recsys_spark.tune.kernels.tracking import tracked
+from recsys_spark.tune.options import TuningOptions
+from recsys_spark.tune.steps.distributed import in_processes
+from recsys_spark.tune.steps.fine_tune_encoder import checked_model, fine_tune_encoder
+from recsys_spark.tune.steps.model_publishing import describe, finished, output_paths
+from recsys_spark.tune.steps.search_hyperparameters import SEARCHED, SearchOptions, search_hyperparameters
+from recsys_spark.tune.steps.training_progress import Attempt
+from recsys_spark.tune.steps.tune_contrastive import _figures
 
 
 def options_of(walks, tiny_bert, tmp_path, kind=TuningOptions, **given):
@@ -67,14 +67,14 @@ def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny
     assert {"step", "epoch", "loss", "gradient"} <= set(lines[1])
     assert (tmp_path / "mine" / "loss.png").read_bytes().startswith(b"\x89PNG")
     encoded = options_of(walks, tmp_path / "mine", tmp_path)
-    from recsys_spark.steps.embed import embed_texts
-    from recsys_spark.steps.training_pairs import histories
+    from recsys_spark.encode.steps.embed_texts import embed_texts
+    from recsys_spark.tune.steps.training_data import histories
 
     assert embed_texts(run, encoded)["texts_encoded"] == 40
     before, _, _ = histories(run, encoded, report["base"])
     after, known, _ = histories(run, encoded, report["model"])  # the old vectors stay beside the new ones
     assert not np.allclose(before.vectors, after.vectors)
-    from recsys_spark.kernels.next_item import VALID, evaluate_next_item
+    from recsys_spark.tune.kernels.next_item_eval import VALID, evaluate_next_item
 
     used = report["tuned"]["used"]
     again = evaluate_next_item(after.vectors, known, used["decay"], VALID, used["whitening"])
@@ -155,7 +155,7 @@ def test_a_model_with_code_of_its_own_is_refused(spark, walks, tiny_bert, tmp_pa
 
 def test_a_tracker_that_is_not_installed_is_named(spark, walks, tiny_bert, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "recsys_missing", None)
-    monkeypatch.setattr("recsys_spark.kernels.tracking.PACKAGES", {"wandb": "recsys_not_there"})
+    monkeypatch.setattr("recsys_spark.tune.kernels.tracking.PACKAGES", {"wandb": "recsys_not_there"})
     options = options_of(walks, tiny_bert, tmp_path, tracker="wandb")
     with pytest.raises(UsageError, match="extra 'wandb'"):
         fine_tune_encoder(run_of(options), options)
@@ -178,7 +178,7 @@ def test_a_training_killed_after_its_model_got_its_name_is_finished_by_the_same_
             raise KeyboardInterrupt
         plain(path, *rest, **more)
 
-    monkeypatch.setattr("recsys_spark.steps.model_card.shutil.rmtree", killed)
+    monkeypatch.setattr("recsys_spark.tune.steps.model_publishing.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         fine_tune_encoder(run_of(options), options)
     monkeypatch.undo()
@@ -221,7 +221,9 @@ def test_a_frozen_figure_of_zero_has_no_lift(monkeypatch):
     def judged(rate):
         return NextItemResult(None, 0.75, np.arange(4), np.full(4, rate), np.full(4, rate))
 
-    monkeypatch.setattr("recsys_spark.steps.tune_contrastive.judge", lambda rows, *_: judged(float(rows.max())))
+    monkeypatch.setattr(
+        "recsys_spark.tune.steps.tune_contrastive.evaluate_next_item", lambda rows, *_: judged(float(rows.max()))
+    )
     known = Histories(np.arange(4), np.arange(4), np.zeros(4, np.int8))
     task = SimpleNamespace(projected=lambda: np.ones((4, 2), np.float32), trainable_share=1.0)
     trained = SimpleNamespace(epoch=1)
@@ -271,8 +273,8 @@ def study_of(folder, goal=0.0):
 
 
 def searched(monkeypatch, options, attempt):
-    monkeypatch.setattr("recsys_spark.steps.search.read_dataset", lambda run, options: None)
-    monkeypatch.setattr("recsys_spark.steps.tune_contrastive.trial_of_contrastive", lambda *_: attempt)
+    monkeypatch.setattr("recsys_spark.tune.steps.search_hyperparameters.read_dataset", lambda run, options: None)
+    monkeypatch.setattr("recsys_spark.tune.steps.tune_contrastive.trial_of_contrastive", lambda *_: attempt)
     return search_hyperparameters(run_of(options), options)
 
 
@@ -306,7 +308,7 @@ def test_a_study_is_of_one_model_and_one_set_of_fixed_settings(walks, tiny_bert,
 
 
 def test_a_search_without_optuna_says_what_to_install(walks, tiny_bert, tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys_spark.steps.search.find_spec", lambda name: None)
+    monkeypatch.setattr("recsys_spark.tune.steps.search_hyperparameters.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="extra 'train'"):
         searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, SearchOptions), study_of(tmp_path)[1])
 

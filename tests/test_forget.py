@@ -11,9 +11,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_spark.dataset import load_dataset
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.forgetting import (
+from recsys_spark.lake.lake_key import lake_key
+from recsys_spark.privacy.id_lists import given_ids
+from recsys_spark.privacy.options import ForgetOptions
+from recsys_spark.privacy.raw_rows import RawNames
+from recsys_spark.privacy.rules import (
     OWN_ROWS,
     PLACES,
     RULES,
@@ -27,17 +30,15 @@ from recsys_spark.forgetting import (
     without_forgotten,
     without_own,
 )
-from recsys_spark.id_lists import given_ids
-from recsys_spark.job import PERSONAL, Run
-from recsys_spark.lake_key import lake_key
-from recsys_spark.progress import Progress
-from recsys_spark.raw_rows import RawNames
-from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
-from recsys_spark.steps.forget import forget_users
-from recsys_spark.steps.training_pairs import scored_texts
-from recsys_spark.steps.tuning_options import TuningOptions
-from recsys_spark.steps.vacuum import vacuum_lake
-from recsys_spark.tables import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARANTINE, RECOMMENDATIONS, TABLES, USERS
+from recsys_spark.privacy.steps.forget_users import forget_users
+from recsys_spark.refresh.options import VacuumOptions
+from recsys_spark.refresh.steps.vacuum_lake import vacuum_lake
+from recsys_spark.runtime.lifecycle import PERSONAL, Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARANTINE, RECOMMENDATIONS, TABLES, USERS
+from recsys_spark.tune.options import TuningOptions
+from recsys_spark.tune.steps.training_data import scored_texts
 from tests.conftest import ROOT
 from tests.test_event_log import DATASET, FIRST, Shop
 from tests.test_submit import last_json, submit

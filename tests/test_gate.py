@@ -2,14 +2,14 @@
 
 import pytest
 
-from recsys_spark.bad_rows import Bad, advice
-from recsys_spark.dataset import TableQuery
 from recsys_spark.errors import QualityError
-from recsys_spark.job import PERSONAL, Run
-from recsys_spark.progress import Progress
-from recsys_spark.source_names import named_sources
-from recsys_spark.steps.report_data import lost_values
-from recsys_spark.tables import EVENTS
+from recsys_spark.ingest.bad_rows import Bad, advice
+from recsys_spark.report.steps.data_health import lost_values
+from recsys_spark.runtime.lifecycle import PERSONAL, Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.sources.dataset_file import TableQuery
+from recsys_spark.sources.names import named_sources
+from recsys_spark.tables.schemas import EVENTS
 from tests.test_ingest import DATASET, LOG, PRODUCTS, Shop
 
 RULES = """

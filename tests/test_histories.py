@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from recsys_spark.histories import History, counted_events, damp_popular
-from recsys_spark.profiles import EventWeights, weigh_pairs
+from recsys_spark.events.history import History, counted_events, damp_popular
+from recsys_spark.events.weights import EventWeights, weigh_pairs
 from tests.test_profiles import BY_TYPE, EVENT_DDL, MIDNIGHT, RUN_DATE, WEIGHTS, utc
 
 START = datetime(2024, 2, 1, tzinfo=UTC)

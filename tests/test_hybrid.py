@@ -9,16 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark import item_weights
-from recsys_spark.history_block import WEIGHT_COLUMNS, HistoryScorer
-from recsys_spark.hybrid import histories, weighted_items
-from recsys_spark.item_blocks import write_item_blocks
-from recsys_spark.item_features import FEATURE_COLUMNS, item_features, sample_of_users, word_values
-from recsys_spark.item_weights import WEIGHTS_DDL, WeightFit, parts_of, weight_rows
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.lists import ListRules, where_found
-from recsys_spark.recommend import RESULT_DDL, list_rows, users_with_rules
-from recsys_spark.rules import items_with_rules
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.blocks.steps.block_files import write_item_blocks
+from recsys_spark.hybrid import item_weights
+from recsys_spark.hybrid.history_scorer import WEIGHT_COLUMNS, HistoryScorer
+from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features, sample_of_users, word_values
+from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, WeightFit, weight_rows
+from recsys_spark.hybrid.sparse_histories import histories, weighted_items
+from recsys_spark.hybrid.steps.fit_item_weights import parts_of
+from recsys_spark.topk.join import RESULT_DDL, list_rows, users_with_rules
+from recsys_spark.topk.lists import ListRules, where_found
+from recsys_spark.topk.rules import items_with_rules
 
 DAY = date(2024, 5, 1)
 TEXTS = ["Red wool scarf, red", "blue wool hat", "Steel pan", "steel pot; pan", None, "a", "Wool socks red", "pot lid"]
@@ -251,7 +252,7 @@ class Lists:
         blocks = write_item_blocks(held, str(tmp_path / uuid.uuid4().hex), rows, tasks=tasks, carried=WEIGHT_COLUMNS)
         ids = "user_id string, item_id string"
         seen, allowed = (spark.createDataFrame(sorted(p), ids) for p in (self.seen, self.allowed))
-        make = list_rows(blocks, k, rules, user_rows, scored_by=HistoryScorer)
+        make = list_rows(blocks, k, rules, user_rows, scorer=HistoryScorer)
         frame = users_with_rules(users, seen, allowed, tasks).mapInArrow(lambda batches: make(batches, {}), RESULT_DDL)
         return sorted((tuple(row) for row in frame.collect()), key=lambda row: (row[0], row[3]))
 

@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from recsys_spark.impressions import Ignored, ignored_pairs, weighed_ignored
-from recsys_spark.job import Run
-from recsys_spark.progress import Progress
-from recsys_spark.refresh_options import ForgetOptions
-from recsys_spark.steps.forget import forget_users
-from recsys_spark.tables import EVENTS, IMPRESSIONS, RECOMMENDATIONS, USER_PROFILES
+from recsys_spark.privacy.options import ForgetOptions
+from recsys_spark.privacy.steps.forget_users import forget_users
+from recsys_spark.profiles.ignored_impressions import Ignored, ignored_pairs, weighed_ignored
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EVENTS, IMPRESSIONS, RECOMMENDATIONS, USER_PROFILES
 from tests.test_incremental import World
 
 DAY = date(2024, 3, 10)

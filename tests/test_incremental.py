@@ -9,23 +9,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from pyspark.sql import functions as F
 
-from recsys_spark.changes import changed_keys, row_kinds
+from recsys_spark.encode.kernels.model_folder import of_users
 from recsys_spark.errors import ConflictError, QualityError, RetryError
-from recsys_spark.failpoints import VARIABLE
-from recsys_spark.ingest import unique_events, validate_events
-from recsys_spark.job import Run
-from recsys_spark.kernels.model_folder import of_users
-from recsys_spark.lake import Lake
-from recsys_spark.options import ProfileOptions, TopKOptions
-from recsys_spark.progress import Progress
-from recsys_spark.refresh_options import ForgetOptions, VacuumOptions
-from recsys_spark.steps import incremental as incremental_step
-from recsys_spark.steps.change_log import counted
-from recsys_spark.steps.forget import forget_users
-from recsys_spark.steps.profiles import build_profiles
-from recsys_spark.steps.recommend import recommend_items
-from recsys_spark.steps.vacuum import vacuum_lake
-from recsys_spark.tables import (
+from recsys_spark.errors.failpoints import VARIABLE
+from recsys_spark.ingest.validation import unique_events, validate_events
+from recsys_spark.lake.lake import Lake
+from recsys_spark.privacy.options import ForgetOptions
+from recsys_spark.privacy.steps.forget_users import forget_users
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.publish.changes import changed_keys, row_kinds
+from recsys_spark.publish.steps.change_log import counted
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps import incremental as incremental_step
+from recsys_spark.recommend.steps.recommend_items import recommend_items
+from recsys_spark.refresh.options import VacuumOptions
+from recsys_spark.refresh.steps.vacuum_lake import vacuum_lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import (
     CHANGES,
     EMBEDDINGS,
     EVENTS,

@@ -10,8 +10,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import ConflictError, InputError, QualityError, UsageError
-from recsys_spark.failures import to_user_error
-from recsys_spark.ingest import (
+from recsys_spark.errors.messages import to_user_error
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.steps import ingest_tables as ingest_step
+from recsys_spark.ingest.steps.ingest_tables import ingest_tables
+from recsys_spark.ingest.validation import (
     accepted,
     rejected,
     repeated_events,
@@ -22,13 +25,10 @@ from recsys_spark.ingest import (
     validate_rules,
     validate_users,
 )
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import IngestOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps import ingest as ingest_step
-from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.tables import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS
 
 ITEM_DDL = "item_id string, title string, blurb string, category string, brand string, price string, updated_at string"
 EVENT_DDL = "user_id string, item_id string, event_type string, timestamp string, value string"

@@ -5,10 +5,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.interests import CLUSTERED, interests_of, weights_of
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.tables import RECOMMENDATIONS
+from recsys_spark.profiles.kernels.interests import CLUSTERED, interests_of, weights_of
+from recsys_spark.tables.schemas import RECOMMENDATIONS
 from tests.test_incremental import World
 
 

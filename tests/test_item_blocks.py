@@ -6,11 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import recsys_spark.item_blocks as item_blocks_module
+import recsys_spark.blocks.item_blocks as item_blocks_module
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.blocks.kernels.spherical_kmeans import nearest_lists, nearest_rows, spherical_kmeans
+from recsys_spark.blocks.steps.block_files import (
+    _number,
+    drop_unused_blocks,
+    mark_used,
+    open_item_blocks,
+    write_item_blocks,
+)
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.item_blocks import _number, drop_unused_blocks, mark_used, open_item_blocks, write_item_blocks
-from recsys_spark.kernels.clusters import nearest_lists, nearest_rows, spherical_kmeans
-from recsys_spark.kernels.vectors import unit_rows
 
 DDL = "item_id string, embedding array<float>"
 

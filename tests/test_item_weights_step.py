@@ -5,12 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import TopKOptions, WeightOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps.item_weights import fit_item_weights
-from recsys_spark.tables import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from recsys_spark.hybrid.options import WeightOptions
+from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
+from recsys_spark.lake.lake import Lake
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
 
 FIRST = date(2024, 3, 1)
 USERS_AT_FIRST, ITEMS_AT_FIRST = 12, 10

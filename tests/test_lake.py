@@ -14,13 +14,13 @@ from py4j.protocol import Py4JError
 from pyarrow.fs import LocalFileSystem
 from pyspark.errors import PySparkException
 
-from recsys_spark import commits
-from recsys_spark.data_files import file_batches
 from recsys_spark.errors import ConflictError, InputError, RetryError
-from recsys_spark.failures import to_user_error
-from recsys_spark.lake import Lake
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
-from recsys_spark.whole_files import write_whole
+from recsys_spark.errors.messages import to_user_error
+from recsys_spark.lake import commits
+from recsys_spark.lake.data_files import file_batches
+from recsys_spark.lake.lake import Lake
+from recsys_spark.lake.whole_files import write_whole
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
 
 ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
 TWO = [("u3", "second", "h2", "fr", [])]
@@ -420,8 +420,8 @@ def test_a_commit_that_found_the_disk_full_says_so_in_one_plain_line(spark, copi
 
 def test_the_status_of_a_run_lies_beside_the_tables(tmp_path):
     lake = Lake(str(tmp_path / "new" / "lake"))
-    lake.write_status("some_job", "2024-03-01", {"status": "done", "title": "日本"})
-    lake.write_status("some_job", "2024-03-01", {"status": "unchanged"})
+    lake.plain.write_status("some_job", "2024-03-01", {"status": "done", "title": "日本"})
+    lake.plain.write_status("some_job", "2024-03-01", {"status": "unchanged"})
     kept = tmp_path / "new" / "lake" / "_status" / "some_job" / "2024-03-01.json"
     assert json.loads(kept.read_text(encoding="utf-8")) == {"status": "unchanged"}
 
@@ -432,14 +432,14 @@ def test_a_lake_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     with pytest.raises(InputError, match="is not writable"):
         Lake(str(blocked)).check_writable()
     lake = Lake(str(tmp_path / "lake"))
-    lake.check_writable()
+    lake.plain.check_writable()
     assert list((tmp_path / "lake" / "_status").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["my lake 100%", "lake[1]^|", "{x,y}~'", "#?*&;+é", "a:b#"])
 def test_a_lake_may_lie_in_a_folder_of_any_name(name, spark, tmp_path):
     lake = Lake(str(tmp_path / name / "lake"))
-    lake.check_writable()
+    lake.plain.check_writable()
     assert lake.version(USERS) is None
     first = lake.commit(lake.stage(users(spark, ONE), USERS), "run-1")
     staged = lake.stage(users(spark, TWO, partitions=2), USERS)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,48 +15,59 @@ from tests.conftest import ROOT
 
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
-KERNELS = [path for path in PACKAGE if path.parent.name == "kernels"]
-STEPS = [path for path in PACKAGE if path.parent.name == "steps"]
-# Transformations take DataFrames and return DataFrames; the rest of the package's top level starts, stores, reads
-# (item_blocks writes the files that joins stream, item_weights makes a frame of their numbers).
-TRANSFORMATIONS = [
-    ROOT / "recsys_spark" / f"{name}.py"
-    for name in (
-        "bad_rows",
-        "baselines",
-        "blocks",
-        "changes",
-        "codes",
-        "comparison",
-        "drift",
-        "embed",
-        "evaluate",
-        "forgetting",
-        "histories",
-        "history_block",
-        "hybrid",
-        "impressions",
-        "incremental",
-        "ingest",
-        "item_features",
-        "lists",
-        "losses",
-        "prices",
-        "profiles",
-        "protocols",
-        "reasons",
-        "recall",
-        "recommend",
-        "report_facts",
-        "rules",
-        "showcase",
-        "text",
-        "times",
-        "training_pairs",
-        "user_block",
-        "vectors",
-        "whitening",
-    )
+
+# The floors of the house, bottom up: which packages a package may import. GROUND is open to every package above it.
+GROUND = "errors tables lake runtime publish"
+ALLOWED = {
+    "errors": "",
+    "arrays": "errors",
+    "tables": "",
+    "lake": "errors arrays tables",
+    "runtime": "errors lake",
+    "publish": "errors tables lake runtime",
+    "privacy": GROUND,
+    "sources": GROUND,
+    "ingest": f"{GROUND} privacy sources",
+    "encode": f"{GROUND} arrays",
+    "events": GROUND,
+    "blocks": f"{GROUND} arrays",
+    "items": f"{GROUND} arrays encode events",
+    "profiles": f"{GROUND} arrays encode events blocks items",
+    "topk": f"{GROUND} arrays blocks profiles",
+    "hybrid": f"{GROUND} arrays blocks events items topk",
+    "explain": f"{GROUND} arrays blocks events items profiles hybrid",
+    "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain",
+    "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid",
+    "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid evaluate",
+    "report": f"{GROUND} arrays privacy items evaluate",
+    "refresh": f"{GROUND} ingest encode blocks items profiles hybrid recommend evaluate",
+    "demo": f"{GROUND} evaluate report refresh",
+}
+STORAGE = {"errors", "lake", "runtime", "sources"}
+"""Packages that start, read and store by their nature; everywhere else only steps do."""
+
+# Layers of a package: 0 kernels (arrays only), 1 transformations (lazy), 2 steps (they read, act and publish).
+KERNEL, TRANSFORMATION, STEP = 0, 1, 2
+
+
+def package_of(module: str | Path) -> str:
+    """The package below recsys_spark of a path or of a dotted module name."""
+    parts = module.relative_to(ROOT).parts if isinstance(module, Path) else module.split(".")
+    return parts[1].removesuffix(".py") if len(parts) > 1 else ""
+
+
+def layer_of(module: str | Path) -> int:
+    parts = module.relative_to(ROOT).parts if isinstance(module, Path) else tuple(module.split("."))
+    if "kernels" in parts or parts[1:2] == ("arrays",):
+        return KERNEL
+    return STEP if "steps" in parts else TRANSFORMATION
+
+
+KERNELS = [path for path in PACKAGE if layer_of(path) == KERNEL]
+LAZY = [
+    path
+    for path in PACKAGE
+    if layer_of(path) == TRANSFORMATION and package_of(path) not in STORAGE and path.stem not in ("options", "__init__")
 ]
 ACTIONS = {
     "count",
@@ -74,13 +86,22 @@ VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "mis
 
 
 def imports(path: Path) -> set[str]:
+    """The modules that a file imports, wherever in it; ``from recsys_spark.lake import commits`` names the module."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES
+            found |= inner or {node.module}
     return found
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {dotted(path) for path in PACKAGE}
 
 
 def called_methods(path: Path) -> set[tuple[str, str]]:
@@ -95,23 +116,41 @@ def short(path: Path) -> str:
 
 @pytest.mark.parametrize("path", KERNELS, ids=short)
 def test_a_kernel_knows_arrays_only(path):
-    above = {"pyspark", "pandas"}
-    assert not {name for name in imports(path) if name.split(".")[0] in above}
-    inside = {name for name in imports(path) if name.startswith("recsys_spark")}
-    assert all(name.startswith("recsys_spark.kernels") or name == "recsys_spark.errors" for name in inside)
+    assert not {name for name in imports(path) if name.split(".")[0] in {"pyspark", "pandas"}}
+    inside = {name for name in imports(path) if name.startswith("recsys_spark.")}
+    assert not {name for name in inside if layer_of(name) != KERNEL and name != "recsys_spark.errors"}
 
 
-@pytest.mark.parametrize("path", TRANSFORMATIONS, ids=short)
+@pytest.mark.parametrize("path", LAZY, ids=short)
 def test_a_transformation_is_lazy_and_touches_no_storage(path):
     acting = {f"{thing}.{name}" for thing, name in called_methods(path) if name in ACTIONS and thing != "F"}
     assert not acting
-    assert not {
-        n
-        for n in imports(path)
-        if n.startswith(("recsys_spark.lake", "recsys_spark.job", "recsys_spark.steps", "deltalake"))
-    }
+    storing = {n for n in imports(path) if n.startswith(("recsys_spark.lake", "recsys_spark.runtime", "deltalake"))}
+    assert storing <= {"recsys_spark.runtime.task"}
     assert "SparkSession" not in path.read_text(encoding="utf-8")
     assert not imports(path) & {"time", "datetime.datetime", "sys", "argparse"}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=short)
+def test_an_import_goes_to_an_allowed_package_and_never_up_a_layer(path):
+    own = package_of(path)
+    if not own or path == ROOT / "recsys_spark" / "__init__.py":
+        return
+    assert own in ALLOWED, f"the package '{own}' is not in ALLOWED: say what it may import"
+    for name in imports(path):
+        if name.startswith("recsys_spark."):
+            other = package_of(name)
+            assert other in {own, *ALLOWED[own].split()}, f"'{own}' must not import '{other}' ({short(path)}: {name})"
+            assert layer_of(name) <= layer_of(path) or other == "errors", f"{short(path)} imports {name}: a layer up"
+        assert not name.startswith("jobs")
+
+
+def test_packages_and_modules_import_each_other_without_a_cycle():
+    packages = {own: allowed.split() for own, allowed in ALLOWED.items()}
+    assert set(packages) == {package_of(path) for path in PACKAGE} - {"__init__"}
+    assert list(TopologicalSorter(packages).static_order())
+    modules = {dotted(path): imports(path) & MODULES - {dotted(path)} for path in PACKAGE}
+    assert list(TopologicalSorter(modules).static_order())
 
 
 @pytest.mark.parametrize("path", JOBS, ids=short)
@@ -120,44 +159,24 @@ def test_a_job_only_chooses_and_reports(path):
     assert not {node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.BinOp)}
 
 
-@pytest.mark.parametrize("path", [p for p in PACKAGE if p not in STEPS and p not in KERNELS], ids=short)
-def test_nothing_below_the_steps_imports_them(path):
-    assert not {name for name in imports(path) if name.startswith(("recsys_spark.steps", "jobs"))}
-
-
 def test_torch_is_imported_in_these_kernels_alone():
     heavy = {short(path) for path in PACKAGE if {n.split(".")[0] for n in imports(path)} & {"torch", "transformers"}}
-    encoding = {
-        "encoder",
-        "engines",
-        "loading",
-        "model_check",
-        "packed_linear",
-        "conversion",
-        "gguf",
-        "torch_product",
-        "bf16_product",
+    encoding = "encoder engines loading model_check packed_linear engine_conversion gguf"
+    training = (
+        "checkpoints training_loop trainable_encoder rating_task contrastive_loss projector_task rng_state "
+        "contrastive_task tracking data_parallel"
+    )
+    rooms = {"encode": encoding, "topk": "torch_product bf16_product", "tune": training}
+    assert heavy == {
+        f"recsys_spark/{room}/kernels/{name}.py" for room, names in rooms.items() for name in names.split()
     }
-    training = {
-        "checkpoints",
-        "training",
-        "tunable",
-        "regression",
-        "contrastive",
-        "projector",
-        "random_numbers",
-        "encoding_task",
-        "tracking",
-        "parallel",
-    }
-    assert heavy == {f"recsys_spark/kernels/{name}.py" for name in encoding | training}
 
 
 def test_no_clock_but_run_date():
     """``now`` is Delta's file age and the seconds of a report: in two files that no result depends on."""
     clocks = re.compile(r"\btime\.time\(|datetime\.now|date\.today|current_date|current_timestamp")
     assert {short(path) for path in PACKAGE if clocks.search(path.read_text(encoding="utf-8"))} <= {
-        "recsys_spark/lake.py"
+        "recsys_spark/lake/lake.py"
     }
 
 

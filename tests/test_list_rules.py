@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from recsys_spark.changes import changed_keys
-from recsys_spark.incremental import merged_lists, users_changed, users_to_recompute, with_floors
-from recsys_spark.item_blocks import write_item_blocks
-from recsys_spark.kernels.diversity import mmr_order
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.lists import ListRules
-from recsys_spark.recommend import list_rows, top_k_join, users_with_rules
-from recsys_spark.rules import items_as_users, items_with_rules
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.blocks.steps.block_files import write_item_blocks
+from recsys_spark.publish.changes import changed_keys
+from recsys_spark.recommend.incremental import merged_lists, users_changed, users_to_recompute, with_floors
+from recsys_spark.topk.join import list_rows, top_k_join, users_with_rules
+from recsys_spark.topk.kernels.mmr import mmr_order
+from recsys_spark.topk.lists import ListRules
+from recsys_spark.topk.rules import items_as_users, items_with_rules
 
 ITEM_DDL = (
     "item_id string, embedding array<float>, match_key string, quota_group bigint, boost float, "

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.model import resolve_model
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -131,7 +131,7 @@ def test_a_model_is_converted_once_into_its_own_folder(folder, monkeypatch):
     pytest.importorskip("onnxruntime")
     first = resolve(folder, engine="onnx")
     assert Path(first.folder) == folder / f"recsys-onnx-fp32-{first.weights[:16]}"
-    monkeypatch.setattr("recsys_spark.kernels.conversion.convert", None)
+    monkeypatch.setattr("recsys_spark.encode.kernels.engine_conversion.convert", None)
     assert resolve(folder, engine="onnx") == first
     assert first.fingerprint == resolve(folder).fingerprint
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_written_is_converted_into_the_cache(folder, mon
 def test_weights_that_are_replaced_in_place_are_converted_anew(folder, tiny_bert):
     from safetensors.numpy import load_file, save_file
 
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     pytest.importorskip("onnxruntime")
     first = Encoder(resolve(folder, engine="onnx")).encode(["a film"]).vectors

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from recsys_spark.kernels.model_folder import read_model
+from recsys_spark.encode.kernels.model_folder import read_model
 from tests.conftest import ROOT
 from tests.e5_conversion import convert_e5
 from tests.faults.test_killed_driver import refresh, rows_of
@@ -54,7 +54,7 @@ SAME_MEANING = [
 @pytest.fixture(scope="module")
 def gguf():
     """Imported here, before capsys: the log of transformers would keep a stream that is closed after the test."""
-    from recsys_spark.kernels import gguf
+    from recsys_spark.encode.kernels import gguf
 
     return gguf
 
@@ -62,7 +62,7 @@ def gguf():
 def gguf_command(file, folder, packages=None):
     path = os.pathsep.join(str(part) for part in (ROOT, packages) if part)
     return subprocess.run(
-        [sys.executable, "-m", "recsys_spark.kernels.gguf", str(file), str(folder)],
+        [sys.executable, "-m", "recsys_spark.encode.kernels.gguf", str(file), str(folder)],
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False,
     )  # fmt: skip
 
@@ -126,7 +126,7 @@ def plain_vectors(folder, texts, pooling):
 
 
 def spark_vectors(spark, texts, spec):
-    from recsys_spark.embed import embedded_texts
+    from recsys_spark.encode.embedding import embedded_texts
 
     frame = spark.createDataFrame([(f"h{n:02}", text) for n, text in enumerate(texts)], "text_hash string, text string")
     rows = sorted(embedded_texts(frame, spec, tasks=2).collect())
@@ -262,7 +262,7 @@ def test_a_decoder_in_spark_gives_the_vectors_of_plain_transformers(spark, smoll
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["last_token", "weighted_mean", "mean"])
 def test_a_decoder_padded_on_the_left_in_a_batch_gives_the_same_vectors(smollm2, pooling):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     texts = [" ".join(["tea"] * n) for n in range(1, 17)]
     encoder = Encoder(read_model(str(smollm2), pooling=pooling), padding_side="left")

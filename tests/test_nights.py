@@ -5,15 +5,15 @@ from datetime import date
 
 import pytest
 
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import EvaluationOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps.evaluate import evaluate_recommendations
-from recsys_spark.steps.model import resolve_model
-from recsys_spark.steps.refresh import RefreshOptions, refresh_lake
-from recsys_spark.steps.vectors import build_item_vectors
-from recsys_spark.tables import CHANGES, EVENTS, ITEM_VECTORS, METRICS, PRICE_CUTS, RECOMMENDATIONS
+from recsys_spark.encode.steps.model_source import resolve_model
+from recsys_spark.evaluate.options import EvaluationOptions
+from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.lake.lake import Lake
+from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import CHANGES, EVENTS, ITEM_VECTORS, METRICS, PRICE_CUTS, RECOMMENDATIONS
 
 FIRST, SECOND, THIRD = date(2024, 3, 1), date(2024, 3, 10), date(2024, 3, 11)
 

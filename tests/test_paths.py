@@ -3,7 +3,7 @@
 import pytest
 
 from recsys_spark.errors import UsageError
-from recsys_spark.paths import absolute, delta_uri, is_pattern, lake_path, spark_path
+from recsys_spark.lake.paths import absolute, delta_uri, is_pattern, lake_path, spark_path
 
 
 @pytest.mark.parametrize(

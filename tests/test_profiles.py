@@ -8,20 +8,13 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
+from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.errors import QualityError, UsageError
-from recsys_spark.item_blocks import write_item_blocks
-from recsys_spark.options import ProfileOptions
-from recsys_spark.profiles import (
-    EventWeights,
-    _whole_users,
-    own_segments,
-    pool_items,
-    profile_rows,
-    segment_pairs,
-    weigh_pairs,
-)
-from recsys_spark.steps.profiles import build_profiles as profiles_step
-from recsys_spark.tables import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
+from recsys_spark.events.weights import EventWeights, weigh_pairs
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.profiles import _whole_users, own_segments, pool_items, profile_rows, segment_pairs
+from recsys_spark.profiles.steps.build_profiles import build_profiles as profiles_step
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
 from tests.test_bad_input import Bench
 
 EVENT_DDL = "user_id string, item_id string, event_type string, timestamp timestamp, value double"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_spark.baselines import fitted_pairs, gram_of, item_users, partial_grams
-from recsys_spark.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, compared, merged
-from recsys_spark.kernels.scorers import ItemWeights
-from recsys_spark.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
-from recsys_spark.scorer_files import keep_array, keep_scorer, open_scorer
+from recsys_spark.evaluate.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, compared, merged
+from recsys_spark.evaluate.driver_matrices import fitted_pairs, gram_of, item_users, partial_grams
+from recsys_spark.evaluate.kernels.scorer_files import keep_array, keep_scorer, open_scorer
+from recsys_spark.evaluate.kernels.scorers import ItemWeights
+from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ITEMS = [f"i{n}" for n in range(8)]

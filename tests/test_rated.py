@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.steps.rated import rating_errors
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.evaluate.steps.rating_errors import rating_errors
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 IDS = pa.array([f"i{n:02}" for n in range(30)])

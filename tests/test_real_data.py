@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from pyspark.sql import functions as F
 
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import IngestOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.tables import EVENTS, ITEMS
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.steps.ingest_tables import ingest_tables
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EVENTS, ITEMS
 from tests.conftest import data_folder
 
 BROKEN_TEXT = r"&[a-z]+;|&#|</?[a-z]+>|\"\"|\s\s|^\"[^\"]*\"$|^\s|\s$|\\[nt\"]"

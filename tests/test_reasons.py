@@ -6,18 +6,20 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from recsys_spark.block_options import BlockOptions
+from recsys_spark.encode.kernels.model_folder import ModelSpec
 from recsys_spark.errors import InputError
-from recsys_spark.job import Run
-from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Lake
-from recsys_spark.options import ProfileOptions, TopKOptions, WeightOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps.item_weights import fit_item_weights
-from recsys_spark.steps.profiles import build_profiles
-from recsys_spark.steps.recommend import recommend_items
-from recsys_spark.steps.vectors import build_item_vectors
-from recsys_spark.tables import (
+from recsys_spark.hybrid.options import WeightOptions
+from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
+from recsys_spark.items.options import BlockOptions
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.lake.lake import Lake
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.recommend_items import recommend_items
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import (
     EMBEDDINGS,
     EVENTS,
     ITEM_VECTORS,

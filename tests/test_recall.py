@@ -10,15 +10,24 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import NeighborOptions, TopKOptions
-from recsys_spark.progress import Progress, tasks_and_time
-from recsys_spark.recall import estimated, strata, with_strata
-from recsys_spark.steps import approximate
-from recsys_spark.steps.neighbors import find_neighbors
-from recsys_spark.steps.recommend import recommend_items
-from recsys_spark.tables import EVENTS, ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES
+from recsys_spark.lake.lake import Lake
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps import approximate
+from recsys_spark.recommend.steps.recommend_items import recommend_items
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress, tasks_and_time
+from recsys_spark.tables.schemas import (
+    EVENTS,
+    ITEM_NEIGHBORS,
+    ITEM_VECTORS,
+    ITEMS,
+    RECOMMENDATIONS,
+    USER_PROFILES,
+    USER_RULES,
+)
+from recsys_spark.topk.options import NeighborOptions
+from recsys_spark.topk.recall import estimated, strata, with_strata
+from recsys_spark.topk.steps.find_neighbors import find_neighbors
 
 DAY = date(2024, 5, 1)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.errors import UsageError
-from recsys_spark.item_blocks import write_item_blocks
-from recsys_spark.recommend import top_k_join
+from recsys_spark.topk.join import top_k_join
 
 USER_DDL = "user_id string, embedding array<float>"
 ITEM_DDL = "item_id string, embedding array<float>"

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import InputError
-from recsys_spark.evaluate import is_positive_event, popular_items, popularity_lists, relevant_pairs
-from recsys_spark.forgetting import id_hash
-from recsys_spark.job import PERSONAL
-from recsys_spark.lake_key import lake_key
-from recsys_spark.progress import Progress
-from recsys_spark.report_facts import (
+from recsys_spark.evaluate.list_metrics import is_positive_event, popular_items, popularity_lists, relevant_pairs
+from recsys_spark.explain.steps.explain_user import ExplainUserOptions, explain_user
+from recsys_spark.lake.lake_key import lake_key
+from recsys_spark.privacy.rules import id_hash
+from recsys_spark.report.aggregates import (
     evaluated_users,
     history_lengths,
     list_drift,
@@ -23,12 +22,13 @@ from recsys_spark.report_facts import (
     popularity,
     text_lengths,
 )
-from recsys_spark.report_page import Note, Section, Share, TableBlock, page, shown
-from recsys_spark.steps.explain_user import ExplainUserOptions, explain_user
-from recsys_spark.steps.report import ReportOptions, render_report
-from recsys_spark.steps.report_drift import drift
-from recsys_spark.steps.report_lists import _gaps
-from recsys_spark.tables import CHANGES, EVENTS, METRICS, RECOMMENDATIONS, Table
+from recsys_spark.report.page import Note, Section, Share, TableBlock, page, shown
+from recsys_spark.report.steps.drift import drift
+from recsys_spark.report.steps.list_quality import _gaps
+from recsys_spark.report.steps.render_report import ReportOptions, render_report
+from recsys_spark.runtime.lifecycle import PERSONAL
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import CHANGES, EVENTS, METRICS, RECOMMENDATIONS, Table
 from tests.browser import open_page
 from tests.test_reasons import DAY, World, _time
 
@@ -58,11 +58,11 @@ def hostile(spark, tmp_path_factory):
     status = {"job": "evaluate_models", "status": "done", "run_date": "2024-03-01", "protocol": "leave_one_out"}
     values = {"users": 9, "ndcg@10": 0.25, "ndcg@10_low": 0.2, "ndcg@10_high": 0.3}
     for name in ("2024-03-01", "2024-03-01.done"):
-        world.lake.write_status("evaluate_models", name, status | {"metrics": {"<i>ease</i>": values}})
+        world.lake.plain.write_status("evaluate_models", name, status | {"metrics": {"<i>ease</i>": values}})
     refresh = {"job": "demo", "run_date": "2024-03-01", "tables": {}}
     made = refresh | {"status": "done", "tokens": 77, "padding_share": 0.25, "stages": {"embed_texts": 3.0}}
     made |= {"software": {"torch": "2.13.0"}, "model": "667a", "model_name": "package:tiny"}
-    world.lake.write_status("demo", "2024-03-01.done", made)
+    world.lake.plain.write_status("demo", "2024-03-01.done", made)
     return world
 
 

@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.job import _attempt
-from recsys_spark.options import IngestOptions
-from recsys_spark.redaction import redacted
-from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.steps.report import ReportOptions, render_report
+from recsys_spark.errors.redaction import redacted
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.steps.ingest_tables import ingest_tables
+from recsys_spark.report.steps.render_report import ReportOptions, render_report
+from recsys_spark.runtime.lifecycle import _attempt
 
 CANARY = "cAnArY-7f3a9"
 PLACES = (

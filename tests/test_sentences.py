@@ -4,7 +4,7 @@ import string
 
 import pytest
 
-from recsys_spark.sentences import _AGAINST, _BLOCKS, _TEMPLATES, _VERBS, LANGUAGES, sentence
+from recsys_spark.explain.sentences import _AGAINST, _BLOCKS, _TEMPLATES, _VERBS, LANGUAGES, sentence
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.dataset import Dataset
 from recsys_spark.errors import InputError
-from recsys_spark.paths import absolute
-from recsys_spark.source_files import is_hidden, list_sources
-from recsys_spark.sources import read_source
+from recsys_spark.lake.paths import absolute
+from recsys_spark.sources.dataset_file import Dataset
+from recsys_spark.sources.files import is_hidden, list_sources
+from recsys_spark.sources.reader import read_source
 
 QUERY = {"from": "log", "select": {}}
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_spark.dataset import Dataset, TableQuery
 from recsys_spark.errors import InputError, RecsysError, UsageError
-from recsys_spark.queries import is_row_by_row, query, register
-from recsys_spark.source_files import list_sources
-from recsys_spark.sources import CORRUPT, malformed, read_source, well_formed
+from recsys_spark.sources.dataset_file import Dataset, TableQuery
+from recsys_spark.sources.files import list_sources
+from recsys_spark.sources.queries import is_row_by_row, query, register
+from recsys_spark.sources.reader import CORRUPT, malformed, read_source, well_formed
 
 QUERY = {"from": "log", "select": {}}
 HEADER = {"header": True}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.lake import Lake
-from recsys_spark.standing_rows import files_without, kept_rows
-from recsys_spark.tables import USERS
+from recsys_spark.lake.kept_rows import files_without, kept_rows
+from recsys_spark.lake.lake import Lake
+from recsys_spark.tables.schemas import USERS
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def stored(spark, tmp_path_factory):
     ids = [(f"u{n:02}", f"text {n}", None, "de", None) for n in range(40)]
     rows = spark.createDataFrame(ids, USERS.ddl).repartition(3, "user_id")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recsys_spark.data_files.ROW_GROUP_ROWS", 4)
+        patch.setattr("recsys_spark.lake.data_files.ROW_GROUP_ROWS", 4)
         lake.commit(lake.stage(rows, USERS), "run")
     return lake
 

@@ -6,7 +6,7 @@ import pytest
 from pyspark.errors import PythonException
 
 from recsys_spark.errors import UsageError
-from recsys_spark.vectors import FeatureBlocks, _images, encoder_of, item_vector_rows
+from recsys_spark.items.vectors import FeatureBlocks, _images, encoder_of, item_vector_rows
 
 ITEM_DDL = (
     "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>"

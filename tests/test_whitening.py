@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recsys_spark.block_options import BlockOptions
 from recsys_spark.errors import InputError, QualityError
-from recsys_spark.kernels.whitening import Moments, whitening
-from recsys_spark.options import ProfileOptions
-from recsys_spark.steps.profiles import build_profiles
-from recsys_spark.steps.vectors import build_item_vectors
-from recsys_spark.tables import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS
-from recsys_spark.vectors import FeatureBlocks, encoder_of, item_vector_rows, whitening_of
-from recsys_spark.whitening import moment_rows, moments_of, whitened
+from recsys_spark.items.kernels.whitening import Moments, whitening
+from recsys_spark.items.options import BlockOptions
+from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.items.vectors import FeatureBlocks, encoder_of, item_vector_rows, whitening_of
+from recsys_spark.items.whitening import moment_rows, moments_of, whitened
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.tables.schemas import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS
 from tests.kernels.test_whitening import cone, slow
 from tests.test_bad_input import DAY, Bench
 

@@ -31,12 +31,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, FloatType
 from transformers import AutoModel, AutoTokenizer
 
-from recsys_spark.embed import embedded_texts, embedding_rows, spread_texts
-from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Lake
-from recsys_spark.options import DEFAULT_MODEL, EncoderOptions
-from recsys_spark.steps.model import resolve_model
-from recsys_spark.tables import EMBEDDINGS
+from recsys_spark.encode.embedding import embedded_texts, embedding_rows, spread_texts
+from recsys_spark.encode.kernels.model_folder import ModelSpec
+from recsys_spark.encode.options import DEFAULT_MODEL, EncoderOptions
+from recsys_spark.encode.steps.model_source import resolve_model
+from recsys_spark.lake.lake import Lake
+from recsys_spark.tables.schemas import EMBEDDINGS
 
 MAX_LENGTH = 128
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

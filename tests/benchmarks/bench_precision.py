@@ -20,9 +20,9 @@ if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets u
 
 import numpy as np
 
-from recsys_spark.kernels.encoder import Encoder
-from recsys_spark.options import DEFAULT_MODEL, EncoderOptions
-from recsys_spark.steps.model import resolve_model
+from recsys_spark.encode.kernels.encoder import Encoder
+from recsys_spark.encode.options import DEFAULT_MODEL, EncoderOptions
+from recsys_spark.encode.steps.model_source import resolve_model
 
 Histories = list[tuple[list[int], int]]
 

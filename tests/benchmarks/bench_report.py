@@ -29,12 +29,12 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import as_lists
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.progress import Progress
-from recsys_spark.steps import report as steps
-from recsys_spark.tables import EMBEDDINGS, EVENTS, ITEMS, QUARANTINE, RECOMMENDATIONS, USERS, Table
+from recsys_spark.arrays.arrow import as_lists
+from recsys_spark.lake.lake import Lake
+from recsys_spark.report.steps import render_report as steps
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEMS, QUARANTINE, RECOMMENDATIONS, USERS, Table
 
 DAY = date(2024, 11, 1)
 EVENTS_OF_USER, K, DIM = 20, 10, 384

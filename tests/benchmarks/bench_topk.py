@@ -33,17 +33,20 @@ from pairs import paired, timed
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import as_lists
-from recsys_spark.item_blocks import ItemBlocks, write_item_blocks
-from recsys_spark.job import Run
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.lake import Lake, Staged
-from recsys_spark.lists import ListRules
-from recsys_spark.options import TopKOptions
-from recsys_spark.progress import Progress
-from recsys_spark.recommend import list_rows, task_bytes, users_with_rules
-from recsys_spark.steps.approximate import centroids, list_count, stage_with_recall
-from recsys_spark.tables import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Table, TaskStats
+from recsys_spark.arrays.arrow import as_lists
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.blocks.steps.block_files import write_item_blocks
+from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.lake.lake import Lake, Staged
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.approximate import stage_with_recall
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Table
+from recsys_spark.tables.task_stream import TaskStats
+from recsys_spark.topk.join import list_rows, task_bytes, users_with_rules
+from recsys_spark.topk.lists import ListRules
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SLICE = (200, 5000)

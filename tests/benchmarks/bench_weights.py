@@ -25,14 +25,16 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks import as_lists
-from recsys_spark.item_blocks import write_item_blocks
-from recsys_spark.item_features import FEATURE_COLUMNS, item_features
-from recsys_spark.item_weights import WeightFit, fit_bytes, parts_of, weight_rows
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.lake import Lake
-from recsys_spark.steps.approximate import centroids, list_count
-from recsys_spark.tables import ITEM_WEIGHTS, ArrowTransform, TaskStats
+from recsys_spark.arrays.arrow import as_lists
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.blocks.steps.block_files import write_item_blocks
+from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features
+from recsys_spark.hybrid.item_weights import WeightFit, fit_bytes, weight_rows
+from recsys_spark.hybrid.steps.fit_item_weights import parts_of
+from recsys_spark.lake.lake import Lake
+from recsys_spark.tables.schemas import ITEM_WEIGHTS
+from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GROUP, EVENTS_OF_USER = 200, 20

@@ -7,8 +7,8 @@ import sys
 from contextlib import suppress
 
 from recsys_spark.errors import RetryError
-from recsys_spark.lake import Lake
-from recsys_spark.tables import Table
+from recsys_spark.lake.lake import Lake
+from recsys_spark.tables.schemas import Table
 from tests.faults.soak import LOG, SNAPSHOT, staged
 
 

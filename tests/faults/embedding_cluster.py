@@ -17,13 +17,13 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from recsys_spark.job import Run
-from recsys_spark.kernels.model_folder import ModelSpec
-from recsys_spark.lake import Lake
-from recsys_spark.options import EncoderOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps import embed as step
-from recsys_spark.tables import ArrowTransform, TaskStats
+from recsys_spark.encode.kernels.model_folder import ModelSpec
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps import embed_texts as step
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 
 VICTIM = 4
 """The partition of the encoding stage whose executor dies once its texts are encoded: half-way through eight."""

@@ -36,10 +36,10 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem
 
-from recsys_spark.data_files import write_files
 from recsys_spark.errors import ConflictError
-from recsys_spark.lake import Lake, Staged
-from recsys_spark.tables import ITEM_WEIGHTS, Table
+from recsys_spark.lake.data_files import write_files
+from recsys_spark.lake.lake import Lake, Staged
+from recsys_spark.tables.schemas import ITEM_WEIGHTS, Table
 from tests.conftest import tiny_model, write_shop
 from tests.faults.soak_history import Counts, counts_of, faults_of, history_of
 

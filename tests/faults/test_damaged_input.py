@@ -10,15 +10,15 @@ import pytest
 from pyspark.errors import PySparkException
 
 from recsys_spark.errors import InputError, QualityError, RecsysError, UsageError
-from recsys_spark.failures import to_user_error
-from recsys_spark.ingest import unique_events, validate_events
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import IngestOptions
-from recsys_spark.profiles import EventWeights, weigh_pairs
-from recsys_spark.progress import Progress
-from recsys_spark.steps.ingest import ingest_tables
-from recsys_spark.tables import EVENTS, QUARANTINE
+from recsys_spark.errors.messages import to_user_error
+from recsys_spark.events.weights import EventWeights, weigh_pairs
+from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.steps.ingest_tables import ingest_tables
+from recsys_spark.ingest.validation import unique_events, validate_events
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EVENTS, QUARANTINE
 
 DATASET = """
 title = "Logs of Parquet"

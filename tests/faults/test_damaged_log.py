@@ -6,7 +6,7 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.errors import InputError
-from recsys_spark.lake import Lake
+from recsys_spark.lake.lake import Lake
 from tests.faults.soak import SNAPSHOT, shown, staged
 
 

@@ -17,9 +17,9 @@ import pyspark
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from recsys_spark.embed import embedded_texts
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.tables import EMBEDDINGS, ITEMS, USERS
+from recsys_spark.encode.embedding import embedded_texts
+from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.tables.schemas import EMBEDDINGS, ITEMS, USERS
 from tests.conftest import ROOT
 from tests.faults.embedding_cluster import first_time
 

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.errors import InputError
-from recsys_spark.lake import Lake
+from recsys_spark.lake.lake import Lake
 from tests.conftest import ROOT
 from tests.test_submit import last_json, submit
 
@@ -171,10 +171,10 @@ def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store
     lake = Lake(bucket(store, "careless"))
     for name, value in environment(store).items():
         monkeypatch.setenv(name, value)
-    lake.check_writable()
+    lake.plain.check_writable()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     with pytest.raises(InputError, match="ignores conditional writes"):
-        lake.check_writable()
+        lake.plain.check_writable()
     server.shutdown()
 
 

@@ -11,11 +11,11 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 from pyarrow.fs import FileSystem
 
-from recsys_spark.commits import Staged
-from recsys_spark.data_files import write_files
 from recsys_spark.errors import ConflictError
-from recsys_spark.lake import Lake
-from recsys_spark.tables import USERS
+from recsys_spark.lake.commits import Staged
+from recsys_spark.lake.data_files import write_files
+from recsys_spark.lake.lake import Lake
+from recsys_spark.tables.schemas import USERS
 from tests.conftest import ROOT
 from tests.faults.test_killed_driver import CLEAN, refresh, rows_of
 from tests.faults.test_object_store import bucket, environment, store  # noqa: F401
@@ -72,7 +72,7 @@ class Writer(Thread):
 
 def check_race(uri: str, writers: int, rounds: int) -> None:
     lake = Lake(uri)
-    lake.check_writable()
+    lake.plain.check_writable()
     lake.commit(staged(lake, {"first"}, None), "first")
     together = Barrier(writers)
     racing = [Writer(uri, f"w{number}", rounds, together) for number in range(writers)]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from recsys_spark.job import Run
-from recsys_spark.lake import Lake
-from recsys_spark.options import EncoderOptions
-from recsys_spark.progress import Progress
-from recsys_spark.steps import embed as step
-from recsys_spark.steps.publishing import Report
-from recsys_spark.tables import EMBEDDINGS
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps import embed_texts as step
+from recsys_spark.lake.lake import Lake
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import EMBEDDINGS
 from tests.conftest import ROOT
 from tests.faults.test_killed_driver import CLEAN
 from tests.faults.test_killed_executor import HASHES, published, write_texts

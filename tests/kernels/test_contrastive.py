@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.contrastive import MOST_CONTEXT, examples, softmax_loss
-from recsys_spark.kernels.encoding_task import ContrastiveTask
-from recsys_spark.kernels.head import apply_head, read_head, write_head
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.kernels.next_item import TEST, VALID, Histories, evaluate_next_item, gain
-from recsys_spark.kernels.projector import ProjectorTask, nearness
-from recsys_spark.kernels.random_numbers import random_states, set_random_states
-from recsys_spark.kernels.training import Plan, train
-from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder, copy_base
-from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.encode.kernels.dense_head import apply_head, read_head, write_head
+from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
+from recsys_spark.tune.kernels.contrastive_loss import MOST_CONTEXT, examples, softmax_loss
+from recsys_spark.tune.kernels.contrastive_task import ContrastiveTask
+from recsys_spark.tune.kernels.next_item_eval import TEST, VALID, Histories, evaluate_next_item, gain
+from recsys_spark.tune.kernels.projector_task import ProjectorTask, nearness
+from recsys_spark.tune.kernels.rng_state import random_states, set_random_states
+from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, copy_base
+from recsys_spark.tune.kernels.training_loop import Plan, train
 
 
 def histories(users=200, items=60, seed=0):
@@ -147,11 +147,11 @@ def test_the_items_with_most_events_have_offsets(tmp_path):
 @pytest.mark.parametrize("most", [1000, 20])
 def test_items_of_the_same_user_are_no_negatives_of_a_projector(monkeypatch, most):
     """Also those after the target, where only what came before is the anchor."""
-    monkeypatch.setattr("recsys_spark.kernels.projector.MOST_CANDIDATES", most)
+    monkeypatch.setattr("recsys_spark.tune.kernels.projector_task.MOST_CANDIDATES", most)
     known, seen = histories(users=40), {}
     task = ProjectorTask(vectors(), known, hidden=0, batch=16, both_sides=False)
     monkeypatch.setattr(
-        "recsys_spark.kernels.projector.softmax_loss",
+        "recsys_spark.tune.kernels.projector_task.softmax_loss",
         lambda scores, target, log_q, masked: seen.update(masked=masked) or scores.sum(),
     )
     number, rows = task.batches(0)[0]
@@ -163,14 +163,14 @@ def test_items_of_the_same_user_are_no_negatives_of_a_projector(monkeypatch, mos
 
 
 def test_with_a_large_catalogue_drawn_candidates_teach_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys_spark.kernels.projector.MOST_CANDIDATES", 30)
+    monkeypatch.setattr("recsys_spark.tune.kernels.projector_task.MOST_CANDIDATES", 30)
     task = ProjectorTask(vectors(), histories(), hidden=0, dropout=0.1, batch=16)
     found = train(task, Plan(epochs=6, learning_rate=1e-2), Checkpoints(tmp_path, "a"))
     assert found.best["valid_hit_rate@10"] > 2 * found.records[0]["valid_hit_rate@10"]
 
 
 def test_the_model_folder_of_a_projector_gives_its_vectors_from_texts(tmp_path, tiny_bert):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     texts = [f"item {number}" for number in range(60)]
     frozen = Encoder(read_model(str(tiny_bert))).encode(texts).vectors
@@ -218,7 +218,7 @@ def test_items_of_the_same_user_are_no_negatives(tiny_bert, monkeypatch):
     task = encoding_task(tiny_bert)
     seen = {}
     monkeypatch.setattr(
-        "recsys_spark.kernels.encoding_task.softmax_loss",
+        "recsys_spark.tune.kernels.contrastive_task.softmax_loss",
         lambda scores, target, log_q, masked: seen.update(masked=masked, target=target) or scores.sum(),
     )
     number, rows = task.batches(0)[0]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.contributions import deletion_fidelity, vector_contributions, weight_contributions
+from recsys_spark.explain.kernels.attribution import deletion_fidelity, vector_contributions, weight_contributions
 
 WIDTHS = {"text": 3, "category": 2, "price": 1}
 

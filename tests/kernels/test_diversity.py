@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.diversity import mmr_order
-from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.topk.kernels.mmr import mmr_order
 
 
 def greedy(scores, vectors, diversity, k):

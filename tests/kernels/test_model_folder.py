@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.kernels.model_folder import read_model
 
 
 class Canary:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from recsys_spark.encode.kernels.folder_settings import max_length_of, read_prompts
+from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import UsageError
-from recsys_spark.kernels.folder_settings import max_length_of, read_prompts
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.options import EncoderOptions
-from recsys_spark.steps.model import resolve_model
 
 TEXTS = ["a quiet film", "z", "Tea POT, blue", "one two three four five six seven", "x " * 40]
 TYPE = "sentence_transformers.models"
@@ -56,7 +56,7 @@ def resolve(folder, **options):
 
 
 def vectors(folder, texts=TEXTS, **options):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     return Encoder(resolve(folder, **options)).encode(texts).vectors
 
@@ -109,7 +109,7 @@ def test_pooling_is_done_as_the_folder_that_modules_json_names_says(folder, sett
 
 
 def test_several_poolings_are_written_down_as_they_were_read(folder):
-    from recsys_spark.steps.model_card import describe
+    from recsys_spark.tune.steps.model_publishing import describe
 
     prompts = {"prompts": {"document": "the item: "}}
     write(folder, "config_sentence_transformers.json", prompts)
@@ -154,7 +154,7 @@ def test_whether_the_prompt_is_pooled_is_part_of_the_name_where_there_is_a_promp
 
 
 def test_training_leaves_the_same_tokens_out(folder):
-    from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder
+    from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 
     write(folder, "sentence_bert_config.json", {"do_lower_case": True})
     name_special_tokens(folder)
@@ -549,7 +549,7 @@ def test_parts_of_a_tokenizer_count_where_there_is_no_tokenizer_json(folder, nam
 
 
 def test_a_model_is_tried_once_and_a_dry_run_leaves_nothing(folder, monkeypatch, tmp_path):
-    from recsys_spark.kernels import model_check
+    from recsys_spark.encode.kernels import model_check
 
     tried = []
     check = model_check.check_usable
@@ -571,7 +571,7 @@ def test_a_dry_run_converts_nothing(folder, precision, tmp_path):
 
 
 def test_tokens_that_the_model_does_not_know_are_counted(folder):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     write(folder, "config_sentence_transformers.json", {"prompts": {"document": "a b: "}})
     for long_text in ("truncate", "chunk"):

@@ -6,10 +6,10 @@ import socket
 import pytest
 import torch
 
-from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.parallel import own_device, train_in_parallel
-from recsys_spark.kernels.projector import ProjectorTask
-from recsys_spark.kernels.training import Plan, train
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
+from recsys_spark.tune.kernels.data_parallel import own_device, train_in_parallel
+from recsys_spark.tune.kernels.projector_task import ProjectorTask
+from recsys_spark.tune.kernels.training_loop import Plan, train
 from tests.kernels.test_contrastive import histories, vectors
 from tests.kernels.test_training import task_of
 

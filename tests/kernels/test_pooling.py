@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.pooling import accumulate
+from recsys_spark.profiles.kernels.pooling import accumulate
 
 
 def pairs(seed, users, count, dimension):

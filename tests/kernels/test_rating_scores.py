@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_spark.kernels.rating_scores import neighbor_scores, text_scores
-from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.evaluate.kernels.rating_features import neighbor_scores, text_scores
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.rating_baselines import RatingPairs, best_rescale, out_of_fold_biases
-from recsys_spark.kernels.ratings import CalibratedRatings, fit_ratings, mae, mse
+from recsys_spark.evaluate.kernels.rating_model import CalibratedRatings, fit_ratings, mae, mse
+from recsys_spark.tune.kernels.rating_baselines import RatingPairs, best_rescale, out_of_fold_biases
 
 pytestmark = pytest.mark.filterwarnings("error")  # a NaN is meant, or it is a mistake
 NAN = math.nan

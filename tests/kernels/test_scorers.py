@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_spark.kernels.item_weights import Features, ridge_weights
-from recsys_spark.kernels.scorers import ease, hybrid_gram
-from recsys_spark.kernels.vectors import unit_rows
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.evaluate.kernels.scorers import ease, hybrid_gram
+from recsys_spark.hybrid.kernels.item_ridge import Features, ridge_weights
 
 
 @pytest.mark.parametrize(("words", "vectors"), [(0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (2.0, 3.0)])

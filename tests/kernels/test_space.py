@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_spark.kernels.space import anisotropy, hubness, nearest, principal_map
+from recsys_spark.report.kernels.embedding_stats import anisotropy, hubness, nearest, principal_map
 
 
 def test_the_map_shows_the_two_widest_directions_whatever_the_axes():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.text import clean_text
+from recsys_spark.ingest.kernels.clean_text import clean_text
 
 TABLE = [
     # nothing left

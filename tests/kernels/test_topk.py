@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
-from recsys_spark.kernels.topk import EMPTY, RunningTopK, entries_of, ordinals_of, scores_of
+from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, entries_of, ordinals_of, scores_of
+from recsys_spark.topk.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
 
 
 def unit(rows):
@@ -25,7 +25,7 @@ def brute_force(queries, items, k, excluded=()):
 
 
 def in_bf16():
-    from recsys_spark.kernels.bf16_product import bf16_product
+    from recsys_spark.topk.kernels.bf16_product import bf16_product
 
     return bf16_product(1)
 
@@ -83,7 +83,7 @@ def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_scor
 
 @given(seed=st.integers(0, 2**32 - 1), dimension=st.integers(1, 300), scale=st.sampled_from([1e-3, 1.0, 30.0]))
 def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, scale):
-    from recsys_spark.kernels.bf16_product import bf16_error_bound
+    from recsys_spark.topk.kernels.bf16_product import bf16_error_bound
 
     random = np.random.default_rng(seed)
     queries, items = (np.float32(scale) * random.normal(size=(n, dimension)).astype(np.float32) for n in (7, 50))
@@ -102,7 +102,7 @@ def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, sc
 
 @given(st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=2, max_size=2))
 def test_bounds_in_bfloat16_are_never_below_and_keep_their_order(pair):
-    from recsys_spark.kernels.bf16_product import at_least, floats, ordered
+    from recsys_spark.topk.kernels.bf16_product import at_least, floats, ordered
 
     values = np.array(pair, np.float32)
     bounds = at_least(values)
@@ -163,7 +163,7 @@ def test_nothing_offered_leaves_the_lists_empty():
 
 @given(problems())
 def test_the_product_of_torch_gives_the_same_lists(problem):
-    from recsys_spark.kernels.torch_product import torch_product
+    from recsys_spark.topk.kernels.torch_product import torch_product
 
     queries, items, k, _, excluded, _ = problem
     running = RunningTopK(queries, k, multiplier=torch_product("cpu"))
@@ -238,7 +238,7 @@ def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
 
 
 def test_more_queries_than_sixteen_bits_can_number_take_their_routes():
-    from recsys_spark.kernels.torch_product import torch_product
+    from recsys_spark.topk.kernels.torch_product import torch_product
 
     count = (1 << 16) + 900
     angles = np.linspace(0, 3, count)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.errors import QualityError, UsageError
-from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.kernels.projector import ProjectorTask
-from recsys_spark.kernels.rating_baselines import RatingPairs
-from recsys_spark.kernels.regression import RatingTask
-from recsys_spark.kernels.training import Plan, train
-from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
+from recsys_spark.tune.kernels.projector_task import ProjectorTask
+from recsys_spark.tune.kernels.rating_baselines import RatingPairs
+from recsys_spark.tune.kernels.rating_task import RatingTask
+from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
+from recsys_spark.tune.kernels.training_loop import Plan, train
 from tests.kernels.test_contrastive import encoding_task, histories, vectors
 
 PLAN = Plan(epochs=3, learning_rate=1e-3, checkpoint_steps=2, patience=5)

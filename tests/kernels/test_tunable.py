@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_spark.kernels.checkpoints import Checkpoints
-from recsys_spark.kernels.model_folder import read_model
-from recsys_spark.kernels.training import train
-from recsys_spark.kernels.tunable import AdapterConfig, TrainableEncoder
+from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
+from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
+from recsys_spark.tune.kernels.training_loop import train
 from tests.kernels.test_training import PLAN, task_of
 
 TEXTS = ["a quiet film", "z", "one two three four five six seven"]
@@ -17,7 +17,7 @@ TEXTS = ["a quiet film", "z", "one two three four five six seven"]
 
 @pytest.mark.parametrize("tuning", ["lora", "adalora", "ia3", "full", "head"])
 def test_merged_weights_give_the_vectors_of_the_adapted_ones(tmp_path, tiny_bert, tuning):
-    from recsys_spark.kernels.encoder import Encoder
+    from recsys_spark.encode.kernels.encoder import Encoder
 
     task = task_of(tiny_bert, tuning)
     train(task, replace(PLAN, learning_rate=3e-2, stop_after=3), Checkpoints(tmp_path / "c", "a"))
@@ -48,8 +48,8 @@ def test_ranks_of_adalora_differ_between_layers_and_meet_the_budget(tmp_path, ti
 
 
 def test_little_of_the_default_model_moves_with_lora():
-    from recsys_spark.options import DEFAULT_MODEL
-    from recsys_spark.steps.model import _folder
+    from recsys_spark.encode.options import DEFAULT_MODEL
+    from recsys_spark.encode.steps.model_source import _folder
 
     folder = _folder(DEFAULT_MODEL, None)
     shares = {

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recsys_spark.kernels.vectors import hashed_block, price_block, projected_block, side_by_side, unit_rows
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.items.kernels.feature_blocks import hashed_block, price_block, projected_block, side_by_side
 
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 

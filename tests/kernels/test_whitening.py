@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.errors import InputError
-from recsys_spark.kernels.vectors import unit_rows
-from recsys_spark.kernels.whitening import Moments, Whitening, whitening
+from recsys_spark.items.kernels.whitening import Moments, Whitening, whitening
 
 
 def cone(rows, dimension, seed=3):
@@ -51,7 +51,7 @@ def test_moments_are_the_same_bits_in_any_order_and_any_parts(seed, rows, dimens
 def test_moments_of_more_rows_than_a_slice_are_sums_over_all_of_them(monkeypatch):
     vectors = cone(100, 4)
     whole = Moments.of(vectors)
-    monkeypatch.setattr("recsys_spark.kernels.whitening._SLICE", 7)
+    monkeypatch.setattr("recsys_spark.items.kernels.whitening._SLICE", 7)
     assert Moments.of(vectors).units.tobytes() == whole.units.tobytes()
 
 

@@ -1,0 +1,1 @@
+"""Arrow, NumPy and SciPy arrays: conversions that several kernels share; no Spark."""

@@ -1,0 +1,74 @@
+"""Rows as blocks, so that kernels work on matrices."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys_spark.arrays.vectors import unit_rows
+from recsys_spark.errors import UsageError
+
+SLICE_BYTES = 2**29
+"""Of the rows that a task works on at once, at most, but for one Arrow batch."""
+
+
+def slices(batches: Iterator[pa.RecordBatch], rows: int, most_bytes: int = SLICE_BYTES) -> Iterator[pa.Table]:
+    """Arrow batches cut anew into tables of exactly ``rows`` rows, the last one shorter; and shorter ones where they
+    would hold more than ``most_bytes``: a list of strings in Arrow ends at 2 GB."""
+    held: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in batches:
+        if held and size + batch.nbytes > most_bytes:
+            yield pa.Table.from_batches(held).combine_chunks()
+            held, count, size = [], 0, 0
+        held.append(batch)
+        count, size = count + batch.num_rows, size + batch.nbytes
+        while count >= rows:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, rows).combine_chunks()
+            rest = table.slice(rows)
+            held, count, size = rest.to_batches(), rest.num_rows, rest.nbytes
+    if count:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column of equally long vectors as (n, d), without Python objects.
+
+    Raises:
+        UsageError: the vectors have different lengths.
+    """
+    lists = column.combine_chunks()
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    dimension, rest = divmod(len(values), len(lists))
+    lengths = np.diff(lists.offsets.to_numpy())
+    if rest or (lengths != dimension).any():
+        raise UsageError(
+            f"vectors of {lengths.min()} and of {lengths.max()} numbers in one table: two models were mixed"
+        )
+    return values.reshape(len(lists), dimension)
+
+
+def unit_vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(rows that have a direction, their vectors at unit length) of a column of equally long vectors.
+
+    Null, NaN, infinite and zero vectors have none.
+
+    Raises:
+        UsageError: the vectors have different lengths.
+    """
+    rows = np.flatnonzero(pc.greater(pc.fill_null(pc.list_value_length(column), 0), 0).to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return rows, np.empty((0, 0), np.float32)
+    filled = column if len(rows) == len(column) else column.take(pa.array(rows))
+    vectors = matrix(pa.chunked_array([filled]))
+    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    return rows[usable], unit_rows(vectors[usable])
+
+
+def as_lists(vectors: NDArray[np.floating]) -> pa.ListArray:
+    """(n, d) as a column of lists, without Python objects."""
+    rows, width = vectors.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width)), vectors.ravel())

@@ -1,0 +1,1 @@
+"""Items packed into files that joins stream, and their clusters."""

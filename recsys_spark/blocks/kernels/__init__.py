@@ -1,0 +1,1 @@
+"""Arithmetic of blocks: arrays only, no Spark."""

@@ -1,0 +1,1 @@
+"""Steps of blocks: they read tables, call transformations and publish."""

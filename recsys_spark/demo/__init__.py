@@ -1,0 +1,1 @@
+"""MovieLens 100K from download to lists."""

@@ -1,0 +1,1 @@
+"""Steps of demo: they read tables, call transformations and publish."""

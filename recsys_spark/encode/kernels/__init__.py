@@ -1,0 +1,1 @@
+"""Arithmetic of encode: arrays only, no Spark."""

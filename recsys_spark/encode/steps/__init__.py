@@ -1,0 +1,1 @@
+"""Steps of encode: they read tables, call transformations and publish."""

@@ -1,0 +1,1 @@
+"""Metrics of lists, and scorers compared under a protocol."""

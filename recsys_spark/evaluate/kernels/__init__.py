@@ -1,0 +1,1 @@
+"""Arithmetic of evaluate: arrays only, no Spark."""

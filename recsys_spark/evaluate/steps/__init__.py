@@ -1,0 +1,1 @@
+"""Steps of evaluate: they read tables, call transformations and publish."""

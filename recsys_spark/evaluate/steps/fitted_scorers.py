@@ -1,0 +1,207 @@
+"""The contestants of an evaluation: every scorer fitted with every setting, its arrays written once for all tasks."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+
+from recsys_spark.arrays.arrow import matrix, unit_vectors
+from recsys_spark.arrays.vectors import Matrix, unit_rows
+from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.blocks.steps.block_files import write_item_blocks
+from recsys_spark.evaluate.comparison import Candidate
+from recsys_spark.evaluate.driver_matrices import (
+    fitted_pairs,
+    gram_of,
+    item_users,
+    partial_grams,
+    weights_matrix,
+    words_matrix,
+)
+from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, keep_array, keep_scorer
+from recsys_spark.evaluate.kernels.scorers import (
+    ItemScores,
+    ItemVectors,
+    ItemWeights,
+    Scorer,
+    ease,
+    hybrid_gram,
+    item_knn,
+)
+from recsys_spark.evaluate.steps.search_grids import FEATURES, Setting
+from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features, word_values
+from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, WeightFit, weight_rows
+from recsys_spark.hybrid.steps.fit_item_weights import parts_of
+from recsys_spark.items.kernels.feature_blocks import side_by_side
+from recsys_spark.items.kernels.whitening import Moments, Whitening, whitening
+from recsys_spark.items.vectors import FeatureBlocks, block_widths, item_embeddings, item_vector_rows
+from recsys_spark.items.whitening import whitened
+from recsys_spark.runtime.lifecycle import Run
+
+_WHITENING_OF_HYBRID = 0.1
+
+_BLOCK_ROWS = 2048
+
+_BY_TEXT = 1e6
+"""Candidates are chosen by text alone where items have no users among their features."""
+
+_UNWEIGHTED = FeatureBlocks(text=1.0, category=1.0, brand=1.0, price=1.0, image=1.0)
+
+_IMAGE = FeatureBlocks().image
+
+
+@dataclass(frozen=True)
+class Items:
+    """The item side: ``texts`` (item_id, text), ``embeddings`` (item_id, embedding), ``numbers`` (item_id, row) and
+    ``side_by_side`` (item_id, embedding: all blocks with a weight of 1) as frames; of each row its id, unit vector and
+    words, zeros where an item has none, and whether another one has the same text."""
+
+    texts: DataFrame
+    embeddings: DataFrame
+    numbers: DataFrame
+    side_by_side: DataFrame
+    ids: pa.Array
+    vectors: Matrix
+    words: sp.csr_array
+    shared: NDArray[np.bool_]
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of all vectors."""
+        return Moments.of(self.vectors)
+
+    def whitening(self, shrink: float) -> Whitening:
+        """Fitted on all items."""
+        return whitening(self.moments, shrink)
+
+    def straightened(self, setting: Setting) -> Matrix:
+        """The vectors, whitened or as they are."""
+        return self.whitening(setting["shrink"]).apply(self.vectors) if setting["whitened"] else self.vectors
+
+    @cached_property
+    def blocks(self) -> dict[str, Matrix]:
+        """Unit blocks by name, as ``item_vector_rows`` makes them."""
+        table = self.side_by_side.select("item_id", "embedding").toArrow()
+        wide = matrix(table["embedding"])
+        rows = np.zeros((len(self.ids), wide.shape[1]), np.float32)
+        rows[pc.index_in(table["item_id"].combine_chunks(), self.ids).to_numpy()] = wide
+        widths = block_widths(_UNWEIGHTED, self.vectors.shape[1], wide.shape[1])
+        parts = np.split(rows, np.cumsum(list(widths.values()))[:-1], axis=1)
+        return {name: unit_rows(part) for name, part in zip(widths, parts, strict=True)}
+
+    @property
+    def text_quality(self) -> dict[str, float]:
+        """Items, the share of those without a word and of those whose text another one has too, and the median of
+        different words."""
+        words = np.diff(self.words.indptr)
+        found = {"without_words": (words == 0).mean(), "of_several_items": (self.shared & (words > 0)).mean()}
+        return {"items": len(words), "words": float(np.median(words))} | {
+            k: round(float(v), 4) for k, v in found.items()
+        }
+
+
+def read_items(run: Run, items: DataFrame, embeddings: DataFrame, encoder: str) -> Items:
+    """Number the items in the order of item_id and take their vectors and words to the driver."""
+    texts = item_embeddings(items, embeddings, encoder).select("item_id", "embedding")
+    known = items.select("item_id", "text_hash").orderBy("item_id").toArrow().combine_chunks()
+    ids, hashes = known["item_id"].combine_chunks(), known["text_hash"].combine_chunks().dictionary_encode()
+    same = np.bincount(hashes.indices.fill_null(len(ids)).to_numpy(), minlength=len(ids) + 1)
+    table = texts.toArrow()
+    usable, units = unit_vectors(table["embedding"].combine_chunks())
+    vectors = np.zeros((len(ids), units.shape[1] or 1), np.float32)
+    vectors[pc.index_in(table["item_id"], ids).to_numpy()[usable]] = units
+    rows = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
+    words = words_matrix(word_values(items).toArrow(), ids)
+    shared = same[hashes.indices.fill_null(len(ids)).to_numpy()] > 1
+    whole = item_vector_rows(items, embeddings, encoder, _UNWEIGHTED)
+    return Items(items, texts, run.spark.createDataFrame(rows), whole, ids, vectors, words, shared)
+
+
+class ScorerFitter:
+    """Fits what is asked for on the events of some roles. ``uri``: where arrays are written."""
+
+    def __init__(self, run: Run, items: Items, users: DataFrame, last_role: int, uri: str) -> None:
+        self._run, self._items, self._users, self._last_role, self._uri = run, items, users, last_role, uri
+        self._kept: dict[str, ScorerFiles] = {}
+
+    @cached_property
+    def gram(self) -> sp.csr_array:
+        """Users in common of each two items. Only where a scorer is made of pairs: of many items a task holds many."""
+        rows = partial_grams(self._users, len(self._items.ids), self._last_role).collect()  # one row per task
+        return gram_of([tuple(row) for row in rows], len(self._items.ids))
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Users of each item."""
+        counts = np.zeros(len(self._items.ids), np.int64)
+        for row in item_users(self._users, self._last_role).collect():
+            counts[row["row"]] = row["users"]
+        return counts
+
+    def keep_facts(self) -> str:
+        """What slices, novelty and diversity are told by; returns their folder."""
+        uri = f"{self._uri}/facts"
+        keep_array(self.counts, f"{uri}/counts.npy")
+        keep_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
+        keep_array(self._items.shared, f"{uri}/shared.npy")
+        keep_array(self._items.vectors, f"{uri}/vectors.npy")
+        return uri
+
+    def contestant(self, scorer: str, setting: Setting) -> Candidate:
+        """A scorer with its setting, fitted where that was not done before."""
+        fit = {key: value for key, value in setting.items() if key != "decay"}
+        name = "-".join([scorer, *(f"{key}={value:g}" for key, value in sorted(fit.items()))])
+        if name not in self._kept:
+            self._kept[name] = keep_scorer(self._fit(scorer, fit), f"{self._uri}/{name}")
+        return Candidate(scorer, self._kept[name], setting["decay"], setting)
+
+    def _fit(self, scorer: str, setting: Setting) -> Scorer:
+        if scorer == "popularity":
+            return ItemScores(self.counts.astype(np.float32))
+        if scorer == "item_knn":
+            return ItemWeights(item_knn(self.gram, int(setting["neighbors"]), setting["shrink"]))
+        if scorer == "ease":
+            return ItemWeights(ease(self.gram.toarray().astype(np.float32), setting["ridge"]))
+        if scorer == "tfidf":
+            return ItemVectors(self._items.words)
+        if scorer == "cosine":
+            return ItemVectors(self._items.vectors)
+        if scorer == "cosine_whitened":
+            return ItemVectors(self._items.straightened(setting))
+        if scorer == "cosine_blocks":
+            blocks = self._items.blocks | {"text": self._items.straightened(setting)}
+            return ItemVectors(side_by_side(blocks, {"text": 1.0, "image": _IMAGE} | setting))
+        users, words, vectors = FEATURES[scorer]
+        weight = setting.get("text_weight", 0.0)
+        if scorer == "hybrid_exact":
+            white = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
+            whole = hybrid_gram(self.gram, self._items.words, white, word_weight=weight, vector_weight=weight)
+            return ItemWeights(ease(whole, setting["ridge"]))
+        fit = WeightFit(
+            candidates=int(setting["candidates"]),
+            user_weight=users,
+            word_weight=words * weight,
+            vector_weight=vectors * weight,
+            ridge=setting["ridge"],
+        )
+        return ItemWeights(self._weights(fit if users else replace(fit, text_share=_BY_TEXT)))
+
+    def _weights(self, fit: WeightFit) -> sp.csr_array:
+        """Item weights, by the same transformation that publishes them."""
+        make = weight_rows(self._blocks, fit)
+        parts = parts_of(self._run.spark, self._blocks)
+        found = parts.mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL).toArrow()
+        return weights_matrix(found, self._items.ids)
+
+    @cached_property
+    def _blocks(self) -> ItemBlocks:
+        pairs = fitted_pairs(self._users, self._items.numbers, self._last_role)
+        vectors = whitened(self._items.embeddings, "item_id", self._items.whitening(_WHITENING_OF_HYBRID))
+        features = item_features(self._items.texts, pairs, vectors, self._items.vectors.shape[1])
+        tasks = 2 * self._run.spark.sparkContext.defaultParallelism
+        return write_item_blocks(features, f"{self._uri}/blocks", _BLOCK_ROWS, tasks=tasks, carried=FEATURE_COLUMNS)

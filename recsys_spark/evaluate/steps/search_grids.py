@@ -1,0 +1,81 @@
+"""What evaluation may compare, and which settings of each scorer validation chooses from."""
+
+from recsys_spark.errors import UsageError
+
+EASE_ITEMS = 20_000
+"""A closed form needs 12·n² bytes, users in common of all pairs up to as much in every task: with more items scorers
+made of them are left out."""
+
+Setting = dict[str, float]
+
+_DECAYS: list[Setting] = [{"decay": decay} for decay in (0.8, 0.6, 0.65, 0.7, 0.75, 0.9, 1.0)]
+
+_WHITENINGS: list[Setting] = [
+    *({"whitened": 1, "shrink": shrink} for shrink in (0.1, 0.03, 0.3, 1.0)),
+    {"whitened": 0, "shrink": 0},
+]
+
+_RIDGES: list[Setting] = [{"text_weight": text, "ridge": ridge} for text, ridge in ((3, 100), (2, 50), (5, 100))]
+
+_CANDIDATES: list[Setting] = [{"candidates": 100}, {"candidates": 200}]
+
+DEFAULT_GRIDS = ("popularity", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid")
+
+PLANS: dict[str, list[list[Setting]]] = {
+    "popularity": [[{"decay": 1.0}]],
+    "item_knn": [[{"neighbors": 100, "shrink": 20}, {"neighbors": 100, "shrink": 100}], _DECAYS],
+    "ease": [[{"ridge": 50}, {"ridge": 100}, {"ridge": 200}], _DECAYS],
+    "tfidf": [_DECAYS],
+    "cosine": [_DECAYS],
+    "cosine_whitened": [_WHITENINGS, _DECAYS],
+    "cosine_blocks": [
+        _WHITENINGS,
+        [{"category": weight} for weight in (0.2, 0.0, 0.1, 0.5, 1.0)],
+        [{"brand": weight} for weight in (0.1, 0.0, 0.3)],
+        [{"price": weight} for weight in (0.05, 0.0, 0.2)],
+        _DECAYS,
+    ],
+    "hybrid": [_RIDGES, _CANDIDATES, _DECAYS],
+    "hybrid_exact": [_RIDGES, _DECAYS],
+    "hybrid_cooccurrence": [[{"ridge": ridge} for ridge in (100, 50, 200)], _CANDIDATES, _DECAYS],
+    "hybrid_words": [_RIDGES, _CANDIDATES, _DECAYS],
+    "hybrid_vectors": [_RIDGES, _CANDIDATES, _DECAYS],
+    "hybrid_text": [[{"text_weight": 1, "ridge": ridge} for ridge in (1, 0.3, 3, 10)], _CANDIDATES, _DECAYS],
+}
+"""Validation tunes one round after the other: the best option of a round stays for the next ones. A round that has not
+come yet stands at its first option. ``decay`` is what an event counts for each newer one of the user."""
+
+FEATURES = {
+    "hybrid": (1, 1, 1),
+    "hybrid_exact": (1, 1, 1),
+    "hybrid_cooccurrence": (1, 0, 0),
+    "hybrid_words": (1, 1, 0),
+    "hybrid_vectors": (1, 0, 1),
+    "hybrid_text": (0, 1, 1),
+}
+"""Which features of items a hybrid has: their users, their words, their vectors."""
+
+_OF_PAIRS = ("ease", "hybrid_exact", "item_knn")
+
+
+def first_setting(scorer: str) -> Setting:
+    """Every round at its first option."""
+    return {key: value for options in PLANS[scorer] for key, value in options[0].items()}
+
+
+def drop_infeasible(names: str, items: int) -> tuple[list[str], list[str]]:
+    """The scorers that so many items allow, and what is to be said of the others.
+
+    Raises:
+        UsageError: none is left.
+    """
+    asked = list(dict.fromkeys(names.split(",")))
+    large = [name for name in asked if name in _OF_PAIRS and items > EASE_ITEMS]
+    said = [
+        f"{name} is left out: it is made of all pairs of items, up to items² numbers, and there are {items:,} items "
+        f"(at most {EASE_ITEMS:,})"
+        for name in large
+    ]
+    if len(large) == len(asked):
+        raise UsageError(f"nothing is left to compare: {'; '.join(said)}; name other --scorers")
+    return [name for name in asked if name not in large], said

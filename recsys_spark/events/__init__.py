@@ -1,0 +1,1 @@
+"""What an event counts: weights, decay, sessions."""

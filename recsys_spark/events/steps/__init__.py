@@ -1,0 +1,1 @@
+"""Steps of events: they read tables, call transformations and publish."""

@@ -1,0 +1,1 @@
+"""Reasons for the rows of a list."""

@@ -1,0 +1,1 @@
+"""Arithmetic of explain: arrays only, no Spark."""

@@ -1,0 +1,14 @@
+"""Configuration keys of reasons."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from recsys_spark.runtime.config import JobConfig
+
+
+class ReasonOptions(JobConfig):
+    """Reasons for the rows of a list."""
+
+    explain: int = Field(0, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
+    language: Literal["en", "zh"] = Field("en", description="of the reasons' sentences")

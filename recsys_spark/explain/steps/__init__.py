@@ -1,0 +1,1 @@
+"""Steps of explain: they read tables, call transformations and publish."""

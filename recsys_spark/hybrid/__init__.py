@@ -1,0 +1,1 @@
+"""Item-item weights and sparse user histories."""

@@ -1,0 +1,62 @@
+"""Items to the features that weights are fitted on: who had them, their words, their vector. Pure DataFrame functions.
+
+Users, words and items have codes here (xxhash64), so that nothing has to be numbered.
+"""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.events.codes import code
+
+FEATURE_COLUMNS = {"users": "array<bigint>", "words": "array<bigint>", "word_values": "array<float>"}
+"""What an item block carries for the fit: codes ascending; the values of words have length 1 together."""
+
+_WORD = r"(?U)\b\w\w+\b"
+
+
+def word_values(items: DataFrame) -> DataFrame:
+    """``item_id, words, word_values``: TF-IDF of the words of ``text``, at unit length.
+
+    Words are two letters or digits at least, in lower case. Value (1 + ln tf) · (ln((1 + n)/(1 + df)) + 1) with n
+    items that have words and df of them with the word (Manning et al., Introduction to Information Retrieval, §6.4; as
+    scikit-learn's TfidfVectorizer with sublinear_tf). Items without a word are absent.
+    """
+    words = F.regexp_extract_all(F.lower("text"), F.lit(_WORD), F.lit(0))
+    counted = items.select("item_id", F.explode(words).alias("word")).groupBy("item_id", code(F.col("word")).alias("c"))
+    tf = counted.agg(F.count("*").alias("tf"))
+    df = tf.groupBy("c").agg(F.count("*").alias("df"))
+    size = tf.agg(F.countDistinct("item_id").alias("n"))
+    idf = df.crossJoin(F.broadcast(size)).select("c", (F.log((1 + F.col("n")) / (1 + F.col("df"))) + 1).alias("idf"))
+    valued = tf.join(idf, on="c").select(
+        "item_id", F.struct("c", ((1 + F.log("tf")) * F.col("idf")).alias("v")).alias("p")
+    )
+    rows = valued.groupBy("item_id").agg(F.array_sort(F.collect_list("p")).alias("p"))
+    norm = F.sqrt(F.aggregate("p", F.lit(0.0), lambda total, pair: total + pair["v"] * pair["v"]))
+    values = F.transform("p", lambda pair: (pair["v"] / F.col("norm")).cast("float"))
+    return rows.withColumn("norm", norm).select("item_id", F.col("p.c").alias("words"), values.alias("word_values"))
+
+
+def item_features(items: DataFrame, pairs: DataFrame, vectors: DataFrame, dimension: int) -> DataFrame:
+    """``item_id, embedding`` and FEATURE_COLUMNS of every item; what an item lacks is empty, or zeros.
+
+    Args:
+        items: ``item_id, text``.
+        pairs: ``user_id, item_id`` of positive events.
+        vectors: ``item_id, embedding``.
+        dimension: numbers of a vector.
+    """
+    had = pairs.groupBy("item_id").agg(F.array_sort(F.collect_set(code(F.col("user_id")))).alias("users"))
+    known = items.select("item_id", "text")
+    rows = known.join(had, on="item_id", how="left").join(word_values(known), on="item_id", how="left")
+    rows = rows.join(vectors.select("item_id", "embedding"), on="item_id", how="left")
+    filled = [F.coalesce(name, F.array().cast(kind)).alias(name) for name, kind in FEATURE_COLUMNS.items()]
+    zeros = F.array_repeat(F.lit(0.0).cast("float"), dimension)
+    return rows.select("item_id", *filled, F.coalesce("embedding", zeros).alias("embedding"))
+
+
+def sample_of_users(pairs: DataFrame, share: float) -> DataFrame:
+    """All pairs of a ``share`` of the users, the same ones in every run; of all users from 1."""
+    if share >= 1:
+        return pairs
+    drawn = F.pmod(code(F.col("user_id")), F.lit(1 << 20))
+    return pairs.where(drawn < int(share * (1 << 20)))

@@ -1,0 +1,1 @@
+"""Arithmetic of hybrid: arrays only, no Spark."""

@@ -1,0 +1,1 @@
+"""Steps of hybrid: they read tables, call transformations and publish."""

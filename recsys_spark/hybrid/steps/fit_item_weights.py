@@ -1,0 +1,217 @@
+"""items, their embeddings and events → item_weights."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.arrays.vectors import Matrix
+from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.blocks.steps.cached_blocks import cached_blocks
+from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.errors import InputError
+from recsys_spark.events.steps.check_event_types import check_event_types
+from recsys_spark.events.weights import weigh_pairs
+from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features, sample_of_users
+from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, fit_bytes, weight_rows
+from recsys_spark.hybrid.options import WeightOptions
+from recsys_spark.items.steps.whitening import fitted
+from recsys_spark.items.vectors import encoder_of, item_embeddings
+from recsys_spark.items.whitening import whitened
+from recsys_spark.lake.lake import Staged
+from recsys_spark.publish.changes import change_kinds
+from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
+from recsys_spark.publish.steps.previous_run import Previous, previous
+from recsys_spark.publish.steps.publishing import (
+    InputVersions,
+    Report,
+    pin_inputs,
+    publish_staged,
+    republish,
+    run_key,
+    unchanged,
+)
+from recsys_spark.publish.steps.scratch import materialized
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tables.run_date import events_before
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+
+_BLOCK_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A run that fits items: what it reads, under which key it publishes, and what weights depend on."""
+
+    run: Run
+    inputs: InputVersions
+    options: WeightOptions
+    key: str
+    facts: Mapping[str, Any]
+    vectors: DataFrame
+    dimension: int
+
+    def publish(self, staged: Staged, made: str, sizes: Mapping[str, int], blocks: ItemBlocks) -> Report:
+        """``sizes``: what items and events were when all items were fitted."""
+        run, day = self.run, self.options.run_date
+        change = snapshot_change(run, staged, made, self.key)
+        facts = {**self.facts, "about": {"fitted": dict(sizes)} | change.about(day)}
+        report = publish_staged(run, self.key, staged, self.inputs.described(facts)) | {"weights_made": made}
+        log_changes(run, self.key, day, [change])
+        return report | {"fit_memory_mb": round(fit_bytes(blocks, self.options.weight_fit) / 1e6)}
+
+    def announce(self, blocks: ItemBlocks, items: int, made: str) -> None:
+        """Say before the start what is fitted, why, and what memory a task needs, about."""
+        bound = fit_bytes(blocks, self.options.weight_fit)
+        self.run.progress.note(
+            f"fit_item_weights: {made}; {items:,} of {blocks.rows:,} items, a ridge on up to "
+            f"{self.options.hybrid_candidates} candidates each; about {bound / 1e6:,.0f} MB of Python memory a task"
+        )
+
+
+def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
+    """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
+    all are fitted."""
+    encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
+    facts = _facts(inputs, options, encoder)
+    key = run_key("fit_item_weights", facts)
+    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
+        return done
+    check_event_types(run, inputs, options)
+    if options.dry_run:
+        return {"tables": {}}
+    texts = item_embeddings(inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), encoder)
+    shrink, share = options.hybrid_whitening, options.refit_share
+    white = fitted(run, encoder, texts, str(inputs.content_ids), shrink=shrink, refit_share=share)
+    if white is None:
+        raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
+    vectors = whitened(texts, "item_id", white.transform)
+    facts |= {"whitening": white.transform.name, "forgotten": _forgotten(run)}
+    fit = _Fit(run, inputs, options, key, facts, vectors, len(white.transform.mean))
+    sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
+    last = "--full asks for it" if anew else _last_fit(fit, sizes)
+    return _all(fit, last, sizes) if isinstance(last, str) else _newcomers(fit, last)
+
+
+def _encoder(run: Run) -> str:
+    """The one that item_vectors were made with."""
+    first = pin_inputs(run, ITEM_VECTORS).frame(run, ITEM_VECTORS).select("model").first()
+    if first is None:
+        raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
+    return encoder_of(first["model"])
+
+
+def _facts(inputs: InputVersions, options: WeightOptions, encoder: str) -> dict[str, Any]:
+    weights, history = options.undated_history
+    return {
+        "inputs": inputs.content_ids,
+        "run_date": options.run_date,
+        "encoder": encoder,
+        "weights": asdict(weights),
+        "history": asdict(history),
+        "fit": asdict(options.weight_fit),
+        "max_events": options.hybrid_max_events,
+        "refit": [options.hybrid_whitening, options.refit_share],
+    }
+
+
+def _forgotten(run: Run) -> str | None:
+    """Weights that were fitted on the events of somebody who must go are not kept."""
+    head = run.lake.last_commit(FORGOTTEN)
+    return head.content_id if head else None
+
+
+def _events(fit: _Fit) -> DataFrame:
+    return events_before(fit.inputs.frame(fit.run, EVENTS), fit.options.run_date)
+
+
+def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | str:
+    """The weights to start from, or in words why all items must be fitted."""
+    last = previous(fit.run, ITEM_WEIGHTS, fit.facts)
+    if isinstance(last, str):
+        return last
+    if fit.options.run_date < last.run_date:  # weights of a later day know what the earlier one must not
+        return f"run_date was {last.run_date}, is {fit.options.run_date}"
+    for name, was in last.head.facts["about"]["fitted"].items():
+        if abs(sizes[name] - was) >= fit.options.refit_share * was:
+            return f"{was:,} {name} at the last fit of all, {sizes[name]:,} now"
+    return last
+
+
+def _all(fit: _Fit, reason: str, sizes: Mapping[str, int]) -> Report:
+    run, options = fit.run, fit.options
+    blocks, made = _feature_blocks(fit), f"all: {reason}"
+    fit.announce(blocks, blocks.rows, made)
+    staged = run.lake.stage(parts_of(run.spark, blocks), ITEM_WEIGHTS, weight_rows(blocks, options.weight_fit))
+    if not staged.rows:
+        raise InputError(
+            f"no item has a weight: table 'events' has no positive event before {options.run_date}; "
+            "use --scorer=cosine until there are some"
+        )
+    staged = replace(staged, content=run_key("all", fit.facts))  # what a later night says stands as it is
+    without = sum(note.get("without", 0) for note in staged.notes)
+    return fit.publish(staged, made, sizes, blocks) | {"items_without_weights": without}
+
+
+def _newcomers(fit: _Fit, last: Previous) -> Report:
+    """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
+    run, sizes = fit.run, last.head.facts["about"]["fitted"]
+    with materialized(run, _changes(fit, last)) as scratch:
+        changes = scratch.frame
+        due = changes.where("kind != 'removed'").select("item_id").distinct()
+        number, removed = due.count(), changes.where("kind = 'removed'").count()
+        if not number and not removed:
+            run.progress.note("fit_item_weights: no item is new, all keep their weights")
+            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.described(fit.facts))
+            return report | {"weights_made": "none"}
+        blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
+        fit.announce(blocks, number, made)
+        there = fit.inputs.frame(run, ITEMS).select("item_id")
+        stand = last.rows().join(there, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
+        stand = stand.join(there.withColumnRenamed("item_id", "neighbor_id"), on="neighbor_id", how="left_semi")
+        tasks = run.spark.sparkContext.defaultParallelism
+        make = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
+        new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL)
+        frame = stand.select(*ITEM_WEIGHTS.columns).unionByName(new)
+        staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.head.version)
+    return fit.publish(staged, made, sizes, blocks)
+
+
+def _changes(fit: _Fit, last: Previous) -> DataFrame:
+    """``item_id, kind`` of items to fit (more than once where there are several reasons), and of those ``removed``."""
+    items, had = fit.inputs.frame(fit.run, ITEMS), last.rows().select("item_id").distinct()
+    sought = _events(fit).join(had, on="item_id", how="left_anti").select("item_id").distinct()
+    without = items.join(sought, on="item_id", how="left_semi").select("item_id", F.lit("without").alias("kind"))
+    if last.saw(ITEMS, fit.inputs):
+        return without
+    was, now = (rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items))
+    return without.unionByName(change_kinds(was, now, "item_id"))
+
+
+def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None = None) -> ItemBlocks:
+    """Features of all items; with ``due`` ids, it is marked which are to be fitted ``after`` the run of that key."""
+    run, inputs, options, items = fit.run, fit.inputs, fit.options, fit.run.lake.rows(ITEMS)
+    lists = list_count(None, items) if options.hybrid_nprobe else 0
+
+    def make() -> tuple[DataFrame, Matrix | None]:
+        pairs = weigh_pairs(inputs.frame(run, EVENTS), options.run_date, *options.undated_history)
+        share = options.hybrid_max_events / max(run.lake.rows(EVENTS), 1)
+        positive = sample_of_users(pairs.where("weight > 0").select("user_id", "item_id"), share)
+        features = item_features(inputs.frame(run, ITEMS), positive, fit.vectors, fit.dimension)
+        if due is not None:
+            marked = features.join(due.withColumn("marked", F.lit(1)), on="item_id", how="left")
+            features = marked.withColumn("due", F.coalesce("marked", F.lit(0))).drop("marked")
+        return features, centroids(fit.vectors, lists, items, seed=0) if lists else None
+
+    carried = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
+    tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
+    facts = {**fit.facts, "after": after}
+    return cached_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=carried, tasks=tasks)
+
+
+def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -> DataFrame:
+    """``part``, one task for each block; or so many ``tasks`` at most, each for several."""
+    count = min(len(items.paths), tasks or len(items.paths))
+    return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))

@@ -1,0 +1,1 @@
+"""Raw rows to the tables items, users, user_rules and events."""

@@ -1,0 +1,1 @@
+"""Arithmetic of ingest: arrays only, no Spark."""

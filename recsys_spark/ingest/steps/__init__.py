@@ -1,0 +1,1 @@
+"""Steps of ingest: they read tables, call transformations and publish."""

@@ -1,0 +1,1 @@
+"""Item vectors from feature blocks; whitening and price quantiles."""

@@ -1,0 +1,1 @@
+"""Arithmetic of items: arrays only, no Spark."""

@@ -1,0 +1,1 @@
+"""Steps of items: they read tables, call transformations and publish."""

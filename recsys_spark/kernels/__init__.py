@@ -1,1 +1,0 @@
-"""Pure array kernels: no Spark and no pandas below this line."""

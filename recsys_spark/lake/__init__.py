@@ -1,0 +1,1 @@
+"""Delta tables below one URI: data files, commits, readers."""

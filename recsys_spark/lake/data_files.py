@@ -1,0 +1,250 @@
+"""The data files of a table: tasks write them, and nobody sees one before the driver's commit names it."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
+
+from recsys_spark.arrays.arrow import matrix, unit_vectors
+from recsys_spark.lake.paths import spark_path
+from recsys_spark.tables.digest import DIGEST
+from recsys_spark.tables.schemas import Table
+from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+ROW_GROUP_ROWS = 16_384
+
+FILE_DDL = "path string, bytes bigint, rows bigint, stats string, digest bigint, notes string"
+
+_FILE_SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "bytes": pa.int64(),
+        "rows": pa.int64(),
+        "stats": pa.string(),
+        "digest": pa.int64(),
+        "notes": pa.string(),
+    }
+)
+
+_CONNECTOR = "org.apache.hadoop.fs.s3a.S3AFileSystem"
+
+
+def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
+    """Exactly these files: nothing is listed and no schema guessed. Files on S3 are read by pyarrow where Spark has no
+    connector for them."""
+    if not uris:
+        return no_rows(spark, table)
+    if uris[0].startswith("s3://"):
+        if not _has_connector(spark):
+            rows = spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(len(uris))
+            return rows.mapInArrow(partial(stored_batches, schema=table.arrow_schema), table.ddl)
+        uris = ["s3a://" + uri.removeprefix("s3://") for uri in uris]
+    return spark.read.schema(table.ddl).parquet(*map(spark_path, uris))
+
+
+def no_rows(spark: "SparkSession", table: Table) -> "DataFrame":
+    """None at all, and the planner knows: what would meet them is not even read."""
+    from pyspark.sql import functions as F
+
+    columns = (F.lit(None).cast(kind).alias(name) for name, kind in table.columns.items())
+    return spark.range(1).where(F.lit(False)).select(*columns)
+
+
+def _has_connector(spark: "SparkSession") -> bool:
+    from py4j.protocol import Py4JJavaError
+
+    assert spark._jvm is not None
+    try:
+        spark._jvm.java.lang.Class.forName(_CONNECTOR)
+    except Py4JJavaError:
+        return False
+    return True
+
+
+def stored_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of the data files that the column ``uri`` names, in their order."""
+    for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
+        yield from file_batches(uri, schema)
+
+
+def file_batches(uri: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a data file in their order, with the columns of ``schema``: null where a file is older than the
+    column, as Spark reads it."""
+    filesystem, path = FileSystem.from_uri(uri)
+    with filesystem.open_input_file(path) as stream:
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        held = [name for name in schema.names if name in file.schema_arrow.names]
+        later = [field for field in schema if field.name not in held]
+        for batch in file.iter_batches(ROW_GROUP_ROWS, columns=held):
+            rows = pa.Table.from_batches([batch])
+            for field in later:
+                rows = rows.append_column(field, pa.nulls(batch.num_rows, field.type))
+            yield from rows.select(schema.names).cast(schema).to_batches()
+
+
+def write_files(
+    batches: Iterator[pa.RecordBatch], make: ArrowTransform | None, uri: str, schema: pa.Schema, keys: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """One task: all its rows into one file with a name that no other attempt can have; a failed one is removed."""
+    notes: TaskStats = {}
+    file = DataFile(uri, schema, keys)
+    vectors = VectorSums() if "embedding" in schema.names else None
+    lists = ListFaults() if {"user_id", "rank", "score"} <= set(schema.names) else None
+    try:
+        for batch in make(batches, notes) if make else batches:
+            file.add(batch)
+            for looker in (vectors, lists):
+                if looker is not None:
+                    looker.add(batch)
+        told = file.close()
+    except BaseException:
+        file.remove()
+        raise
+    if vectors is not None and told["path"]:
+        notes["vectors"] = vectors.told()
+    if lists is not None and told["path"]:
+        notes["list_faults"] = lists.told()
+    if told["path"] or notes:
+        yield pa.RecordBatch.from_pylist([told | {"notes": json.dumps(notes)}], _FILE_SCHEMA)
+
+
+class DataFile:
+    """One Parquet file, made when its first row comes."""
+
+    def __init__(self, uri: str, schema: pa.Schema, keys: list[str]) -> None:
+        self._filesystem, folder = FileSystem.from_uri(uri)
+        self._name = f"part-{uuid.uuid4().hex}.parquet"
+        self._path, self._schema, self._bounds = f"{folder}/{self._name}", schema, Bounds(keys)
+        self._writer: pq.ParquetWriter | None = None
+        self._rows, self._digest = 0, None
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch; what stands in the column DIGEST is added up instead."""
+        if not batch.num_rows:
+            return
+        if DIGEST in batch.schema.names:
+            with np.errstate(over="ignore"):
+                self._digest = np.add.reduce(batch[DIGEST].to_numpy(), initial=np.int64(self._digest or 0))
+            batch = batch.drop_columns([DIGEST])
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._schema,
+                filesystem=self._filesystem,
+                compression="zstd",
+                use_dictionary=[field.name for field in self._schema if field.type == pa.string()],
+                write_page_checksum=True,
+            )
+        chunk = pa.Table.from_batches([batch]).cast(self._schema)
+        self._writer.write_table(chunk, row_group_size=ROW_GROUP_ROWS)
+        self._rows += chunk.num_rows
+        self._bounds.add(chunk)
+
+    def close(self) -> dict[str, Any]:
+        """What a commit wants to know of the file; no path where there were no rows."""
+        told: dict[str, Any] = {"path": None, "bytes": None, "rows": self._rows, "stats": None, "digest": self._digest}
+        if self._writer is None:
+            return told
+        self._writer.close()
+        size = self._filesystem.get_file_info(self._path).size
+        stats = json.dumps({"numRecords": self._rows, **self._bounds.as_stats()})
+        return told | {"path": self._name, "bytes": size, "stats": stats}
+
+    def remove(self) -> None:
+        """Leave nothing of an attempt that failed; what cannot be removed is an orphan for vacuum."""
+        with suppress(OSError, pa.ArrowException):
+            if self._writer is not None:
+                self._writer.close()
+        with suppress(OSError, pa.ArrowException):
+            self._filesystem.delete_file(self._path)
+
+
+class VectorSums:
+    """What an audit wants to know of the vectors that pass: sums alone."""
+
+    def __init__(self) -> None:
+        self._number = self._unusable = 0
+        self._norm, self._direction = 0.0, np.zeros(1)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the vectors of a batch up."""
+        if not batch.num_rows:
+            return
+        rows, units = unit_vectors(batch["embedding"])
+        self._number += len(rows)
+        self._unusable += batch.num_rows - len(rows)
+        if len(rows):
+            vectors = matrix(pa.chunked_array([batch["embedding"].take(pa.array(rows))])).astype(np.float64)
+            self._norm += float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)).sum())
+            self._direction = self._direction + units.sum(axis=0, dtype=np.float64)
+
+    def told(self) -> dict[str, Any]:
+        """``number`` of vectors with a direction, ``unusable`` others, sums of their norms and of their directions."""
+        direction = self._direction.round(9).tolist()
+        return {"number": self._number, "unusable": self._unusable, "norm": self._norm, "direction": direction}
+
+
+class ListFaults:
+    """What must not be in lists, counted as they pass in the order of users and ranks: scores that are no numbers, a
+    score above the one before it, an item twice."""
+
+    def __init__(self) -> None:
+        self._held: list[pa.RecordBatch] = []
+        self._faults = dict.fromkeys(("not_a_number", "not_in_order", "twice"), 0)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Look at all lists of the batch but the last one, of which more may come."""
+        if batch.num_rows:
+            rows = pa.Table.from_batches([*self._held, batch.select(["user_id", "item_id", "score"])])
+            rows = rows.combine_chunks()
+            users = rows["user_id"]
+            more = pc.equal(users, users[-1]).to_numpy()
+            first = int(len(more) - np.argmin(more[::-1])) if not more.all() else 0
+            self._look(rows.slice(0, first))
+            self._held = rows.slice(first).to_batches()
+
+    def told(self) -> dict[str, int]:
+        """How often each was found."""
+        if self._held:
+            self._look(pa.Table.from_batches(self._held))
+            self._held = []
+        return self._faults
+
+    def _look(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        users, items = (
+            rows[name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in ("user_id", "item_id")
+        )
+        scores = rows["score"].to_numpy()
+        self._faults["not_a_number"] += int(np.isnan(scores).sum())
+        self._faults["not_in_order"] += int(((users[1:] == users[:-1]) & (scores[1:] > scores[:-1])).sum())
+        self._faults["twice"] += len(rows) - len(np.unique(users * (items.max() + 1) + items))
+
+
+class Bounds:
+    """Minimum and maximum of the key columns: lets any Delta reader skip files."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._keys, self._low, self._high = keys, dict[str, Any](), dict[str, Any]()
+
+    def add(self, chunk: pa.Table) -> None:
+        for key in self._keys:
+            found = pc.min_max(chunk[key]).as_py()
+            self._low[key] = min(found["min"], self._low.get(key, found["min"]))
+            self._high[key] = max(found["max"], self._high.get(key, found["max"]))
+
+    def as_stats(self) -> dict[str, Any]:
+        return {"minValues": self._low, "maxValues": self._high, "nullCount": dict.fromkeys(self._keys, 0)}

@@ -1,0 +1,1 @@
+"""Forgotten users and withdrawn items."""

@@ -1,0 +1,1 @@
+"""Steps of privacy: they read tables, call transformations and publish."""

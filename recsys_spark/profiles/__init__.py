@@ -1,0 +1,1 @@
+"""Events to user vectors: pooling, ignored impressions, interests."""

@@ -1,0 +1,1 @@
+"""Arithmetic of profiles: arrays only, no Spark."""

@@ -1,0 +1,1 @@
+"""Steps of profiles: they read tables, call transformations and publish."""

@@ -1,0 +1,164 @@
+"""events, users and item_vectors → user_profiles."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks.steps.cached_blocks import cached_blocks
+from recsys_spark.encode.kernels.model_folder import of_users
+from recsys_spark.errors import InputError, QualityError
+from recsys_spark.events.steps.check_event_types import check_event_types
+from recsys_spark.events.weights import weigh_pairs
+from recsys_spark.items.steps.whitening import stored
+from recsys_spark.items.vectors import encoder_of, whitening_of
+from recsys_spark.items.whitening import whitened
+from recsys_spark.profiles.ignored_impressions import weighed_ignored
+from recsys_spark.profiles.options import ProfileOptions
+from recsys_spark.profiles.profiles import own_segments, pool_items, profile_rows, segment_pairs
+from recsys_spark.profiles.steps.impressions import (
+    ignored_facts,
+    ignored_of,
+    keep_impressions,
+    users_with_other_ignored,
+)
+from recsys_spark.publish.changes import changed_keys
+from recsys_spark.publish.steps.audit import publish_audited
+from recsys_spark.publish.steps.partial_rewrite import partial_rewrite
+from recsys_spark.publish.steps.previous_run import Previous, previous
+from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, republish, run_key, unchanged
+from recsys_spark.publish.steps.scratch import materialized
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tables.run_date import events_before
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
+
+_BLOCK_ROWS = 16_384
+
+
+def build_profiles(run: Run, options: ProfileOptions) -> Report:
+    """Publish the profile of every user who has events with known items, or a text. Those whose events, text and items
+    are what they were keep theirs, unless ``full`` asks for all."""
+    keep_impressions(run, options)
+    shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
+    inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
+    facts = {"inputs": inputs.content_ids, "run_date": options.run_date, "weights": asdict(options.weights)}
+    facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
+    facts |= ignored_facts(options)
+    key = run_key("build_profiles", facts)
+    if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
+        return done
+    check_event_types(run, inputs, options)
+    if options.dry_run:
+        return {"tables": {}}
+    first = inputs.frame(run, ITEM_VECTORS).select("model", F.size("embedding")).first()
+    if first is None:
+        raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
+    last = _previous(run, options, facts, first[0])
+    facts = inputs.described(facts)
+    if isinstance(last, str):
+        made = f"all: {last}"
+        run.progress.note(f"build_profiles: {made}")
+        staged = run.lake.stage(_profiles(run, inputs, options, first), USER_PROFILES)
+        if not staged.rows:
+            _refuse_nothing(run, inputs, options)
+        return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
+    with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as redo:
+        run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
+        if not redo.rows:
+            return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
+        come = run.lake.stage(_profiles(run, inputs, options, first, redo.frame), USER_PROFILES)
+        found, made = partial_rewrite(last, key, redo.frame, come), f"{redo.rows} users who changed"
+        facts, parts = {**facts, "about": found.facts}, (found.old, found.new)
+        report = publish_audited(run, key, found.staged, facts, options, made=made, parts=parts)
+    return report | {"profiles_made": made}
+
+
+def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
+    """No profile at all, and so no list, from a log that has events is no success."""
+    events, items = events_before(inputs.frame(run, EVENTS), options.run_date), inputs.frame(run, ITEM_VECTORS)
+    number, event = events.agg(F.count("*"), F.min("item_id")).collect()[0]
+    if not number:
+        return
+    if events.join(items.select("item_id"), on="item_id", how="left_semi").isEmpty():
+        item = items.agg(F.min("item_id")).collect()[0][0]
+        raise QualityError(
+            f"none of the {number:,} events before {options.run_date} is about an item with a vector, so there would "
+            f"be no list. Events name items such as '{event}', vectors such as '{item}': are the ids of one type and "
+            "form, and do the items have texts?"
+        )
+    raise QualityError(
+        f"the {number:,} events before {options.run_date} give no user a profile: by event_weights and rating_center "
+        "each user's events add up to nothing"
+    )
+
+
+def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space: str) -> Previous | str:
+    if options.full:
+        return "--full asks for it"
+    for name, value in (("sif", options.sif), ("segment_weight", options.segment_weight)):
+        if value:
+            return f"with {name} every profile depends on all events"
+    last = previous(run, USER_PROFILES, facts)
+    if not isinstance(last, str):
+        was = last.rows().select("model").first()
+        if was is None or was["model"] != space:
+            return "item_vectors are in another vector space"
+    return last
+
+
+def _users_to_recompute(
+    run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous, space: str
+) -> DataFrame:
+    """``user_id`` of those whose own events or text have changed, or the vector of an item they had."""
+    changed = last.other_events(inputs, options.run_date)
+    if not last.saw(ITEM_VECTORS, inputs):
+        items = changed_keys(last.frame(ITEM_VECTORS), inputs.frame(run, ITEM_VECTORS), "item_id")
+        events = events_before(inputs.frame(run, EVENTS), options.run_date)
+        changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
+    if IMPRESSIONS.name in inputs.versions:
+        changed = changed.unionByName(users_with_other_ignored(run, inputs, options, last))
+    if options.user_text_weight and not (last.saw(USERS, inputs) and last.saw(EMBEDDINGS, inputs)):
+        was = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
+        now = own_texts(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
+        changed = changed.unionByName(changed_keys(was, now, "user_id"))
+    return changed.distinct()
+
+
+def _profiles(
+    run: Run, inputs: InputVersions, options: ProfileOptions, space: tuple[str, int], redo: DataFrame | None = None
+) -> DataFrame:
+    """Profiles of all users, or of those in ``redo``."""
+    tasks = 2 * run.spark.sparkContext.defaultParallelism
+    facts = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
+    items = cached_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
+    events, users = inputs.frame(run, EVENTS), inputs.frame(run, USERS)
+    if redo is not None:
+        events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))
+    pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
+    if IMPRESSIONS.name in inputs.versions:
+        ignored = ignored_of(run, inputs, options, redo)
+        pairs = pairs.unionByName(
+            weighed_ignored(ignored, events, options.run_date, options.ignored_weight, options.weights.half_life_days)
+        )
+    segments = None
+    if options.segment_weight:
+        segments = own_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))
+    return profile_rows(
+        pool_items(pairs, items, tasks=tasks),
+        own_texts(run, users, inputs.frame(run, EMBEDDINGS), space[0]),
+        space[0],
+        dimension=space[1],
+        prior=options.user_text_weight,
+        segments=segments,
+        segment_weight=options.segment_weight,
+    )
+
+
+def own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
+    """``user_id, embedding``: the users' own texts in the text block of ``space``."""
+    texts = embeddings.where(F.col("model") == of_users(encoder_of(space)))
+    own = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")
+    name = whitening_of(space)
+    return whitened(own, "user_id", stored(run, name)) if name else own

@@ -1,0 +1,1 @@
+"""Steps of publish: they read tables, call transformations and publish."""

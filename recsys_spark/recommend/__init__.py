@@ -1,0 +1,1 @@
+"""Published lists: full, incremental, approximate, hybrid."""

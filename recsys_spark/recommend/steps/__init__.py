@@ -1,0 +1,1 @@
+"""Steps of recommend: they read tables, call transformations and publish."""

@@ -1,0 +1,1 @@
+"""Jobs on the whole lake: refresh and vacuum."""

@@ -1,0 +1,1 @@
+"""Steps of refresh: they read tables, call transformations and publish."""

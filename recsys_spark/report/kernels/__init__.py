@@ -1,0 +1,1 @@
+"""Arithmetic of report: arrays only, no Spark."""

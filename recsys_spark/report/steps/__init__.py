@@ -1,0 +1,1 @@
+"""Steps of report: they read tables, call transformations and publish."""

@@ -1,0 +1,145 @@
+"""How a job starts and ends: configuration, session, progress, exit code, last JSON line."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pyarrow import ArrowException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
+
+from recsys_spark.errors import RecsysError, Terminated
+from recsys_spark.errors.messages import to_user_error
+from recsys_spark.errors.redaction import redacted, redacted_report
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.config import JobConfig, help_text, load
+from recsys_spark.runtime.progress import Progress
+
+ConfigT = TypeVar("ConfigT", bound=JobConfig)
+
+PERSONAL = "personal"
+"""What a report tells of people stands under this key."""
+
+
+class Run:
+    """One run of a job: the lake it works on, the session (made on first use) and its progress display."""
+
+    def __init__(self, job: str, lake: Lake, progress: Progress, *, dry_run: bool = False) -> None:
+        self.job, self.lake, self.progress, self.dry_run = job, lake, progress, dry_run
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session that spark-submit configured."""
+        session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
+        self.progress.watch(session)
+        return session
+
+
+def main(
+    script: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], about: str
+) -> NoReturn:
+    """The body of every job script: ``main(__file__, Config, run, __doc__)``."""
+    job, argv = Path(script).stem, sys.argv[1:]
+    if "--help" in argv or "-h" in argv:
+        print(help_text(config_class, job, about))
+        sys.exit(0)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    silence_traces()
+    signal.signal(signal.SIGTERM, _terminate)
+    report, code = _attempt(job, config_class, run, argv, _toml_of(script))
+    print(json.dumps(redacted_report(report), ensure_ascii=False, default=str), flush=True)
+    if code == Terminated.exit_code:  # a call to Spark may have been cut off: its process ends with this one
+        sys.stderr.flush()
+        os._exit(code)
+    _stop_session()
+    sys.exit(code)
+
+
+def silence_traces() -> None:
+    """Keep PySpark and Py4J from logging every exception with Java's trace, also those that are handled."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
+
+
+def _attempt(
+    job: str,
+    config_class: type[ConfigT],
+    run: Callable[[Run, ConfigT], dict[str, Any]],
+    argv: list[str],
+    toml: Path | None,
+) -> tuple[dict[str, Any], int]:
+    started = time.monotonic()
+    lake, run_date, dry_run = None, None, False
+    head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
+    try:
+        config = load(config_class, job, argv, toml)
+        lake, run_date = Lake(config.lake), getattr(config, "run_date", None)
+        dry_run = config.dry_run
+        head["run_date"] = str(run_date) if run_date else None
+        lake.plain.check_writable()
+        report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, Progress(), dry_run=dry_run), config)
+        report["status"] = "dry_run" if dry_run else report["status"]
+        code = 0
+    except Exception as error:
+        report, code = _failure(head, error)
+    except Terminated:
+        print("stopped by SIGTERM; the same command does what is left", file=sys.stderr)
+        code = Terminated.exit_code
+        report = head | {"exit_code": code, "error": "stopped by SIGTERM"}
+    report["seconds"] = round(time.monotonic() - started, 1)
+    if lake is not None and not dry_run:
+        _keep_status(lake, job, run_date, report)
+    return report, code
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:
+    known = error if isinstance(error, RecsysError) else to_user_error(error)
+    if known is None:
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        return head | {"exit_code": 1, "error": redacted(f"a bug: {type(error).__name__}: {error}")[:2000]}, 1
+    said = redacted(str(known))
+    print(f"error: {said}", file=sys.stderr)
+    return head | known.report | {"exit_code": known.exit_code, "error": said}, known.exit_code
+
+
+def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
+    """Beside the lake: the last run, and apart from it the last one that published, so that a run which finds nothing
+    to do does not hide what it cost. Whom a person asked about is printed and not kept."""
+    kept = redacted_report({key: value for key, value in report.items() if key != PERSONAL})
+    name = str(run_date or "latest")
+    try:
+        lake.plain.write_status(job, name, kept)
+        if report["status"] == "done":
+            lake.plain.write_status(job, f"{name}.done", kept)
+    except (OSError, ArrowException) as error:
+        print(f"warning: the status of this run was not kept beside the lake: {error}", file=sys.stderr)
+
+
+def _toml_of(script: str) -> Path | None:
+    """The job's TOML: in the checkout beside the script, or in the working folder, where ``--files`` puts it on a
+    cluster."""
+    job = Path(script).resolve()
+    places = (job.parent.parent / "conf" / f"{job.stem}.toml", Path(f"{job.stem}.toml"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _stop_session() -> None:
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        session.stop()
+
+
+def _cores(run: Run) -> int:
+    return run.spark.sparkContext.defaultParallelism

@@ -1,0 +1,1 @@
+"""The files a user has, read as rows: listing, format detection, queries, the dataset file."""

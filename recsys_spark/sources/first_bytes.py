@@ -1,0 +1,71 @@
+"""Read the beginning of a file, on the machine, on a store that Arrow knows, or on any file system of Spark's."""
+
+import bz2
+import zlib
+from collections.abc import Callable
+from urllib.parse import urlparse
+
+import pyarrow as pa
+from pyarrow.fs import FileSystem, LocalFileSystem
+from pyspark.sql import SparkSession
+
+_HEAD = 16_384
+"""Bytes of text that are looked at: a header row and some rows."""
+
+_PACKED = 1_048_576
+"""Bytes read of a file whose codec works on whole blocks (900 kB in bzip2)."""
+
+
+def first_bytes(path: str, number: int, session: Callable[[], SparkSession]) -> bytes:
+    """At most ``number`` bytes from the beginning of a file."""
+    try:
+        local = not urlparse(path).scheme
+        filesystem, inner = (LocalFileSystem(), path) if local else FileSystem.from_uri(path)
+    except pa.ArrowInvalid:
+        return _of_spark(session(), path, number)
+    with filesystem.open_input_file(inner) as stream:
+        return bytes(stream.read(number))
+
+
+def first_text(path: str, session: Callable[[], SparkSession]) -> tuple[bytes, bytes | None]:
+    """The beginning of a text file in one look: as it is stored, and uncompressed as Spark does it, by the end of its
+    name; None for the latter where that takes a codec that is not at hand."""
+    ending = path.rpartition("/")[2].rpartition(".")[2].lower()
+    head = first_bytes(path, _PACKED if ending in ("bz2", "zst") else _HEAD, session)
+    if ending in ("snappy", "lz4"):
+        return head, None
+    try:
+        return head, _unpacked(head, ending)
+    except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException):
+        return head, None  # damaged, or another codec than its name says: reading it fails, by name
+
+
+def is_whole(path: str, size: int, head: bytes) -> bool:
+    """Whether ``head`` is all of a file of ``size`` bytes; never said of a compressed one that fills it."""
+    return len(head) < _HEAD or (size == len(head) and not path.endswith((".gz", ".bz2", ".zst", ".deflate")))
+
+
+def _unpacked(head: bytes, ending: str) -> bytes:
+    if ending in ("gz", "deflate"):
+        return zlib.decompressobj(31 if ending == "gz" else 15).decompress(head, _HEAD)
+    if ending == "bz2":
+        return bz2.BZ2Decompressor().decompress(head, _HEAD)
+    if ending == "zst":
+        with pa.CompressedInputStream(pa.BufferReader(head), "zstd") as stream:
+            return bytes(stream.read(_HEAD))
+    return head
+
+
+def _of_spark(session: SparkSession, path: str, number: int) -> bytes:
+    from py4j.protocol import Py4JJavaError
+
+    assert session._jvm is not None
+    where = session._jvm.org.apache.hadoop.fs.Path(path)
+    try:
+        stream = where.getFileSystem(session._jsc.hadoopConfiguration()).open(where)
+        try:
+            return bytes(stream.readNBytes(number))
+        finally:
+            stream.close()
+    except Py4JJavaError as error:
+        raise OSError(str(error.java_exception)) from error

@@ -1,0 +1,1 @@
+"""Contracts of the tables: schemas, keys, row digests, task stream types."""

@@ -1,0 +1,1 @@
+"""The exact Top-K join: scorers, list rules, neighbours."""

@@ -1,0 +1,1 @@
+"""Arithmetic of topk: arrays only, no Spark."""

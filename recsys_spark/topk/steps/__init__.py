@@ -1,0 +1,1 @@
+"""Steps of topk: they read tables, call transformations and publish."""

@@ -1,0 +1,1 @@
+"""Arithmetic of tune: arrays only, no Spark."""

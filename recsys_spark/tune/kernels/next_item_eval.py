@@ -1,0 +1,113 @@
+"""Vectors judged by the item that comes next, as ``evaluate_models`` judges them: full ranking, seen items left out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys_spark.arrays.vectors import Matrix
+from recsys_spark.evaluate.kernels.metrics import bootstrap_sums, interval, poisson_weights, rank_metrics
+from recsys_spark.evaluate.kernels.scorers import ItemVectors, target_ranks
+from recsys_spark.items.kernels.whitening import Moments, whitening
+
+DECAYS = (0.65, 0.75, 0.85)
+
+SHRINKS = (0.1, 0.3, 1.0)
+
+FIT, VALID, TEST = 0, 1, 2
+"""As in ``protocols``."""
+
+_CELLS = 1 << 23
+
+Rows = NDArray[np.int64]
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Events of all users, each user's oldest first: ``items`` (e,) rows of the catalogue, ``owner`` (e,) ascending
+    rows of users from 0, ``role`` (e,) FIT, VALID or TEST."""
+
+    items: Rows
+    owner: Rows
+    role: NDArray[np.int8]
+
+    def upto(self, last_role: int) -> "Histories":
+        """Events of roles up to ``last_role``."""
+        kept = self.role <= last_role
+        return Histories(self.items[kept], self.owner[kept], self.role[kept])
+
+
+@dataclass(frozen=True)
+class NextItemResult:
+    """Figures of one way to use vectors. ``shrink``: of a whitening before, None for none. Per user, in the order of
+    ``users``: (u,) hit rate and NDCG at 10."""
+
+    shrink: float | None
+    decay: float
+    users: Rows
+    hit_rate: Values
+    ndcg: Values
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Means over the users."""
+        return {"hit_rate@10": round(float(self.hit_rate.mean()), 4), "ndcg@10": round(float(self.ndcg.mean()), 4)}
+
+    @property
+    def total(self) -> float:
+        """What settings are chosen by, as in ``evaluate_models``."""
+        return float(self.hit_rate.mean() + self.ndcg.mean())
+
+
+def evaluate_next_item(
+    vectors: Matrix, histories: Histories, decay: float, role: int, shrink: float | None = None
+) -> NextItemResult:
+    """Rank all items for every user with an event of ``role`` (VALID or TEST) and one before it."""
+    if shrink is not None:
+        vectors = whitening(Moments.of(vectors), shrink).apply(vectors)
+    users = np.intersect1d(histories.owner[histories.role == role], histories.owner[histories.role < role])
+    known, right = histories.upto(role - 1), histories.role == role
+    found: list[tuple[Values, Values]] = []
+    size = max(1, _CELLS // len(vectors))
+    for start in range(0, len(users), size):
+        asked = users[start : start + size]
+        of_known, of_right = np.isin(known.owner, asked), right & np.isin(histories.owner, asked)
+        owner, items = np.searchsorted(asked, known.owner[of_known]), known.items[of_known]
+        weights = decay ** newer(owner)
+        scores = ItemVectors(vectors).scores(sp.csr_array((weights, (owner, items)), shape=(len(asked), len(vectors))))
+        owners = np.searchsorted(asked, histories.owner[of_right])
+        ranks = target_ranks(scores, (owner, items), owners, histories.items[of_right])
+        metrics = rank_metrics(ranks, owners, len(asked), 10)
+        found.append((metrics["hit_rate"], metrics["ndcg"]))
+    hit_rate, ndcg = (np.concatenate(part) for part in zip(*found, strict=True))
+    return NextItemResult(shrink, decay, users, hit_rate, ndcg)
+
+
+def best_on_validation(vectors: Matrix, histories: Histories, shrinks: Iterable[float | None]) -> NextItemResult:
+    """The best way to use vectors, whitening first, then decay."""
+    first = max(
+        (evaluate_next_item(vectors, histories, DECAYS[1], VALID, shrink) for shrink in shrinks),
+        key=lambda one: one.total,
+    )
+    others = [
+        evaluate_next_item(vectors, histories, decay, VALID, first.shrink) for decay in DECAYS if decay != first.decay
+    ]
+    return max([first, *others], key=lambda one: one.total)
+
+
+def gain(tuned: Values, base: Values, seed: int, replicates: int = 1000) -> tuple[float, float, float]:
+    """The mean of ``tuned − base`` over the same users or pairs, and its bootstrap interval of 95 %."""
+    difference = (tuned - base)[:, None]
+    sums, counts = bootstrap_sums(difference, poisson_weights(np.arange(len(tuned)), replicates, seed))
+    low, high = interval(sums[:, 0] / np.maximum(counts[:, 0], 1.0))
+    return float(difference.mean()), low, high
+
+
+def newer(owner: Rows) -> Rows:
+    """(e,) how many later events of the same user there are; ``owner`` is ascending."""
+    ends = np.searchsorted(owner, owner, side="right")
+    return ends - 1 - np.arange(len(owner))

@@ -1,0 +1,1 @@
+"""Steps of tune: they read tables, call transformations and publish."""
