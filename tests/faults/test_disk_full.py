@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.test_killed_driver import grown, refresh, rows_of
-from tests.test_submit import last_json, submit
+from tests.flows.test_submit import last_json, submit
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from recsys_spark.lake.lake import Lake
 from recsys_spark.tables.schemas import TABLES, Table
-from tests.test_submit import last_json, submit
+from tests.flows.test_submit import last_json, submit
 
 PUBLISHED = (  # as they are first committed: a later step has its own part of `changes`
     "quarantine",

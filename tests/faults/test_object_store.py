@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from recsys_spark.errors import InputError
 from recsys_spark.lake.lake import Lake
 from tests.conftest import ROOT
-from tests.test_submit import last_json, submit
+from tests.flows.test_submit import last_json, submit
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
 KEYS = {"AWS_ACCESS_KEY_ID": "canary-key-7f3a", "AWS_SECRET_ACCESS_KEY": "canary-secret-91bc"}

@@ -19,7 +19,7 @@ from recsys_spark.tables.schemas import USERS
 from tests.conftest import ROOT
 from tests.faults.test_killed_driver import CLEAN, refresh, rows_of
 from tests.faults.test_object_store import bucket, environment, store  # noqa: F401
-from tests.test_submit import submit
+from tests.flows.test_submit import submit
 
 
 def started(arguments: list[str]) -> subprocess.Popen[bytes]:

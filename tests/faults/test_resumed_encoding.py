@@ -18,7 +18,7 @@ from recsys_spark.tables.schemas import EMBEDDINGS
 from tests.conftest import ROOT
 from tests.faults.test_killed_driver import CLEAN
 from tests.faults.test_killed_executor import HASHES, published, write_texts
-from tests.test_submit import last_json, submit
+from tests.flows.test_submit import last_json, submit
 
 TEXTS = 6  # as many as the shop has items; its users have none
 

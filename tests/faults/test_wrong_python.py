@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_killed_driver import refresh
-from tests.test_submit import last_json, submit
+from tests.flows.test_submit import last_json, submit
 
 
 @pytest.mark.slow
