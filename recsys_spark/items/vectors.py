@@ -47,15 +47,15 @@ class FeatureBlocks:
         return {name: getattr(self, name) for name in _NAMES}
 
     @property
-    def facts(self) -> dict[str, float]:
+    def settings(self) -> dict[str, float]:
         """What vectors depend on: nothing of a collaborative block that is left out."""
         return {k: v for k, v in asdict(self).items() if self.collaborative or not k.startswith("collaborative")}
 
     def space(self, encoder: str, whitening: str | None = None, cuts: str | None = None) -> str:
         """The name of the vector space: encoder fingerprint, block configuration with the name of the price cuts, name
         of the whitening if any."""
-        facts = self.facts | ({"cuts": cuts} if cuts else {})
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        settings = self.settings | ({"cuts": cuts} if cuts else {})
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 

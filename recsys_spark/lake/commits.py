@@ -14,10 +14,11 @@ from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.errors.messages import is_transient, one_line
 from recsys_spark.lake.paths import absolute, delta_uri
+from recsys_spark.lake.provenance import Outcome, Provenance, from_json
 from recsys_spark.tables.schemas import Table
 from recsys_spark.tables.task_stream import TaskStats
 
-_KEY, _CONTENT, _FACTS = "recsys_run_key", "recsys_content", "recsys_inputs"
+_KEY, _CONTENT, _SAID = "recsys_run_key", "recsys_content", "recsys_inputs"
 
 _UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE", "ADD COLUMN"}
 
@@ -32,7 +33,8 @@ class Commit:
     identity: str
     key: str | None
     content: str | None
-    facts: Mapping[str, Any]
+    provenance: Provenance
+    outcome: Outcome
 
     @property
     def content_id(self) -> str:
@@ -103,10 +105,10 @@ def commits_of(delta: DeltaTable) -> Iterator[Commit]:
             break
         version = number
         if entry.get("operation") not in _UPKEEP:
-            found, facts = True, json.loads(entry.get(_FACTS, "{}"))
-            yield Commit(version, identity, entry.get(_KEY), entry.get(_CONTENT), facts)
+            found, said = True, from_json(json.loads(entry.get(_SAID, "{}")))
+            yield Commit(version, identity, entry.get(_KEY), entry.get(_CONTENT), *said)
     if not found:
-        yield Commit(version, identity, None, None, {})
+        yield Commit(version, identity, None, None, Provenance(), Outcome())
 
 
 def _commit_info(filesystem: FileSystem, path: str) -> dict[str, Any] | None:
@@ -121,7 +123,7 @@ def publish(
     uri: str,
     staged: Staged,
     key: str,
-    facts: Mapping[str, Any] | None,
+    said: Mapping[str, Any],
     *,
     append: bool,
     alone: bool = False,
@@ -151,7 +153,7 @@ def publish(
         if (alone or not append) and (None if head is None else head.version) != staged.base:
             raise ConflictError(f"table '{name}' was published by another run meanwhile; run again")
         same = head is not None and not append and staged.content is not None and staged.content == head.content
-        metadata = {_KEY: key} | ({_FACTS: json.dumps(facts, sort_keys=True, default=str)} if facts else {})
+        metadata = {_KEY: key} | ({_SAID: json.dumps(said, sort_keys=True, default=str)} if said else {})
         if staged.content is not None and not append:
             metadata[_CONTENT] = staged.content
         failpoint("commit.before", name)

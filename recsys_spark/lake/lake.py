@@ -6,9 +6,8 @@ killed job leaves at most files that no commit names. Readers always get one who
 
 import json
 import time
-from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -21,6 +20,7 @@ from recsys_spark.lake.commits import Commit, Staged, commits_of, content_of, op
 from recsys_spark.lake.data_files import FILE_DDL, read_files, write_files
 from recsys_spark.lake.paths import delta_uri, lake_path
 from recsys_spark.lake.plain_files import PlainFiles
+from recsys_spark.lake.provenance import Outcome, Provenance, to_json
 from recsys_spark.tables.digest import DIGEST, row_digest
 from recsys_spark.tables.schemas import Table
 from recsys_spark.tables.task_stream import ArrowTransform
@@ -87,11 +87,11 @@ class Lake:
         self._appended[table.name, key] = known or 0
         return known is not None
 
-    def facts_of(self, table: Table, key: str) -> Mapping[str, Any]:
-        """What the run ``key`` said of its newest commit; empty where it made none that the log still has."""
+    def outcome_of(self, table: Table, key: str) -> Outcome:
+        """The outcome of the newest commit of the run ``key``; empty if the log has none."""
         delta = self._open(table)
-        heads = iter(()) if delta is None else commits_of(delta)
-        return next((head.facts for head in heads if head.key == key), {})
+        commits = iter(()) if delta is None else commits_of(delta)
+        return next((commit.outcome for commit in commits if commit.key == key), Outcome())
 
     def rows(self, table: Table) -> int:
         """Rows of the newest version, from the commit log alone."""
@@ -196,7 +196,8 @@ class Lake:
         *,
         append: bool = False,
         alone: bool = False,
-        facts: Mapping[str, Any] | None = None,
+        provenance: Provenance | None = None,
+        outcome: Outcome | None = None,
     ) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 
@@ -208,7 +209,15 @@ class Lake:
                 only grows, where they are to be ``alone``).
         """
         first = self._appended.pop((staged.table.name, key), None)
-        return publish(self.table_uri(staged.table), staged, key, facts, append=append, alone=alone, first=first)
+        return publish(
+            self.table_uri(staged.table),
+            staged,
+            key,
+            to_json(provenance, outcome),
+            append=append,
+            alone=alone,
+            first=first,
+        )
 
     def files(self, table: Table) -> list[str]:
         """All data files in the table's folder, those that no commit names among them."""

@@ -212,7 +212,7 @@ def test_a_refresh_of_what_has_changed_tells_what_a_full_one_tells(spark, tmp_pa
     report = world.refresh(explain=2)
     assert report["lists_made"] == "1 users who changed"
     assert report["fidelity"]["users"] > 5
-    about = world.lake.last_commit(RECOMMENDATIONS).facts["about"]
+    about = world.lake.last_commit(RECOMMENDATIONS).outcome.more
     assert about["fidelity"] == report["fidelity"]
     changed = world.rows()
     check(world, changed)

@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 
 from recsys_spark.encode.kernels.model_folder import read_model
 from tests.conftest import ROOT
-from tests.flows.e5_conversion import convert_e5
 from tests.faults.test_killed_driver import refresh, rows_of
+from tests.flows.e5_conversion import convert_e5
 from tests.flows.test_submit import last_json, submit
 
 PACKAGES = [

@@ -19,6 +19,7 @@ from recsys_spark.errors.messages import to_user_error
 from recsys_spark.lake import commits
 from recsys_spark.lake.data_files import file_batches
 from recsys_spark.lake.lake import Lake
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.lake.whole_files import write_whole
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
 
@@ -44,7 +45,7 @@ def published(spark, tmp_path_factory):
     """The table ``users`` in two versions: ONE, then TWO in its place."""
     lake = Lake(str(tmp_path_factory.mktemp("published")))
     lake.commit(lake.stage(users(spark, ONE), USERS), "run-1")
-    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", facts={"k": 3})
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", provenance=Provenance.of(k=3))
     return lake
 
 
@@ -382,7 +383,7 @@ def test_a_table_whose_old_commits_are_gone_still_has_a_head(copied):
     for number in range(2):
         Path(copied.table_uri(USERS), "_delta_log", f"{number:020}.json").unlink()
     head = copied.head(USERS)
-    assert (head.version, head.identity, head.key, dict(head.facts)) == (2, identity, None, {})
+    assert (head.version, head.identity, head.key, head.provenance) == (2, identity, None, Provenance())
 
 
 @pytest.mark.parametrize(
@@ -444,9 +445,9 @@ def test_a_lake_may_lie_in_a_folder_of_any_name(name, spark, tmp_path):
     first = lake.commit(lake.stage(users(spark, ONE), USERS), "run-1")
     staged = lake.stage(users(spark, TWO, partitions=2), USERS)
     assert lake.read_staged(spark, staged).count() == 1
-    second = lake.commit(staged, "run-2", facts={"k": 3})
+    second = lake.commit(staged, "run-2", provenance=Provenance.of(k=3))
     lake.discard(lake.stage(users(spark, ONE), USERS))
-    assert (lake.last_commit(USERS).key, lake.last_commit(USERS).facts) == ("run-2", {"k": 3})
+    assert (lake.last_commit(USERS).key, lake.last_commit(USERS).provenance) == ("run-2", Provenance.of(k=3))
     assert lake.has_commit(USERS, "run-1")
     assert lake.can_read(USERS, first)
     assert (shown(spark, lake, first), shown(spark, lake)) == (sorted(ONE), sorted(TWO))

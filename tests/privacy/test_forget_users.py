@@ -40,8 +40,8 @@ from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARAN
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.training_data import scored_texts
 from tests.conftest import ROOT
-from tests.ingest.test_event_log import DATASET, FIRST, Shop
 from tests.flows.test_submit import last_json, submit
+from tests.ingest.test_event_log import DATASET, FIRST, Shop
 
 
 def asked(shop, lake, model, run_date="2024-03-01"):

@@ -388,7 +388,7 @@ def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, t
     assert world.shown() == before
     made, _ = world.refresh(accept_drift=True)
     assert made["accepted_drift"][0].startswith("rows went from 9 to 4")
-    assert world.lake.last_commit(USER_PROFILES).facts["about"]["accepted_drift"] == made["accepted_drift"]
+    assert world.lake.last_commit(USER_PROFILES).outcome.accepted_drift == made["accepted_drift"]
     rows = world.lake.read(spark, CHANGES).select("table", "added", "changed", "removed").collect()
     assert {("user_profiles", 9, 0, 0), ("user_profiles", 0, 0, 5), ("recommendations", 0, 0, 5)} <= set(
         map(tuple, rows)

@@ -29,8 +29,8 @@ from recsys_spark.report.steps.render_report import ReportOptions, render_report
 from recsys_spark.runtime.lifecycle import PERSONAL
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import CHANGES, EVENTS, METRICS, RECOMMENDATIONS, Table
-from tests.report.browser import open_page
 from tests.explain.test_reasons import DAY, World, _time
+from tests.report.browser import open_page
 
 HOSTILE = "</title><script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\x1b[2J {}"
 
@@ -169,7 +169,7 @@ def test_what_the_gate_measured_is_told(hostile, parts):
     audited = next(rows for caption, rows in parts.tables.items() if caption.startswith("What is audited"))
     told = {(row[0], row[1]): row[2:] for row in audited[1:]}
     heads = hostile.lake.commits(RECOMMENDATIONS, 2)
-    now, was = (head.facts["about"]["figures"] for head in heads)
+    now, was = (head.outcome.figures for head in heads)
     assert told["recommendations", "rows"] == [f"{was['rows']:.0f}", f"{now['rows']:.0f}"]
     assert told["recommendations", "share of lists that changed"] == ["–", f"{100 * now['changed_lists']:.3g} %"]
     assert told["item_vectors", "mean length of vectors"] == ["–", "1.00"]

@@ -23,6 +23,7 @@ from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.encode.steps.model_source import resolve_model, ship_model
 from recsys_spark.errors import ConflictError, QualityError
 from recsys_spark.lake.lake import Commit, Staged
+from recsys_spark.lake.provenance import Outcome
 from recsys_spark.publish.steps.change_log import Change, complete_log, log_changes
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key
 from recsys_spark.runtime.lifecycle import Run
@@ -189,9 +190,9 @@ def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date
             staged, base = _still_missing(run, staged, head), head.version
         rows = run.lake.rows(EMBEDDINGS) + staged.rows
         change = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
-        facts = {"about": change.about(run_date)} if staged.rows else None
+        outcome = Outcome(changes=change.record(run_date)) if staged.rows else None
         try:
-            version = run.lake.commit(replace(staged, base=base), key, append=True, alone=True, facts=facts)
+            version = run.lake.commit(replace(staged, base=base), key, append=True, alone=True, outcome=outcome)
         except ConflictError as error:
             overtaken = error
             continue

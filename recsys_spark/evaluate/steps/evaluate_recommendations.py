@@ -1,7 +1,6 @@
 """recommendations and later events → metrics."""
 
 from dataclasses import replace
-from datetime import date
 from functools import reduce
 from typing import Any
 
@@ -12,6 +11,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.evaluate.list_metrics import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 from recsys_spark.evaluate.options import EvaluationOptions, JudgeOptions
 from recsys_spark.lake.lake import Commit
+from recsys_spark.lake.provenance import Outcome
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
@@ -38,7 +38,7 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     if run.lake.has_commit(METRICS, key):
-        figures = run.lake.facts_of(METRICS, key).get("figures", {"k": options.at})
+        figures = dict(run.lake.outcome_of(METRICS, key).figures or {"k": options.at})
         return {"status": "unchanged", "tables": {METRICS.name: 0}} | figures
     return _judged(run, inputs, options, lists, inputs.frame(run, EVENTS), key)
 
@@ -48,7 +48,7 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     ``metrics`` once. Nothing where there are no such lists, or no such events."""
     report: Report = {"status": "unchanged", "tables": {}}
     head = run.lake.last_commit(RECOMMENDATIONS)
-    made = date.fromisoformat(head.facts["run_date"]) if head and "run_date" in head.facts else options.run_date
+    made = (head.provenance.run_date if head else None) or options.run_date
     if made >= options.run_date:
         return report
     inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
@@ -88,7 +88,7 @@ def _judged(
         staged = replace(run.lake.stage(means, METRICS), base=None if head is None else head.version)
     found = run.lake.read_staged(run.spark, staged).collect()  # half a dozen rows per scorer
     figures = _report(found, options.at, scorer)
-    run.lake.commit(staged, key, append=True, alone=True, facts={"figures": figures})
+    run.lake.commit(staged, key, append=True, alone=True, outcome=Outcome(figures=figures))
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
 
 

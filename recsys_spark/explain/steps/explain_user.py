@@ -45,7 +45,7 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     with run.progress.step(f"explain the list of user {options.user_id}"):
-        found = sources(run, known, head.facts)
+        found = sources(run, known, head.provenance)
         titles = known.frame(run, ITEMS).select("item_id", "title") if ITEMS.name in known.versions else None
         users, make = explanation(found, options, lists, first.asDict(), options.user_id)
         told = users.mapInArrow(lambda batches: make(batches, {}), RECOMMENDATIONS.ddl)
@@ -69,10 +69,10 @@ def _made_of(run: Run) -> tuple[Commit, InputVersions]:
     """The published lists, and the tables that they were made of as the lake shows them."""
     pin_inputs(run, RECOMMENDATIONS)
     head = run.lake.last_commit(RECOMMENDATIONS)
-    if head is None or "inputs" not in head.facts:
+    if head is None or head.provenance.inputs is None:
         raise InputError("table 'recommendations' does not say what it was made of: run recommend_items")
-    inputs = pin_inputs(run, *(TABLES[name] for name in head.facts["inputs"]))
-    other = sorted(name for name, state in head.facts["inputs"].items() if inputs.content_ids[name] != state)
+    inputs = pin_inputs(run, *(TABLES[name] for name in head.provenance.inputs))
+    other = sorted(name for name, state in head.provenance.inputs.items() if inputs.content_ids[name] != state)
     if other:
         raise InputError(f"the lists are older than {', '.join(other)}: run recommend_items, then explain_user")
     return head, inputs

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -20,6 +19,7 @@ from recsys_spark.hybrid.history_scorer import WEIGHT_COLUMNS
 from recsys_spark.hybrid.sparse_histories import weighted_items
 from recsys_spark.items.vectors import FeatureBlocks, block_widths, encoder_of
 from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.ignored_impressions import Ignored, ignored_kinds, ignored_pairs, weighed_ignored
 from recsys_spark.profiles.profiles import own_segments, pool_items, segment_pairs
 from recsys_spark.profiles.steps.build_profiles import own_texts
@@ -58,15 +58,15 @@ class Sources:
     interests: int = 1
 
 
-def sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Sources:
-    """Of lists that were made of ``known`` under ``facts`` (what their run key says).
+def sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
+    """Of lists that were made from ``inputs``; ``provenance``: of these lists.
 
     Raises:
         InputError: what the profiles were made of is gone, or is not what the lists were made of.
     """
-    if facts.get("scorer") == "hybrid":
-        return _hybrid_sources(run, inputs, facts)
-    return replace(_cosine_sources(run, inputs), interests=facts.get("interests", 1))
+    if provenance.scorer == "hybrid":
+        return _hybrid_sources(run, inputs, provenance)
+    return replace(_cosine_sources(run, inputs), interests=provenance.interests or 1)
 
 
 def explanation(
@@ -98,7 +98,7 @@ def staged_lists(
     run: Run,
     inputs: InputVersions,
     options: ReasonOptions,
-    facts: Mapping[str, Any],
+    provenance: Provenance,
     lists: DataFrame,
     constant_columns: dict[str, Any],
     base: int | None = None,
@@ -110,7 +110,7 @@ def staged_lists(
         plain = constant_columns | {"reasons": None}
         make: ArrowTransform = lambda batches, _: (with_constant_columns(batch, plain) for batch in batches)  # noqa: E731
         return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
-    users, make = explanation(sources(run, inputs, facts), options, lists, constant_columns)
+    users, make = explanation(sources(run, inputs, provenance), options, lists, constant_columns)
     told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
     return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
 
@@ -119,7 +119,7 @@ def staged_with_reasons(
     run: Run,
     inputs: InputVersions,
     options: ReasonOptions,
-    facts: Mapping[str, Any],
+    provenance: Provenance,
     staged: Staged,
     constant_columns: dict[str, Any],
 ) -> tuple[Staged, Report]:
@@ -128,7 +128,7 @@ def staged_with_reasons(
         return staged, {}
     with run.progress.step(f"explain {staged.rows:,} rows"):
         lists = run.lake.read_staged(run.spark, staged)
-        told, fidelity = staged_lists(run, inputs, options, facts, lists, constant_columns)
+        told, fidelity = staged_lists(run, inputs, options, provenance, lists, constant_columns)
         run.lake.discard(staged)
     return replace(told, notes=staged.notes, base=staged.base), fidelity
 
@@ -145,22 +145,29 @@ def fidelity_of(notes: list[list[float]]) -> dict[str, float]:
     return {"users": int(users)} | {name: round(value, 5) for name, value in found.items()}
 
 
-def _hybrid_sources(run: Run, inputs: InputVersions, facts: Mapping[str, Any]) -> Sources:
-    events, day = inputs.frame(run, EVENTS), date.fromisoformat(str(facts["run_date"]))
-    pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
+def _hybrid_sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
+    events, day = inputs.frame(run, EVENTS), provenance.run_date
+    assert day is not None
+    pairs = weigh_pairs(events, day, *_history_of(provenance))
     items = inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
     weights = weighted_items(inputs.frame(run, ITEM_WEIGHTS))
     blocks = _blocks(run, inputs, ITEM_WEIGHTS, weighted_titles(weights, items, pairs), WEIGHT_COLUMNS)
     return Sources(pairs, events_before(events, day), blocks, {})
 
 
+def _history_of(provenance: Provenance) -> tuple[EventWeights, History]:
+    """What the events of these lists or profiles counted."""
+    return EventWeights(**(provenance.weights or {})), History(**(provenance.history or {}))
+
+
 def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
     head = run.lake.last_commit(USER_PROFILES)
     assert head is not None
-    made, facts = Previous(run, USER_PROFILES, head), head.facts
-    shown = [IMPRESSIONS] if IMPRESSIONS.name in facts.get("versions", {}) else []
+    made, provenance = Previous(run, USER_PROFILES, head), head.provenance
+    versions = provenance.versions or {}
+    shown = [IMPRESSIONS] if IMPRESSIONS.name in versions else []
     for name in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS, *shown):
-        if name.name not in facts.get("versions", {}) or not run.lake.can_read(name, facts["versions"][name.name]):
+        if name.name not in versions or not run.lake.can_read(name, versions[name.name]):
             raise InputError(
                 f"reasons are told of what user_profiles were made of, and that version of table '{name.name}' is gone "
                 "or not known: run build_profiles with --full=true, then recommend_items"
@@ -171,37 +178,38 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
         )
     vectors, users, day = inputs.frame(run, ITEM_VECTORS), made.frame(USERS), made.run_date
     events = made.frame(EVENTS)
-    pairs = weigh_pairs(events, day, EventWeights(**facts["weights"]), History(**facts["history"]))
+    weights, history = _history_of(provenance)
+    pairs = weigh_pairs(events, day, weights, history)
     ignored = None
     if shown:
-        what = Ignored(**facts["ignored"])
+        what = Ignored(**(provenance.ignored or {}))
         ignored = ignored_pairs(made.frame(IMPRESSIONS), events, day, what)
-        half_life = facts["weights"]["half_life_days"]
+        half_life = weights.half_life_days
         pairs = pairs.unionByName(weighed_ignored(ignored, events, day, what.weight, half_life))
     items = inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
     blocks = _blocks(run, inputs, ITEM_VECTORS, titled_items(vectors.drop("model"), items), {})
     segments = None
-    if facts["segment_weight"]:
+    if provenance.segment_weight:
         tasks = 2 * run.spark.sparkContext.defaultParallelism
         segments = own_segments(users, pool_items(segment_pairs(pairs, users), blocks, tasks=tasks))
     space = str(vectors.select("model").first()[0])  # type: ignore[index]
-    texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if facts["user_text_weight"] else None
-    weights = float(facts["user_text_weight"]), float(facts["segment_weight"])
+    texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if provenance.user_text_weight else None
+    own_weights = float(provenance.user_text_weight or 0), float(provenance.segment_weight or 0)
     widths = _widths(run, made.frame(EMBEDDINGS), space, blocks.dimension)
-    return Sources(pairs, events_before(events, day), blocks, widths, ignored, texts, segments, weights)
+    return Sources(pairs, events_before(events, day), blocks, widths, ignored, texts, segments, own_weights)
 
 
 def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
     """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
-    facts = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
-    return cached_blocks(run, ITEMS, facts, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
+    source = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
+    return cached_blocks(run, ITEMS, source, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:
     """The blocks of item vectors, as their commit describes them; one block where it does not."""
     head = run.lake.last_commit(ITEM_VECTORS)
     own = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
-    if head is None or "blocks" not in head.facts or own is None:
+    if head is None or head.provenance.feature_blocks is None or own is None:
         return {VECTOR: dimension}
-    widths = block_widths(FeatureBlocks(**head.facts["blocks"]), own[0], dimension)
+    widths = block_widths(FeatureBlocks(**head.provenance.feature_blocks), own[0], dimension)
     return widths if sum(widths.values()) == dimension else {VECTOR: dimension}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,9 +20,10 @@ from recsys_spark.items.steps.whitening import fitted
 from recsys_spark.items.vectors import encoder_of, item_embeddings
 from recsys_spark.items.whitening import whitened
 from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.changes import change_kinds
 from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
-from recsys_spark.publish.steps.previous_run import Previous, previous
+from recsys_spark.publish.steps.previous_run import FullRebuild, Previous, previous
 from recsys_spark.publish.steps.publishing import (
     InputVersions,
     Report,
@@ -49,7 +49,7 @@ class _Fit:
     inputs: InputVersions
     options: WeightOptions
     key: str
-    facts: Mapping[str, Any]
+    provenance: Provenance
     vectors: DataFrame
     dimension: int
 
@@ -57,8 +57,9 @@ class _Fit:
         """``sizes``: what items and events were when all items were fitted."""
         run, day = self.run, self.options.run_date
         change = snapshot_change(run, staged, made, self.key)
-        facts = {**self.facts, "about": {"fitted": dict(sizes)} | change.about(day)}
-        report = publish_staged(run, self.key, staged, self.inputs.described(facts)) | {"weights_made": made}
+        outcome = Outcome(fitted=dict(sizes), changes=change.record(day))
+        report = publish_staged(run, self.key, staged, self.inputs.recorded_in(self.provenance), outcome)
+        report |= {"weights_made": made}
         log_changes(run, self.key, day, [change])
         return report | {"fit_memory_mb": round(fit_bytes(blocks, self.options.weight_fit) / 1e6)}
 
@@ -75,8 +76,8 @@ def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) ->
     """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
     all are fitted."""
     encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
-    facts = _facts(inputs, options, encoder)
-    key = run_key("fit_item_weights", facts)
+    provenance = _provenance(inputs, options, encoder)
+    key = run_key("fit_item_weights", provenance)
     if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
         return done
     check_event_types(run, inputs, options)
@@ -88,11 +89,12 @@ def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) ->
     if white is None:
         raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
     vectors = whitened(texts, "item_id", white.transform)
-    facts |= {"whitening": white.transform.name, "forgotten": _forgotten(run)}
-    fit = _Fit(run, inputs, options, key, facts, vectors, len(white.transform.mean))
+    settings = {**provenance.settings, "whitening": white.transform.name}
+    provenance = replace(provenance, settings=settings, forgotten=_forgotten(run))
+    fit = _Fit(run, inputs, options, key, provenance, vectors, len(white.transform.mean))
     sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
-    last = "--full asks for it" if anew else _last_fit(fit, sizes)
-    return _all(fit, last, sizes) if isinstance(last, str) else _newcomers(fit, last)
+    last = FullRebuild("--full asks for it") if anew else _last_fit(fit, sizes)
+    return _all(fit, last, sizes) if isinstance(last, FullRebuild) else _newcomers(fit, last)
 
 
 def _encoder(run: Run) -> str:
@@ -103,18 +105,18 @@ def _encoder(run: Run) -> str:
     return encoder_of(first["model"])
 
 
-def _facts(inputs: InputVersions, options: WeightOptions, encoder: str) -> dict[str, Any]:
+def _provenance(inputs: InputVersions, options: WeightOptions, encoder: str) -> Provenance:
     weights, history = options.undated_history
-    return {
-        "inputs": inputs.content_ids,
-        "run_date": options.run_date,
-        "encoder": encoder,
-        "weights": asdict(weights),
-        "history": asdict(history),
-        "fit": asdict(options.weight_fit),
-        "max_events": options.hybrid_max_events,
-        "refit": [options.hybrid_whitening, options.refit_share],
-    }
+    return Provenance.of(
+        inputs=inputs.content_ids,
+        run_date=options.run_date,
+        weights=asdict(weights),
+        history=asdict(history),
+        encoder=encoder,
+        fit=asdict(options.weight_fit),
+        max_events=options.hybrid_max_events,
+        refit=[options.hybrid_whitening, options.refit_share],
+    )
 
 
 def _forgotten(run: Run) -> str | None:
@@ -127,22 +129,22 @@ def _events(fit: _Fit) -> DataFrame:
     return events_before(fit.inputs.frame(fit.run, EVENTS), fit.options.run_date)
 
 
-def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | str:
+def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | FullRebuild:
     """The weights to start from, or in words why all items must be fitted."""
-    last = previous(fit.run, ITEM_WEIGHTS, fit.facts)
-    if isinstance(last, str):
+    last = previous(fit.run, ITEM_WEIGHTS, fit.provenance)
+    if isinstance(last, FullRebuild):
         return last
     if fit.options.run_date < last.run_date:  # weights of a later day know what the earlier one must not
-        return f"run_date was {last.run_date}, is {fit.options.run_date}"
-    for name, was in last.head.facts["about"]["fitted"].items():
+        return FullRebuild(f"run_date was {last.run_date}, is {fit.options.run_date}")
+    for name, was in (last.head.outcome.fitted or {}).items():
         if abs(sizes[name] - was) >= fit.options.refit_share * was:
-            return f"{was:,} {name} at the last fit of all, {sizes[name]:,} now"
+            return FullRebuild(f"{was:,} {name} at the last fit of all, {sizes[name]:,} now")
     return last
 
 
-def _all(fit: _Fit, reason: str, sizes: Mapping[str, int]) -> Report:
+def _all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
     run, options = fit.run, fit.options
-    blocks, made = _feature_blocks(fit), f"all: {reason}"
+    blocks, made = _feature_blocks(fit), str(rebuild)
     fit.announce(blocks, blocks.rows, made)
     staged = run.lake.stage(parts_of(run.spark, blocks), ITEM_WEIGHTS, weight_rows(blocks, options.weight_fit))
     if not staged.rows:
@@ -150,21 +152,21 @@ def _all(fit: _Fit, reason: str, sizes: Mapping[str, int]) -> Report:
             f"no item has a weight: table 'events' has no positive event before {options.run_date}; "
             "use --scorer=cosine until there are some"
         )
-    staged = replace(staged, content=run_key("all", fit.facts))  # what a later night says stands as it is
+    staged = replace(staged, content=run_key("all", fit.provenance))  # what a later night says stands as it is
     without = sum(note.get("without", 0) for note in staged.notes)
     return fit.publish(staged, made, sizes, blocks) | {"items_without_weights": without}
 
 
 def _newcomers(fit: _Fit, last: Previous) -> Report:
     """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
-    run, sizes = fit.run, last.head.facts["about"]["fitted"]
+    run, sizes = fit.run, last.head.outcome.fitted or {}
     with materialized(run, _changes(fit, last)) as scratch:
         changes = scratch.frame
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:
             run.progress.note("fit_item_weights: no item is new, all keep their weights")
-            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.described(fit.facts))
+            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.recorded_in(fit.provenance))
             return report | {"weights_made": "none"}
         blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
         fit.announce(blocks, number, made)
@@ -207,8 +209,8 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
 
     carried = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
     tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
-    facts = {**fit.facts, "after": after}
-    return cached_blocks(run, ITEM_WEIGHTS, facts, _BLOCK_ROWS, make, carried=carried, tasks=tasks)
+    source = {**fit.provenance.to_json(), "after": after}
+    return cached_blocks(run, ITEM_WEIGHTS, source, _BLOCK_ROWS, make, carried=carried, tasks=tasks)
 
 
 def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -> DataFrame:

@@ -1,7 +1,7 @@
 """The event log → events: of a log that only grows, a night reads the files that came since the last one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -22,6 +22,7 @@ from recsys_spark.ingest.validation import (
     without_known,
 )
 from recsys_spark.lake.commits import Commit, Staged, as_append
+from recsys_spark.lake.provenance import EventLogRecord
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.files import SourceFile
@@ -52,7 +53,7 @@ class EventLog:
     """The events that the rows of ``files`` come beside."""
     why: str = ""
     """In words why all files are read."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    record: EventLogRecord | None = None
     """For the commit: what the next night compares with."""
 
     @property
@@ -62,23 +63,23 @@ class EventLog:
 
     def whole(self, why: str) -> "EventLog":
         """All of it, ``why`` it is not so already."""
-        return self if self.files is None else EventLog(why=why, facts=self.facts)
+        return self if self.files is None else EventLog(why=why, record=self.record)
 
-    def facts_beside(self, staged: Staged) -> Mapping[str, Any]:
-        """What the commit of the staged events keeps: with the number of files of the last whole reading."""
-        if not self.facts:
-            return self.facts
-        files = len(staged.actions) if self.head is None else self.head.facts["log"].get("table_files", 0)
-        return {"log": self.facts["log"] | {"table_files": files}}
+    def record_of(self, staged: Staged) -> EventLogRecord | None:
+        """For the commit of the staged events: with the number of files of the last whole reading."""
+        if self.record is None:
+            return None
+        last = None if self.head is None else self.head.provenance.event_log
+        return replace(self.record, table_files=len(staged.actions) if last is None else last.table_files)
 
     def with_late(self, judged: DataFrame) -> "EventLog":
         """With the time of the earliest event that is not believed yet: when its day has come all files are read."""
-        if not self.facts:
+        if self.record is None:
             return self
         found = judged.where(F.col("reason").startswith(LATE)).agg(F.min(F.unix_seconds("timestamp"))).collect()[0][0]
-        known = self.head.facts["log"].get("late") if self.head is not None else None
-        times = [time for time in (found, known) if time is not None]
-        return replace(self, facts={"log": self.facts["log"] | {"late": min(times, default=None)}})
+        last = None if self.head is None else self.head.provenance.event_log
+        times = [time for time in (found, None if last is None else last.late) if time is not None]
+        return replace(self, record=replace(self.record, late=min(times, default=None)))
 
 
 @dataclass(frozen=True)
@@ -112,23 +113,22 @@ def event_log(
     if name not in dataset.sources or name in _sources_of_others(dataset):
         return EventLog(why="the events have no source of their own")
     found, reading = {file.path: file.entry for file in files[name]}, _reading(dataset, name)
-    facts = {"log": {"files": list(found.values()), "run_date": str(options.run_date)} | reading}
+    record = EventLogRecord(list(found.values()), str(options.run_date), reading)
     if len(found) > _COUNTED:
         return EventLog(why=f"it is of more than {_COUNTED:,} files")
     if (head := run.lake.last_commit(EVENTS)) is None:
-        return EventLog(why="it is the first run", facts=facts)
-    known = head.facts.get("log", {})
+        return EventLog(why="it is the first run", record=record)
     if anew:
-        return EventLog(why="--full asks for it", facts=facts)
-    if head.facts.get("forgotten") != forgotten:
-        return EventLog(why="somebody was forgotten since", facts=facts)
-    if why := _whole(run, dataset, head, known, reading, options):
-        return EventLog(why=why, facts=facts)
-    before = set(known["files"])
+        return EventLog(why="--full asks for it", record=record)
+    if head.provenance.forgotten != forgotten:
+        return EventLog(why="somebody was forgotten since", record=record)
+    if why := _whole(run, dataset, head, reading, options):
+        return EventLog(why=why, record=record)
+    before = set(head.provenance.event_log.files if head.provenance.event_log else ())
     new = [file for file, entry in found.items() if entry not in before]
     if len(found) - len(new) != len(before):
-        return EventLog(why="files that were read are gone or have changed", facts=facts)
-    return EventLog(new, head, facts=facts)
+        return EventLog(why="files that were read are gone or have changed", record=record)
+    return EventLog(new, head, record=record)
 
 
 def staged_events(run: Run, log: EventLog, judged: DataFrame) -> StagedEvents | None:
@@ -171,15 +171,15 @@ def _whole(
     run: Run,
     dataset: Dataset,
     head: Commit,
-    known: Mapping[str, Any],
     reading: Mapping[str, Any],
     options: IngestOptions,
 ) -> str:
     """In words why the whole log must be read; nothing where it need not."""
     others = [run.lake.last_commit(table) for table in (QUARANTINE, USERS)]
-    if not known or head.content is None or any(other is None or other.key != head.key for other in others):
+    last = head.provenance.event_log
+    if last is None or head.content is None or any(other is None or other.key != head.key for other in others):
         return "the last version does not say what it was made of"
-    if {name: known.get(name) for name in reading} != reading:
+    if {name: last.reading.get(name) for name in reading} != reading:
         return "it is read in another way"
     if dataset.events.names_run_date:
         return "its query names :run_date, so that rows come and go with the day"
@@ -188,13 +188,13 @@ def _whole(
     if not knows_its_columns(dataset.sources[dataset.events.source]):
         return "its columns are known from all files alone"
     stored = len(run.lake.file_uris(EVENTS, head.version))
-    many = stored - known.get("table_files", 0) > _MORE_FILES
+    many = stored - last.table_files > _MORE_FILES
     if many and run.lake.size(EVENTS, head.version) < stored * _SMALL_FILE:
         return "the table has become one of many small files"
     if dataset.events.latest == "run_date":
-        if date.fromisoformat(known["run_date"]) > options.run_date:
+        if date.fromisoformat(last.run_date) > options.run_date:
             return "the run_date is an earlier one"
-        late, after = known.get("late"), options.run_date + timedelta(days=2)
+        late, after = last.late, options.run_date + timedelta(days=2)
         if late is not None and late < datetime(after.year, after.month, after.day, tzinfo=UTC).timestamp():
             return "the day of an event has come that was not believed before"
     return ""

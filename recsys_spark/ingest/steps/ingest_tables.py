@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
-from typing import Any
 
 from pyspark.sql import DataFrame
 
@@ -26,6 +25,7 @@ from recsys_spark.ingest.validation import (
 from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.lake import Commit, Staged
 from recsys_spark.lake.paths import absolute
+from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.privacy.rules import without_forgotten, without_forgotten_raw
 from recsys_spark.privacy.steps.tombstones import complete_forgetting, tombstones
 from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
@@ -70,19 +70,19 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     assert staged is not None, "the whole log suffices"
     gate = Gate(run, dataset, data, options, sources, staged, reasons_of(run, staged))
     lost = LossGate(run, dataset, options, staged, part=log.head is not None)
-    last = head.facts.get("judged", {}) if (head := shown[EVENTS.name]) is not None else {}
+    last = (head.provenance.reviewed or {}) if (head := shown[EVENTS.name]) is not None else {}
     gate.check({*judged, USERS}, last)
     losses = lost.check()
     if any(bad.table == EVENTS.name and bad.reason.startswith(LATE) for bad in gate.reasons):
         log = log.with_late(part[EVENTS])
     about: Report = {}
-    if (had := shown[EVENTS.name]) is not None and had.facts.get("forgotten") != forgotten:
+    if (had := shown[EVENTS.name]) is not None and had.provenance.forgotten != forgotten:
         # Before the events say so: a run that is killed here does it again.
         about["forgetting_completed"] = complete_forgetting(run, _TARGETS)
-    counts = {"judged": gate.judged(), "forgotten": forgotten}
+    of_events = Provenance(reviewed=gate.judged(), forgotten=forgotten)
     about["quarantined"] = {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
     about["losses"] = losses_by_name(losses)
-    return _publish(run, options, key, shown, staged, log, counts, losses) | about
+    return _publish(run, options, key, shown, staged, log, of_events, losses) | about
 
 
 def _key(
@@ -104,23 +104,27 @@ def _publish(
     shown: Mapping[str, Commit | None],
     staged: Mapping[Table, Staged],
     log: EventLog,
-    counts: Mapping[str, Any],
+    of_events: Provenance,
     losses: Sequence[Loss],
 ) -> Report:
-    """Commit all tables onto the versions that were ``shown`` at first, and tell what has changed. ``counts``: for the
-    commit of the events; ``losses``: of those that are good."""
+    """Commit all tables onto the versions in ``shown``, and log what has changed.
+
+    ``of_events``: provenance of the events; ``losses``: of the rows that are published.
+    """
     changes = [snapshot_change(run, staged[table], log.made, key) for table in (ITEMS, USERS, EVENTS)]
-    about: dict[str, dict[str, Any]] = {
-        change.table: {
-            "about": change.about(options.run_date)
-            | {"losses": losses_by_name(loss for loss in losses if loss.table == change.table)}
-        }
+    outcomes = {
+        change.table: Outcome(
+            changes=change.record(options.run_date),
+            losses=losses_by_name(loss for loss in losses if loss.table == change.table),
+        )
         for change in changes
     }
-    about[EVENTS.name] |= {**log.facts_beside(staged[EVENTS]), **counts}
+    provenance = {EVENTS.name: replace(of_events, event_log=log.record_of(staged[EVENTS]))}
     for table in _TARGETS:
-        base = head.version if (head := shown[table.name]) else None
-        run.lake.commit(replace(staged[table], base=base), key, facts=about.get(table.name))
+        base, name = (last.version if (last := shown[table.name]) else None), table.name
+        run.lake.commit(
+            replace(staged[table], base=base), key, provenance=provenance.get(name), outcome=outcomes.get(name)
+        )
     log_changes(run, key, options.run_date, changes)
     report: Report = {"status": "done", "tables": {table.name: staged[table].rows for table in _TARGETS}}
     return report | {"log_read": log.made} | {f"{c.table}_changes": dict(c.kinds) for c in changes}

@@ -13,6 +13,7 @@ from recsys_spark.items.options import BlockOptions
 from recsys_spark.items.steps.price_quantiles import fitted_quantiles
 from recsys_spark.items.steps.whitening import Fit, fitted
 from recsys_spark.items.vectors import item_embeddings, item_vector_rows, items_with_users
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.steps.audit import publish_audited
 from recsys_spark.publish.steps.publishing import Report, pin_inputs, run_key, unchanged
 from recsys_spark.runtime.lifecycle import Run
@@ -22,13 +23,15 @@ from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 def build_item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, anew: bool = False) -> Report:
     """Publish the vectors of all items whose text ``model`` has embedded; ``anew``: although they are there."""
     inputs = pin_inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
-    facts = {"inputs": inputs.content_ids, "model": model.fingerprint, "blocks": options.blocks.facts}
-    facts |= _told_of_events(options)
+    settings: dict[str, Any] = {"model": model.fingerprint}
     if options.whitening is not None:
-        facts |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
+        settings |= options.model_dump(include={"whitening", "refit_share", "refit_whitening"})
     if options.price_weight:
-        facts |= options.model_dump(include={"refit_share", "refit_prices"})
-    key = run_key("build_item_vectors", facts)
+        settings |= options.model_dump(include={"refit_share", "refit_prices"})
+    blocks = options.blocks.settings
+    settings |= _event_settings(options)
+    provenance = Provenance.of(inputs=inputs.content_ids, feature_blocks=blocks, **settings)
+    key = run_key("build_item_vectors", provenance)
     if (done := unchanged(run, key, ITEM_VECTORS)) is not None and not anew:
         return done
     if options.dry_run:
@@ -48,7 +51,7 @@ def build_item_vectors(run: Run, options: BlockOptions, model: ModelSpec, *, ane
         raise InputError(
             f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
         )
-    report = publish_audited(run, key, staged, inputs.described(facts), options, made="all")
+    report = publish_audited(run, key, staged, inputs.recorded_in(provenance), options, made="all")
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
     if cuts:
         report |= {"price_cuts": cuts.name, "price_cuts_fitted_on": cuts.prices}
@@ -62,7 +65,7 @@ def _whitening(run: Run, options: BlockOptions, model: ModelSpec, texts: DataFra
     return fitted(run, model.fingerprint, texts, state, shrink=shrink, refit_share=share, again=again)
 
 
-def _told_of_events(options: BlockOptions) -> dict[str, Any]:
+def _event_settings(options: BlockOptions) -> dict[str, Any]:
     """What a collaborative block depends on beside the tables."""
     if not options.blocks.collaborative:
         return {}

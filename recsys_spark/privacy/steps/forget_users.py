@@ -3,7 +3,7 @@
 import sys
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -12,6 +12,7 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.lake.lake_key import lake_key
 from recsys_spark.lake.plain_files import COMPARISONS
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.privacy.id_lists import given_ids
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.raw_rows import RawNames
@@ -106,7 +107,7 @@ def _bury(run: Run, ids: dict[str, list[str]]) -> _Buried:
         name = run_key("forget_users", {"ids": new})
         run.lake.has_commit(FORGOTTEN, name)  # a commit of the same run from now on is recognised
         staged = run.lake.stage(run.spark.createDataFrame(new, FORGOTTEN.ddl).coalesce(1), FORGOTTEN)
-        run.lake.commit(staged, name, facts={"key": key_name(key)}, append=True)
+        run.lake.commit(staged, name, provenance=Provenance(tombstone_key=key_name(key)), append=True)
     now, known = run.lake.last_commit(FORGOTTEN), {name for name, found in hashes.items() if found in there}
     return _Buried(head.content_id if head else None, now.content_id if now else None, hashes, known)
 
@@ -130,17 +131,17 @@ def _remove(run: Run, table: Table, named: Named, buried: _Buried) -> tuple[int,
     were, and whose."""
     head = run.lake.last_commit(table)
     assert head is not None
-    rows, facts, names = run.lake.read(run.spark, table, head.version), dict(head.facts), list[str]()
+    rows, provenance, names = run.lake.read(run.spark, table, head.version), head.provenance, list[str]()
     if UNUSED_TEXTS in RULES[table.name]:
         kept = without_unused(run, rows)
         number = run.lake.rows(table) - kept.count()
     else:
         number, names = _found(run, table, named)
         kept = without_reasons(without_own(marked(rows, named)), named.ids["item"])
-    if table is EVENTS and facts.get("forgotten") == buried.before:  # or a run before this one was cut off
-        facts["forgotten"] = buried.after
+    if table is EVENTS and provenance.forgotten == buried.before:  # or a run before this one was cut off
+        provenance = replace(provenance, forgotten=buried.after)
     if number:
-        republish_without(run, table, head, kept, facts)
+        republish_without(run, table, head, kept, provenance)
     return number, names
 
 
@@ -194,8 +195,8 @@ def _kept(run: Run, tables: list[Table]) -> dict[str, Any]:
     derived = []
     for table in _with(tables, UNTIL_REFRESH):
         head = run.lake.last_commit(table)
-        facts = {} if head is None else head.facts
-        exact = {ITEM_VECTORS: "history" in facts, USER_PROFILES: bool(facts.get("segment_weight"))}
+        made = Provenance() if head is None else head.provenance
+        exact = {ITEM_VECTORS: made.history is not None, USER_PROFILES: bool(made.segment_weight)}
         if exact.get(table, True):
             derived.append(table.name)
     return {

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError
 from recsys_spark.lake.lake import Commit
 from recsys_spark.lake.lake_key import NAME, lake_key
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.privacy.rules import OWN_ROWS, RULES, UNUSED_TEXTS, Tombstones, key_pads, without_forgotten
 from recsys_spark.privacy.rules import tombstones as keyed_tombstones
 from recsys_spark.privacy.rules import without_unused as without_unused_texts
@@ -25,8 +26,8 @@ def tombstones(run: Run) -> Tombstones | None:
     head = run.lake.last_commit(FORGOTTEN)
     if head is None:
         return None
-    key = lake_key(run.lake.uri, make="key" not in head.facts)
-    if key is None or head.facts.get("key") not in (None, key_name(key)):
+    key = lake_key(run.lake.uri, make=head.provenance.tombstone_key is None)
+    if key is None or head.provenance.tombstone_key not in (None, key_name(key)):
         raise InputError(
             f"{run.lake.uri}/{NAME} is {'missing' if key is None else 'another one'}: without the key that table "
             f"'{FORGOTTEN.name}' was made with nobody can tell who was forgotten; bring the file back from a copy"
@@ -59,16 +60,21 @@ def complete_forgetting(run: Run, made: tuple[Table, ...]) -> dict[str, int]:
         else:
             continue
         if number := run.lake.rows(table) - kept.count():
-            republish_without(run, table, head, kept, dict(head.facts))
+            republish_without(run, table, head, kept, head.provenance)
             removed[table.name] = number
     return removed
 
 
-def republish_without(run: Run, table: Table, head: Commit, kept: DataFrame, facts: dict[str, object]) -> None:
+def republish_without(run: Run, table: Table, head: Commit, kept: DataFrame, provenance: Provenance) -> None:
     """Publish what is ``kept`` of the rows that ``head`` shows. What published them is kept in the commit, so that the
     next refresh knows what it has before it. Lists that lose an item move up."""
     staged = run.lake.stage(_without_gaps(kept, table).select(*table.columns), table, base=head.version)
-    run.lake.commit(staged, run_key("forget_users", {"table": table.name, "version": head.version}), facts=facts)
+    run.lake.commit(
+        staged,
+        run_key("forget_users", {"table": table.name, "version": head.version}),
+        provenance=provenance,
+        outcome=head.outcome,
+    )
 
 
 def without_unused(run: Run, rows: DataFrame) -> DataFrame:

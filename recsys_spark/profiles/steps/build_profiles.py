@@ -1,8 +1,6 @@
 """events, users and item_vectors → user_profiles."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -15,19 +13,20 @@ from recsys_spark.events.weights import weigh_pairs
 from recsys_spark.items.steps.whitening import stored
 from recsys_spark.items.vectors import encoder_of, whitening_of
 from recsys_spark.items.whitening import whitened
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.ignored_impressions import weighed_ignored
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.profiles import own_segments, pool_items, profile_rows, segment_pairs
 from recsys_spark.profiles.steps.impressions import (
-    ignored_facts,
     ignored_of,
+    ignored_settings,
     keep_impressions,
     users_with_other_ignored,
 )
 from recsys_spark.publish.changes import changed_keys
 from recsys_spark.publish.steps.audit import publish_audited
 from recsys_spark.publish.steps.partial_rewrite import partial_rewrite
-from recsys_spark.publish.steps.previous_run import Previous, previous
+from recsys_spark.publish.steps.previous_run import FullRebuild, Previous, previous
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, republish, run_key, unchanged
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
@@ -43,10 +42,16 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
     keep_impressions(run, options)
     shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
     inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
-    facts = {"inputs": inputs.content_ids, "run_date": options.run_date, "weights": asdict(options.weights)}
-    facts |= {"history": asdict(options.history)} | options.model_dump(include={"user_text_weight", "segment_weight"})
-    facts |= ignored_facts(options)
-    key = run_key("build_profiles", facts)
+    provenance = Provenance(
+        inputs.content_ids,
+        options.run_date,
+        weights=asdict(options.weights),
+        history=asdict(options.history),
+        ignored=asdict(ignored) if (ignored := ignored_settings(options)) else None,
+        user_text_weight=options.user_text_weight,
+        segment_weight=options.segment_weight,
+    )
+    key = run_key("build_profiles", provenance)
     if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
         return done
     check_event_types(run, inputs, options)
@@ -55,23 +60,24 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
     first = inputs.frame(run, ITEM_VECTORS).select("model", F.size("embedding")).first()
     if first is None:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
-    last = _previous(run, options, facts, first[0])
-    facts = inputs.described(facts)
-    if isinstance(last, str):
-        made = f"all: {last}"
+    last = _previous(run, options, provenance, first[0])
+    provenance = inputs.recorded_in(provenance)
+    if isinstance(last, FullRebuild):
+        made = str(last)
         run.progress.note(f"build_profiles: {made}")
         staged = run.lake.stage(_profiles(run, inputs, options, first), USER_PROFILES)
         if not staged.rows:
             _refuse_nothing(run, inputs, options)
-        return publish_audited(run, key, staged, facts, options, made=made) | {"profiles_made": made}
+        return publish_audited(run, key, staged, provenance, options, made=made) | {"profiles_made": made}
     with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as redo:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
         if not redo.rows:
-            return republish(run, key, last.head, USER_PROFILES, facts) | {"profiles_made": "none"}
+            return republish(run, key, last.head, USER_PROFILES, provenance) | {"profiles_made": "none"}
         come = run.lake.stage(_profiles(run, inputs, options, first, redo.frame), USER_PROFILES)
         found, made = partial_rewrite(last, key, redo.frame, come), f"{redo.rows} users who changed"
-        facts, parts = {**facts, "about": found.facts}, (found.old, found.new)
-        report = publish_audited(run, key, found.staged, facts, options, made=made, parts=parts)
+        report = publish_audited(
+            run, key, found.staged, provenance, options, made=made, outcome=found.outcome, parts=(found.old, found.new)
+        )
     return report | {"profiles_made": made}
 
 
@@ -94,17 +100,17 @@ def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) ->
     )
 
 
-def _previous(run: Run, options: ProfileOptions, facts: Mapping[str, Any], space: str) -> Previous | str:
+def _previous(run: Run, options: ProfileOptions, provenance: Provenance, space: str) -> Previous | FullRebuild:
     if options.full:
-        return "--full asks for it"
+        return FullRebuild("--full asks for it")
     for name, value in (("sif", options.sif), ("segment_weight", options.segment_weight)):
         if value:
-            return f"with {name} every profile depends on all events"
-    last = previous(run, USER_PROFILES, facts)
-    if not isinstance(last, str):
+            return FullRebuild(f"with {name} every profile depends on all events")
+    last = previous(run, USER_PROFILES, provenance)
+    if isinstance(last, Previous):
         was = last.rows().select("model").first()
         if was is None or was["model"] != space:
-            return "item_vectors are in another vector space"
+            return FullRebuild("item_vectors are in another vector space")
     return last
 
 
@@ -131,8 +137,8 @@ def _profiles(
 ) -> DataFrame:
     """Profiles of all users, or of those in ``redo``."""
     tasks = 2 * run.spark.sparkContext.defaultParallelism
-    facts = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
-    items = cached_blocks(run, USER_PROFILES, facts, _BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
+    source = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
+    items = cached_blocks(run, USER_PROFILES, source, _BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
     events, users = inputs.frame(run, EVENTS), inputs.frame(run, USERS)
     if redo is not None:
         events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))

@@ -1,7 +1,5 @@
 """Published lists → impressions: what was shown outlives the versions that showed it."""
 
-from typing import Any
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -21,7 +19,7 @@ def keep_impressions(run: Run, options: FeedbackOptions) -> None:
     head = run.lake.last_commit(RECOMMENDATIONS) if options.ignored_weight and not options.dry_run else None
     if head is None:
         return
-    key = run_key("impressions", {"lists": head.content_id, "run_date": head.facts.get("run_date")})
+    key = run_key("impressions", {"lists": head.content_id, "run_date": head.provenance.run_date})
     if run.lake.has_commit(IMPRESSIONS, key):
         return
     shown = shown_pairs(run.lake.read(run.spark, RECOMMENDATIONS, head.version))
@@ -32,11 +30,11 @@ def keep_impressions(run: Run, options: FeedbackOptions) -> None:
     run.lake.commit(run.lake.stage(new.select(*IMPRESSIONS.columns), IMPRESSIONS), key, append=True)
 
 
-def ignored_facts(options: ProfileOptions) -> dict[str, Any]:
-    """What profiles depend on; nothing where the option is off."""
+def ignored_settings(options: ProfileOptions) -> Ignored | None:
+    """The settings of ignored impressions; None if they do not count."""
     if not options.ignored_weight:
-        return {}
-    return {"ignored": {"weight": options.ignored_weight, "days": options.ignored_days, "lists": options.ignored_lists}}
+        return None
+    return Ignored(options.ignored_weight, options.ignored_days, options.ignored_lists)
 
 
 def ignored_of(run: Run, inputs: InputVersions, options: ProfileOptions, redo: DataFrame | None = None) -> DataFrame:
@@ -47,7 +45,7 @@ def ignored_of(run: Run, inputs: InputVersions, options: ProfileOptions, redo: D
 
 def users_with_other_ignored(run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous) -> DataFrame:
     """``user_id`` of those who have passed over something else than the last run knew."""
-    there = IMPRESSIONS.name in last.head.facts["versions"]
+    there = IMPRESSIONS.name in (last.head.provenance.versions or {})
     shown = last.frame(IMPRESSIONS) if there else no_rows(run.spark, IMPRESSIONS)
     was = ignored_pairs(shown, last.frame(EVENTS), last.run_date, _what(options))
     return changed_groups(was, ignored_of(run, inputs, options), "user_id")

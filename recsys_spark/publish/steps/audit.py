@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import QualityError
 from recsys_spark.lake.lake import Commit, Staged
+from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.changes import KINDS
 from recsys_spark.publish.drift import Figures, drifted, vector_figures
 from recsys_spark.publish.options import DriftOptions
@@ -26,10 +26,11 @@ def publish_audited(
     run: Run,
     key: str,
     staged: Staged,
-    facts: Mapping[str, Any],
+    provenance: Provenance,
     options: DriftOptions,
     *,
     made: str,
+    outcome: Outcome | None = None,
     parts: Parts | None = None,
 ) -> Report:
     """Publish what is sound and not too far from the last version, and keep in ``changes`` what is new in it.
@@ -46,7 +47,7 @@ def publish_audited(
     if figures.pop("unusable", 0):
         raise QualityError(f"table '{staged.table.name}' would hold vectors that are not finite; nothing was published")
     if staged.table is RECOMMENDATIONS:
-        _check_lists(staged, by_score=not facts.get("diversity"))
+        _check_lists(staged, by_score=not provenance.diversity)
         kinds, more = _lists(run, staged, last, parts)
         figures |= more
     else:
@@ -58,8 +59,8 @@ def publish_audited(
             "sources; if this is right, run again with --accept_drift, or change the bounds"
         )
     change, run_date = Change(staged.table.name, made, staged.rows, kinds), getattr(options, "run_date", None)
-    about = {"figures": figures, **({"accepted_drift": faults} if faults else {}), **change.about(run_date)}
-    report = publish_staged(run, key, staged, {**facts, "about": about | dict(facts.get("about", {}))})
+    audited = Outcome(figures=figures, accepted_drift=faults or None, changes=change.record(run_date))
+    report = publish_staged(run, key, staged, provenance, audited | (outcome or Outcome()))
     log_changes(run, key, run_date, [change])
     return report | {f"{staged.table.name}_changes": kinds} | ({"accepted_drift": faults} if faults else {})
 
@@ -67,7 +68,7 @@ def publish_audited(
 def _drift(run: Run, staged: Staged, last: Commit | None, figures: Figures, options: DriftOptions) -> list[str]:
     if last is None:
         return []
-    was = {"rows": float(run.lake.rows(staged.table))} | last.facts.get("about", {}).get("figures", {})
+    was = {"rows": float(run.lake.rows(staged.table))} | dict(last.outcome.figures or {})
     if was["rows"] < options.drift_from_rows:
         return []
     faults = drifted(was, figures, options.drift_bounds)

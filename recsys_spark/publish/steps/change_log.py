@@ -8,6 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.lake.lake import Commit, Staged
+from recsys_spark.lake.provenance import ChangeRecord
 from recsys_spark.publish.changes import KINDS, change_kinds, row_kinds
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import CHANGES, Table
@@ -24,9 +25,9 @@ class Change:
     rows: int
     kinds: Kinds
 
-    def about(self, run_date: Any) -> dict[str, Any]:
+    def record(self, run_date: date | None) -> ChangeRecord:
         """For the commit of the version: a run that is killed before it has written the log leaves it there."""
-        return {"changes": {"made": self.made, "rows": self.rows, "kinds": self.kinds, "run_date": run_date}}
+        return ChangeRecord(self.made, self.rows, self.kinds, None if run_date is None else str(run_date))
 
 
 def log_changes(run: Run, key: str, run_date: Any, changes: Sequence[Change]) -> None:
@@ -43,33 +44,33 @@ def complete_log(run: Run, key: str, tables: Sequence[Table]) -> None:
     """Add the rows that the run ``key`` left out when it was killed after it had published the tables."""
     if run.lake.has_commit(CHANGES, key):
         return
-    found = {table.name: told for table in tables if (told := _told(run.lake.last_commit(table), key))}
-    changes = [Change(name, told["made"], told["rows"], told["kinds"]) for name, told in found.items()]
-    days = [told["run_date"] for told in found.values() if told["run_date"]]
+    records = {table.name: record for table in tables if (record := _record(run.lake.last_commit(table), key))}
+    changes = [Change(name, record.made, record.rows, record.kinds) for name, record in records.items()]
+    days = [record.run_date for record in records.values() if record.run_date]
     log_changes(run, key, date.fromisoformat(days[0]) if days else None, changes)
 
 
-def _told(head: Commit | None, key: str) -> dict[str, Any] | None:
-    return head.facts.get("about", {}).get("changes") if head is not None and head.key == key else None
+def _record(commit: Commit | None, key: str) -> ChangeRecord | None:
+    return commit.outcome.changes if commit is not None and commit.key == key else None
 
 
 def snapshot_change(run: Run, staged: Staged, made: str, key: str) -> Change:
     """What a staged snapshot changes: by key where that is one column, else whole rows that are new or gone. Without a
     look at the rows where both hold the same."""
-    table, head = staged.table, run.lake.last_commit(staged.table)
-    if (told := _told(head, key)) and not run.lake.has_commit(CHANGES, key):  # the run was killed and has come back
-        return Change(table.name, told["made"], told["rows"], told["kinds"])
-    if head is not None and staged.content is not None and staged.content == head.content:
+    table, last = staged.table, run.lake.last_commit(staged.table)
+    if (record := _record(last, key)) and not run.lake.has_commit(CHANGES, key):  # the run was killed and runs again
+        return Change(table.name, record.made, record.rows, record.kinds)
+    if last is not None and staged.content is not None and staged.content == last.content:
         return Change(table.name, "none", staged.rows, {})
     if staged.added is not None:
         return Change(table.name, made, staged.rows, dict.fromkeys(KINDS, 0) | {"added": staged.added})
     new = run.lake.read_staged(run.spark, staged)
-    old = new.limit(0) if head is None else run.lake.read(run.spark, table, head.version)
+    old = new.limit(0) if last is None else run.lake.read(run.spark, table, last.version)
     kinds = change_kinds(old, new, table.key[0]) if len(table.key) == 1 else row_kinds(old, new)
     return Change(table.name, made, staged.rows, counted(kinds))
 
 
 def counted(kinds: DataFrame) -> dict[str, int]:
     """Rows by kind."""
-    found = {row["kind"]: row["count"] for row in kinds.groupBy("kind").count().collect()}
-    return {kind: found.get(kind, 0) for kind in KINDS}
+    counts = {row["kind"]: row["count"] for row in kinds.groupBy("kind").count().collect()}
+    return {kind: counts.get(kind, 0) for kind in KINDS}

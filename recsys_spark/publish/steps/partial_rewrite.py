@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -12,6 +11,7 @@ from recsys_spark.lake.commits import content_of
 from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.kept_rows import files_without, kept_rows
 from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Outcome, RewriteRecord
 from recsys_spark.publish.steps.previous_run import Previous
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.tables.schemas import Table
@@ -29,8 +29,8 @@ class PartialRewrite:
     """The rows that have gone."""
     new: DataFrame
     """Those that have come."""
-    facts: Mapping[str, Any]
-    """For the commit: lets those who know the version before find what came."""
+    outcome: Outcome
+    """For the commit: lets the readers of the version before find the new rows."""
 
 
 def partial_rewrite(
@@ -69,25 +69,27 @@ def partial_rewrite(
         last.head.version,
     )
     old = none if gone is None else last.rows().join(gone, on=column, how="left_semi")
-    told = {"of": last.head.version, "files": [action.path for action in come.actions]}
-    return PartialRewrite(staged, old, run.lake.read_staged(run.spark, come), {"renewed": told})
+    record = RewriteRecord(last.head.version, [action.path for action in come.actions])
+    return PartialRewrite(staged, old, run.lake.read_staged(run.spark, come), Outcome(rewrite=record))
 
 
 def rewritten_keys(last: Previous, inputs: InputVersions, table: Table) -> DataFrame | None:
-    """The keys of ``table`` that may differ from what ``last`` read, told by its commit; None where it does not tell.
-    Vectors are not looked at."""
-    run, head, column = last.run, last.run.lake.last_commit(table), table.key[0]
-    told = {} if head is None else head.facts.get("about", {}).get("renewed", {})
-    if head is None or head.version != inputs.versions[table.name]:
+    """Keys of ``table`` that may differ from the version that ``last`` read, by the commit's record of a rewrite.
+
+    None if the record does not lead to that version. Vectors are not compared.
+    """
+    run, commit, column = last.run, last.run.lake.last_commit(table), table.key[0]
+    if commit is None or commit.version != inputs.versions[table.name]:
         return None
-    if told.get("of") != last.head.facts["versions"][table.name]:
+    record = commit.outcome.rewrite
+    if record is None or record.of != last.version_of(table):
         return None
-    by_name = {uri.rpartition("/")[2]: uri for uri in run.lake.file_uris(table, head.version)}
-    if not set(told["files"]) <= set(by_name):  # made fewer by somebody meanwhile
+    by_name = {uri.rpartition("/")[2]: uri for uri in run.lake.file_uris(table, commit.version)}
+    if not set(record.files) <= set(by_name):  # files were compacted since
         return None
-    come = run.lake.read_files(run.spark, table, [by_name[name] for name in told["files"]]).select(column)
+    new = run.lake.read_files(run.spark, table, [by_name[name] for name in record.files]).select(column)
     was, now = (rows.select(column) for rows in (last.frame(table), inputs.frame(run, table)))
-    return come.union(was.join(now, on=column, how="left_anti"))
+    return new.union(was.join(now, on=column, how="left_anti"))
 
 
 def _digest(text: str) -> int:

@@ -1,19 +1,31 @@
 """What a table was last made of: its commit names the versions that it read, so the state of a refresh is the lake."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TypeVar
 
 from pyspark.sql import DataFrame
 
 from recsys_spark.lake.lake import Commit
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.changes import changed_groups, users_of_days
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EVENTS, TABLES, Table
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FullRebuild:
+    """The decision to make all rows of a table, with its reason in words."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"all: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -26,61 +38,65 @@ class Previous:
 
     @property
     def run_date(self) -> date:
-        """Its clock."""
-        return date.fromisoformat(self.head.facts["run_date"])
+        """The last run's ``run_date``."""
+        assert self.head.provenance.run_date is not None
+        return self.head.provenance.run_date
 
     def rows(self) -> DataFrame:
-        """What it published."""
+        """The rows it published."""
         return self.run.lake.read(self.run.spark, self.table, self.head.version)
 
     def files(self) -> list[str]:
-        """The data files of what it published."""
+        """The data files of these rows."""
         return self.run.lake.file_uris(self.table, self.head.version)
 
+    def version_of(self, table: Table) -> int:
+        """The version of ``table`` that it read."""
+        return _pinned(self.head.provenance.versions)[table.name]
+
     def frame(self, table: Table) -> DataFrame:
-        """What it read."""
-        return self.run.lake.read(self.run.spark, table, self.head.facts["versions"][table.name])
+        """The version of ``table`` that it read."""
+        return self.run.lake.read(self.run.spark, table, self.version_of(table))
 
     def saw(self, table: Table, inputs: InputVersions) -> bool:
-        """Whether it read what ``known`` shows."""
-        return bool(self.head.facts["inputs"].get(table.name) == inputs.content_ids.get(table.name))
+        """Whether it read the same rows of ``table`` as ``inputs``."""
+        return _pinned(self.head.provenance.inputs).get(table.name) == inputs.content_ids.get(table.name)
 
     def other_events(self, inputs: InputVersions, run_date: date) -> DataFrame:
-        """``user_id`` of those whose events before the run date are not what they were."""
+        """``user_id`` of users whose events before the run date have changed."""
         if self.saw(EVENTS, inputs):
             return users_of_days(inputs.frame(self.run, EVENTS), self.run_date, run_date)
-        versions = (self.head.facts["versions"][EVENTS.name], inputs.versions[EVENTS.name])
+        versions = (self.version_of(EVENTS), inputs.versions[EVENTS.name])
         was, now, both = self.run.lake.differing(self.run.spark, EVENTS, *versions)
         others = changed_groups(events_before(was, self.run_date), events_before(now, run_date), "user_id")
         return others.union(users_of_days(both, self.run_date, run_date)).distinct()
 
 
-def previous(run: Run, table: Table, facts: Mapping[str, Any]) -> Previous | str:
-    """The last run of the step that publishes ``table``, or in words why the whole table must be made.
+def previous(run: Run, table: Table, provenance: Provenance) -> Previous | FullRebuild:
+    """The last run of the step that publishes ``table``, or the reason for making the whole table.
 
-    ``facts``: what the new run depends on (``run_key``); its settings must be those of the last one.
+    ``provenance``: of the new run; its settings must be those of the last one.
     """
-    head = run.lake.last_commit(table)
-    if head is None:
-        return "it is the first run"
-    if head.key is None or "identities" not in head.facts:
-        return "the last version does not say what it was made of"
-    for name in sorted((set(facts) | set(head.facts)) - {"inputs", "versions", "identities", "run_date", "about"}):
-        was, now = head.facts.get(name), _as_stored(facts.get(name))
-        if was != now:
-            return f"{name} was {was}, is {now}"
-    gone = [name for name in head.facts["versions"] if not _there(run, name, head.facts)]
-    if gone or not run.lake.can_read(table, head.version):
-        return f"the versions it was made of are gone: {', '.join(gone or [table.name])}"
-    return Previous(run, table, head)
+    last = run.lake.last_commit(table)
+    if last is None:
+        return FullRebuild("it is the first run")
+    if last.key is None or last.provenance.identities is None:
+        return FullRebuild("the last version does not say what it was made from")
+    if (difference := provenance.other_settings(last.provenance)) is not None:
+        return FullRebuild(difference)
+    versions = _pinned(last.provenance.versions)
+    lost = [name for name in versions if not _is_readable(run, name, last.provenance)]
+    if lost or not run.lake.can_read(table, last.version):
+        return FullRebuild(f"the versions it was made from are gone: {', '.join(lost or [table.name])}")
+    return Previous(run, table, last)
 
 
-def _there(run: Run, name: str, facts: Mapping[str, Any]) -> bool:
+def _is_readable(run: Run, name: str, provenance: Provenance) -> bool:
     """Whether the version that was read can be read again: not vacuumed, and of the same table."""
     now = run.lake.last_commit(TABLES[name])
-    same = now is not None and now.identity == facts["identities"][name]
-    return same and run.lake.can_read(TABLES[name], facts["versions"][name])
+    same = now is not None and now.identity == _pinned(provenance.identities)[name]
+    return same and run.lake.can_read(TABLES[name], _pinned(provenance.versions)[name])
 
 
-def _as_stored(value: Any) -> Any:
-    return json.loads(json.dumps(value, sort_keys=True, default=str))
+def _pinned(by_table: Mapping[str, T] | None) -> Mapping[str, T]:
+    return {} if by_table is None else by_table

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError
 from recsys_spark.lake.lake import Commit, Staged
+from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.steps.change_log import complete_log
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import Table
@@ -30,9 +31,9 @@ class InputVersions:
         """The fixed version of a table."""
         return run.lake.read(run.spark, table, self.versions[table.name])
 
-    def described(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """``facts`` as a commit keeps them: with the versions that the next run compares with."""
-        return {**facts, "versions": dict(self.versions), "identities": dict(self.identities)}
+    def recorded_in(self, provenance: Provenance) -> Provenance:
+        """``provenance`` with the versions that the next run compares with."""
+        return replace(provenance, versions=dict(self.versions), identities=dict(self.identities))
 
 
 def pin_inputs(run: Run, *tables: Table) -> InputVersions:
@@ -41,23 +42,24 @@ def pin_inputs(run: Run, *tables: Table) -> InputVersions:
     Raises:
         InputError: naming every table that is missing.
     """
-    heads = {table.name: run.lake.last_commit(table) for table in tables}
-    missing = [name for name, head in heads.items() if head is None]
+    commits = {table.name: run.lake.last_commit(table) for table in tables}
+    missing = [name for name, commit in commits.items() if commit is None]
     if missing:
         raise InputError(
             f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, The flow)"
         )
-    found = {name: head for name, head in heads.items() if head is not None}
-    versions = {name: head.version for name, head in found.items()}
-    content_ids, identities = (
-        {name: getattr(h, part) for name, h in found.items()} for part in ("content_id", "identity")
+    pinned = {name: commit for name, commit in commits.items() if commit is not None}
+    return InputVersions(
+        {name: commit.version for name, commit in pinned.items()},
+        {name: commit.content_id for name, commit in pinned.items()},
+        {name: commit.identity for name, commit in pinned.items()},
     )
-    return InputVersions(versions, content_ids, identities)
 
 
-def run_key(step: str, facts: Mapping[str, Any]) -> str:
-    """Names a run by everything that its result depends on: the same key means the same rows."""
-    return f"{step}:{hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]}"
+def run_key(step: str, provenance: Provenance | Mapping[str, Any]) -> str:
+    """Name a run by everything that its result depends on: the same key means the same rows."""
+    content = provenance.to_json() if isinstance(provenance, Provenance) else provenance
+    return f"{step}:{hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]}"
 
 
 def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
@@ -70,7 +72,7 @@ def unchanged(run: Run, key: str, *tables: Table) -> Report | None:
 
 
 def publish(
-    run: Run, key: str, frame: DataFrame, table: Table, facts: Mapping[str, Any], *, if_empty: str | None = None
+    run: Run, key: str, frame: DataFrame, table: Table, provenance: Provenance, *, if_empty: str | None = None
 ) -> Report:
     """Stage and commit one table as a whole snapshot.
 
@@ -81,20 +83,24 @@ def publish(
     staged = run.lake.stage(frame, table)
     if if_empty is not None and not staged.rows:
         raise InputError(if_empty)
-    return publish_staged(run, key, staged, facts)
+    return publish_staged(run, key, staged, provenance)
 
 
-def publish_staged(run: Run, key: str, staged: Staged, facts: Mapping[str, Any]) -> Report:
-    """Commit what is staged as a whole snapshot."""
-    run.lake.commit(staged, key, facts=facts)
+def publish_staged(
+    run: Run, key: str, staged: Staged, provenance: Provenance, outcome: Outcome | None = None
+) -> Report:
+    """Commit staged files as a whole snapshot."""
+    run.lake.commit(staged, key, provenance=provenance, outcome=outcome)
     return {"status": "done", "tables": {staged.table.name: staged.rows}}
 
 
-def republish(run: Run, key: str, head: Commit, table: Table, facts: Mapping[str, Any]) -> Report:
-    """Commit that what the table shows is the result of this run too; no file is written. What the last commit tells
-    of these rows (``about``) stays true: the next drift gate compares with it."""
-    assert head.content is not None, "without a content a commit of no files would empty the table"
-    about = {name: told for name, told in head.facts.get("about", {}).items() if name != "changes"}
-    rows, facts = run.lake.rows(table), {**facts, "about": about | dict(facts.get("about", {}))}
-    run.lake.commit(Staged(table, [], rows, [], head.content, head.version), key, facts=facts)
+def republish(run: Run, key: str, last: Commit, table: Table, provenance: Provenance) -> Report:
+    """Commit that the rows of the last version are the result of this run too; no file is written.
+
+    The outcome of the last commit stays true, but for its changes: the next drift gate compares with it.
+    """
+    assert last.content is not None, "without a content a commit of no files would empty the table"
+    rows, outcome = run.lake.rows(table), replace(last.outcome, changes=None)
+    staged = Staged(table, [], rows, [], last.content, last.version)
+    run.lake.commit(staged, key, provenance=provenance, outcome=outcome)
     return {"status": "unchanged", "tables": {table.name: rows}}

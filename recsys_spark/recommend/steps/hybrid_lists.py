@@ -12,6 +12,7 @@ from recsys_spark.events.weights import weigh_pairs
 from recsys_spark.explain.steps.reasons import staged_with_reasons
 from recsys_spark.hybrid.history_scorer import WEIGHT_COLUMNS, HistoryScorer, history_bytes
 from recsys_spark.hybrid.sparse_histories import histories, weighted_items
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.list_run import ListRequest, figures, list_rules, rule_tables, rules_of, with_rules
@@ -36,10 +37,16 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
             f"--{name} compares vectors, and hybrid scores have none: leave it out, or use --scorer=cosine"
         )
     inputs = pin_inputs(run, ITEM_WEIGHTS, EVENTS, *rule_tables(run, options))
-    facts = {"inputs": inputs.content_ids, "run_date": options.run_date, "scorer": "hybrid"} | rules_of(options)
     weights, history = options.hybrid_history
-    facts |= {"weights": asdict(weights), "history": asdict(history)}
-    key = run_key("recommend_items", facts)
+    provenance = Provenance.of(
+        inputs=inputs.content_ids,
+        run_date=options.run_date,
+        scorer="hybrid",
+        weights=asdict(weights),
+        history=asdict(history),
+        **rules_of(options),
+    )
+    key = run_key("recommend_items", provenance)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
     check_event_types(run, inputs, options)
@@ -56,8 +63,8 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
     plain = constant_columns | {"reasons": None}
     make = list_rows(blocks, options.k, rules, options.user_block_rows, plain, scorer=HistoryScorer)
     staged = run.lake.stage(with_rules(run, inputs, histories(pairs), options, tasks), RECOMMENDATIONS, make)
-    staged, told = staged_with_reasons(run, inputs, options, facts, staged, constant_columns)
-    request = ListRequest(run, inputs, options, key, facts, space)
+    staged, told = staged_with_reasons(run, inputs, options, provenance, staged, constant_columns)
+    request = ListRequest(run, inputs, options, key, provenance, space)
     report = request.publish(staged, "all: hybrid weights depend on all events", told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 
@@ -65,7 +72,7 @@ def hybrid_recommendations(run: Run, options: TopKOptions) -> Report:
 def _weight_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> ItemBlocks:
     quota_on = options.quota_on if options.quota else None
     tables = (ITEM_WEIGHTS, ITEMS)
-    facts = {
+    source = {
         "inputs": {table.name: inputs.content_ids.get(table.name) for table in tables},
         "rules": [options.match_on, quota_on],
     }
@@ -77,4 +84,4 @@ def _weight_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> Ite
         return items_with_rules(weights, inputs.frame(run, ITEMS), options.match_on, quota_on), None
 
     rows = min(options.item_block_rows, _BLOCK_ROWS)
-    return cached_blocks(run, RECOMMENDATIONS, facts, rows, make, carried=WEIGHT_COLUMNS)
+    return cached_blocks(run, RECOMMENDATIONS, source, rows, make, carried=WEIGHT_COLUMNS)

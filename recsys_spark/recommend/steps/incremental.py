@@ -16,7 +16,7 @@ from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.plain_files import drop_blocks
 from recsys_spark.publish.changes import changed_groups, changed_keys
 from recsys_spark.publish.steps.partial_rewrite import partial_rewrite, rewritten_keys
-from recsys_spark.publish.steps.previous_run import Previous, previous
+from recsys_spark.publish.steps.previous_run import FullRebuild, Previous, previous
 from recsys_spark.publish.steps.publishing import InputVersions, Report
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.recommend.incremental import merged_lists, users_changed, users_to_recompute, with_floors
@@ -32,24 +32,28 @@ _MOST = 0.5
 """Share of the users from which all lists are made anew: the join then costs about as much."""
 
 
-def last_lists(request: ListRequest) -> Previous | str:
+def last_lists(request: ListRequest) -> Previous | FullRebuild:
     """The lists to start from, or in words why there are none."""
     options = request.options
     if options.full:
-        return "--full asks for it"
+        return FullRebuild("--full asks for it")
     for name in ("quota", "approximate", "diversity"):
         if getattr(options, name):
-            return f"a stored list does not tell enough for --{name}"
+            return FullRebuild(f"a stored list does not tell enough for --{name}")
     if options.interests > 1:
-        return "a stored list does not tell enough for --interests"
-    last = previous(request.run, RECOMMENDATIONS, request.facts)
-    if isinstance(last, str):
+        return FullRebuild("a stored list does not tell enough for --interests")
+    last = previous(request.run, RECOMMENDATIONS, request.provenance)
+    if isinstance(last, FullRebuild):
         return last
     was = last.frame(ITEM_VECTORS).select("model").first()
-    return last if was is not None and was["model"] == request.space else "item_vectors are in another vector space"
+    return (
+        last
+        if was is not None and was["model"] == request.space
+        else FullRebuild("item_vectors are in another vector space")
+    )
 
 
-def changed_lists(request: ListRequest, last: Previous, blocks: ItemBlocks) -> Report | str:
+def changed_lists(request: ListRequest, last: Previous, blocks: ItemBlocks) -> Report | FullRebuild:
     """Publish the lists of the full join, made from the last ones; or say why all must be made."""
     run, inputs, options = request.run, request.inputs, request.options
     stored, users = last.rows().select("user_id", "item_id", "score", "rank"), run.lake.rows(USER_PROFILES)
@@ -63,7 +67,7 @@ def changed_lists(request: ListRequest, last: Previous, blocks: ItemBlocks) -> R
             "users meet all items"
         )
         if number["users_redone"] > _MOST * users:
-            return f"{number['users_redone']} of {users} users have changed"
+            return FullRebuild(f"{number['users_redone']} of {users} users have changed")
         profiles, redone = inputs.frame(run, USER_PROFILES), number["users_redone"]
         again = _lists(run, inputs, options, blocks, profiles, redone, redo=redo.frame) if redone else None
         new = _new_candidates(run, inputs, options, stored, redo.frame, items.frame) if items.rows else nullcontext()
@@ -86,7 +90,7 @@ def _renewed(
         # As those of the full join, whatever a join has done to their order: they are looked at so.
         ordered = lists.sortWithinPartitions("user_id", "rank")
         come, _ = staged_lists(
-            request.run, request.inputs, request.options, request.facts, ordered, request.constant_columns
+            request.run, request.inputs, request.options, request.provenance, ordered, request.constant_columns
         )
     date_of = {"run_date": pa.scalar(run_date, pa.date32())}
     found = partial_rewrite(last, request.key, None if lists is None else gone, come, date_of)
@@ -102,7 +106,7 @@ def _told(
     merged = merged.sortWithinPartitions("user_id", "rank")
     version = last.head.version
     staged, told = staged_lists(
-        request.run, request.inputs, request.options, request.facts, merged, request.constant_columns, version
+        request.run, request.inputs, request.options, request.provenance, merged, request.constant_columns, version
     )
     return request.publish(staged, made, told), staged
 

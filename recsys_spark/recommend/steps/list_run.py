@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.steps.audit import Parts, publish_audited
 from recsys_spark.publish.steps.publishing import InputVersions, Report
 from recsys_spark.recommend.options import TopKOptions
@@ -27,7 +28,7 @@ class ListRequest:
     inputs: InputVersions
     options: TopKOptions
     key: str
-    facts: Mapping[str, Any]
+    provenance: Provenance
     space: str
 
     @property
@@ -40,8 +41,10 @@ class ListRequest:
     ) -> Report:
         """Audit and publish lists. ``made``: in words which are new; ``about``: what else their commit tells;
         ``parts``: as for ``publish_audited``."""
-        facts = self.inputs.described(self.facts) | ({"about": about} if about else {})
-        report = publish_audited(self.run, self.key, staged, facts, self.options, made=made, parts=parts)
+        provenance, outcome = self.inputs.recorded_in(self.provenance), Outcome(more=about or {})
+        report = publish_audited(
+            self.run, self.key, staged, provenance, self.options, made=made, outcome=outcome, parts=parts
+        )
         return report | {"lists_made": made} | (about or {})
 
 

@@ -10,8 +10,10 @@ from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.errors import UsageError
 from recsys_spark.explain.steps.reasons import sources, staged_with_reasons
 from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.profiles import with_positive_items
 from recsys_spark.profiles.steps.impressions import keep_impressions
+from recsys_spark.publish.steps.previous_run import FullRebuild
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.approximate import stage_with_recall
@@ -39,17 +41,17 @@ def recommend_items(run: Run, options: TopKOptions) -> Report:
 
 def _recommend_by_profiles(run: Run, options: TopKOptions) -> Report:
     inputs = pin_inputs(run, USER_PROFILES, ITEM_VECTORS, EVENTS, *rule_tables(run, options))
-    facts = {"inputs": inputs.content_ids, "run_date": options.run_date} | rules_of(options)
-    key = run_key("recommend_items", facts)
+    provenance = Provenance.of(inputs=inputs.content_ids, run_date=options.run_date, **rules_of(options))
+    key = run_key("recommend_items", provenance)
     if (done := unchanged(run, key, RECOMMENDATIONS)) is not None and not options.full:
         return done
     space = one_space(run, inputs)
     if options.dry_run:
         return {"tables": {}}
-    request, blocks = ListRequest(run, inputs, options, key, facts, space), item_blocks(run, inputs, options)
+    request, blocks = ListRequest(run, inputs, options, key, provenance, space), item_blocks(run, inputs, options)
     last = last_lists(request)
-    report = last if isinstance(last, str) else changed_lists(request, last, blocks)
-    return _all_lists(request, blocks, f"all: {report}") if isinstance(report, str) else report
+    report = last if isinstance(last, FullRebuild) else changed_lists(request, last, blocks)
+    return _all_lists(request, blocks, str(report)) if isinstance(report, FullRebuild) else report
 
 
 def _all_lists(request: ListRequest, blocks: ItemBlocks, made: str) -> Report:
@@ -71,12 +73,14 @@ def _all_lists(request: ListRequest, blocks: ItemBlocks, made: str) -> Report:
 
     profiles, recall = inputs.frame(run, USER_PROFILES), dict[str, Any]()
     if options.interests > 1:
-        profiles = with_positive_items(profiles, sources(run, inputs, {}).pairs, inputs.frame(run, ITEM_VECTORS))
+        profiles = with_positive_items(
+            profiles, sources(run, inputs, Provenance()).pairs, inputs.frame(run, ITEM_VECTORS)
+        )
     if options.approximate:
         staged, recall = stage_with_recall(run, options, blocks, profiles, stage)
     else:
         staged = stage(profiles, 0)
-    staged, told = staged_with_reasons(run, inputs, options, request.facts, staged, request.constant_columns)
+    staged, told = staged_with_reasons(run, inputs, options, request.provenance, staged, request.constant_columns)
     report = request.publish(staged, made, recall | told)
     return report | figures(staged.notes, blocks) | {"task_memory_mb": round(bound / 1e6)}
 

@@ -91,9 +91,9 @@ def _lists(run: Run, options: RefreshOptions) -> Report:
         ConflictError: it has.
     """
     head = run.lake.last_commit(USER_PROFILES)
-    if head is not None and head.facts.get("run_date") != str(options.run_date):
+    if head is not None and head.provenance.run_date != options.run_date:
         raise ConflictError(
-            f"user_profiles are of run_date {head.facts.get('run_date')} now: another refresh was at work meanwhile; "
+            f"user_profiles are of run_date {head.provenance.run_date} now: another refresh was at work meanwhile; "
             "run again"
         )
     return recommend_items(run, options)

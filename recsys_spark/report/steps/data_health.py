@@ -75,7 +75,7 @@ def data_health(run: Run) -> Section | None:
 def lost_values(run: Run) -> Block:
     """What good rows have lost on their way into the tables, as the last ingestion counted it."""
     heads = [run.lake.last_commit(table) for table in (ITEMS, USERS, EVENTS)]
-    found = {name: one for head in heads if head for name, one in head.facts.get("about", {}).get("losses", {}).items()}
+    found = {name: one for head in heads if head for name, one in (head.outcome.losses or {}).items()}
     if not found:
         return Note("No value of a good row was lost.")
     rows = [

@@ -33,11 +33,11 @@ def drift(run: Run) -> Section:
     blocks: list[Block] = []
     figures: list[list[Cell]] = []
     for table in _AUDITED:
-        heads = [head for head in run.lake.commits(table, _PAST) if "figures" in head.facts.get("about", {})]
+        heads = [head for head in run.lake.commits(table, _PAST) if head.outcome.figures is not None]
         figures += _figures(table, heads[:2])
         blocks += [
             Note(f"Accepted by --accept_drift: table '{table.name}', {fault}.")
-            for fault in (heads[0].facts["about"].get("accepted_drift", ()) if heads else ())
+            for fault in ((heads[0].outcome.accepted_drift or ()) if heads else ())
         ]
     if figures:
         caption = "What is audited before a version is published: this one and the last one that was"
@@ -55,7 +55,7 @@ def _header() -> Sequence[str]:
 
 
 def _figures(table: Table, heads: Sequence[Commit]) -> list[list[Cell]]:
-    now, was = ([head.facts["about"]["figures"] for head in heads] + [{}, {}])[:2]
+    now, was = ([head.outcome.figures or {} for head in heads] + [{}, {}])[:2]
     return [
         [table.name, told, *(_shown(name, figures.get(name)) for figures in (was, now))]
         for name, told in _FIGURES.items()

@@ -7,6 +7,7 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from recsys_spark.lake.provenance import to_json
 from recsys_spark.report.page import Block, Cell, Note, Section, Share, TableBlock
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import TABLES
@@ -79,7 +80,9 @@ def what_ran(run: Run, found: Statuses, run_date: str) -> Section:
         if head is not None:
             tables.append([table.name, head.version, run.lake.rows(table), head.key])
             settings += [
-                [f"{table.name}: {name}", str(value)] for name, value in _flat(head.facts) if value is not None
+                [f"{table.name}: {name}", str(value)]
+                for name, value in _flat(to_json(head.provenance, head.outcome))
+                if value is not None
             ]
     blocks.append(TableBlock("Tables", ("table", "version", "rows", "made by"), tables))
     blocks.append(

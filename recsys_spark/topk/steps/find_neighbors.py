@@ -2,6 +2,7 @@
 
 from recsys_spark.blocks.steps.cached_blocks import cached_blocks
 from recsys_spark.errors import UsageError
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.steps.publishing import Report, pin_inputs, publish_staged, run_key, unchanged
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import ITEM_NEIGHBORS, ITEM_VECTORS, ITEMS
@@ -16,10 +17,11 @@ def find_neighbors(run: Run, options: NeighborOptions) -> Report:
     """Publish the most similar items of every item that has a vector."""
     ruled = options.match_on is not None or options.run_date is not None
     inputs = pin_inputs(run, ITEM_VECTORS, *([ITEMS] if ruled else []))
-    facts = {"inputs": inputs.content_ids} | options.model_dump(mode="json", include={"k", "min_score"})
+    settings = options.model_dump(mode="json", include={"k", "min_score"})
     if ruled:
-        facts |= options.model_dump(mode="json", include={"match_on", "run_date"})
-    key = run_key("find_neighbors", facts)
+        settings |= options.model_dump(mode="json", include={"match_on", "run_date"})
+    provenance = Provenance.of(inputs=inputs.content_ids, **settings)
+    key = run_key("find_neighbors", provenance)
     if (done := unchanged(run, key, ITEM_NEIGHBORS)) is not None or options.dry_run:
         return done or {"tables": {}}
     vectors, count = inputs.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
@@ -36,4 +38,4 @@ def find_neighbors(run: Run, options: NeighborOptions) -> Report:
     names = {"user_id": "item_id", "item_id": "neighbor_id"}
     make = list_rows(blocks, options.k, rules, options.user_block_rows, {"model": "".join(spaces)}, names)
     staged = run.lake.stage(users_with_rules(items_as_users(vectors), None, None, tasks), ITEM_NEIGHBORS, make)
-    return publish_staged(run, key, staged, facts) | {"items": blocks.rows}
+    return publish_staged(run, key, staged, provenance) | {"items": blocks.rows}
