@@ -2,19 +2,9 @@
 
 from recsys_spark.hybrid.options import WeightOptions
 from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
-from recsys_spark.publish.steps.publishing import Report
-from recsys_spark.runtime.lifecycle import Run, main
+from recsys_spark.runtime.lifecycle import Job, main
 
-
-class Config(WeightOptions):
-    """Keys of fit_item_weights."""
-
-
-def run(job: Run, config: Config) -> Report:
-    """Publish item_weights."""
-    with job.progress.step("fit_item_weights"):
-        return fit_item_weights(job, config)
-
+JOB = Job(__file__, __doc__, WeightOptions, fit_item_weights)
 
 if __name__ == "__main__":
-    main(__file__, Config, run, __doc__)
+    main(JOB)

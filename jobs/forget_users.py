@@ -2,18 +2,9 @@
 
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.steps.forget_users import forget_users
-from recsys_spark.publish.steps.publishing import Report
-from recsys_spark.runtime.lifecycle import Run, main
+from recsys_spark.runtime.lifecycle import Job, main
 
-
-class Config(ForgetOptions):
-    """Keys of forget_users."""
-
-
-def run(job: Run, config: Config) -> Report:
-    """Run the step."""
-    return forget_users(job, config)
-
+JOB = Job(__file__, __doc__, ForgetOptions, forget_users, shows_own_steps=True)
 
 if __name__ == "__main__":
-    main(__file__, Config, run, __doc__)
+    main(JOB)

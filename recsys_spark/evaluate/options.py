@@ -3,16 +3,19 @@
 from pydantic import Field
 
 from recsys_spark.events.options import EventOptions
+from recsys_spark.runtime.config import formerly
 
 
 class JudgeOptions(EventOptions):
-    """What later events say of a list."""
+    """Metrics of lists."""
 
-    at: int = Field(10, ge=1, description="the k of the metrics")
+    metrics_k: int = Field(
+        10, ge=1, description="k of the metrics: list positions that count", json_schema_extra=formerly("at")
+    )
     min_rating: float = Field(4.0, description="a later rating is relevant from this value")
 
 
 class EvaluationOptions(JudgeOptions):
-    """Lists against later events."""
+    """Offline evaluation."""
 
     baselines: bool = Field(False, description="also score popularity lists for the users that are evaluated")

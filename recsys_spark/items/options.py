@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.items.vectors import FeatureBlocks
 from recsys_spark.publish.options import RefitOptions
 
@@ -46,3 +47,7 @@ class BlockOptions(RefitOptions):
             collaborative=self.collaborative_weight,
             collaborative_dimension=self.collaborative_dimension,
         )
+
+
+class VectorOptions(EncoderOptions, BlockOptions):
+    """Item vectors of one encoder."""

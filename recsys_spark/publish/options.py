@@ -6,15 +6,23 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class DriftOptions(JobConfig):
-    """How far a new version may be from the last one."""
+    """Drift from the last version."""
 
-    accept_drift: bool = Field(False, description="publish although the bounds below are broken; the commit says so")
-    drift_from_rows: int = Field(1000, ge=0, description="bounds hold for tables that had so many rows")
-    max_row_change: float = Field(0.5, ge=0, description="share by which a table may shrink or grow")
-    max_norm_change: float = Field(0.5, ge=0, description="share by which the mean length of vectors may change")
-    max_cosine_change: float = Field(0.2, ge=0, description="change of the mean cosine of all pairs of vectors")
-    max_coverage_drop: float = Field(0.5, ge=0, description="drop of the share of the catalogue that lists show")
-    max_changed_lists: float = Field(1.0, ge=0, description="share of the lists that may change; 1: all")
+    rarely_used = True
+
+    accept_drift: bool = Field(False, description="publish although a bound below is broken; the commit records it")
+    drift_from_rows: int = Field(
+        1000, ge=0, description="check drift only for tables with at least this many rows in the last version"
+    )
+    max_row_change: float = Field(
+        0.5, ge=0, description="largest change of the number of rows, as a share of the last version"
+    )
+    max_norm_change: float = Field(
+        0.5, ge=0, description="largest change of the mean length of vectors, as a share of the last version"
+    )
+    max_cosine_change: float = Field(0.2, ge=0, description="largest change of the mean cosine of all pairs of vectors")
+    max_coverage_drop: float = Field(0.5, ge=0, description="largest drop of the share of the catalogue that is listed")
+    max_changed_lists: float = Field(1.0, ge=0, description="largest share of lists that change; 1: all may")
 
     @property
     def drift_bounds(self) -> dict[str, float]:
@@ -23,13 +31,15 @@ class DriftOptions(JobConfig):
 
 
 class IncrementalOptions(DriftOptions):
-    """From the last run to the next."""
+    """Incremental runs."""
 
-    full: bool = Field(False, description="make profiles and lists of all users anew, whatever has changed")
+    full: bool = Field(False, description="recompute the profiles and lists of all users, whatever has changed")
 
 
 class RefitOptions(DriftOptions):
-    """When what was fitted once is fitted anew."""
+    """Refits."""
+
+    rarely_used = True
 
     refit_share: float = Field(
         0.2,

@@ -1,9 +1,10 @@
 """Configuration keys of recommendation lists."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recsys_spark.events.history import History
 from recsys_spark.events.options import HistoryOptions
@@ -11,47 +12,126 @@ from recsys_spark.events.weights import EventWeights
 from recsys_spark.explain.options import ReasonOptions
 from recsys_spark.profiles.options import FeedbackOptions
 from recsys_spark.publish.options import IncrementalOptions
+from recsys_spark.runtime.config import JobConfig, formerly
 from recsys_spark.topk.options import JoinOptions
 
 _HYBRID_STEPS = 3.0
 """0.8 for every newer event: among the best on validation of all sets in QUALITY.md."""
 
+_HISTORY_KEYS = (
+    "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes", "sif",
+)  # fmt: skip
 
-class TopKOptions(HistoryOptions, JoinOptions, ReasonOptions, FeedbackOptions, IncrementalOptions):
-    """Profiles, or histories, to lists."""
+
+class ScorerOptions(JobConfig):
+    """Scorer."""
 
     scorer: Literal["cosine", "hybrid"] = Field(
         "cosine", description="cosine: profiles and item vectors; hybrid: histories and item_weights"
     )
     interests: int = Field(
-        1, ge=1, description="cosine: most interests of a user, one for every ten items; a list takes the best of each"
+        1,
+        ge=1,
+        description="cosine: largest number of interests of a user, one for every ten items; a list takes the best of "
+        "each",
     )
-    quota: int | None = Field(None, ge=1, description="most items of one brand, or category, in a list")
-    quota_on: Literal["brand", "category"] = Field("brand", description="what the quota counts; of a path its end")
+
+
+class ListRuleOptions(JobConfig):
+    """Rules of a list."""
+
+    quota: int | None = Field(None, ge=1, description="largest number of items of one brand, or category, in a list")
+    quota_on: Literal["brand", "category"] = Field(
+        "brand", description="the column that the quota counts; of a category path its last part"
+    )
     match_on: Literal["locale"] | None = Field(
-        None, description="list only items whose value equals the user's; a missing one equals nothing"
+        None, description="list only items whose value equals the user's; a missing value equals nothing"
     )
-    approximate: bool = Field(
-        False,
-        description="meet only the nearest lists of items; scores stay exact, recall is measured in every run",
-    )
-    target_recall: float = Field(
-        0.99, gt=0, le=1, description="approximate: share of the exact list to find; more lists are met until it is"
-    )
-    lists: int | None = Field(None, ge=1, description="approximate: lists of items; default: about 2·√items")
-    nprobe: int | None = Field(None, ge=1, description="approximate: lists a user meets at first; default: 1 in 16")
-    recall_users: int = Field(400, ge=1, description="approximate: users whose exact lists recall is measured by")
-    grouping_seed: int = Field(0, ge=0, description="approximate: seed of the grouping")
+
+
+class DiversityOptions(JobConfig):
+    """Diversity."""
+
     diversity: float = Field(
-        0.0, ge=0, le=1, description="reorder: 0 by score, 1 by how much items differ (maximal marginal relevance)"
+        0.0, ge=0, le=1, description="maximal marginal relevance: 0 orders by score, 1 by how much items differ"
     )
     diversify_from: int = Field(100, ge=1, description="candidates by score that diversity chooses from")
 
+
+class ApproximateOptions(JobConfig):
+    """Approximate search."""
+
+    rarely_used = True
+
+    approximate: bool = Field(
+        False,
+        description="approximate search (IVF): score only the nearest item clusters; scores of listed items are exact, "
+        "recall is measured in every run",
+    )
+    target_recall: float = Field(
+        0.99, gt=0, le=1, description="approximate: recall to reach; more clusters are probed until it is"
+    )
+    clusters: int | None = Field(
+        None,
+        ge=1,
+        description="approximate: number of item clusters (nlist); default: about 2·√items",
+        json_schema_extra=formerly("lists"),
+    )
+    nprobe: int | None = Field(
+        None, ge=1, description="approximate: clusters probed for a user to begin with; default: 1 in 16"
+    )
+    recall_users: int = Field(400, ge=1, description="approximate: users whose exact lists measure the recall")
+    grouping_seed: int = Field(0, ge=0, description="approximate: seed of the clustering")
+
+
+class TopKOptions(
+    ScorerOptions,
+    JoinOptions,
+    ListRuleOptions,
+    DiversityOptions,
+    ReasonOptions,
+    HistoryOptions,
+    FeedbackOptions,
+    ApproximateOptions,
+    IncrementalOptions,
+):
+    """Lists of a refresh: profiles, or histories, to lists."""
+
     @property
     def hybrid_history(self) -> tuple[EventWeights, History]:
-        """What an event counts for the hybrid scorer: by default the newer, the more, in steps and not in days."""
+        """Event weights and history of the hybrid scorer: by default weights decay by newer events, not by days."""
         weights, history = self.weights, self.history
         if self.half_life_days is None:
             weights = replace(weights, half_life_days=0.0)
             history = replace(history, half_life_steps=self.half_life_steps or _HYBRID_STEPS)
         return weights, history
+
+
+class RecommendOptions(TopKOptions):
+    """Lists from the tables of earlier jobs."""
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> "RecommendOptions":
+        """Refuse keys that change nothing, so that nobody tunes them in vain.
+
+        Raises:
+            ValueError: naming each such key, and what to do.
+        """
+        if idle := [f"{name} {reason}" for name, reason in self._idle_keys() if self._is_changed(name)]:
+            raise ValueError("keys without an effect: " + "; ".join(idle))
+        return self
+
+    def _is_changed(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
+
+    def _idle_keys(self) -> Iterator[tuple[str, str]]:
+        if self.scorer == "cosine":
+            for name in _HISTORY_KEYS:
+                yield name, "belongs to build_profiles, whose profiles cosine lists read: give it there, or use hybrid"
+        if not self.approximate:
+            for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):
+                yield name, "needs approximate=true"
+        if not self.diversity:
+            yield "diversify_from", "needs diversity above 0"
+        if not self.quota:
+            yield "quota_on", "needs a quota"

@@ -2,10 +2,12 @@
 
 import difflib
 import json
+import logging
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -34,8 +36,18 @@ Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_parse_json)]
 """A table of numbers: TOML inline table, or JSON on the command line and in the environment."""
 
 
+PartT = TypeVar("PartT", bound="JobConfig")
+
+
 class JobConfig(BaseSettings):
-    """What every job understands. Subclasses add keys; a job's Config is frozen once made."""
+    """Every job.
+
+    Subclasses add keys: one class for each section of ``JOB --help``, titled by its docstring. A loaded configuration
+    is frozen.
+    """
+
+    rarely_used: ClassVar[bool] = False
+    """A section that ``--help`` and the TOML file show last."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, protected_namespaces=(), allow_inf_nan=False
@@ -43,6 +55,10 @@ class JobConfig(BaseSettings):
 
     lake: str = Field(description="folder or URI of the lake: one Delta table per name below it")
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
+
+    def part(self, options: type[PartT]) -> PartT:
+        """The keys of a group of options: what a step is given of the configuration of a larger job."""
+        return options(**{name: value for name, value in self if name in options.model_fields})
 
     @classmethod
     def settings_customise_sources(
@@ -60,6 +76,11 @@ class JobConfig(BaseSettings):
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
 
 
+def formerly(name: str) -> dict[str, Any]:
+    """For ``Field(json_schema_extra=…)``: the key's name in the last release, which still works, with a warning."""
+    return {"formerly": name}
+
+
 def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path | None) -> ConfigT:
     """Merge the sources and validate them.
 
@@ -72,14 +93,15 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
         faults.append("--config wants a file: --config=FILE")
     elif path:
         toml = shipped(Path(path))
-    layers = [
-        (f"{toml}", _read_toml(toml, faults) if toml else {}),
-        ("environment", _environment(config_class)),
-        ("command line", options),
-    ]
+    layers = {
+        f"{toml}": _read_toml(toml, faults) if toml else {},
+        "environment": _environment(config_class),
+        "command line": options,
+    }
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for name, layer in layers:
+    for name, layer in layers.items():
+        _rename_old_keys(config_class, layer, name, faults)
         values |= layer
         origin |= dict.fromkeys(layer, name)
     bare = {key for key, value in options.items() if value is True and not _is_switch(config_class, key)}
@@ -104,21 +126,8 @@ def shipped(path: Path) -> Path:
     return copy if not path.is_file() and copy.is_file() else path
 
 
-def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
-    """The text of ``JOB --help``, made from the model that also validates."""
-    lines = [f"./spark-submit.sh {job} [--key=value …] [-- SPARK-SUBMIT OPTIONS]", "", description.strip(), "", "Keys:"]
-    for name, field in config_class.model_fields.items():
-        default = (
-            "required" if field.is_required() else f"default: {_show(field.get_default(call_default_factory=True))}"
-        )
-        lines.append(f"  --{name}=…\n      {field.description or name} ({default})")
-    lines += ["  --config=…\n      a TOML file instead of conf/" + f"{job}.toml", ""]
-    lines.append(f"Precedence: default < TOML file < environment ({ENVIRONMENT_PREFIX}<KEY>) < --key=value.")
-    return "\n".join(lines)
-
-
 def _is_switch(config_class: type[JobConfig], key: str) -> bool:
-    """Whether a key may stand alone: it is a boolean, or unknown, which is told as such."""
+    """Whether a key may stand without a value: a boolean, or an unknown key, which has an error of its own."""
     return key not in config_class.model_fields or config_class.model_fields[key].annotation is bool
 
 
@@ -147,9 +156,31 @@ def _read_toml(path: Path, faults: list[str]) -> dict[str, Any]:
 
 
 def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
-    """Known keys only: a stray RECSYS_ variable of another job is no fault."""
+    """Keys of this job only: a stray RECSYS_ variable of another job is no fault."""
     source = EnvSettingsSource(config_class, env_ignore_empty=True)
-    return {key: value for key, value in source().items() if key in config_class.model_fields}
+    values = {key: value for key, value in source().items() if key in config_class.model_fields}
+    old = {name: os.environ.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in _old_keys(config_class)}
+    return values | {name: value for name, value in old.items() if value}
+
+
+def _old_keys(config_class: type[JobConfig]) -> dict[str, str]:
+    """The new name of every key that has an old one."""
+    extras = {name: field.json_schema_extra for name, field in config_class.model_fields.items()}
+    return {str(e["formerly"]): name for name, e in extras.items() if isinstance(e, dict) and "formerly" in e}
+
+
+def _rename_old_keys(config_class: type[JobConfig], layer: dict[str, Any], source: str, faults: list[str]) -> None:
+    for old, new in _old_keys(config_class).items():
+        if old not in layer:
+            continue
+        if new in layer:
+            faults.append(f"'{old}' and '{new}' ({source}) are the same key: leave out '{old}', its old name")
+        else:
+            logging.getLogger(__name__).warning(
+                "warning: the key '%s' (%s) is now '%s'; its old name works for one more release", old, source, new
+            )
+            layer[new] = layer[old]
+        del layer[old]
 
 
 def _describe(fault: Any, config_class: type[JobConfig], origin: dict[str, str]) -> str:
@@ -163,7 +194,3 @@ def _describe(fault: Any, config_class: type[JobConfig], origin: dict[str, str])
         return f"--{key} is missing: {description}"
     path = ".".join(str(part) for part in fault["loc"]) or key
     return f"{path}{where}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}"
-
-
-def _show(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False) if not isinstance(value, str) else value or "none"

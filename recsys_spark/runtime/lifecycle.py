@@ -8,8 +8,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from pyarrow import ArrowException
 from pyspark.logger import PySparkLogger
@@ -19,7 +21,8 @@ from recsys_spark.errors import RecsysError, Terminated
 from recsys_spark.errors.messages import to_user_error
 from recsys_spark.errors.redaction import redacted, redacted_report
 from recsys_spark.lake.lake import Lake
-from recsys_spark.runtime.config import JobConfig, help_text, load
+from recsys_spark.runtime.config import JobConfig, load
+from recsys_spark.runtime.help import help_text
 from recsys_spark.runtime.progress import Progress
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
@@ -42,18 +45,39 @@ class Run:
         return session
 
 
-def main(
-    script: str, config_class: type[ConfigT], run: Callable[[Run, ConfigT], dict[str, Any]], about: str
-) -> NoReturn:
-    """The body of every job script: ``main(__file__, Config, run, __doc__)``."""
-    job, argv = Path(script).stem, sys.argv[1:]
+@dataclass(frozen=True)
+class Job(Generic[ConfigT]):
+    """A job: a step with the keys that it is configured by."""
+
+    script: str
+    """``__file__`` of the job's script, which has the job's name."""
+    description: str
+    """What the job does, for ``--help``: the script's ``__doc__``."""
+    options: type[ConfigT]
+    step: Callable[[Run, ConfigT], dict[str, Any]]
+    shows_own_steps: bool = False
+    """The step shows its progress in parts of its own; otherwise the job is one line."""
+
+    @property
+    def name(self) -> str:
+        return Path(self.script).stem
+
+    def run(self, run: Run, config: ConfigT) -> dict[str, Any]:
+        """The step's report."""
+        with nullcontext() if self.shows_own_steps else run.progress.step(self.name):
+            return self.step(run, config)
+
+
+def main(job: Job[Any]) -> NoReturn:
+    """Run a job from the command line: the last line of every job's script."""
+    argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
-        print(help_text(config_class, job, about))
+        print(help_text(job.options, job.name, job.description))
         sys.exit(0)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     silence_traces()
     signal.signal(signal.SIGTERM, _terminate)
-    report, code = _attempt(job, config_class, run, argv, _toml_of(script))
+    report, code = _attempt(job, argv)
     print(json.dumps(redacted_report(report), ensure_ascii=False, default=str), flush=True)
     if code == Terminated.exit_code:  # a call to Spark may have been cut off: its process ends with this one
         sys.stderr.flush()
@@ -69,23 +93,21 @@ def silence_traces() -> None:
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
 
 
-def _attempt(
-    job: str,
-    config_class: type[ConfigT],
-    run: Callable[[Run, ConfigT], dict[str, Any]],
-    argv: list[str],
-    toml: Path | None,
-) -> tuple[dict[str, Any], int]:
+def _attempt(job: Job[Any], argv: list[str]) -> tuple[dict[str, Any], int]:
     started = time.monotonic()
     lake, run_date, dry_run = None, None, False
-    head: dict[str, Any] = {"job": job, "status": "failed", "run_date": None}
+    head: dict[str, Any] = {"job": job.name, "status": "failed", "run_date": None}
     try:
-        config = load(config_class, job, argv, toml)
+        config = load(job.options, job.name, argv, _toml_of(job.script))
         lake, run_date = Lake(config.lake), getattr(config, "run_date", None)
         dry_run = config.dry_run
         head["run_date"] = str(run_date) if run_date else None
         lake.plain.check_writable()
-        report = head | {"status": "done", "lake": lake.uri} | run(Run(job, lake, Progress(), dry_run=dry_run), config)
+        report = (
+            head
+            | {"status": "done", "lake": lake.uri}
+            | job.run(Run(job.name, lake, Progress(), dry_run=dry_run), config)
+        )
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
     except Exception as error:
@@ -96,7 +118,7 @@ def _attempt(
         report = head | {"exit_code": code, "error": "stopped by SIGTERM"}
     report["seconds"] = round(time.monotonic() - started, 1)
     if lake is not None and not dry_run:
-        _keep_status(lake, job, run_date, report)
+        _keep_status(lake, job.name, run_date, report)
     return report, code
 
 

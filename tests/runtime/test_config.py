@@ -1,6 +1,5 @@
 """Configuration of jobs: precedence of the sources, every fault at once, help made from the same model."""
 
-import importlib.util
 import os
 from datetime import date
 
@@ -11,10 +10,13 @@ from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.errors import UsageError
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.profiles.options import ProfileOptions
-from recsys_spark.recommend.options import TopKOptions
-from recsys_spark.runtime.config import help_text, load
+from recsys_spark.recommend.options import RecommendOptions, TopKOptions
+from recsys_spark.runtime.config import load
+from recsys_spark.runtime.help import help_text, sections, toml_text
 from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.topk.options import JoinOptions
 from tests.conftest import ROOT
+from tests.write_toml import job_of
 
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 NEEDED = ["--lake=/tmp/lake", "--run_date=2024-03-01"]
@@ -36,11 +38,8 @@ def toml(tmp_path):
     return write
 
 
-def config_of(job):
-    spec = importlib.util.spec_from_file_location(f"job_{job.stem}", job)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Config
+def config_of(script):
+    return job_of(script).options
 
 
 def complaint(options, argv, toml=None):
@@ -227,6 +226,71 @@ def test_help_lists_every_key_of_the_job(job):
         assert not field.is_required() or f"{field.description} (required)" in text
     assert "--config=…" in text
     assert "default < TOML file < environment (RECSYS_<KEY>) < --key=value" in text
+
+
+def test_keys_are_shown_by_section_required_ones_first_and_rarely_used_ones_last():
+    found = sections(RecommendOptions)
+    titles = list(found)
+    assert titles[0] == "Required"
+    assert list(found["Required"]) == ["lake", "run_date"]
+    assert titles[1] == "Scorer"
+    assert titles[-3:] == ["Approximate search", "Drift from the last version", "Every job"]
+    assert sum(map(len, found.values())) == len(RecommendOptions.model_fields)
+    lines = toml_text(RecommendOptions, "Lists.\n\nOf users.").splitlines()
+    assert lines[:4] == ["# Lists.", "#", "# Of users.", lines[3]]
+    assert "# lake = (required)" in lines
+    assert "# min_score = (none)" in lines
+    assert "user_block_rows = 16_384" in lines
+
+
+@pytest.mark.parametrize("source", ["toml", "environment", "command line"])
+def test_an_old_key_still_works_and_its_new_name_is_said(source, toml, monkeypatch, caplog):
+    path, argv = None, [*NEEDED, "--approximate=true"]
+    if source == "toml":
+        path = toml("lists = 7")
+    elif source == "environment":
+        monkeypatch.setenv("RECSYS_LISTS", "7")
+    else:
+        argv.append("--lists=7")
+    assert load(RecommendOptions, "recommend_items", argv, path).clusters == 7
+    assert "'lists'" in caplog.text
+    assert "is now 'clusters'" in caplog.text
+
+
+def test_an_old_key_beside_its_new_name_is_a_fault_and_a_wrong_value_names_the_new_one(caplog):
+    message = complaint(RecommendOptions, [*NEEDED, "--approximate", "--lists=7", "--clusters=7"])
+    assert "'lists' and 'clusters' (command line) are the same key" in message
+    assert "clusters (command line)" in complaint(RecommendOptions, [*NEEDED, "--approximate", "--lists=many"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["--half_life_days=30"], "half_life_days belongs to build_profiles"),
+        (["--sif=0.001", "--max_events=9"], "max_events belongs to build_profiles"),
+        (["--nprobe=3"], "nprobe needs approximate=true"),
+        (["--diversify_from=3"], "diversify_from needs diversity"),
+        (["--quota_on=category", "--scorer=hybrid"], "quota_on needs a quota"),
+    ],
+)
+def test_a_key_without_an_effect_is_refused_with_its_reason(keys, said):
+    message = complaint(RecommendOptions, [*NEEDED, *keys])
+    assert "keys without an effect" in message
+    assert said in message
+
+
+def test_keys_that_have_an_effect_or_their_default_are_accepted():
+    load(RecommendOptions, "recommend_items", [*NEEDED, "--scorer=hybrid", "--half_life_days=30"], None)
+    load(RecommendOptions, "recommend_items", [*NEEDED, "--rating_center=3"], None)
+    load(RecommendOptions, "recommend_items", [*NEEDED, "--approximate", "--nprobe=3"], None)
+
+
+def test_a_step_of_a_larger_job_gets_its_own_keys():
+    whole = load(RecommendOptions, "recommend_items", [*NEEDED, "--k=3"], None)
+    part = whole.part(JoinOptions)
+    assert type(part) is JoinOptions
+    assert (part.k, part.lake) == (3, "/tmp/lake")
+    assert not hasattr(part, "run_date")
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)

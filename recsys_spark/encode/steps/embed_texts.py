@@ -56,10 +56,10 @@ class _Work:
     failed: int  # in earlier runs
 
 
-def embed_texts(run: Run, options: EncoderOptions, *, retry: bool = False) -> Report:
+def embed_texts(run: Run, options: EncoderOptions, *, retry: bool = False, run_date: date | None = None) -> Report:
     """Append what is missing. A run with nothing new starts no encoder; one with the same items and users no Spark.
 
-    ``retry``: also what could not be encoded before.
+    ``retry``: also texts that could not be encoded before; ``run_date``: of the refresh, for the log of changes.
     """
     model = resolve_model(options, run)
     inputs = pin_inputs(run, ITEMS, USERS)
@@ -74,7 +74,9 @@ def embed_texts(run: Run, options: EncoderOptions, *, retry: bool = False) -> Re
         if options.dry_run:
             return report | _estimate(run, work, options)
         if any(part.texts for part in work) or run.lake.version(EMBEDDINGS) is None:
-            report |= {"status": "done"} | _encode_all(run, options, work, key, None if head is None else head.version)
+            report |= {"status": "done"} | _encode_all(
+                run, options, work, key, None if head is None else head.version, run_date
+            )
     return report | {"tables": {EMBEDDINGS.name: run.lake.rows(EMBEDDINGS)}}
 
 
@@ -123,7 +125,9 @@ def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
     return report
 
 
-def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str, base: int | None) -> Report:
+def _encode_all(
+    run: Run, options: EncoderOptions, work: list[_Work], key: str, base: int | None, run_date: date | None
+) -> Report:
     """Slice by slice, each committed by itself: what a killed run has committed, the next one finds done. ``base``: the
     version that the texts are missing from."""
     started = time.monotonic()
@@ -134,7 +138,7 @@ def _encode_all(run: Run, options: EncoderOptions, work: list[_Work], key: str, 
         ship_model(run.spark, part.model)
         name = key if place == len(plan) else f"{key}:{place}/{len(plan)}"
         staged = _encode(run, options, part, number, of, name, before=total[f"failed {part.model.fingerprint}"])
-        staged, base = _append(run, staged, name, base, getattr(options, "run_date", None))
+        staged, base = _append(run, staged, name, base, run_date)
         total[f"failed {part.model.fingerprint}"] += sum(notes["texts_failed"] for notes in staged.notes)
         total["texts_encoded"] += staged.rows
         for notes in staged.notes:

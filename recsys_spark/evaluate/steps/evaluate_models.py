@@ -26,6 +26,7 @@ from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.ingest_tables import ingest_tables
 from recsys_spark.publish.steps.publishing import Report, pin_inputs
+from recsys_spark.runtime.config import formerly
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEMS, USERS
@@ -43,7 +44,9 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
         ",".join(DEFAULT_GRIDS),
         description=f"what is compared, separated by commas; also {', '.join(sorted(set(PLANS) - set(DEFAULT_GRIDS)))}",
     )
-    at: int = Field(10, ge=1, description="the k of the metrics")
+    metrics_k: int = Field(
+        10, ge=1, description="k of the metrics: list positions that count", json_schema_extra=formerly("at")
+    )
     refit: bool = Field(True, description="fit on the validation events too before the test")
     mask_seen: bool = Field(True, description="items of a user's history are no candidates")
     valid_from: date | None = Field(None, description="temporal: first day of validation; default: at 80 % of events")
@@ -89,8 +92,8 @@ def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
         if filesystem.get_file_info(path).type == FileType.Directory:
             filesystem.delete_dir(path)
         users.unpersist()
-    warnings = left_out + warnings_of(found["metrics"], options.at)
-    show_comparison(found, options.at, warnings)
+    warnings = left_out + warnings_of(found["metrics"], options.metrics_k)
+    show_comparison(found, options.metrics_k, warnings)
     about: Report = {"protocol": options.protocol, "mask_seen": options.mask_seen, "refit": options.refit}
     if protocol.valid_from and protocol.test_from:
         about |= {"valid_from": str(protocol.valid_from), "test_from": str(protocol.test_from)}
@@ -113,16 +116,16 @@ def _compare(
         totals = _asked(users, chosen, _question(options, items, facts, test=True))
     return {
         "metrics": {
-            one.scorer: metrics_of(total, options.at) for one, total in zip(chosen, totals["all"], strict=True)
+            one.scorer: metrics_of(total, options.metrics_k) for one, total in zip(chosen, totals["all"], strict=True)
         },
         "slices": {
-            name: {one.scorer: in_short(total, options.at) for one, total in zip(chosen, parts, strict=True)}
+            name: {one.scorer: in_short(total, options.metrics_k) for one, total in zip(chosen, parts, strict=True)}
             for name, parts in totals.items()
             if name != "all"
         },
-        "group_gaps": gaps(totals, [one.scorer for one in chosen], options.at),
+        "group_gaps": gaps(totals, [one.scorer for one in chosen], options.metrics_k),
         "chosen": {name: setting for name, (setting, _) in tuned.items()},
-        "validation": {name: on_validation(means, options.at) for name, (_, means) in tuned.items()},
+        "validation": {name: on_validation(means, options.metrics_k) for name, (_, means) in tuned.items()},
     }
 
 
@@ -168,7 +171,7 @@ def _split(events: DataFrame, options: ComparisonOptions) -> tuple[Protocol, Dat
 
 def _question(options: ComparisonOptions, items: Items, facts: str, *, test: bool) -> EvaluationSpec:
     replicates = options.replicates if test else 0
-    return EvaluationSpec(test, options.mask_seen, options.at, len(items.ids), facts, replicates, options.seed)
+    return EvaluationSpec(test, options.mask_seen, options.metrics_k, len(items.ids), facts, replicates, options.seed)
 
 
 def _asked(users: DataFrame, contestants: Sequence[Candidate], question: EvaluationSpec) -> dict[str, list[Any]]:

@@ -38,7 +38,7 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     if run.lake.has_commit(METRICS, key):
-        figures = dict(run.lake.outcome_of(METRICS, key).figures or {"k": options.at})
+        figures = dict(run.lake.outcome_of(METRICS, key).figures or {"k": options.metrics_k})
         return {"status": "unchanged", "tables": {METRICS.name: 0}} | figures
     return _judged(run, inputs, options, lists, inputs.frame(run, EVENTS), key)
 
@@ -65,8 +65,9 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
 
 
 def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
-    facts = {"inputs": inputs.content_ids, "options": options.model_dump(mode="json", exclude={"lake"})}
-    return run_key("evaluate_recommendations", facts | more)
+    settings = options.model_dump(mode="json", exclude={"lake"})
+    settings["at"] = settings.pop("metrics_k")  # its name in the run keys of earlier releases
+    return run_key("evaluate_recommendations", {"inputs": inputs.content_ids, "options": settings} | more)
 
 
 def _judged(
@@ -79,7 +80,7 @@ def _judged(
     with materialized(run, pairs) as relevant:
         if options.baselines:
             judged = lists.join(relevant.frame, on="user_id", how="left_semi")
-            scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.at)
+            scorers["popularity"] = popularity_lists(events, judged, options.run_date, options.metrics_k)
         items = inputs.frame(run, ITEMS)
         rows = [_means(name, frame, relevant.frame, items, options) for name, frame in scorers.items()]
         until = events.agg(F.max("timestamp").alias("until"))
@@ -87,7 +88,7 @@ def _judged(
         means = means.withColumn("evaluation", F.lit(_last(run, head) + 1)).select(*METRICS.columns)
         staged = replace(run.lake.stage(means, METRICS), base=None if head is None else head.version)
     found = run.lake.read_staged(run.spark, staged).collect()  # half a dozen rows per scorer
-    figures = _report(found, options.at, scorer)
+    figures = _report(found, options.metrics_k, scorer)
     run.lake.commit(staged, key, append=True, alone=True, outcome=Outcome(figures=figures))
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
 
@@ -103,11 +104,11 @@ def _last(run: Run, head: Commit | None) -> int:
 def _means(
     scorer: str, lists: DataFrame, relevant: DataFrame, items: DataFrame, options: EvaluationOptions
 ) -> DataFrame:
-    means = mean_metrics(user_metrics(lists, relevant, options.at), lists, items, options.at)
+    means = mean_metrics(user_metrics(lists, relevant, options.metrics_k), lists, items, options.metrics_k)
     constant_columns = {
         "run_date": F.lit(options.run_date),
         "scorer": F.lit(scorer),
-        "k": F.lit(options.at).cast("int"),
+        "k": F.lit(options.metrics_k).cast("int"),
     }
     return means.withColumns(constant_columns)
 

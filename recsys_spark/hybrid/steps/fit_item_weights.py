@@ -152,7 +152,9 @@ def _all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
             f"no item has a weight: table 'events' has no positive event before {options.run_date}; "
             "use --scorer=cosine until there are some"
         )
-    staged = replace(staged, content=run_key("all", fit.provenance))  # what a later night says stands as it is
+    # Named by its provenance: what a later night adds stays as it is. Earlier releases named no tombstones as null.
+    named = {**fit.provenance.to_json(), "forgotten": fit.provenance.forgotten}
+    staged = replace(staged, content=run_key("all", named))
     without = sum(note.get("without", 0) for note in staged.notes)
     return fit.publish(staged, made, sizes, blocks) | {"items_without_weights": without}
 

@@ -1,6 +1,7 @@
 """Write, audit, publish: what is staged is looked at before anybody else can see it."""
 
 from collections.abc import Mapping
+from datetime import date
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -32,6 +33,7 @@ def publish_audited(
     made: str,
     outcome: Outcome | None = None,
     parts: Parts | None = None,
+    run_date: date | None = None,
 ) -> Report:
     """Publish what is sound and not too far from the last version, and keep in ``changes`` what is new in it.
 
@@ -58,7 +60,8 @@ def publish_audited(
             f"table '{staged.table.name}' has drifted and nothing was published: {'; '.join(faults)}. Look at the "
             "sources; if this is right, run again with --accept_drift, or change the bounds"
         )
-    change, run_date = Change(staged.table.name, made, staged.rows, kinds), getattr(options, "run_date", None)
+    change = Change(staged.table.name, made, staged.rows, kinds)
+    run_date = run_date or provenance.run_date
     audited = Outcome(figures=figures, accepted_drift=faults or None, changes=change.record(run_date))
     report = publish_staged(run, key, staged, provenance, audited | (outcome or Outcome()))
     log_changes(run, key, run_date, [change])

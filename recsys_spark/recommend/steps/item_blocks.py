@@ -18,7 +18,7 @@ def item_blocks(run: Run, inputs: InputVersions, options: TopKOptions) -> ItemBl
     vectors, rows = inputs.frame(run, ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
     lists, quota_on = 0, options.quota_on if options.quota else None
     if options.approximate:
-        lists = list_count(options.lists, rows)
+        lists = list_count(options.clusters, rows)
     facts = {
         "inputs": {table.name: inputs.content_ids.get(table.name) for table in (ITEM_VECTORS, ITEMS)},
         "rules": [options.match_on, quota_on],

@@ -56,12 +56,16 @@ def rule_tables(run: Run, options: TopKOptions) -> list[Table]:
 
 
 def rules_of(options: TopKOptions) -> dict[str, Any]:
-    """The options that lists depend on; block sizes and tasks are none of them."""
-    exact = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
-    approximate = {"approximate", "target_recall", "lists", "nprobe", "recall_users", "grouping_seed"}
-    told = {"explain", "language"} if options.explain else set[str]()
-    told |= {"interests"} if options.interests > 1 else set()
-    return options.model_dump(mode="json", include=exact | told | (approximate if options.approximate else set()))
+    """The settings that lists depend on, by the names that commits keep; block sizes and tasks change no list."""
+    names = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
+    if options.approximate:
+        names |= {"approximate", "target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"}
+    if options.explain:
+        names |= {"explain", "language"}
+    if options.interests > 1:
+        names |= {"interests"}
+    settings = options.model_dump(mode="json", include=names)
+    return {"lists" if name == "clusters" else name: value for name, value in settings.items()}
 
 
 def list_rules(options: TopKOptions, blocks: ItemBlocks) -> ListRules:

@@ -15,6 +15,7 @@ from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import ConflictError
 from recsys_spark.evaluate.options import JudgeOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluation_of_last_lists
+from recsys_spark.events.options import HistoryOptions
 from recsys_spark.hybrid.options import WeightOptions
 from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
 from recsys_spark.ingest.options import IngestOptions
@@ -43,15 +44,17 @@ class RefreshOptions(
 def refresh_lake(run: Run, options: RefreshOptions) -> Report:
     """Ingest, evaluate, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on
     where it stopped."""
-    model = resolve_model(options, run)
+    model, part = resolve_model(options.part(EncoderOptions), run), options.part
     steps = {
-        "ingest_tables": lambda: ingest_tables(run, options, anew=options.full),
-        "evaluate_recommendations": lambda: evaluation_of_last_lists(run, options),
-        "embed_texts": lambda: embed_texts(run, options, retry=options.full),
-        "build_item_vectors": lambda: build_item_vectors(run, options, model, anew=options.full),
-        "build_profiles": lambda: build_profiles(run, options),
-        "fit_item_weights": lambda: fit_item_weights(run, options, anew=options.full),
-        "recommend_items": lambda: _lists(run, options),
+        "ingest_tables": lambda: ingest_tables(run, part(IngestOptions), anew=options.full),
+        "evaluate_recommendations": lambda: evaluation_of_last_lists(run, part(JudgeOptions)),
+        "embed_texts": lambda: embed_texts(run, part(EncoderOptions), retry=options.full, run_date=options.run_date),
+        "build_item_vectors": lambda: build_item_vectors(
+            run, part(BlockOptions), model, part(HistoryOptions), force=options.full
+        ),
+        "build_profiles": lambda: build_profiles(run, part(ProfileOptions)),
+        "fit_item_weights": lambda: fit_item_weights(run, part(WeightOptions), anew=options.full),
+        "recommend_items": lambda: _lists(run, part(TopKOptions)),
     }
     if not options.evaluate:
         del steps["evaluate_recommendations"]
@@ -84,7 +87,7 @@ def _version(name: str) -> str | None:
     return None
 
 
-def _lists(run: Run, options: RefreshOptions) -> Report:
+def _lists(run: Run, options: TopKOptions) -> Report:
     """The lists, unless another refresh has put profiles of another day in the place of ours.
 
     Raises:

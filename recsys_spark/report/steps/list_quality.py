@@ -52,13 +52,13 @@ def list_metrics(run: Run, options: JudgeOptions, lists: DataFrame) -> ListMetri
     popular = popular_items(events, options.run_date)
     right = is_positive_event(options.event_weights, options.min_rating)
     own = events.where(drawn), lists.where(drawn)
-    with _kept(evaluated_users(*own, popular, options.run_date, right, options.at)) as asked:
+    with _kept(evaluated_users(*own, popular, options.run_date, right, options.metrics_k)) as asked:
         if not asked.count():
             return {}
         relevant = asked.select("user_id", F.explode("relevant").alias("item_id"))
         both = places_of(asked, "listed", _LISTS).unionByName(places_of(asked, "popular", _POPULARITY))
         about = asked.select("user_id", "events").join(users.select("user_id", "groups"), on="user_id", how="left")
-        rows = metric_slices(user_metrics(both, relevant, options.at, by=["scorer"]), about).collect()
+        rows = metric_slices(user_metrics(both, relevant, options.metrics_k, by=["scorer"]), about).collect()
     return {name: {row["slice"]: row for row in rows if row["scorer"] == name} for name in (_LISTS, _POPULARITY)}
 
 
@@ -71,19 +71,19 @@ def quality(run: Run, options: JudgeOptions, found: ListMetrics, status: Statuse
             for name, slices in found.items()
             if "all" in slices
         ]
-        header = ("lists", "users", *(f"{metric}@{options.at}" for metric in _METRICS))
+        header = ("lists", "users", *(f"{metric}@{options.metrics_k}" for metric in _METRICS))
         caption = (
             f"Against what users did on or after {options.run_date}; mean ± half of the 95 % interval over users, "
             "drawn by a hash where there are many"
         )
         blocks.append(TableBlock(caption, header, rows))
-        if (told := _verdict(found, options.at)) is not None:
+        if (told := _verdict(found, options.metrics_k)) is not None:
             blocks.append(told)
-        blocks.append(_slices(found, options.at, "history: ", "By the events that a user had before"))
+        blocks.append(_slices(found, options.metrics_k, "history: ", "By the events that a user had before"))
     else:
         blocks.append(Note("Nothing has happened since these lists were made: there is nothing to judge them by."))
     past = run.lake.read_or_empty(run.spark, METRICS).where("metric IN ('ndcg', 'hit_rate')")
-    blocks += _past(past.where(F.col("k") == options.at).distinct().orderBy("run_date", "scorer").collect())
+    blocks += _past(past.where(F.col("k") == options.metrics_k).distinct().orderBy("run_date", "scorer").collect())
     last = status.newest("evaluate_models")
     if last is not None:
         blocks.append(_compared(last))
@@ -111,8 +111,8 @@ def fairness(run: Run, options: JudgeOptions, found: ListMetrics, lists: DataFra
     ]
     groups = [row for name, row in found.get(_LISTS, {}).items() if name.startswith("users: ")]
     if groups:
-        blocks.append(_slices(found, options.at, "users: ", "By group of users"))
-        blocks.append(_gaps(groups, options.at))
+        blocks.append(_slices(found, options.metrics_k, "users: ", "By group of users"))
+        blocks.append(_gaps(groups, options.metrics_k))
     else:
         blocks.append(Note("No group of users is known, or none has been judged."))
     return Section("fairness", "Fairness", blocks)
