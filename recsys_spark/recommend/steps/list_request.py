@@ -1,0 +1,163 @@
+"""A run that makes lists: what it reads, under which key it publishes them, and what every scorer needs of rules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.explain.steps.reasons import staged_lists, staged_with_reasons
+from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Outcome, Provenance
+from recsys_spark.publish.steps.audit import Parts, publish_audited
+from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tables.run_date import events_before
+from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, USER_RULES, USERS, Table
+from recsys_spark.topk.join import users_with_rules
+from recsys_spark.topk.lists import ListRules
+from recsys_spark.topk.rules import allowed, denied, items_with_rules, profiles_with_keys
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """The lists that a run is to publish."""
+
+    run: Run
+    options: TopKOptions
+    inputs: InputVersions
+    provenance: Provenance
+    key: str
+    space: str = ""
+    """The vector space, or the name of the hybrid weights, that every row is marked with."""
+
+    @classmethod
+    def pin(cls, run: Run, options: TopKOptions, *tables: Table, **settings: Any) -> "ListRequest":
+        """Fix the versions of ``tables``, of the events and of the tables of rules.
+
+        ``settings``: what the lists of this scorer depend on beside the options of all.
+        """
+        inputs = pin_inputs(run, *tables, EVENTS, *_rule_tables(run, options))
+        settings |= _settings(options)
+        provenance = Provenance.of(inputs=inputs.content_ids, run_date=options.run_date, **settings)
+        return cls(run, options, inputs, provenance, run_key("recommend_items", provenance))
+
+    def published(self) -> Report | None:
+        """The report of a run whose lists are published already; None if there is work to do, or ``full`` is set."""
+        report = unchanged(self.run, self.key, RECOMMENDATIONS)
+        return None if self.options.full else report
+
+    def frame(self, table: Table) -> DataFrame:
+        """The pinned version of a table."""
+        return self.inputs.frame(self.run, table)
+
+    def has(self, table: Table) -> bool:
+        """Whether a table of rules is there: a lake of vectors and events has none."""
+        return table.name in self.inputs.versions
+
+    @property
+    def constant_columns(self) -> dict[str, Any]:
+        """Columns with the same value in every row."""
+        return {"run_date": self.options.run_date, "model": self.space}
+
+    def rules(self, items: ItemBlocks) -> ListRules:
+        """The rules of every list."""
+        return ListRules(
+            min_score=self.options.min_score,
+            quota=self.options.quota,
+            boosts=items.boosted,
+            run_date=self.options.run_date,
+            keyed=bool(self.options.match_on),
+            diversity=self.options.diversity,
+            diversify_from=self.options.diversify_from,
+            interests=self.options.interests,
+        )
+
+    def with_item_rules(self, items: DataFrame) -> DataFrame:
+        """Items with the columns that rules look at."""
+        if not self.has(ITEMS):
+            return items
+        quota_on = self.options.quota_on if self.options.quota else None
+        return items_with_rules(items, self.frame(ITEMS), self.options.match_on, quota_on)
+
+    def item_source(self, *tables: Table) -> dict[str, Any]:
+        """What the cached blocks of ``tables`` depend on."""
+        quota_on = self.options.quota_on if self.options.quota else None
+        inputs = {table.name: self.inputs.content_ids.get(table.name) for table in (*tables, ITEMS)}
+        return {"inputs": inputs, "rules": [self.options.match_on, quota_on]}
+
+    def with_keys(self, users: DataFrame) -> DataFrame:
+        """Users with the value that ``match_on`` compares, if it is set."""
+        if not self.options.match_on:
+            return users
+        return profiles_with_keys(users, self.frame(USERS), self.options.match_on)
+
+    def with_user_rules(self, users: DataFrame, tasks: int) -> DataFrame:
+        """Profiles or histories with the rules of their users, in ``tasks`` partitions."""
+        return users_with_rules(self.with_keys(users), *self.seen_and_allowed(), tasks)
+
+    def seen_and_allowed(self) -> tuple[DataFrame, DataFrame | None]:
+        """``user_id, item_id`` of items that must not be listed, and of the only items that may be (None: all)."""
+        seen = events_before(self.frame(EVENTS), self.options.run_date).select("user_id", "item_id")
+        if not self.has(USER_RULES) or not self.run.lake.rows(USER_RULES):
+            return seen, None
+        rules = self.frame(USER_RULES)
+        return denied(seen, rules), allowed(rules)
+
+    def staged_rows(self, lists: DataFrame, base: int | None = None) -> tuple[Staged, Report]:
+        """``user_id, item_id, score, rank`` as staged rows of ``recommendations``, and the fidelity of their reasons."""
+        return staged_lists(self.run, self.inputs, self.options, self.provenance, lists, self.constant_columns, base)
+
+    def with_reasons(self, staged: Staged) -> tuple[Staged, Report]:
+        """Staged lists with reasons, if ``explain`` is set, and the fidelity of these."""
+        return staged_with_reasons(self.run, self.inputs, self.options, self.provenance, staged, self.constant_columns)
+
+    def publish(
+        self, staged: Staged, made: str, figures: dict[str, Any] | None = None, parts: Parts | None = None
+    ) -> Report:
+        """Audit and publish lists.
+
+        Args:
+            staged: all lists.
+            made: in words which of them were made, and why.
+            figures: for the commit and the report, such as the recall.
+            parts: as for ``publish_audited``.
+        """
+        provenance, outcome = self.inputs.recorded_in(self.provenance), Outcome(more=figures or {})
+        report = publish_audited(
+            self.run, self.key, staged, provenance, self.options, made=made, outcome=outcome, parts=parts
+        )
+        return report | {"lists_made": made} | (figures or {})
+
+    def marked(self, space: str) -> "ListRequest":
+        """The same request with the name of its vector space."""
+        return replace(self, space=space)
+
+
+def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[str, int]:
+    """Sums over the tasks of a join."""
+    names = ("users", "dropped", "unfilled_slots")
+    users, dropped, unfilled = (sum(one.get(name, 0) for one in stats) for name in names)
+    return {"users": users, "profiles_dropped": dropped, "items": items.rows, "unfilled_slots": unfilled}
+
+
+def _rule_tables(run: Run, options: TopKOptions) -> list[Table]:
+    """Tables that rules are read from: those that the options need, and those that are there."""
+    needed = [ITEMS] if options.quota or options.match_on else []
+    present = [table for table in (ITEMS, USER_RULES) if table not in needed and run.lake.version(table) is not None]
+    return [*needed, *present, *([USERS] if options.match_on else [])]
+
+
+def _settings(options: TopKOptions) -> dict[str, Any]:
+    """The options that lists depend on, by the names that commits keep; block sizes and tasks change no list."""
+    names = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
+    if options.approximate:
+        names |= {"approximate", "target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"}
+    if options.explain:
+        names |= {"explain", "language"}
+    if options.interests > 1:
+        names |= {"interests"}
+    settings = options.model_dump(mode="json", include=names)
+    return {"lists" if name == "clusters" else name: value for name, value in settings.items()}
