@@ -107,7 +107,7 @@ class ListRequest:
         return denied(seen, rules), allowed(rules)
 
     def staged_rows(self, lists: DataFrame, base: int | None = None) -> tuple[Staged, Report]:
-        """``user_id, item_id, score, rank`` as staged rows of ``recommendations``, and the fidelity of their reasons."""
+        """``user_id, item_id, score, rank`` as staged rows of ``recommendations``; the fidelity of their reasons."""
         return staged_lists(self.run, self.inputs, self.options, self.provenance, lists, self.constant_columns, base)
 
     def with_reasons(self, staged: Staged) -> tuple[Staged, Report]:
