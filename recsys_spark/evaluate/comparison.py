@@ -1,6 +1,6 @@
-"""Users with their events against scorers: the sums that means, intervals and exposure are made of.
+"""Evaluate scorers on users under a protocol: sums for means, bootstrap intervals and exposure.
 
-A task scores all items for some users at a time, ranks what is right and adds up; no score and no user leaves it.
+A task scores all items for a batch of users, ranks the relevant items and adds up. Neither scores nor users leave it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +33,15 @@ _SUMS_SCHEMA = pa.schema(
     {"number": pa.int32(), "slice": pa.string(), "users": pa.int64(), "sums": pa.binary(), "exposure": pa.binary()}
 )
 
-_CELLS = 1 << 24
+_SCORES_AT_ONCE = 1 << 24
 
 _HISTORY_BORDERS = (5, 10)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scorer with its setting. ``model`` from ``keep_scorer``; an event counts ``decay`` per newer one."""
+    """A scorer with one setting. ``model`` comes from ``write_scorer``; each newer event multiplies the weight of an
+    event by ``decay``."""
 
     scorer: str
     model: ScorerFiles
@@ -50,16 +51,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """What is asked of every contestant.
+    """The conditions under which all candidates are evaluated.
 
     Args:
-        test: the test events are right; else those of validation.
-        mask_seen: items of the history are not candidates.
-        k: the k of the metrics.
-        items: how many there are.
-        facts: folder of ``counts.npy`` (events fitted on, per item), ``lengths.npy`` (words of its text),
-            ``shared.npy`` (whether another item has the same text) and ``vectors.npy`` (unit, for diversity).
-        replicates: of the bootstrap, 0 for none; with it slices, exposure, novelty and diversity are measured too.
+        test: the test events are relevant; otherwise those of validation.
+        mask_seen: leave items of the history out of the ranking.
+        k: cut-off of the metrics.
+        items: number of items.
+        statistics_uri: folder of ``counts.npy`` (fitted events per item), ``lengths.npy`` (words of the item's text),
+            ``shared.npy`` (whether another item has the same text) and ``vectors.npy`` (unit vectors, for diversity).
+        replicates: bootstrap replicates; 0 for none. With replicates, slices, exposure, novelty and diversity are
+            measured too.
         seed: of the bootstrap.
     """
 
@@ -67,48 +69,48 @@ class EvaluationSpec:
     mask_seen: bool
     k: int
     items: int
-    facts: str
+    statistics_uri: str
     replicates: int
     seed: int
 
 
-def compared(
-    contestants: Sequence[Candidate], question: EvaluationSpec
+def candidate_sums(
+    candidates: Sequence[Candidate], spec: EvaluationSpec
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """For ``mapInArrow``: rows of ``protocols.user_rows`` to SUMS_DDL, one row per contestant and slice.
+    """For ``mapInArrow``: rows of ``protocols.user_rows`` to SUMS_DDL, one row per candidate and slice.
 
-    ``sums``: float64 (2, 1 + replicates, metrics): Σ and how many, over the users themselves and each replicate;
-    ``exposure``: int64 (items,), how many lists show an item.
+    ``sums``: float64 (2, 1 + replicates, metrics), the sum of the values and the number of users, over the users
+    themselves and over each replicate. ``exposure``: int64 (items,), the number of lists with an item.
     """
 
-    def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        rows = max(1, min(2048, _CELLS // max(question.items, 1)))
-        facts = _Facts(question)
-        scorers = [open_scorer(contestant.model) for contestant in contestants]
+    def evaluate(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        batch_users = max(1, min(2048, _SCORES_AT_ONCE // max(spec.items, 1)))
+        statistics = _ItemStatistics(spec.statistics_uri)
+        scorers = [open_scorer(candidate.model) for candidate in candidates]
         totals: dict[tuple[int, str], _Total] = {}
-        for part in slices(batches, rows):
-            asked = _UserBatch(part, question, facts)
-            if not asked.users:
+        for rows in slices(batches, batch_users):
+            users = _UserBatch(rows, spec, statistics)
+            if not users.count:
                 continue
-            for number, (contestant, scorer) in enumerate(zip(contestants, scorers, strict=True)):
-                for name, found in asked.judge(scorer, contestant.decay):
-                    totals[number, name] = totals[number, name] + found if (number, name) in totals else found
+            for number, (candidate, scorer) in enumerate(zip(candidates, scorers, strict=True)):
+                for name, total in users.evaluate(scorer, candidate.decay):
+                    totals[number, name] = totals[number, name] + total if (number, name) in totals else total
         for (number, name), total in totals.items():
             row = {"number": number, "slice": name, "users": total.users}
             row |= {"sums": total.sums.tobytes(), "exposure": total.exposure.tobytes()}
             yield pa.RecordBatch.from_pylist([row], _SUMS_SCHEMA)
 
-    return compare
+    return evaluate
 
 
-def merged(rows: Sequence[Any], question: EvaluationSpec) -> dict[tuple[int, str], "_Total"]:
-    """Rows of all tasks, added up by contestant and slice."""
+def merge_totals(rows: Sequence[Any], spec: EvaluationSpec) -> dict[tuple[int, str], "_Total"]:
+    """Add the rows of all tasks by candidate and slice."""
     totals: dict[tuple[int, str], _Total] = {}
     for row in rows:
-        sums = np.frombuffer(row["sums"], np.float64).reshape(2, 1 + question.replicates, -1)
-        found = _Total(row["users"], sums, np.frombuffer(row["exposure"], np.int64))
+        sums = np.frombuffer(row["sums"], np.float64).reshape(2, 1 + spec.replicates, -1)
+        total = _Total(row["users"], sums, np.frombuffer(row["exposure"], np.int64))
         key = row["number"], row["slice"]
-        totals[key] = totals[key] + found if key in totals else found
+        totals[key] = totals[key] + total if key in totals else total
     return totals
 
 
@@ -123,106 +125,107 @@ class _Total:
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """(1 + replicates, metrics): the mean over users, then over those of each replicate."""
+        """(1 + replicates, metrics): the mean over the users, then over those of each replicate."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.sums[0] / self.sums[1]
 
 
-class _Facts:
-    def __init__(self, question: EvaluationSpec) -> None:
-        self.counts = open_array(f"{question.facts}/counts.npy")
-        self.lengths = open_array(f"{question.facts}/lengths.npy")
-        self.shared = open_array(f"{question.facts}/shared.npy")
-        self.vectors = open_array(f"{question.facts}/vectors.npy")
-        busy = np.sort(self.counts)[::-1].cumsum()
-        head = int(np.searchsorted(busy, 0.5 * busy[-1])) if len(busy) else 0
-        self.popular = np.sort(self.counts)[::-1][head] if len(busy) else 0
-        self.wordy = np.median(self.lengths) if len(self.lengths) else 0
+class _ItemStatistics:
+    """Arrays of all items. Items with at least ``popular_count`` events have half of all events."""
+
+    def __init__(self, uri: str) -> None:
+        self.counts = open_array(f"{uri}/counts.npy")
+        self.lengths = open_array(f"{uri}/lengths.npy")
+        self.shared = open_array(f"{uri}/shared.npy")
+        self.vectors = open_array(f"{uri}/vectors.npy")
+        descending = np.sort(self.counts)[::-1]
+        total = descending.cumsum()
+        self.popular_count = descending[np.searchsorted(total, 0.5 * total[-1])] if len(total) else 0
+        self.median_length = np.median(self.lengths) if len(self.lengths) else 0
 
 
 class _UserBatch:
-    """Some users, what is known of them and what is right: an item that comes again in the test is one answer."""
+    """The users of a batch who have both a history and relevant items. A repeated relevant item counts once."""
 
-    def __init__(self, part: pa.Table, question: EvaluationSpec, facts: _Facts) -> None:
-        items, offsets = flat(part["items"].combine_chunks())
-        roles, weights = (flat(part[name].combine_chunks())[0] for name in ("roles", "weights"))
-        owner = np.repeat(np.arange(len(part)), np.diff(offsets))
-        right = roles == (TEST if question.test else VALID)
-        known = (roles == FIT) | ((roles == VALID) & question.test)
-        if not question.test:
-            known &= ~right
-        asked, lengths = (np.bincount(owner[kind], minlength=len(part)) for kind in (right, known))
-        able = (asked > 0) & (lengths > 0)
-        number = np.cumsum(able) - 1
-        known, right = known & able[owner], right & able[owner]
-        self.users, self._question, self._facts = int(able.sum()), question, facts
-        answers = np.unique(number[owner[right]] * question.items + items[right])
-        self._owners, self._targets = np.divmod(answers, question.items)
-        self._known = number[owner[known]], items[known].astype(np.int64)
-        self._lengths = lengths[able]
-        self._groups = part["groups"].filter(pa.array(able)).to_pylist()
-        newer = np.concatenate([np.arange(n)[::-1] for n in self._lengths] or [np.empty(0)])
-        self._newer, self._weights = newer, weights[known].astype(np.float64)
-        hashes = part["user_hash"].to_numpy()[able]
-        self._draws = poisson_weights(hashes, question.replicates, question.seed)
+    def __init__(self, rows: pa.Table, spec: EvaluationSpec, statistics: _ItemStatistics) -> None:
+        items, offsets = flat(rows["items"].combine_chunks())
+        roles, weights = (flat(rows[name].combine_chunks())[0] for name in ("roles", "weights"))
+        owner = np.repeat(np.arange(len(rows)), np.diff(offsets))
+        is_target = roles == (TEST if spec.test else VALID)
+        is_history = (roles == FIT) | (roles == VALID) if spec.test else roles == FIT
+        targets, lengths = (np.bincount(owner[mask], minlength=len(rows)) for mask in (is_target, is_history))
+        usable = (targets > 0) & (lengths > 0)
+        user = (np.cumsum(usable) - 1)[owner]
+        is_history, is_target = is_history & usable[owner], is_target & usable[owner]
+        self.count, self._spec, self._statistics = int(usable.sum()), spec, statistics
+        pairs = np.unique(user[is_target] * spec.items + items[is_target])
+        self._owners, self._targets = np.divmod(pairs, spec.items)
+        self._history = user[is_history], items[is_history].astype(np.int64)
+        self._lengths = lengths[usable]
+        self._groups = rows["groups"].filter(pa.array(usable)).to_pylist()
+        self._newer_events = np.concatenate([np.arange(n)[::-1] for n in self._lengths] or [np.empty(0)])
+        self._weights = weights[is_history].astype(np.float64)
+        self._draws = poisson_weights(rows["user_hash"].to_numpy()[usable], spec.replicates, spec.seed)
 
-    def judge(self, scorer: Scorer, decay: float) -> Iterator[tuple[str, _Total]]:
-        """Name of a slice and its sums."""
-        shape = (self.users, self._question.items)
-        histories = sp.csr_array((self._weights * decay**self._newer, self._known), shape=shape)
+    def evaluate(self, scorer: Scorer, decay: float) -> Iterator[tuple[str, _Total]]:
+        """Yield the name and the sums of each slice."""
+        shape = (self.count, self._spec.items)
+        histories = sp.csr_array((self._weights * decay**self._newer_events, self._history), shape=shape)
         scores = scorer.scores(histories)
-        nobody: NDArray[np.int64] = np.empty(0, np.int64)
-        seen = self._known if self._question.mask_seen else (nobody, nobody)
+        no_rows: NDArray[np.int64] = np.empty(0, np.int64)
+        seen = self._history if self._spec.mask_seen else (no_rows, no_rows)
         ranks = target_ranks(scores, seen, self._owners, self._targets)
-        if not self._question.replicates:
+        if not self._spec.replicates:
             yield "all", self._total(ranks, np.full(len(ranks), True), None)
             return
-        lists = _top(scores, self._question.k)
+        lists = _top(scores, self._spec.k)
         for name, targets in self._slices().items():
             yield name, self._total(ranks, targets, lists if name == "all" else None)
 
     def _total(self, ranks: NDArray[np.float64], targets: NDArray[np.bool_], lists: NDArray[np.int64] | None) -> _Total:
-        question = self._question
-        found = rank_metrics(ranks[targets], self._owners[targets], self.users, question.k)
-        nothing = np.full(self.users, np.nan)
-        found |= {"novelty": nothing, "diversity": nothing}
-        exposure = np.zeros(question.items if lists is not None else 0, np.int64)
+        """The sums of a slice of the targets. Novelty, diversity and exposure need ``lists``, (users, k) items."""
+        spec = self._spec
+        metrics = rank_metrics(ranks[targets], self._owners[targets], self.count, spec.k)
+        undefined = np.full(self.count, np.nan)
+        metrics |= {"novelty": undefined, "diversity": undefined}
+        exposure = np.zeros(spec.items if lists is not None else 0, np.int64)
         if lists is not None:
-            found["novelty"] = novelty(lists, self._facts.counts)
-            found["diversity"] = intra_list_diversity(self._facts.vectors, lists)
-            exposure += np.bincount(lists[lists >= 0], minlength=question.items)
-        values = np.column_stack([found[name] for name in METRICS])
-        whole = bootstrap_sums(values, np.ones((self.users, 1), np.uint8))
-        parts = [whole, bootstrap_sums(values, self._draws)] if question.replicates else [whole]
+            metrics["novelty"] = novelty(lists, self._statistics.counts)
+            metrics["diversity"] = intra_list_diversity(self._statistics.vectors, lists)
+            exposure += np.bincount(lists[lists >= 0], minlength=spec.items)
+        values = np.column_stack([metrics[name] for name in METRICS])
+        parts = [bootstrap_sums(values, np.ones((self.count, 1), np.uint8))]
+        if spec.replicates:
+            parts.append(bootstrap_sums(values, self._draws))
         sums = np.stack([np.concatenate([part[i] for part in parts]) for i in (0, 1)])
-        return _Total(int((~np.isnan(found["hit_rate"])).sum()), sums, exposure)
+        return _Total(int((~np.isnan(metrics["hit_rate"])).sum()), sums, exposure)
 
-    def _names(self) -> list[str]:
+    def _group_names(self) -> list[str]:
         return sorted({name for groups in self._groups for name in groups or ()})
 
     def _slices(self) -> dict[str, NDArray[np.bool_]]:
-        """Which targets belong to each slice."""
-        facts, own = self._facts, self._targets
-        counts, lengths = facts.counts[own], facts.lengths[own]
+        """Mark the targets of each slice."""
+        statistics, targets = self._statistics, self._targets
+        counts, lengths = statistics.counts[targets], statistics.lengths[targets]
         history, (short, middle) = self._lengths[self._owners], _HISTORY_BORDERS
-        named = {name: [name in (groups or ()) for groups in self._groups] for name in self._names()}
-        return {f"users: {name}": np.array(there)[self._owners] for name, there in named.items()} | {
-            "all": np.full(len(self._targets), True),
-            "items: head (half of all events)": counts >= facts.popular,
-            "items: tail": (counts < facts.popular) & (counts > 0),
+        members = {name: [name in (groups or ()) for groups in self._groups] for name in self._group_names()}
+        return {f"users: {name}": np.array(member)[self._owners] for name, member in members.items()} | {
+            "all": np.full(len(targets), True),
+            "items: head (half of all events)": counts >= statistics.popular_count,
+            "items: tail": (counts < statistics.popular_count) & (counts > 0),
             "items: cold": counts == 0,
             f"history: below {short}": history < short,
             f"history: {short} to {middle}": (history >= short) & (history <= middle),
             f"history: above {middle}": history > middle,
             "text: none": lengths == 0,
-            "text: short": (lengths < facts.wordy) & (lengths > 0),
-            "text: long": (lengths >= facts.wordy) & (lengths > 0),
-            "text: of several items": facts.shared[own] & (lengths > 0),
+            "text: short": (lengths < statistics.median_length) & (lengths > 0),
+            "text: long": (lengths >= statistics.median_length) & (lengths > 0),
+            "text: of several items": statistics.shared[targets] & (lengths > 0),
         }
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """(U, k) the items of greatest score, −1 where fewer are candidates; of equal scores any."""
+    """(U, k) the items with the greatest scores, in any order; −1 where fewer can be ranked. Ties are cut anywhere."""
     k = min(k, scores.shape[1])
     best = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
     return np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best)

@@ -1,5 +1,7 @@
-"""What evaluation fits beside item weights, from DataFrames to arrays that fit into the driver. Items grow there, users
-and events do not."""
+"""DataFrames to the arrays on the driver that scorers are fitted on, item weights excepted.
+
+Their size grows with the items, not with users or events.
+"""
 
 from collections.abc import Iterator
 
@@ -22,9 +24,9 @@ _GRAM_SCHEMA = pa.schema({"indptr": pa.binary(), "indices": pa.binary(), "data":
 
 
 def partial_grams(users: DataFrame, items: int, last_role: int) -> DataFrame:
-    """``indptr, indices, data`` (CSR): users in common of each two items, of the users of one task.
+    """``indptr, indices, data`` (CSR): the users that each two items have in common, one row per task for its users.
 
-    ``users``: from ``protocols.user_rows``; their events of roles up to ``last_role`` count, with weights above 0.
+    ``users``: from ``protocols.user_rows``; events with roles up to ``last_role`` and weights above 0 count.
     """
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -33,32 +35,36 @@ def partial_grams(users: DataFrame, items: int, last_role: int) -> DataFrame:
             rows, offsets = flat(part["items"].combine_chunks())
             roles, weights = (flat(part[name].combine_chunks())[0] for name in ("roles", "weights"))
             owner = np.repeat(np.arange(len(part)), np.diff(offsets))
-            kept = (roles <= last_role) & (weights > 0)
-            had = sp.csr_array((np.ones(int(kept.sum())), (owner[kept], rows[kept])), shape=(len(part), items))
-            had.data[:] = 1  # duplicates were summed: an item that came again counts once
-            total = total + co_occurrence_gram(had)
+            counted = (roles <= last_role) & (weights > 0)
+            entries = np.ones(int(counted.sum())), (owner[counted], rows[counted])
+            histories = sp.csr_array(entries, shape=(len(part), items))
+            histories.data[:] = 1  # duplicates were summed: a repeated item counts once
+            total = total + co_occurrence_gram(histories)
         arrays = {
             "indptr": total.indptr.astype(np.int64),
             "indices": total.indices.astype(np.int32),
             "data": total.data,
         }
-        yield pa.RecordBatch.from_pylist([{n: array.tobytes() for n, array in arrays.items()}], _GRAM_SCHEMA)
+        row = {name: array.tobytes() for name, array in arrays.items()}
+        yield pa.RecordBatch.from_pylist([row], _GRAM_SCHEMA)
 
     fitted = users.where("fitted").select("items", "roles", "weights")
     return fitted.mapInArrow(count, _GRAM_DDL)
 
 
 def item_users(users: DataFrame, last_role: int) -> DataFrame:
-    """``row, users``: how many of the fitted users had each item that any had; the diagonal of the sum of
-    ``partial_grams``, without the pairs."""
+    """``row, users``: the number of fitted users of each item that has any.
+
+    It is the diagonal of the sum of ``partial_grams``, computed without the pairs.
+    """
     events = F.arrays_zip("items", "roles", "weights")
     counted = F.filter(events, lambda event: (event["roles"] <= last_role) & (event["weights"] > 0))
-    had = users.where("fitted").select(F.explode(F.array_distinct(counted["items"])).alias("row"))
-    return had.groupBy("row").agg(F.count("*").alias("users"))
+    pairs = users.where("fitted").select(F.explode(F.array_distinct(counted["items"])).alias("row"))
+    return pairs.groupBy("row").agg(F.count("*").alias("users"))
 
 
 def gram_of(rows: list[tuple[bytes, bytes, bytes]], items: int) -> sp.csr_array:
-    """(n, n) the sum of ``partial_grams``."""
+    """(n, n): the sum of ``partial_grams``."""
     total = sp.csr_array((items, items))
     for indptr, indices, data in rows:
         arrays = (np.frombuffer(data), np.frombuffer(indices, np.int32), np.frombuffer(indptr, np.int64))
@@ -67,18 +73,18 @@ def gram_of(rows: list[tuple[bytes, bytes, bytes]], items: int) -> sp.csr_array:
 
 
 def fitted_pairs(users: DataFrame, items: DataFrame, last_role: int) -> DataFrame:
-    """``user_id, item_id`` of the events that are fitted on: what item features are made of."""
+    """``user_id, item_id`` of the events to fit on, from which item features are made."""
     events = F.explode(F.arrays_zip("items", "roles", "weights")).alias("event")
-    known = (
+    fitted = (
         users.where("fitted")
         .select("user_id", events)
         .where((F.col("event.roles") <= last_role) & (F.col("event.weights") > 0))
     )
-    return known.join(items, on=F.col("event.items") == items["row"]).select("user_id", "item_id")
+    return fitted.join(items, on=F.col("event.items") == items["row"]).select("user_id", "item_id")
 
 
 def words_matrix(words: pa.Table, ids: pa.Array) -> sp.csr_array:
-    """(n, words) the unit rows of ``item_features.word_values``, in the order of ``ids``."""
+    """(n, words): the unit rows of ``item_features.word_values``, in the order of ``ids``."""
     codes, offsets = flat(words["words"].combine_chunks())
     values, _ = flat(words["word_values"].combine_chunks())
     _, columns = np.unique(codes, return_inverse=True)
@@ -89,5 +95,6 @@ def words_matrix(words: pa.Table, ids: pa.Array) -> sp.csr_array:
 
 def weights_matrix(weights: pa.Table, ids: pa.Array) -> sp.csr_array:
     """(n, n), column = scored item, from ``item_id, neighbor_id, weight``."""
-    where = tuple(pc.index_in(weights[name], ids).to_numpy() for name in ("neighbor_id", "item_id"))
-    return sp.csr_array((weights["weight"].to_numpy().astype(np.float64), where), shape=(len(ids), len(ids)))
+    rows, columns = (pc.index_in(weights[name], ids).to_numpy() for name in ("neighbor_id", "item_id"))
+    values = weights["weight"].to_numpy().astype(np.float64)
+    return sp.csr_array((values, (rows, columns)), shape=(len(ids), len(ids)))

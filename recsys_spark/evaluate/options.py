@@ -7,15 +7,15 @@ from recsys_spark.runtime.config import formerly
 
 
 class JudgeOptions(EventOptions):
-    """Metrics of lists."""
+    """Metrics of lists against later events."""
 
     metrics_k: int = Field(
         10, ge=1, description="k of the metrics: list positions that count", json_schema_extra=formerly("at")
     )
-    min_rating: float = Field(4.0, description="a later rating is relevant from this value")
+    min_rating: float = Field(4.0, description="lowest rating of a later event that makes its item relevant")
 
 
 class EvaluationOptions(JudgeOptions):
-    """Offline evaluation."""
+    """Evaluation of the published lists."""
 
-    baselines: bool = Field(False, description="also score popularity lists for the users that are evaluated")
+    baselines: bool = Field(False, description="also evaluate popularity lists, for the same users")

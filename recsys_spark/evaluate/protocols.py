@@ -1,6 +1,6 @@
-"""Events to what is fitted on, what is asked and what is right: protocols. Pure DataFrame functions.
+"""Evaluation protocols: split the events of each user. Pure DataFrame functions.
 
-Every protocol gives each event of a user one role: to fit on, to choose hyper-parameters by (validation) or to test.
+A protocol gives each event one role: FIT, to fit on; VALID, to choose hyper-parameters; TEST, to test.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ FIT, VALID, TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Protocol:
-    """How events are split.
+    """A protocol with its seed and its days.
 
-    - ``leave_one_out``: a user's last event is the test, the one before it the validation; users with fewer than three
-      events are fitted on only.
-    - ``temporal``: events from ``valid_from`` are the validation, from ``test_from`` the test.
-    - ``cold_items``: all events with one item in ten are the test, with another one in ten the validation: nothing of
-      them is fitted on.
-    - ``new_users``: as leave_one_out, for one user in five (half of them for validation), of whom nothing is fitted
-      on; others are fitted on whole.
+    - ``leave_one_out``: a user's last event is for the test, the one before it for validation. Users with fewer than
+      three events are for fitting only.
+    - ``temporal``: events from ``valid_from`` on are for validation, from ``test_from`` on for the test.
+    - ``cold_items``: all events of one item in ten are for the test, of another one in ten for validation. These items
+      have no event to fit on.
+    - ``new_users``: the last event of one user in ten is for the test, of another one in ten for validation. Nothing of
+      these users is fitted on; all events of the others are.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Protocol:
 
 
 def newest_events(events: DataFrame, most: int) -> DataFrame:
-    """``user_id, item_id, timestamp, weight, age``: the newest events of each user; the newest has age 1.
+    """``user_id, item_id, timestamp, weight, age``: the ``most`` newest events of each user; the newest has age 1.
 
-    ``events``: ``user_id, item_id, timestamp, weight``. Events with one item at one time are one, their weights added;
-    an item that comes again later is an event of its own.
+    ``events``: ``user_id, item_id, timestamp, weight``. Events of a user with the same item and timestamp are merged,
+    their weights added; a later event with the same item is a separate one.
     """
     once = events.groupBy("user_id", "item_id", "timestamp").agg(F.sum("weight").alias("weight"))
     newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), F.desc("item_id"))
@@ -43,7 +43,7 @@ def newest_events(events: DataFrame, most: int) -> DataFrame:
 
 
 def with_roles(events: DataFrame, protocol: Protocol) -> DataFrame:
-    """Events of ``newest_events`` with ``role``, and ``fitted``: whether the user's FIT events are fitted on."""
+    """Add ``role`` and ``fitted``, whether the user's FIT events may be fitted on, to rows of ``newest_events``."""
     count = F.count("*").over(Window.partitionBy("user_id"))
     counted = events.withColumn("events_of_user", count)
     role, fitted = _role(protocol)
@@ -63,8 +63,8 @@ def _role(protocol: Protocol) -> tuple[Column, Column]:
         tenth = _tenth("item_id", protocol.seed)
         return F.when(tenth == 0, TEST).when(tenth == 1, VALID).otherwise(FIT), always
     tenth = _tenth("user_id", protocol.seed)
-    asked = F.when(F.col("age") > 1, FIT).when(tenth == 0, TEST).when(tenth == 1, VALID)
-    return asked.otherwise(FIT), tenth > 1
+    role = F.when(F.col("age") > 1, FIT).when(tenth == 0, TEST).when(tenth == 1, VALID)
+    return role.otherwise(FIT), tenth > 1
 
 
 def _tenth(name: str, seed: int) -> Column:
@@ -72,15 +72,17 @@ def _tenth(name: str, seed: int) -> Column:
 
 
 def user_rows(events: DataFrame, items: DataFrame, users: DataFrame) -> DataFrame:
-    """``user_id, user_hash, groups, fitted, items, roles, weights``: the events of a user in one row, the oldest first.
+    """``user_id, user_hash, groups, fitted, items, roles, weights``: one row per user, the oldest event first.
 
-    ``items``: ``item_id, row``, the number of each item. Events with other items are left out. ``users``: ``user_id,
-    groups``.
+    Args:
+        events: from ``with_roles``. Those of items that ``items`` lacks are left out.
+        items: ``item_id, row``, the number of each item.
+        users: ``user_id, groups``.
     """
     event = F.struct((-F.col("age")).alias("age"), "row", "role", F.col("weight").cast("float").alias("weight"))
-    lists = events.join(F.broadcast(items), on="item_id").groupBy("user_id", "fitted")
-    own = lists.agg(F.array_sort(F.collect_list(event)).alias("own"))
+    by_user = events.join(F.broadcast(items), on="item_id").groupBy("user_id", "fitted")
+    histories = by_user.agg(F.array_sort(F.collect_list(event)).alias("events"))
     fields = {"items": "row", "roles": "role", "weights": "weight"}
-    arrays = [F.col(f"own.{field}").alias(name) for name, field in fields.items()]
-    known = own.join(users.select("user_id", "groups"), on="user_id", how="left")
-    return known.select("user_id", F.xxhash64("user_id").alias("user_hash"), "groups", "fitted", *arrays)
+    arrays = [F.col(f"events.{field}").alias(name) for name, field in fields.items()]
+    rows = histories.join(users.select("user_id", "groups"), on="user_id", how="left")
+    return rows.select("user_id", F.xxhash64("user_id").alias("user_hash"), "groups", "fitted", *arrays)

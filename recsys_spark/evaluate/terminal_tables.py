@@ -1,4 +1,4 @@
-"""A comparison as tables on a terminal."""
+"""Print a comparison as tables on a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,40 +7,38 @@ from rich.console import Console
 from rich.table import Table as View
 
 
-def show_comparison(found: Mapping[str, Any], at: int, warnings: Sequence[str]) -> None:
-    """Print metrics with intervals, what was chosen, slices and warnings."""
+def show_comparison(report: Mapping[str, Any], k: int, warnings: Sequence[str]) -> None:
+    """Print metrics with intervals, chosen settings, slices, gaps between groups, rating errors and warnings."""
     console = Console(width=120, highlight=False, markup=False)
-    metrics, names = found["metrics"], list(found["metrics"])
-    view = _view(
-        "Test users, all items ranked; in brackets the 95 % interval", ["scorer", f"hit_rate@{at}", f"ndcg@{at}"]
-    )
+    metrics, names = report["metrics"], list(report["metrics"])
+    view = _view("Test users, all items ranked; 95 % interval in brackets", ["scorer", f"hit_rate@{k}", f"ndcg@{k}"])
     others = ["mrr", "coverage", "gini", "novelty", "diversity"]
     for name in [*others, "chosen on validation"]:
         view.add_column(name, justify="left" if name.startswith("chosen") else "right")
     for name in names:
-        row, setting = metrics[name], found["chosen"][name]
-        values = [f"{row[f'{other}@{at}']:.4f}" if f"{other}@{at}" in row else "–" for other in others]
+        row, setting = metrics[name], report["chosen"][name]
+        values = [f"{row[f'{other}@{k}']:.4f}" if f"{other}@{k}" in row else "–" for other in others]
         chosen = ", ".join(f"{key} {value:g}" for key, value in setting.items())
-        view.add_row(name, _with_interval(row, f"hit_rate@{at}"), _with_interval(row, f"ndcg@{at}"), *values, chosen)
+        view.add_row(name, _with_interval(row, f"hit_rate@{k}"), _with_interval(row, f"ndcg@{k}"), *values, chosen)
     console.print(view)
-    view = _view(f"hit_rate@{at} by slice", ["slice", "users", *names])
-    for name, parts in found["slices"].items():
+    view = _view(f"hit_rate@{k} by slice", ["slice", "users", *names])
+    for name, parts in report["slices"].items():
         users = max(part["users"] for part in parts.values())
         if users:
-            view.add_row(name, f"{users:,}", *(f"{parts[one].get(f'hit_rate@{at}', 0):.4f}" for one in names))
+            view.add_row(name, f"{users:,}", *(f"{parts[one].get(f'hit_rate@{k}', 0):.4f}" for one in names))
     console.print(view)
-    if found["group_gaps"]:
-        view = _view(f"ndcg@{at}: best group less worst", ["attribute", *names])
-        for attribute, gaps in found["group_gaps"].items():
+    if report["group_gaps"]:
+        view = _view(f"ndcg@{k}: best group minus worst", ["attribute", *names])
+        for attribute, gaps in report["group_gaps"].items():
             view.add_row(
-                attribute, *(_with_interval(gaps.get(name, {}), f"ndcg@{at}_gap", f"ndcg@{at}") for name in names)
+                attribute, *(_with_interval(gaps.get(name, {}), f"ndcg@{k}_gap", f"ndcg@{k}") for name in names)
             )
         console.print(view)
-    if found["ratings"]:
-        chosen = ", ".join(f"{key} {value:g}" for key, value in found["ratings"]["chosen"].items())
-        title = f"Ratings: {found['ratings']['test']:,} predicted; {chosen}, by folds of the others"
+    if report["ratings"]:
+        chosen = ", ".join(f"{key} {value:g}" for key, value in report["ratings"]["chosen"].items())
+        title = f"Ratings: {report['ratings']['test']:,} predicted; {chosen}, chosen by folds of the others"
         view = _view(title, ["model", "rmse", "mae", "mse"])
-        for name, errors in found["ratings"]["errors"].items():
+        for name, errors in report["ratings"]["errors"].items():
             view.add_row(name, *(f"{errors[error]:.4f}" for error in ("rmse", "mae", "mse")))
         console.print(view)
     for warning in warnings:
@@ -56,6 +54,6 @@ def _view(title: str, columns: Sequence[str]) -> View:
 
 def _with_interval(row: Mapping[str, float], name: str, bounds: str | None = None) -> str:
     bounds = bounds or name
-    if f"{bounds}_low" not in row:  # too few users for one
+    if f"{bounds}_low" not in row:  # too few users for an interval
         return f"{row[name]:.4f}" if name in row else "–"
     return f"{row[name]:.4f}\n({row[f'{bounds}_low']:.3f}–{row[f'{bounds}_high']:.3f})"

@@ -1,4 +1,4 @@
-"""Scorers compared in one session, on planted tastes: the protocols against brute force, what is refused and said."""
+"""Scorers compared in one session, on planted tastes: the protocols against brute force, errors and warnings."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.evaluate.comparison import METRICS, Candidate, EvaluationSpec, _Total, compared, merged
+from recsys_spark.evaluate.comparison import METRICS, Candidate, EvaluationSpec, _Total, candidate_sums, merge_totals
 from recsys_spark.evaluate.comparison_summary import gaps, warnings_of
-from recsys_spark.evaluate.kernels.scorer_files import keep_array, keep_scorer
+from recsys_spark.evaluate.kernels.scorer_files import write_array, write_scorer
 from recsys_spark.evaluate.kernels.scorers import ItemScores
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, with_roles
-from recsys_spark.evaluate.steps import search_grids as plans
+from recsys_spark.evaluate.steps import search_grids
 from recsys_spark.evaluate.steps.evaluate_models import ComparisonOptions, evaluate_models
-from recsys_spark.evaluate.steps.search_grids import PLANS
+from recsys_spark.evaluate.steps.search_grids import GRIDS
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
@@ -47,8 +47,8 @@ def log_of():
     random = np.random.default_rng(3)
     rows = []
     for user in range(40):
-        own = random.permutation(10)[:5] * 3 + user % 3
-        items = [*own, random.integers(0, 30)]
+        favourites = random.permutation(10)[:5] * 3 + user % 3
+        items = [*favourites, random.integers(0, 30)]
         begin = START + timedelta(days=int(random.integers(0, 20)))
         rows += [(f"u{user:02}", f"i{item:02}", begin + timedelta(days=n)) for n, item in enumerate(items)]
     return rows
@@ -56,7 +56,7 @@ def log_of():
 
 @pytest.fixture(scope="module")
 def world(spark, tiny_bert, tmp_path_factory):
-    """A function that compares scorers on the planted log, its events of the type that is asked for."""
+    """A function that compares scorers on the planted log, all of its events of one type."""
     folder = tmp_path_factory.mktemp("tastes")
     (folder / "shop.toml").write_text(SHOP, encoding="utf-8")
     lines = [f"i{n:02},{KINDS[n % 3]} {n % 7},brand{n % 4},shop/{KINDS[n % 3]},{1 + n}" for n in range(30)]
@@ -68,15 +68,15 @@ def world(spark, tiny_bert, tmp_path_factory):
 
     def compare(kind="purchase", **options):
         lake = str(folder / "lakes" / kind)
-        asked = {"dataset": str(folder / "shop.toml"), "data": str(folder / kind), "model": str(tiny_bert)}
-        asked |= {"lake": lake, "at": 5, "replicates": 20} | options
-        return evaluate_models(Run("evaluate_models", Lake(lake), Progress()), ComparisonOptions(**asked))
+        settings = {"dataset": str(folder / "shop.toml"), "data": str(folder / kind), "model": str(tiny_bert)}
+        settings |= {"lake": lake, "at": 5, "replicates": 20} | options
+        return evaluate_models(Run("evaluate_models", Lake(lake), Progress()), ComparisonOptions(**settings))
 
     return compare
 
 
 def popularity_by_hand(spark, protocol, k):
-    """(users, hit rate, NDCG) of popularity, from the roles of events alone."""
+    """(users, hit rate, NDCG) of popularity, from the roles of events only."""
     ddl = "user_id string, item_id string, timestamp timestamp, weight double"
     events = spark.createDataFrame([(*row, 1.0) for row in log_of()], ddl)
     rows = with_roles(newest_events(events, 1000), protocol).collect()
@@ -84,7 +84,7 @@ def popularity_by_hand(spark, protocol, k):
     had = {u: {r["item_id"] for r in rows if r["user_id"] == u and r["role"] != TEST} for u in users}
     fitted = {u: had[u] for u in users if any(r["fitted"] for r in rows if r["user_id"] == u)}
     counts = {f"i{n:02}": sum(f"i{n:02}" in items for items in fitted.values()) for n in range(30)}
-    found = []
+    results = []
     for user in users:
         right = {r["item_id"] for r in rows if r["user_id"] == user and r["role"] == TEST}
         if not right or not had[user]:
@@ -96,50 +96,50 @@ def popularity_by_hand(spark, protocol, k):
             ranks.append(1 + above + (sum(count == others[item] for count in others.values()) - 1) / 2)
         hits = [rank for rank in sorted(ranks) if rank <= k][:k]
         ideal = sum(1 / np.log2(n + 2) for n in range(min(k, len(ranks))))
-        found.append((bool(hits), sum(1 / np.log2(rank + 1) for rank in hits) / ideal))
-    return len(found), *np.mean(found, axis=0)
+        results.append((bool(hits), sum(1 / np.log2(rank + 1) for rank in hits) / ideal))
+    return len(results), *np.mean(results, axis=0)
 
 
 @pytest.mark.parametrize("name", ["temporal", "cold_items", "new_users"])
 def test_every_protocol_agrees_with_brute_force(spark, world, name):
     days = {"valid_from": date(2024, 1, 14), "test_from": date(2024, 1, 18)} if name == "temporal" else {}
-    found = world(protocol=name, seed=4, scorers="popularity,tfidf", **days)
+    report = world(protocol=name, seed=4, scorers="popularity,tfidf", **days)
     users, hit_rate, ndcg = popularity_by_hand(spark, Protocol(name, 4, **days), 5)
-    values = found["metrics"]["popularity"]
+    values = report["metrics"]["popularity"]
     assert values["users"] == users > 0
     assert (values["hit_rate@5"], values["ndcg@5"]) == pytest.approx((hit_rate, ndcg), abs=6e-5)
     if name != "new_users":  # of whom there are five
-        assert found["metrics"]["tfidf"]["hit_rate@5"] > hit_rate  # users have tastes
-    assert found["protocol"] == name
+        assert report["metrics"]["tfidf"]["hit_rate@5"] > hit_rate  # users have tastes
+    assert report["protocol"] == name
 
 
-def test_the_days_of_a_temporal_split_are_found_where_none_is_given(world):
-    found = world(protocol="temporal", scorers="popularity")
+def test_a_temporal_split_without_days_takes_quantiles_of_the_events(world):
+    report = world(protocol="temporal", scorers="popularity")
     days = sorted(time.date() for _, _, time in log_of())
-    assert found["valid_from"] == str(days[int(np.ceil(0.8 * len(days))) - 1])
-    assert found["test_from"] == str(days[int(np.ceil(0.9 * len(days))) - 1])
+    assert report["valid_from"] == str(days[int(np.ceil(0.8 * len(days))) - 1])
+    assert report["test_from"] == str(days[int(np.ceil(0.9 * len(days))) - 1])
     later = world(protocol="temporal", scorers="popularity", test_from=date(2024, 1, 20))
-    assert (later["valid_from"], later["test_from"]) == (found["valid_from"], "2024-01-20")
+    assert (later["valid_from"], later["test_from"]) == (report["valid_from"], "2024-01-20")
     with pytest.raises(UsageError, match="2024-01-10"):
         world(protocol="temporal", scorers="popularity", test_from=date(2024, 1, 10))
 
 
 def test_lists_of_one_item_have_no_diversity_and_the_report_is_json(world):
-    found = world(scorers="popularity", at=1)
-    assert "NaN" not in json.dumps(found, default=str)
-    assert "diversity@1" not in found["metrics"]["popularity"]
+    report = world(scorers="popularity", at=1)
+    assert "NaN" not in json.dumps(report, default=str)
+    assert "diversity@1" not in report["metrics"]["popularity"]
 
 
-def test_ease_is_left_out_of_a_large_catalogue_with_a_word(world, monkeypatch):
-    monkeypatch.setattr(plans, "EASE_ITEMS", 29)
+def test_ease_is_left_out_of_a_large_catalogue_with_a_warning(world, monkeypatch):
+    monkeypatch.setattr(search_grids, "EASE_ITEMS", 29)
     with pytest.raises(UsageError, match="30 items"):
         world(scorers="ease")
-    found = world(scorers="popularity,ease")
-    assert list(found["metrics"]) == ["popularity"]
-    assert [warning for warning in found["warnings"] if "ease is left out" in warning]
+    report = world(scorers="popularity,ease")
+    assert list(report["metrics"]) == ["popularity"]
+    assert [warning for warning in report["warnings"] if "ease is left out" in warning]
 
 
-def test_event_types_without_a_weight_are_refused_and_so_is_a_log_where_nothing_counts(world):
+def test_event_types_without_a_weight_and_logs_without_positive_events_are_refused(world):
     for protocol in ("leave_one_out", "temporal"):
         with pytest.raises(UsageError, match="listen"):
             world("listen", protocol=protocol, scorers="popularity")
@@ -147,27 +147,27 @@ def test_event_types_without_a_weight_are_refused_and_so_is_a_log_where_nothing_
             world("skip", protocol=protocol, scorers="popularity")
 
 
-def judged(tmp_path, items, roles, scores, k=3):
+def user_metrics(tmp_path, items, roles, scores, k=3):
     """Metrics of one user against scores."""
     uri, count = str(tmp_path), len(scores)
-    facts = {"counts": np.ones(count, int), "lengths": np.ones(count, int), "shared": np.zeros(count, bool)}
-    for name, array in (facts | {"vectors": np.eye(count, dtype=np.float32)}).items():
-        keep_array(array, f"{uri}/{name}.npy")
-    one = Candidate("one", keep_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
-    question = EvaluationSpec(True, True, k, count, uri, replicates=2, seed=1)
+    statistics = {"counts": np.ones(count, int), "lengths": np.ones(count, int), "shared": np.zeros(count, bool)}
+    for name, array in (statistics | {"vectors": np.eye(count, dtype=np.float32)}).items():
+        write_array(array, f"{uri}/{name}.npy")
+    one = Candidate("one", write_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
+    spec = EvaluationSpec(True, True, k, count, uri, replicates=2, seed=1)
     row = {"user_hash": [5], "groups": [None], "items": [items], "roles": [roles], "weights": [[1.0] * len(items)]}
     kinds = [pa.int64(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.int32()), pa.list_(pa.float32())]
     batch = pa.RecordBatch.from_pydict(row, pa.schema(dict(zip(row, kinds, strict=True))))
-    rows = [row for found in compared([one], question)(iter([batch])) for row in found.to_pylist()]
-    return dict(zip(METRICS, merged(rows, question)[0, "all"].means[0], strict=True))
+    rows = [row for part in candidate_sums([one], spec)(iter([batch])) for row in part.to_pylist()]
+    return dict(zip(METRICS, merge_totals(rows, spec)[0, "all"].means[0], strict=True))
 
 
-def test_an_item_that_is_right_twice_is_one_answer(tmp_path):
-    found = judged(tmp_path, [0, 3, 3, 2], [FIT, VALID, TEST, TEST], [1, 2, 3, 4], k=2)
-    again = judged(tmp_path, [0, 3, 3, 2, 3, 2], [FIT, VALID, TEST, TEST, TEST, TEST], [1, 2, 3, 4], k=2)
-    assert again == found
-    assert again["ndcg"] == again["map"] == again["recall"] == 1
-    one = judged(tmp_path, [0, 1, 3, 3], [FIT, FIT, TEST, TEST], [1, 2, 3, 4])
+def test_an_item_that_is_relevant_twice_counts_once(tmp_path):
+    once = user_metrics(tmp_path, [0, 3, 3, 2], [FIT, VALID, TEST, TEST], [1, 2, 3, 4], k=2)
+    twice = user_metrics(tmp_path, [0, 3, 3, 2, 3, 2], [FIT, VALID, TEST, TEST, TEST, TEST], [1, 2, 3, 4], k=2)
+    assert twice == once
+    assert twice["ndcg"] == twice["map"] == twice["recall"] == 1
+    one = user_metrics(tmp_path, [0, 1, 3, 3], [FIT, FIT, TEST, TEST], [1, 2, 3, 4])
     assert (one["ndcg"], one["map"], one["precision"]) == (1, 1, 1 / 3)
 
 
@@ -177,11 +177,11 @@ def total_of(means, users=50):
     return _Total(users, sums, np.zeros(3, np.int64))
 
 
-def test_a_gap_is_the_best_group_less_the_worst_with_the_interval_of_that_pair():
-    place = METRICS.index("ndcg")
+def test_a_gap_is_the_best_group_minus_the_worst_with_the_interval_of_that_pair():
+    number = METRICS.index("ndcg")
 
     def group(ndcg, users=50):
-        return [total_of([[value if n == place else 9 for n in range(len(METRICS))] for value in ndcg], users)]
+        return [total_of([[value if n == number else 9 for n in range(len(METRICS))] for value in ndcg], users)]
 
     totals = {
         "all": group([0.2, 0.2, 0.2]),
@@ -190,36 +190,36 @@ def test_a_gap_is_the_best_group_less_the_worst_with_the_interval_of_that_pair()
         "users: age: nobody": group([np.nan, np.nan, np.nan], users=0),
         "users: size: one": group([0.3, 0.3, 0.3]),
     }
-    found = gaps(totals, ["hybrid"], 10)
-    assert found == {"age": {"hybrid": {"ndcg@10_gap": 0.2, "ndcg@10_low": -0.0875, "ndcg@10_high": 0.3875}}}
+    by_attribute = gaps(totals, ["hybrid"], 10)
+    assert by_attribute == {"age": {"hybrid": {"ndcg@10_gap": 0.2, "ndcg@10_low": -0.0875, "ndcg@10_high": 0.3875}}}
 
 
-def test_text_that_loses_by_either_metric_is_warned_of():
+def test_a_text_scorer_that_loses_by_either_metric_gives_a_warning():
     rows = {"hit_rate@10": 0.2, "ndcg@10": 0.1}
     metrics = {"popularity": rows, "cosine": rows | {"ndcg@10": 0.09}, "cosine_whitened": rows | {"hit_rate@10": 0.19}}
-    found = warnings_of(metrics | {"hybrid": dict.fromkeys(rows, 0.0), "tfidf": dict.fromkeys(rows, 0.0)}, 10)
-    assert found == [
+    warnings = warnings_of(metrics | {"hybrid": dict.fromkeys(rows, 0.0), "tfidf": dict.fromkeys(rows, 0.0)}, 10)
+    assert warnings == [
         "cosine (0.0900) loses to popularity (0.1000) by ndcg@10",
         "cosine_whitened (0.1900) loses to popularity (0.2000) by hit_rate@10",
     ]
     assert warnings_of({"cosine": rows, "tfidf": rows}, 10) == []
 
 
-def test_every_scorer_can_be_asked_for_and_the_closed_form_is_near_the_sparse_one(world):
-    found = world(scorers=",".join(PLANS))
-    values = found["metrics"]
-    assert list(values) == list(PLANS)
+def test_every_scorer_can_be_compared_and_the_closed_form_is_near_the_sparse_one(world):
+    report = world(scorers=",".join(GRIDS))
+    values = report["metrics"]
+    assert list(values) == list(GRIDS)
     assert values["hybrid"]["ndcg@5"] == pytest.approx(values["hybrid_exact"]["ndcg@5"], rel=0.05)
     assert values["hybrid"]["ndcg@5"] > values["popularity"]["ndcg@5"]
-    assert found["chosen"]["cosine_whitened"].keys() == {"whitened", "shrink", "decay"}
-    assert found["chosen"]["cosine_blocks"].keys() == {"whitened", "shrink", "category", "brand", "price", "decay"}
+    assert report["chosen"]["cosine_whitened"].keys() == {"whitened", "shrink", "decay"}
+    assert report["chosen"]["cosine_blocks"].keys() == {"whitened", "shrink", "category", "brand", "price", "decay"}
     assert values["cosine_blocks"]["ndcg@5"] > values["cosine"]["ndcg@5"]  # a tiny random encoder; categories tell all
-    assert found["texts"] == {"items": 30, "words": 1.0, "without_words": 0.0, "of_several_items": found_twice()}
-    assert found["slices"]["text: of several items"]["tfidf"]["users"] > 0
-    assert found["slices"]["text: none"]["tfidf"] == {"users": 0}
+    assert report["texts"] == {"items": 30, "words": 1.0, "without_words": 0.0, "of_several_items": shared_titles()}
+    assert report["slices"]["text: of several items"]["tfidf"]["users"] > 0
+    assert report["slices"]["text: none"]["tfidf"] == {"users": 0}
 
 
-def found_twice():
-    """The share of items whose title another one has: number n is of kind n % 3 and has the figure n % 7."""
+def shared_titles():
+    """The share of items whose title another item has too: number n is of kind n % 3 and has the figure n % 7."""
     titles = [(n % 3, n % 7) for n in range(30)]
     return round(sum(titles.count(title) > 1 for title in titles) / 30, 4)

@@ -57,11 +57,11 @@ BY_HAND = {
 
 def test_metrics_equal_those_worked_out_by_hand(spark):
     frame = user_metrics(spark.createDataFrame(lists_of(LISTS), LIST_DDL), spark.createDataFrame(RELEVANT, PAIR_DDL), 3)
-    found = {row["user_id"]: [row[name] for name in NAMES] for row in frame.collect()}
-    assert found == {user: pytest.approx(values, abs=1e-5) for user, values in BY_HAND.items()}
+    metrics = {row["user_id"]: [row[name] for name in NAMES] for row in frame.collect()}
+    assert metrics == {user: pytest.approx(values, abs=1e-5) for user, values in BY_HAND.items()}
 
 
-def test_scorers_are_judged_side_by_side(spark):
+def test_scorers_are_evaluated_side_by_side(spark):
     lists = [(*row, scorer) for scorer, table in (("x", LISTS), ("y", {"first": ["z"]})) for row in lists_of(table)]
     frame = user_metrics(
         spark.createDataFrame(lists, f"{LIST_DDL}, scorer string"),
@@ -69,8 +69,10 @@ def test_scorers_are_judged_side_by_side(spark):
         3,
         by=["scorer"],
     )
-    found = {(row["scorer"], row["user_id"]): row["ndcg"] for row in frame.collect()}
-    assert found == {("x", user): pytest.approx(by[3], abs=1e-4) for user, by in BY_HAND.items()} | {("y", "first"): 0}
+    metrics = {(row["scorer"], row["user_id"]): row["ndcg"] for row in frame.collect()}
+    assert metrics == {("x", user): pytest.approx(by[3], abs=1e-4) for user, by in BY_HAND.items()} | {
+        ("y", "first"): 0
+    }
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -80,16 +82,16 @@ def test_metrics_equal_a_slow_oracle(spark, k):
     truth = {f"u{n}": {f"i{i}" for i in random.permutation(12)[: random.integers(0, 9)]} for n in range(5, 35)}
     pairs = [(user, item) for user, items in truth.items() for item in items]
     frame = user_metrics(spark.createDataFrame(lists_of(lists), LIST_DDL), spark.createDataFrame(pairs, PAIR_DDL), k)
-    found = {row["user_id"]: [row[name] for name in NAMES] for row in frame.collect()}
-    judged = [user for user in lists if truth.get(user)]
-    assert found == {user: pytest.approx(slow_metrics(lists[user], truth[user], k)) for user in judged}
+    metrics = {row["user_id"]: [row[name] for name in NAMES] for row in frame.collect()}
+    evaluated = [user for user in lists if truth.get(user)]
+    assert metrics == {user: pytest.approx(slow_metrics(lists[user], truth[user], k)) for user in evaluated}
     ranks = [
         (row, lists[user].index(item) + 1.0 if item in lists[user] else inf)
-        for row, user in enumerate(judged)
+        for row, user in enumerate(evaluated)
         for item in truth[user]
     ]
-    kernel = rank_metrics(np.array([r for _, r in ranks]), np.array([row for row, _ in ranks]), len(judged), k)
-    assert found == {u: pytest.approx([kernel[name][row] for name in NAMES]) for row, u in enumerate(judged)}
+    kernel = rank_metrics(np.array([r for _, r in ranks]), np.array([row for row, _ in ranks]), len(evaluated), k)
+    assert metrics == {u: pytest.approx([kernel[name][row] for name in NAMES]) for row, u in enumerate(evaluated)}
 
 
 def test_means_are_over_users_and_coverage_over_the_catalogue(spark):
@@ -133,7 +135,7 @@ def test_popular_lists_hold_what_is_new_to_each_user_by_earlier_events_then_by_i
     earlier, later = MIDNIGHT - timedelta(days=1), MIDNIGHT
     counts = {"top": 4, "b": 2, "a": 2, "rare": 1}
     events = [(f"w{n}", item, "view", earlier, None) for item, count in counts.items() for n in range(count)]
-    events += [("w9", "rare", "view", later, None)] * 9  # not known yet
+    events += [("w9", "rare", "view", later, None)] * 9  # after the run date
     events += [("u", "top", "view", earlier, None)]
     users = spark.createDataFrame([("u",), ("new",), ("w0",), ("u",)], "user_id string")
     frame = popularity_lists(spark.createDataFrame(events, EVENT_DDL), users, RUN_DATE, 2, candidates=3)

@@ -1,4 +1,4 @@
-"""Protocols: what each event is for; and the comparison of scorers against brute force."""
+"""Protocols: the role of each event; and the comparison of scorers against brute force."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_spark.evaluate.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, compared, merged
+from recsys_spark.evaluate.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, candidate_sums, merge_totals
 from recsys_spark.evaluate.driver_matrices import fitted_pairs, gram_of, item_users, partial_grams
-from recsys_spark.evaluate.kernels.scorer_files import keep_array, keep_scorer, open_scorer
+from recsys_spark.evaluate.kernels.scorer_files import open_scorer, write_array, write_scorer
 from recsys_spark.evaluate.kernels.scorers import ItemWeights
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
 
@@ -50,44 +50,44 @@ def roles_of(events, protocol, most=100):
 
 
 def test_leave_one_out_tests_the_last_event_and_validates_the_one_before(events, histories):
-    found = roles_of(events, Protocol("leave_one_out"))
+    by_user = roles_of(events, Protocol("leave_one_out"))
     for user, items in histories.items():
         short = len(items) < 3
         roles = [FIT] * len(items) if short else [FIT] * (len(items) - 2) + [VALID, TEST]
-        assert found[user] == [(item, role, True) for item, role in zip(items, roles, strict=True)]
+        assert by_user[user] == [(item, role, True) for item, role in zip(items, roles, strict=True)]
 
 
 def test_only_the_newest_events_of_a_user_count(events, histories):
-    found = roles_of(events, Protocol("leave_one_out"), most=4)
-    assert {user: [item for item, *_ in rows] for user, rows in found.items()} == {
+    by_user = roles_of(events, Protocol("leave_one_out"), most=4)
+    assert {user: [item for item, *_ in rows] for user, rows in by_user.items()} == {
         user: items[-4:] for user, items in histories.items()
     }
 
 
 def test_temporal_splits_by_day(events, histories):
-    found = roles_of(events, Protocol("temporal", valid_from=date(2024, 1, 3), test_from=date(2024, 1, 5)))
+    by_user = roles_of(events, Protocol("temporal", valid_from=date(2024, 1, 3), test_from=date(2024, 1, 5)))
     for user, items in histories.items():
-        assert [role for _, role, _ in found[user]] == [FIT, FIT, VALID, VALID, TEST, TEST][: len(items)]
+        assert [role for _, role, _ in by_user[user]] == [FIT, FIT, VALID, VALID, TEST, TEST][: len(items)]
 
 
 def test_cold_items_have_no_event_to_fit_on(events):
-    met = set()
+    seen = set()
     for seed in range(8):
         rows = [row for rows in roles_of(events, Protocol("cold_items", seed=seed)).values() for row in rows]
         roles = [tuple({role for name, role, _ in rows if name == item}) for item in ITEMS]
-        assert all(len(found) == 1 for found in roles)
-        met |= {(seed, *roles)}
-    assert len({roles[1:] for roles in met}) > 1
-    assert {role for roles in met for (role,) in roles[1:]} == {FIT, VALID, TEST}
+        assert all(len(of_item) == 1 for of_item in roles)
+        seen |= {(seed, *roles)}
+    assert len({roles[1:] for roles in seen}) > 1
+    assert {role for roles in seen for (role,) in roles[1:]} == {FIT, VALID, TEST}
 
 
 def test_nothing_of_new_users_is_fitted_on(events, histories):
-    found = roles_of(events, Protocol("new_users", seed=3))
-    asked = {user for user, rows in found.items() if not rows[0][2]}
-    assert 0 < len(asked) < 15
-    for user, rows in found.items():
+    by_user = roles_of(events, Protocol("new_users", seed=3))
+    new_users = {user for user, rows in by_user.items() if not rows[0][2]}
+    assert 0 < len(new_users) < 15
+    for user, rows in by_user.items():
         assert len({fitted for *_, fitted in rows}) == 1
-        last = {TEST, VALID} if user in asked else {FIT}
+        last = {TEST, VALID} if user in new_users else {FIT}
         assert rows[-1][1] in last
         assert {role for _, role, _ in rows[:-1]} <= {FIT}
 
@@ -102,34 +102,34 @@ def test_grams_count_the_users_that_two_items_share(users, histories):
         gram = gram_of([tuple(row) for row in partial_grams(users, 8, last_role).collect()], 8).toarray()
         counts = {row["row"]: row["users"] for row in item_users(users, last_role).collect()}
         assert counts == {n: count for n, count in enumerate(gram.diagonal()) if count}
-        kept = [set(items[: len(items) - cut] if len(items) > 2 else items) for items in histories.values()]
-        expected = [[sum(a in items and b in items for items in kept) for b in ITEMS] for a in ITEMS]
+        counted = [set(items[: len(items) - cut] if len(items) > 2 else items) for items in histories.values()]
+        expected = [[sum(a in items and b in items for items in counted) for b in ITEMS] for a in ITEMS]
         assert gram.tolist() == expected
 
 
 def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
-    found = {tuple(row) for row in fitted_pairs(users, numbers, VALID).collect()}
+    pairs = {tuple(row) for row in fitted_pairs(users, numbers, VALID).collect()}
     cut = {user: items[:-1] if len(items) > 2 else items for user, items in histories.items()}
-    assert found == {(user, item) for user, items in cut.items() for item in items}
+    assert pairs == {(user, item) for user, items in cut.items() for item in items}
 
 
 def test_a_scorer_comes_back_from_its_files(tmp_path):
     dense = np.arange(9, dtype=np.float32).reshape(3, 3)
-    for number, held in enumerate((dense, sp.csr_array(dense))):
-        kept = keep_scorer(ItemWeights(held), str(tmp_path / f"my scorers {number}"))
+    for number, weights in enumerate((dense, sp.csr_array(dense))):
+        files = write_scorer(ItemWeights(weights), str(tmp_path / f"my scorers {number}"))
         history = sp.csr_array(np.array([[1.0, 2.0, 0.0]]))
-        assert open_scorer(kept).scores(history).tolist() == ItemWeights(held).scores(history).tolist()
+        assert open_scorer(files).scores(history).tolist() == ItemWeights(weights).scores(history).tolist()
 
 
-def keep_facts(uri):
-    facts = {
+def write_statistics(uri):
+    statistics = {
         "counts": np.arange(8),
         "lengths": np.arange(8),
         "shared": np.arange(8) > 5,
         "vectors": np.eye(8, dtype="f4"),
     }
-    for name, array in facts.items():
-        keep_array(array, f"{uri}/{name}.npy")
+    for name, array in statistics.items():
+        write_array(array, f"{uri}/{name}.npy")
 
 
 @pytest.mark.parametrize("mask_seen", [True, False])
@@ -138,12 +138,12 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, te
     random = np.random.default_rng(7)
     weights = random.standard_normal((8, 8)).astype(np.float32)
     uri = str(tmp_path)
-    keep_facts(uri)
-    tried = [Candidate("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
-    question = EvaluationSpec(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
-    rows = users.repartition(3).mapInArrow(compared(tried, question), SUMS_DDL).collect()
-    totals = merged(rows, question)
-    for number, contestant in enumerate(tried):
+    write_statistics(uri)
+    candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
+    spec = EvaluationSpec(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
+    rows = users.repartition(3).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect()
+    totals = merge_totals(rows, spec)
+    for number, candidate in enumerate(candidates):
         ranks = []
         for items in histories.values():
             if len(items) < (3 if test else 3):
@@ -151,30 +151,32 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, te
             history, target = (items[:-1], items[-1]) if test else (items[:-2], items[-2])
             if not history:
                 continue
-            scores = sum(contestant.decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
+            scores = sum(candidate.decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
             seen = {ITEMS.index(i) for i in history} if mask_seen else set()
-            own = ITEMS.index(target)
-            ranks.append(1 + sum(scores[i] > scores[own] for i in range(8) if i == own or i not in seen))
-        found = dict(zip(METRICS, totals[number, "all"].means[0], strict=True))
+            target_row = ITEMS.index(target)
+            ranks.append(1 + sum(scores[i] > scores[target_row] for i in range(8) if i == target_row or i not in seen))
+        metrics = dict(zip(METRICS, totals[number, "all"].means[0], strict=True))
         assert totals[number, "all"].users == len(ranks)
-        assert found["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranks]))
-        assert found["ndcg"] == pytest.approx(np.mean([1 / np.log2(r + 1) if r <= 3 else 0 for r in ranks]))
+        assert metrics["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranks]))
+        assert metrics["ndcg"] == pytest.approx(np.mean([1 / np.log2(r + 1) if r <= 3 else 0 for r in ranks]))
         assert totals[number, "all"].exposure.sum() <= 3 * len(ranks)
         parts = [totals[number, name].users for name in ("history: below 5", "history: 5 to 10")]
         assert sum(parts) == len(ranks)
         shoes = [totals[number, f"users: shoe: {side}"].users for side in ("left", "right")]
-        asked = [user for user, items in histories.items() if len(items) >= 3]
-        assert sum(shoes) == len([user for user in asked if list(histories).index(user) % 5])
+        evaluated = [user for user, items in histories.items() if len(items) >= 3]
+        assert sum(shoes) == len([user for user in evaluated if list(histories).index(user) % 5])
 
 
 def test_sums_do_not_depend_on_partitions(users, tmp_path):
     uri = str(tmp_path)
-    keep_facts(uri)
+    write_statistics(uri)
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
-    tried = [Candidate("one", keep_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
-    question = EvaluationSpec(True, True, 3, 8, uri, replicates=10, seed=1)
+    candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
+    spec = EvaluationSpec(True, True, 3, 8, uri, replicates=10, seed=1)
     both = [
-        merged(users.repartition(n).mapInArrow(compared(tried, question), SUMS_DDL).collect(), question)[0, "all"]
+        merge_totals(users.repartition(n).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect(), spec)[
+            0, "all"
+        ]
         for n in (1, 4)
     ]
     np.testing.assert_allclose(both[0].sums, both[1].sums)

@@ -1,7 +1,7 @@
-"""Metrics of lists, one value per user, and resampling weights that give their mean an interval.
+"""Metrics of lists, one value per user, and bootstrap weights for intervals of their means.
 
-A user's list enters as the ranks of that user's relevant items, which any scorer can yield without keeping the list.
-A user for whom a metric says nothing has NaN: means are over the others.
+A list enters as the ranks of the user's relevant items, so that a scorer need not store it. A metric that is undefined
+for a user is NaN; means are over the other users.
 """
 
 import math
@@ -25,18 +25,18 @@ _MASK = (1 << 64) - 1
 def rank_metrics(ranks: Values, owner: Rows, users: int, k: int) -> dict[str, Values]:
     """Each metric at k as (users,), NaN for users without relevant items.
 
-    With h the relevant items among a user's first k places, at ranks r_1 ≤ … ≤ r_h, and n all relevant items:
+    With h relevant items among a user's first k, at ranks r_1 ≤ … ≤ r_h, and n relevant items in all:
 
     - ``hit_rate`` 1 if h > 0, else 0; ``precision`` h / k; ``recall`` h / min(k, n).
     - ``ndcg`` Σ 1/log2(r_j + 1), divided by the same sum over ranks 1 … min(k, n) (Järvelin and Kekäläinen, TOIS 2002).
     - ``mrr`` 1 / r_1, 0 without a hit; ``map`` Σ j / r_j, divided by min(k, n), so that 1 can be reached where n > k.
 
-    A list shorter than k counts its missing places as misses. Items of equal score may each have the mean of their
-    ranks; then more than k items can stand at ranks up to k, and k of them count: no metric exceeds 1.
+    The missing ranks of a list shorter than k are misses. Items with equal scores may each have the mean of their
+    ranks; more than k items can then have ranks up to k, of which k count, so that no metric exceeds 1.
 
     Args:
-        ranks: one for every relevant item of every user, from 1; infinite where the item cannot be listed.
-        owner: the user's row, 0 … users − 1, of each rank, in any order.
+        ranks: one for each relevant item of each user, from 1; infinite where the item cannot be listed.
+        owner: the row of the user, 0 … users − 1, of each rank, in any order.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, found {k}")
@@ -47,35 +47,35 @@ def rank_metrics(ranks: Values, owner: Rows, users: int, k: int) -> dict[str, Va
     order = np.lexsort((ranks, owner))
     ranks, owner = ranks[order], owner[order]
     relevant = np.bincount(owner, minlength=users)
-    place = 1 + np.arange(len(ranks)) - np.repeat(np.cumsum(relevant) - relevant, relevant)
-    hit = (ranks <= k) & (place <= k)
-    ranks, owner, place = ranks[hit], owner[hit], place[hit]
+    ordinal = 1 + np.arange(len(ranks)) - np.repeat(np.cumsum(relevant) - relevant, relevant)
+    hit = (ranks <= k) & (ordinal <= k)
+    ranks, owner, ordinal = ranks[hit], owner[hit], ordinal[hit]
     possible = np.minimum(relevant, k)
     hits = np.bincount(owner, minlength=users).astype(np.float64)
     ideal = np.append(0.0, np.cumsum(_gain(np.arange(1, k + 1))))[possible]
-    first = place == 1
+    first = ordinal == 1
     sums = {
         "hit_rate": np.minimum(hits, 1.0),
         "recall": _shares(hits, possible),
         "precision": hits / k,
         "ndcg": _shares(np.bincount(owner, _gain(ranks), users), ideal),
         "mrr": np.bincount(owner[first], 1.0 / ranks[first], users),
-        "map": _shares(np.bincount(owner, place / ranks, users), possible),
+        "map": _shares(np.bincount(owner, ordinal / ranks, users), possible),
     }
     return {name: np.where(relevant > 0, values, np.nan) for name, values in sums.items()}
 
 
 def coverage(exposure: NDArray[np.number]) -> float:
-    """Items shown at all / items. ``exposure``: (n,) how often each item of the catalogue is shown; NaN if n is 0."""
+    """Listed items / items. ``exposure``: (n,) the number of lists with each item of the catalogue. NaN if n is 0."""
     return float(np.count_nonzero(exposure) / len(exposure)) if len(exposure) else math.nan
 
 
 def gini(exposure: NDArray[np.number]) -> float:
-    """How unequally items are shown: 0 if all equally often, 1 if one item takes every place.
+    """Inequality of exposure: 0 = all items are listed equally often, 1 = one item takes all.
 
-    Σ (2j − n − 1)·x_j / ((n − 1)·Σ x_j), x_1 ≤ … ≤ x_n the times that each of the n items of the catalogue is shown,
-    never shown ones included (Shani and Gunawardana, Recommender Systems Handbook, 2011). NaN if nothing is shown; 0
-    for a catalogue of one item.
+    Σ (2j − n − 1)·x_j / ((n − 1)·Σ x_j), where x_1 ≤ … ≤ x_n is the exposure of each of the n items of the catalogue,
+    zeros included (Shani and Gunawardana, Recommender Systems Handbook, 2011). NaN if no item is listed; 0 for a
+    catalogue of one item.
     """
     ordered = np.sort(exposure).astype(np.float64)
     size, total = len(ordered), ordered.sum()
@@ -85,13 +85,13 @@ def gini(exposure: NDArray[np.number]) -> float:
 
 
 def novelty(lists: Rows, events: NDArray[np.integer]) -> Values:
-    """(U,): the mean of −log2((c + 1) / (Σc + n)) over a list's items, c their events: 0 to log2(Σc + n) bits.
+    """(U,): the mean of −log2((c + 1) / (Σc + n)) over the items of a list, c their events: 0 to log2(Σc + n) bits.
 
-    The mean self-information of Zhou et al. (PNAS 2010), with one event added to each of the n items, so that items
-    without events have a finite one. NaN for an empty list.
+    The mean self-information of Zhou et al. (PNAS 2010). One event is added to each of the n items, so that it is
+    finite for items without events. NaN for an empty list.
 
     Args:
-        lists: (U, k) rows of items; −1 where a place is empty.
+        lists: (U, k) rows of items; −1 where a rank is empty.
         events: (n,) events of each item.
     """
     bits = math.log2(events.sum() + len(events)) - np.log2(events + 1.0)
@@ -100,14 +100,14 @@ def novelty(lists: Rows, events: NDArray[np.integer]) -> Values:
 
 
 def intra_list_diversity(vectors: Matrix, lists: Rows) -> Values:
-    """(U,): 1 − the mean cosine over the m(m − 1)/2 pairs of a list's m items; NaN for fewer than 2 items.
+    """(U,): 1 − the mean cosine over the m(m − 1)/2 pairs of the m items of a list; NaN for fewer than 2 items.
 
     The complement of the similarity of Ziegler et al. (WWW 2005). The cosines of all pairs of unit vectors sum to
-    (|Σv|² − Σ|v|²) / 2. A vector of zeros has cosine 0 to every other.
+    (|Σv|² − Σ|v|²) / 2. A vector of zeros has cosine 0 to all others.
 
     Args:
         vectors: (n, d) unit vectors of the items.
-        lists: (U, k) rows of items; −1 where a place is empty.
+        lists: (U, k) rows of items; −1 where a rank is empty.
     """
     sums = np.zeros(len(lists))
     rows = max(1, _NUMBERS_AT_ONCE // max(1, lists.shape[1] * vectors.shape[1]))
@@ -122,15 +122,14 @@ def intra_list_diversity(vectors: Matrix, lists: Rows) -> Values:
 
 
 def poisson_weights(user_hash: NDArray[np.integer], replicates: int, seed: int) -> NDArray[np.uint8]:
-    """(U, replicates): how often each bootstrap replicate draws a user, Poisson(1) distributed.
+    """(U, replicates): how often each bootstrap replicate draws a user; Poisson(1) distributed.
 
-    A function of the user's hash, the number of the replicate and the seed alone: tasks that know nothing of each other
-    draw the same sample, whatever the partitioning (Chamandy et al., Estimating Uncertainty for Massive Data Streams,
-    2012). The numbers are those of SplitMix64 (Steele et al., OOPSLA 2014), one stream per user, taken through the
-    inverse of the distribution function.
+    A function of the user's hash, the replicate's number and the seed only, so that tasks draw the same sample whatever
+    the partitioning (Chamandy et al., Estimating Uncertainty for Massive Data Streams, 2012). The numbers come from
+    SplitMix64 (Steele et al., OOPSLA 2014), one stream per user, through the inverse of the distribution function.
 
     Args:
-        user_hash: (U,) 64-bit hashes, signed or not; users of equal hashes are drawn together.
+        user_hash: (U,) 64-bit hashes, signed or not. Users with equal hashes are drawn together.
     """
     start = _mixed(user_hash.astype(np.uint64) + _mixed(np.array([seed & _MASK], np.uint64)))
     weights = np.empty((replicates, len(user_hash)), np.uint8)
@@ -142,9 +141,9 @@ def poisson_weights(user_hash: NDArray[np.integer], replicates: int, seed: int) 
 
 
 def bootstrap_sums(values: Values, weights: NDArray[np.uint8]) -> tuple[Values, Values]:
-    """Σ weight·value and Σ weight over the users of one task, for each replicate; a value of NaN adds to neither.
+    """Σ weight·value and Σ weight over the users of one task, for each replicate. NaN values add to neither.
 
-    Added up over tasks, the first divided by the second is each replicate's mean.
+    The mean of a replicate is the first sum over all tasks divided by the second.
 
     Args:
         values: (U,) or, for several metrics, (U, m).
@@ -153,22 +152,22 @@ def bootstrap_sums(values: Values, weights: NDArray[np.uint8]) -> tuple[Values, 
     Returns:
         Two arrays (replicates,) or (replicates, m).
     """
-    drawn, known = weights.T.astype(np.float64), ~np.isnan(values)
-    return drawn @ np.where(known, values, 0.0), drawn @ known.astype(np.float64)
+    draws, defined = weights.T.astype(np.float64), ~np.isnan(values)
+    return draws @ np.where(defined, values, 0.0), draws @ defined.astype(np.float64)
 
 
 def interval(means: Values, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval: the quantiles (1 − level)/2 and (1 + level)/2 of the replicates' means, interpolated.
+    """Percentile interval: the interpolated quantiles (1 − level)/2 and (1 + level)/2 of the replicates' means.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. A replicate that drew nobody has the mean
-    NaN and is left out; (NaN, NaN) if all are.
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13. Replicates without users, whose mean is
+    NaN, are left out; (NaN, NaN) if there are no others.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, found {level}")
-    known = means[~np.isnan(means)]
-    if not len(known):
+    means = means[~np.isnan(means)]
+    if not len(means):
         return math.nan, math.nan
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -177,16 +176,16 @@ def _gain(ranks: NDArray[np.number]) -> Values:
 
 
 def _shares(parts: NDArray[np.number], wholes: NDArray[np.number]) -> Values:
-    """``parts / wholes``, NaN where the whole is 0."""
+    """``parts / wholes``; NaN where the whole is 0."""
     return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's output function; unsigned arithmetic wraps around, as it must."""
+    """The output function of SplitMix64, which relies on the wrap-around of unsigned integers."""
     numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return numbers ^ numbers >> np.uint64(31)
 
 
 _POISSON = np.cumsum([math.exp(-1) / math.factorial(j) for j in range(19)])
-"""P(weight ≤ j), as far as float64 tells it from 1."""
+"""P(weight ≤ j), up to the last j at which it is less than 1 in float64."""

@@ -1,4 +1,4 @@
-"""What the other ratings of a user say about an item: scores for calibrated ratings (``ratings.py``)."""
+"""Scores of an item from the user's other ratings, the input of calibrated ratings (``rating_model.py``)."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,56 +10,61 @@ Rows = NDArray[np.integer]
 
 Values = NDArray[np.float64]
 
-_AT_ONCE = 4096
+_PAIRS_AT_ONCE = 4096
 
 
 def neighbor_scores(
     residuals: sp.csr_array, users: Rows, items: Rows, *, neighbors: int = 100, shrink: float = 50.0
 ) -> Values:
-    """(n,) for each pair Σ c·residual / (Σ c + ½) over the other items that the user rated and that are near this one.
+    """(n,) for each pair Σ c·residual / (Σ c + ½) over the neighbours of the item that the user rated.
 
-    c is the cosine of two items' residuals, times common / (common + shrink) for ``common`` users; only the
+    c is the cosine of two items' residuals, times common / (common + shrink) for ``common`` users. Only the
     ``neighbors`` greatest positive ones of an item count (Koren, TKDD 2010, §2.2). An item is not its own neighbour, so
-    a pair's own rating says nothing of it. Holds n_items² numbers.
+    a pair's rating does not enter its score. Holds n_items² numbers.
 
     Args:
-        residuals: (users, items) rating less what biases say, in training.
+        residuals: (users, items), training ratings minus their biases.
     """
-    near = _near(residuals, neighbors, shrink)
-    rated = residuals.copy()
-    rated.data = np.ones_like(rated.data)
-    found = np.empty(len(users))
-    for start in range(0, len(users), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        weights = near[items[part]]
-        above = (residuals[users[part]] * weights).sum(axis=1)
-        found[part] = above / ((rated[users[part]] * weights).sum(axis=1) + 0.5)
-    return found
+    similarities = _neighbor_similarities(residuals, neighbors, shrink)
+    is_rated = _ones_like(residuals)
+    scores = np.empty(len(users))
+    for start in range(0, len(users), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        weights = similarities[items[part]]
+        weighted_sum = (residuals[users[part]] * weights).sum(axis=1)
+        scores[part] = weighted_sum / ((is_rated[users[part]] * weights).sum(axis=1) + 0.5)
+    return scores
 
 
 def text_scores(residuals: sp.csr_array, vectors: Matrix, users: Rows, items: Rows) -> Values:
-    """(n,) cosine of an item's vector and the sum of the user's other items, each times its residual."""
+    """(n,) cosine of the item's vector and the sum of the vectors of the user's other items times their residuals."""
     profiles = residuals @ vectors.astype(np.float64)
-    found = np.empty(len(users))
-    for start in range(0, len(users), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        own = vectors[items[part]].astype(np.float64)
-        given = np.asarray(residuals[users[part], items[part]]).ravel()
-        others = profiles[users[part]] - given[:, None] * own
-        length = np.sqrt(np.einsum("ij,ij->i", others, others))
-        found[part] = np.einsum("ij,ij->i", others, own) / np.where(length > 0, length, 1)
-    return found
+    scores = np.empty(len(users))
+    for start in range(0, len(users), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        item_vectors = vectors[items[part]].astype(np.float64)
+        pair_residuals = np.asarray(residuals[users[part], items[part]]).ravel()
+        others = profiles[users[part]] - pair_residuals[:, None] * item_vectors
+        norms = np.sqrt(np.einsum("ij,ij->i", others, others))
+        scores[part] = np.einsum("ij,ij->i", others, item_vectors) / np.where(norms > 0, norms, 1)
+    return scores
 
 
-def _near(residuals: sp.csr_array, neighbors: int, shrink: float) -> sp.csr_array:
-    """(items, items): row i has the neighbours of item i."""
-    rated = residuals.copy()
-    rated.data = np.ones_like(rated.data)
+def _neighbor_similarities(residuals: sp.csr_array, neighbors: int, shrink: float) -> sp.csr_array:
+    """(items, items): row i has the similarities of the neighbours of item i."""
+    is_rated = _ones_like(residuals)
     squares = np.asarray(residuals.multiply(residuals).sum(axis=0)).ravel()
-    products, common = (residuals.T @ residuals).toarray(), (rated.T @ rated).toarray()
-    near = products / np.sqrt(np.outer(squares, squares) + 1e-9) * common / (common + shrink)
-    np.fill_diagonal(near, 0)
-    near[near < 0] = 0
-    if neighbors < len(near):
-        near[near < np.partition(near, -neighbors, axis=1)[:, -neighbors][:, None]] = 0
-    return sp.csr_array(near)
+    products, common = (residuals.T @ residuals).toarray(), (is_rated.T @ is_rated).toarray()
+    similar = products / np.sqrt(np.outer(squares, squares) + 1e-9) * common / (common + shrink)
+    np.fill_diagonal(similar, 0)
+    similar[similar < 0] = 0
+    if neighbors < len(similar):
+        similar[similar < np.partition(similar, -neighbors, axis=1)[:, -neighbors][:, None]] = 0
+    return sp.csr_array(similar)
+
+
+def _ones_like(matrix: sp.csr_array) -> sp.csr_array:
+    """The sparsity pattern of a matrix: 1 for each stored entry."""
+    ones = matrix.copy()
+    ones.data = np.ones_like(ones.data)
+    return ones

@@ -1,4 +1,4 @@
-"""Scorers as files: the driver writes their arrays once, tasks map them into memory."""
+"""Scorers as files: the driver writes their arrays once, and tasks map them into memory."""
 
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -16,37 +16,37 @@ _SPARSE = ("data", "indices", "indptr")
 
 @dataclass(frozen=True)
 class ScorerFiles:
-    """Where a scorer's arrays lie, and what is needed to make it of them again."""
+    """The folder of a scorer's arrays, its class name, and the width of a sparse matrix."""
 
     kind: str
     uri: str
     columns: int | None = None
-    """Those of a sparse matrix; None where the array is a dense one."""
+    """None for a dense array."""
 
 
-def keep_scorer(scorer: Scorer, uri: str) -> ScorerFiles:
-    """Write below ``uri``; returns what ``open_scorer`` takes."""
+def write_scorer(scorer: Scorer, uri: str) -> ScorerFiles:
+    """Write the array of a scorer below ``uri``, for ``open_scorer``."""
     (field,) = fields(cast(Any, scorer))
-    kind, held = type(scorer).__name__, getattr(scorer, field.name)
-    if not sp.issparse(held):
-        keep_array(held, f"{uri}/dense.npy")
+    kind, array = type(scorer).__name__, getattr(scorer, field.name)
+    if not sp.issparse(array):
+        write_array(array, f"{uri}/dense.npy")
         return ScorerFiles(kind, uri)
     for name in _SPARSE:
-        keep_array(getattr(held, name), f"{uri}/{name}.npy")
-    return ScorerFiles(kind, uri, int(held.shape[1]))
+        write_array(getattr(array, name), f"{uri}/{name}.npy")
+    return ScorerFiles(kind, uri, int(array.shape[1]))
 
 
-def open_scorer(kept: ScorerFiles) -> Scorer:
-    """The scorer, its arrays mapped where they lie on this machine."""
-    if kept.columns is None:
-        return cast(Scorer, _KINDS[kept.kind](open_array(f"{kept.uri}/dense.npy")))
-    data, indices, indptr = (open_array(f"{kept.uri}/{name}.npy") for name in _SPARSE)
-    held = sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, kept.columns))
-    return cast(Scorer, _KINDS[kept.kind](held))
+def open_scorer(files: ScorerFiles) -> Scorer:
+    """Open a scorer; arrays on a local disk are mapped into memory."""
+    if files.columns is None:
+        return cast(Scorer, _KINDS[files.kind](open_array(f"{files.uri}/dense.npy")))
+    data, indices, indptr = (open_array(f"{files.uri}/{name}.npy") for name in _SPARSE)
+    matrix = sp.csr_array((data, indices, indptr), shape=(len(indptr) - 1, files.columns))
+    return cast(Scorer, _KINDS[files.kind](matrix))
 
 
-def keep_array(array: np.ndarray, uri: str) -> None:
-    """Write one array."""
+def write_array(array: np.ndarray, uri: str) -> None:
+    """Write an array as an .npy file, with its folder."""
     filesystem, path = FileSystem.from_uri(uri)
     filesystem.create_dir(path.rpartition("/")[0], recursive=True)
     with filesystem.open_output_stream(path) as file:
@@ -54,7 +54,7 @@ def keep_array(array: np.ndarray, uri: str) -> None:
 
 
 def open_array(uri: str) -> np.ndarray:
-    """An array that ``keep_array`` wrote."""
+    """Open an array of ``write_array``, mapped into memory where it is on a local disk."""
     filesystem, path = FileSystem.from_uri(uri)
     if isinstance(filesystem, LocalFileSystem):
         return cast(np.ndarray, np.load(path, mmap_mode="r"))

@@ -1,4 +1,4 @@
-"""The contestants of an evaluation: every scorer fitted with every setting, its arrays written once for all tasks."""
+"""Fit each scorer with each setting, and write its arrays once for all tasks."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from recsys_spark.evaluate.driver_matrices import (
     weights_matrix,
     words_matrix,
 )
-from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, keep_array, keep_scorer
+from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, write_array, write_scorer
 from recsys_spark.evaluate.kernels.scorers import (
     ItemScores,
     ItemVectors,
@@ -47,8 +47,8 @@ _WHITENING_OF_HYBRID = 0.1
 
 _BLOCK_ROWS = 2048
 
-_BY_TEXT = 1e6
-"""Candidates are chosen by text alone where items have no users among their features."""
+_TEXT_ONLY = 1e6
+"""``text_share`` of hybrids without user features: the text decides which neighbours are candidates."""
 
 _UNWEIGHTED = FeatureBlocks(text=1.0, category=1.0, brand=1.0, price=1.0, image=1.0)
 
@@ -57,9 +57,18 @@ _IMAGE = FeatureBlocks().image
 
 @dataclass(frozen=True)
 class Items:
-    """The item side: ``texts`` (item_id, text), ``embeddings`` (item_id, embedding), ``numbers`` (item_id, row) and
-    ``side_by_side`` (item_id, embedding: all blocks with a weight of 1) as frames; of each row its id, unit vector and
-    words, zeros where an item has none, and whether another one has the same text."""
+    """Items as DataFrames and as arrays on the driver, n rows in the order of item_id.
+
+    Args:
+        texts: ``item_id, text``.
+        embeddings: ``item_id, embedding``.
+        numbers: ``item_id, row``.
+        side_by_side: ``item_id, embedding`` with all feature blocks at weight 1.
+        ids: (n,) item ids.
+        vectors: (n, d) unit vectors; zeros for items without one.
+        words: (n, words) unit rows; zeros for items without words.
+        shared: (n,) whether another item has the same text.
+    """
 
     texts: DataFrame
     embeddings: DataFrame
@@ -72,20 +81,20 @@ class Items:
 
     @cached_property
     def moments(self) -> Moments:
-        """Of all vectors."""
+        """The moments of all vectors."""
         return Moments.of(self.vectors)
 
     def whitening(self, shrink: float) -> Whitening:
-        """Fitted on all items."""
+        """Whitening fitted on all items."""
         return whitening(self.moments, shrink)
 
-    def straightened(self, setting: Setting) -> Matrix:
-        """The vectors, whitened or as they are."""
+    def text_vectors(self, setting: Setting) -> Matrix:
+        """(n, d) the vectors, whitened where the setting says so."""
         return self.whitening(setting["shrink"]).apply(self.vectors) if setting["whitened"] else self.vectors
 
     @cached_property
     def blocks(self) -> dict[str, Matrix]:
-        """Unit blocks by name, as ``item_vector_rows`` makes them."""
+        """Unit feature blocks of ``item_vector_rows`` by name, (n, width) each."""
         table = self.side_by_side.select("item_id", "embedding").toArrow()
         wide = matrix(table["embedding"])
         rows = np.zeros((len(self.ids), wide.shape[1]), np.float32)
@@ -96,69 +105,69 @@ class Items:
 
     @property
     def text_quality(self) -> dict[str, float]:
-        """Items, the share of those without a word and of those whose text another one has too, and the median of
-        different words."""
+        """The number of items, the median of their different words, the share of items without words and the share of
+        items whose text another item has too."""
         words = np.diff(self.words.indptr)
-        found = {"without_words": (words == 0).mean(), "of_several_items": (self.shared & (words > 0)).mean()}
-        return {"items": len(words), "words": float(np.median(words))} | {
-            k: round(float(v), 4) for k, v in found.items()
-        }
+        shares = {"without_words": (words == 0).mean(), "of_several_items": (self.shared & (words > 0)).mean()}
+        rounded = {name: round(float(share), 4) for name, share in shares.items()}
+        return {"items": len(words), "words": float(np.median(words))} | rounded
 
 
 def read_items(run: Run, items: DataFrame, embeddings: DataFrame, encoder: str) -> Items:
-    """Number the items in the order of item_id and take their vectors and words to the driver."""
+    """Number the items in the order of item_id and collect their vectors and words on the driver."""
     texts = item_embeddings(items, embeddings, encoder).select("item_id", "embedding")
-    known = items.select("item_id", "text_hash").orderBy("item_id").toArrow().combine_chunks()
-    ids, hashes = known["item_id"].combine_chunks(), known["text_hash"].combine_chunks().dictionary_encode()
-    same = np.bincount(hashes.indices.fill_null(len(ids)).to_numpy(), minlength=len(ids) + 1)
+    hashes = items.select("item_id", "text_hash").orderBy("item_id").toArrow().combine_chunks()
+    ids, codes = hashes["item_id"].combine_chunks(), hashes["text_hash"].combine_chunks().dictionary_encode().indices
+    text_codes = codes.fill_null(len(ids)).to_numpy()
+    items_of_text = np.bincount(text_codes, minlength=len(ids) + 1)
     table = texts.toArrow()
     usable, units = unit_vectors(table["embedding"].combine_chunks())
     vectors = np.zeros((len(ids), units.shape[1] or 1), np.float32)
     vectors[pc.index_in(table["item_id"], ids).to_numpy()[usable]] = units
     rows = pa.table({"item_id": ids, "row": pa.array(np.arange(len(ids)), pa.int32())})
     words = words_matrix(word_values(items).toArrow(), ids)
-    shared = same[hashes.indices.fill_null(len(ids)).to_numpy()] > 1
-    whole = item_vector_rows(items, embeddings, encoder, _UNWEIGHTED)
-    return Items(items, texts, run.spark.createDataFrame(rows), whole, ids, vectors, words, shared)
+    shared = items_of_text[text_codes] > 1
+    all_blocks = item_vector_rows(items, embeddings, encoder, _UNWEIGHTED)
+    return Items(items, texts, run.spark.createDataFrame(rows), all_blocks, ids, vectors, words, shared)
 
 
 class ScorerFitter:
-    """Fits what is asked for on the events of some roles. ``uri``: where arrays are written."""
+    """Fits scorers on events with roles up to ``last_role`` and writes their arrays below ``uri``."""
 
     def __init__(self, run: Run, items: Items, users: DataFrame, last_role: int, uri: str) -> None:
         self._run, self._items, self._users, self._last_role, self._uri = run, items, users, last_role, uri
-        self._kept: dict[str, ScorerFiles] = {}
+        self._files: dict[str, ScorerFiles] = {}
 
     @cached_property
     def gram(self) -> sp.csr_array:
-        """Users in common of each two items. Only where a scorer is made of pairs: of many items a task holds many."""
+        """(n, n) users in common. Only pairwise scorers may use it: its size in a task grows with the square of n."""
         rows = partial_grams(self._users, len(self._items.ids), self._last_role).collect()  # one row per task
         return gram_of([tuple(row) for row in rows], len(self._items.ids))
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Users of each item."""
+        """(n,) users of each item."""
         counts = np.zeros(len(self._items.ids), np.int64)
         for row in item_users(self._users, self._last_role).collect():
             counts[row["row"]] = row["users"]
         return counts
 
-    def keep_facts(self) -> str:
-        """What slices, novelty and diversity are told by; returns their folder."""
+    def write_statistics(self) -> str:
+        """Write the item statistics of slices, novelty and diversity; returns their folder."""
         uri = f"{self._uri}/facts"
-        keep_array(self.counts, f"{uri}/counts.npy")
-        keep_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
-        keep_array(self._items.shared, f"{uri}/shared.npy")
-        keep_array(self._items.vectors, f"{uri}/vectors.npy")
+        write_array(self.counts, f"{uri}/counts.npy")
+        write_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
+        write_array(self._items.shared, f"{uri}/shared.npy")
+        write_array(self._items.vectors, f"{uri}/vectors.npy")
         return uri
 
-    def contestant(self, scorer: str, setting: Setting) -> Candidate:
-        """A scorer with its setting, fitted where that was not done before."""
+    def candidate(self, scorer: str, setting: Setting) -> Candidate:
+        """The scorer with this setting; it is fitted once for all values of ``decay``."""
         fit = {key: value for key, value in setting.items() if key != "decay"}
         name = "-".join([scorer, *(f"{key}={value:g}" for key, value in sorted(fit.items()))])
-        if name not in self._kept:
-            self._kept[name] = keep_scorer(self._fit(scorer, fit), f"{self._uri}/{name}")
-        return Candidate(scorer, self._kept[name], setting["decay"], setting)
+        if name not in self._files:
+            self._files[name] = write_scorer(self._fit(scorer, fit), f"{self._uri}/{name}")
+        return Candidate(scorer, self._files[name], setting["decay"], setting)
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
         if scorer == "popularity":
@@ -172,31 +181,31 @@ class ScorerFitter:
         if scorer == "cosine":
             return ItemVectors(self._items.vectors)
         if scorer == "cosine_whitened":
-            return ItemVectors(self._items.straightened(setting))
+            return ItemVectors(self._items.text_vectors(setting))
         if scorer == "cosine_blocks":
-            blocks = self._items.blocks | {"text": self._items.straightened(setting)}
+            blocks = self._items.blocks | {"text": self._items.text_vectors(setting)}
             return ItemVectors(side_by_side(blocks, {"text": 1.0, "image": _IMAGE} | setting))
-        users, words, vectors = FEATURES[scorer]
+        has_users, has_words, has_vectors = FEATURES[scorer]
         weight = setting.get("text_weight", 0.0)
         if scorer == "hybrid_exact":
-            white = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
-            whole = hybrid_gram(self.gram, self._items.words, white, word_weight=weight, vector_weight=weight)
-            return ItemWeights(ease(whole, setting["ridge"]))
+            vectors = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
+            gram = hybrid_gram(self.gram, self._items.words, vectors, word_weight=weight, vector_weight=weight)
+            return ItemWeights(ease(gram, setting["ridge"]))
         fit = WeightFit(
             candidates=int(setting["candidates"]),
-            user_weight=users,
-            word_weight=words * weight,
-            vector_weight=vectors * weight,
+            user_weight=has_users,
+            word_weight=has_words * weight,
+            vector_weight=has_vectors * weight,
             ridge=setting["ridge"],
         )
-        return ItemWeights(self._weights(fit if users else replace(fit, text_share=_BY_TEXT)))
+        return ItemWeights(self._weights(fit if has_users else replace(fit, text_share=_TEXT_ONLY)))
 
     def _weights(self, fit: WeightFit) -> sp.csr_array:
-        """Item weights, by the same transformation that publishes them."""
-        make = weight_rows(self._blocks, fit)
+        """Item weights, fitted by the transformation of the step that publishes them."""
+        transform = weight_rows(self._blocks, fit)
         parts = parts_of(self._run.spark, self._blocks)
-        found = parts.mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL).toArrow()
-        return weights_matrix(found, self._items.ids)
+        weights = parts.mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL).toArrow()
+        return weights_matrix(weights, self._items.ids)
 
     @cached_property
     def _blocks(self) -> ItemBlocks:

@@ -1,10 +1,10 @@
-"""What evaluation may compare, and which settings of each scorer validation chooses from."""
+"""The scorers that can be compared, and the grids of settings from which validation chooses."""
 
 from recsys_spark.errors import UsageError
 
 EASE_ITEMS = 20_000
-"""A closed form needs 12·n² bytes, users in common of all pairs up to as much in every task: with more items scorers
-made of them are left out."""
+"""Above this number of items, scorers of all item pairs are left out: a closed form needs 12·n² bytes, and the users in
+common of all pairs up to as much in every task."""
 
 Setting = dict[str, float]
 
@@ -21,7 +21,7 @@ _CANDIDATES: list[Setting] = [{"candidates": 100}, {"candidates": 200}]
 
 DEFAULT_GRIDS = ("popularity", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid")
 
-PLANS: dict[str, list[list[Setting]]] = {
+GRIDS: dict[str, list[list[Setting]]] = {
     "popularity": [[{"decay": 1.0}]],
     "item_knn": [[{"neighbors": 100, "shrink": 20}, {"neighbors": 100, "shrink": 100}], _DECAYS],
     "ease": [[{"ridge": 50}, {"ridge": 100}, {"ridge": 200}], _DECAYS],
@@ -42,8 +42,8 @@ PLANS: dict[str, list[list[Setting]]] = {
     "hybrid_vectors": [_RIDGES, _CANDIDATES, _DECAYS],
     "hybrid_text": [[{"text_weight": 1, "ridge": ridge} for ridge in (1, 0.3, 3, 10)], _CANDIDATES, _DECAYS],
 }
-"""Validation tunes one round after the other: the best option of a round stays for the next ones. A round that has not
-come yet stands at its first option. ``decay`` is what an event counts for each newer one of the user."""
+"""Rounds by scorer: validation tunes one round after the other and carries its best option into the next ones. Later
+rounds are at their first option. Each newer event of the user multiplies the weight of an event by ``decay``."""
 
 FEATURES = {
     "hybrid": (1, 1, 1),
@@ -53,29 +53,32 @@ FEATURES = {
     "hybrid_vectors": (1, 0, 1),
     "hybrid_text": (0, 1, 1),
 }
-"""Which features of items a hybrid has: their users, their words, their vectors."""
+"""The features of items in a hybrid: weights 0 or 1 of their users, words and vectors."""
 
-_OF_PAIRS = ("ease", "hybrid_exact", "item_knn")
+_PAIRWISE = ("ease", "hybrid_exact", "item_knn")
 
 
 def first_setting(scorer: str) -> Setting:
-    """Every round at its first option."""
-    return {key: value for options in PLANS[scorer] for key, value in options[0].items()}
+    """The setting with each round at its first option."""
+    return {key: value for options in GRIDS[scorer] for key, value in options[0].items()}
 
 
 def drop_infeasible(names: str, items: int) -> tuple[list[str], list[str]]:
-    """The scorers that so many items allow, and what is to be said of the others.
+    """The scorers that are feasible for this number of items, and a warning for each of the others.
+
+    Args:
+        names: scorers, separated by commas.
 
     Raises:
-        UsageError: none is left.
+        UsageError: no scorer is feasible.
     """
-    asked = list(dict.fromkeys(names.split(",")))
-    large = [name for name in asked if name in _OF_PAIRS and items > EASE_ITEMS]
-    said = [
-        f"{name} is left out: it is made of all pairs of items, up to items² numbers, and there are {items:,} items "
+    scorers = list(dict.fromkeys(names.split(",")))
+    infeasible = [name for name in scorers if name in _PAIRWISE and items > EASE_ITEMS]
+    warnings = [
+        f"{name} is left out: it needs all pairs of items, up to items² numbers, and there are {items:,} items "
         f"(at most {EASE_ITEMS:,})"
-        for name in large
+        for name in infeasible
     ]
-    if len(large) == len(asked):
-        raise UsageError(f"nothing is left to compare: {'; '.join(said)}; name other --scorers")
-    return [name for name in asked if name not in large], said
+    if len(infeasible) == len(scorers):
+        raise UsageError(f"no scorer is left to compare: {'; '.join(warnings)}; name other --scorers")
+    return [name for name in scorers if name not in infeasible], warnings

@@ -48,9 +48,9 @@ def flat(users):
     return np.array([rank for ranks in users for rank in ranks], np.float64), np.array(owner, np.int64)
 
 
-def rows_of(found):
-    assert list(found) == NAMES
-    return np.stack([found[name] for name in NAMES], axis=1)
+def rows_of(values):
+    assert list(values) == NAMES
+    return np.stack([values[name] for name in NAMES], axis=1)
 
 
 @st.composite
@@ -75,15 +75,15 @@ def test_rank_metrics_equal_their_definitions_in_any_order(users, k, random):
     ]
     ranks, owner = flat(lists)
     order = random.sample(range(len(ranks)), len(ranks))
-    found = rows_of(rank_metrics(ranks[order], owner[order], len(users), k))
-    np.testing.assert_allclose(found, [slow_metrics(ranks, k) for ranks in lists], rtol=1e-12)
-    assert not (found > 1 + 1e-12).any()
+    table = rows_of(rank_metrics(ranks[order], owner[order], len(users), k))
+    np.testing.assert_allclose(table, [slow_metrics(ranks, k) for ranks in lists], rtol=1e-12)
+    assert not (table > 1 + 1e-12).any()
 
 
 def test_rank_metrics_worked_out_by_hand():
     """At k = 3. 1/log2(2) = 1, 1/log2(3) = 0.63093, 1/log2(4) = 0.5."""
     users = [[1], [3, 2], [4], [1, math.inf], [3, 1, 7, 8, math.inf], [], [2, 2, 2, 2]]
-    found = rows_of(rank_metrics(*flat(users), 7, 3))
+    table = rows_of(rank_metrics(*flat(users), 7, 3))
     expected = [
         [1, 1, 1 / 3, 1, 1, 1],
         [1, 1, 2 / 3, 1.13093 / 1.63093, 1 / 2, (1 / 2 + 2 / 3) / 2],
@@ -93,12 +93,12 @@ def test_rank_metrics_worked_out_by_hand():
         [NAN] * 6,
         [1, 1, 1, 3 * 0.63093 / 2.13093, 1 / 2, (1 / 2 + 2 / 2 + 3 / 2) / 3],
     ]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(table, expected, atol=1e-5)
 
 
-def test_users_without_anything_relevant_have_no_metrics():
-    found = rank_metrics(np.zeros(0), np.zeros(0, np.int64), 2, 5)
-    assert all(np.isnan(values).all() and len(values) == 2 for values in found.values())
+def test_users_without_relevant_items_have_no_metrics():
+    by_name = rank_metrics(np.zeros(0), np.zeros(0, np.int64), 2, 5)
+    assert all(np.isnan(values).all() and len(values) == 2 for values in by_name.values())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_impossible_ranks_are_refused(ranks, owner, k, message):
 
 @pytest.mark.parametrize("k", [1, 5, 20])
 def test_rank_metrics_agree_with_trec_eval(k):
-    """trec_eval divides recall and MAP by all relevant items, not by those that k places can hold."""
+    """trec_eval divides recall and MAP by all relevant items, not by those that k ranks can hold."""
     trec_eval = pytest.importorskip("pytrec_eval", reason="not built for this machine")
     random = np.random.default_rng(k)
     users = [
@@ -121,7 +121,7 @@ def test_rank_metrics_agree_with_trec_eval(k):
     ]
     truth, run = {}, {}
     for user, ranks in enumerate(users):
-        names = [f"i{rank:.0f}" if rank < math.inf else f"unlisted{place}" for place, rank in enumerate(ranks)]
+        names = [f"i{rank:.0f}" if rank < math.inf else f"unlisted{number}" for number, rank in enumerate(ranks)]
         truth[str(user)] = dict.fromkeys(names, 1)
         run[str(user)] = {f"i{rank}": float(-rank) for rank in range(1, k + 1)}
     theirs = trec_eval.RelevanceEvaluator(
@@ -136,13 +136,13 @@ def test_rank_metrics_agree_with_trec_eval(k):
         "mrr": [theirs[str(user)]["recip_rank"] for user in range(60)],
         "map": [theirs[str(user)][f"map_cut_{k}"] for user in range(60)] * share,
     }
-    found = rank_metrics(*flat(users), 60, k)
-    assert 0 < found["hit_rate"].mean() <= 1
+    by_name = rank_metrics(*flat(users), 60, k)
+    assert 0 < by_name["hit_rate"].mean() <= 1
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(by_name[name], values, rtol=1e-12, err_msg=name)
 
 
-def test_coverage_counts_what_is_shown_at_all():
+def test_coverage_counts_listed_items():
     assert coverage(np.array([3, 0, 1, 0])) == 0.5
     assert math.isnan(coverage(np.zeros(0, int)))
 
@@ -162,30 +162,30 @@ def test_gini_runs_from_equality_to_one_item_that_takes_all():
     assert math.isnan(gini(np.array([0, 0])))
 
 
-def test_novelty_is_the_mean_self_information_of_what_is_shown():
+def test_novelty_is_the_mean_self_information_of_listed_items():
     """Shares (c + 1) / (12 + 4): 1/2, 1/4, 3/16, 1/16."""
-    found = novelty(np.array([[0, 1], [3, -1], [2, 0], [-1, -1]]), np.array([7, 3, 2, 0]))
-    np.testing.assert_allclose(found, [1.5, 4, (4 - math.log2(3) + 1) / 2, NAN])
+    bits = novelty(np.array([[0, 1], [3, -1], [2, 0], [-1, -1]]), np.array([7, 3, 2, 0]))
+    np.testing.assert_allclose(bits, [1.5, 4, (4 - math.log2(3) + 1) / 2, NAN])
 
 
 def slow_diversity(vectors, items):
-    pairs = [(one, other) for place, one in enumerate(items) for other in items[place + 1 :]]
+    pairs = [(one, other) for number, one in enumerate(items) for other in items[number + 1 :]]
     if not pairs:
         return NAN
     return 1 - sum(float(vectors[a].astype(float) @ vectors[b].astype(float)) for a, b in pairs) / len(pairs)
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
-@given(seed=st.integers(0, 2**32 - 1), places=st.integers(1, 6))
-def test_diversity_is_the_mean_over_all_pairs_however_the_lists_are_sliced(at_once, seed, places):
+@given(seed=st.integers(0, 2**32 - 1), ranks=st.integers(1, 6))
+def test_diversity_is_the_mean_over_all_pairs_however_the_lists_are_sliced(at_once, seed, ranks):
     random = np.random.default_rng(seed)
     vectors = unit_rows(random.normal(size=(8, 5)) * (np.arange(8) > 0)[:, None])
-    lists = np.stack([random.permutation(np.r_[-1, -1, 0:8])[:places] for _ in range(7)])
+    lists = np.stack([random.permutation(np.r_[-1, -1, 0:8])[:ranks] for _ in range(7)])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(metrics, "_NUMBERS_AT_ONCE", at_once)
-        found = intra_list_diversity(vectors, lists)
+        diversity = intra_list_diversity(vectors, lists)
     expected = [slow_diversity(vectors, [item for item in row if item >= 0]) for row in lists.tolist()]
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    np.testing.assert_allclose(diversity, expected, atol=1e-7)
 
 
 HASHES = np.random.default_rng(5).integers(-(2**63), 2**63, 4000)
@@ -208,7 +208,7 @@ def test_weights_are_poisson_distributed():
 
 
 @given(st.lists(st.integers(0, 3999), max_size=20), st.integers(1, 9), st.integers(-3, 2**70))
-def test_weights_depend_on_the_hash_the_replicate_and_the_seed_alone(rows, replicates, seed):
+def test_weights_depend_on_the_hash_the_replicate_and_the_seed_only(rows, replicates, seed):
     whole = poisson_weights(HASHES[:4000:7], 9, seed)
     rows = np.array(rows, np.int64) % len(whole)
     part = poisson_weights(HASHES[:4000:7][rows].view(np.uint64), replicates, seed)
@@ -254,7 +254,7 @@ def test_the_interval_of_a_mean_agrees_with_normal_theory():
     assert narrow == pytest.approx((values.mean() - half, values.mean() + half), abs=0.15 * half)
 
 
-def test_an_interval_leaves_out_replicates_that_drew_nobody():
+def test_an_interval_leaves_out_replicates_without_users():
     assert interval(np.array([NAN, 0.0, 1.0, 2.0]), 0.5) == (0.5, 1.5)
     assert all(math.isnan(end) for end in interval(np.array([NAN])))
     with pytest.raises(ValueError, match="found 95"):

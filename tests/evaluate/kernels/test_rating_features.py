@@ -26,8 +26,8 @@ def cosine(dense, one, other, shrink):
 @pytest.mark.parametrize("neighbors", [2, 100])
 def test_neighbor_scores_are_weighted_means_of_the_users_other_residuals(residuals, neighbors):
     dense = residuals.toarray()
-    found = neighbor_scores(residuals, *PAIRS, neighbors=neighbors, shrink=4.0)
-    for user, item, score in zip(*PAIRS, found, strict=True):
+    scores = neighbor_scores(residuals, *PAIRS, neighbors=neighbors, shrink=4.0)
+    for user, item, score in zip(*PAIRS, scores, strict=True):
         near = sorted(((cosine(dense, item, j, 4.0), j) for j in range(7) if j != item), reverse=True)[:neighbors]
         rated = [(c, dense[user, j]) for c, j in near if dense[user, j] != 0]
         assert score == pytest.approx(sum(c * r for c, r in rated) / (sum(c for c, _ in rated) + 0.5))

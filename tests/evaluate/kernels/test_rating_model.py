@@ -60,8 +60,8 @@ def test_the_fit_is_the_joint_ridge(seed, count, user_shrink, item_shrink):
     expected, condition, most = joint_ridge(users, items, ratings, scores, user_shrink, item_shrink)
     biases = [np.pad(part, (0, size - len(part))) for part, size in ((fitted.user_bias, 6), (fitted.item_bias, 5))]
     # The fit by turns stops when a round changes less than 1e-9 of the largest rating.
-    found = np.concatenate([[fitted.mean, fitted.slope * most], *biases])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * ratings.max() * 10 * condition)
+    fitted_values = np.concatenate([[fitted.mean, fitted.slope * most], *biases])
+    np.testing.assert_allclose(fitted_values, expected, rtol=0, atol=1e-9 * ratings.max() * 10 * condition)
 
 
 def test_each_part_beats_what_lacks_it_on_ratings_that_were_held_out():
@@ -110,10 +110,13 @@ def test_a_positive_factor_never_changes_the_order_of_a_list(seed, shrink, clip)
     plain = fit_ratings(users, items, ratings, scores)
     fitted = fit_ratings(users, items, ratings, scores, factor_shrink=shrink)
     assume((fitted.factor != 1).any())
-    asked = random.normal(size=12)
+    scores_of_items = random.normal(size=12)
     for user in range(-1, len(fitted.user_bias)):
         row = np.full(12, user)
-        before, after = plain.predict(row, ITEMS, asked), fitted.predict(row, ITEMS, asked, clip=clip)
+        before, after = (
+            plain.predict(row, ITEMS, scores_of_items),
+            fitted.predict(row, ITEMS, scores_of_items, clip=clip),
+        )
         order = np.argsort(before, kind="stable")
         scale = max(np.abs(before).max(), np.abs(after).max())
         assert (np.diff(after[order]) >= -1e-13 * scale).all()
@@ -155,11 +158,11 @@ def test_a_missing_score_counts_as_the_mean_score():
     filled = np.where(missing, scores[~missing].mean(), scores)
     one, other = (fit_ratings(users, items, ratings, given) for given in (np.where(missing, NAN, scores), filled))
     assert one.slope == pytest.approx(other.slope)
-    asked = np.where(missing, NAN, scores)
-    np.testing.assert_allclose(one.predict(users, items, asked), other.predict(users, items, filled))
+    given_scores = np.where(missing, NAN, scores)
+    np.testing.assert_allclose(one.predict(users, items, given_scores), other.predict(users, items, filled))
 
 
-def test_scores_that_tell_nothing_new_have_no_slope():
+def test_scores_that_the_biases_explain_have_no_slope():
     (users, items, ratings, _), (_, item_bias, _) = planted(5)
     assert fit_ratings(users, items, ratings).slope == 0
     assert fit_ratings(users, items, ratings, np.full(len(users), NAN)).slope == 0
@@ -188,7 +191,7 @@ def test_errors_by_hand():
 
 
 def mostly_five(size=400):
-    """Most give the highest score; what is predicted is their expectation, off in places."""
+    """Most give the highest score; predictions are their expectation, with errors."""
     rng = np.random.default_rng(2)
     unhappy = rng.random(size) < 0.15
     scores = np.where(unhappy, rng.integers(1, 5, size), 5).astype(float)
@@ -209,10 +212,10 @@ def test_a_stretch_is_chosen_on_validation_and_makes_the_smaller_errors_there():
 
 def test_left_out_biases_of_training_pairs_have_not_seen_them():
     data, _ = mostly_five()
-    found, train = out_of_fold_biases(data), data.part == 0
+    biases, train = out_of_fold_biases(data), data.part == 0
     changed = data.scores.copy()
     first = np.flatnonzero(train)[0]
     changed[first] = 1.0 if changed[first] == 5 else 5.0
     other = out_of_fold_biases(RatingPairs(data.texts, changed, data.users, data.items, data.part))
-    assert abs(other[first] - found[first]) < 1e-9
-    assert np.abs(other - found).max() > 1e-4
+    assert abs(other[first] - biases[first]) < 1e-9
+    assert np.abs(other - biases).max() > 1e-4

@@ -1,4 +1,4 @@
-"""The closed form against the small ridges that stand for it."""
+"""The closed form against the small ridge fits that approximate it."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,13 @@ def test_the_closed_form_is_the_ridge_on_all_other_items(words, vectors):
     np.testing.assert_array_equal(np.diag(closed), 0)
 
 
-def test_users_can_count_nothing():
+def test_users_of_weight_0_count_nothing():
     random = np.random.default_rng(5)
     vectors = unit_rows(random.normal(size=(6, 4)))
     users = sp.csr_array((random.random((6, 20)) < 0.3).astype(float))
-    asked = {"targets": np.array([0]), "supports": np.array([[1, 2, 3, 4, 5]])}
+    rows = {"targets": np.array([0]), "supports": np.array([[1, 2, 3, 4, 5]])}
     weights = {"word_weight": 1.0, "vector_weight": 2.0, "ridge": 0.5}
     none, words = sp.csr_array((6, 20)), sp.csr_array((6, 1))
-    found = ridge_weights(Features(users, words, vectors), **asked, **weights, user_weight=0.0)
-    expected = ridge_weights(Features(none, words, vectors), **asked, **weights)
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    weights_without_users = ridge_weights(Features(users, words, vectors), **rows, **weights, user_weight=0.0)
+    expected = ridge_weights(Features(none, words, vectors), **rows, **weights)
+    np.testing.assert_allclose(weights_without_users, expected, atol=1e-7)
