@@ -1,1 +1,1 @@
-"""What an event counts: weights, decay, sessions."""
+"""Weights of events: by type and rating, decay, sessions."""

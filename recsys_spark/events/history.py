@@ -1,7 +1,7 @@
-"""Which events of a user count, and how much by their place in the history. Pure DataFrame functions.
+"""Rules of a history: select a user's events and decay them by their position. Pure DataFrame functions.
 
-Windows stand over slim rows, one user's in one task, where they are sorted and spilled; a history without options has
-none.
+Windows are over slim rows. A task sorts all rows of a user and spills them where they exceed its memory. A history
+without rules has no window.
 """
 
 import math
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-_NOTHING = 57
-"""Half-lives after which the largest weight of an event, 2¹⁶, is less than half of the grid of 2⁻⁴⁰."""
+_LAST_HALF_LIFE = 57
+"""Half-lives after which the largest weight of an event, 2¹⁶, is less than half a step of the grid of 2⁻⁴⁰."""
 
 
 @dataclass(frozen=True)
 class History:
-    """How a user's events bear on each other. None leaves a rule out."""
+    """The rules of a history, see ``HistoryOptions``. None leaves a rule out."""
 
     half_life_steps: float | None = None
     max_events: int | None = None
@@ -25,27 +25,29 @@ class History:
 
 
 def counted_events(events: DataFrame, history: History) -> DataFrame:
-    """The events that count, with ``decay``: 2^(−newer events of the user / half_life_steps), else 1.
+    """The events that count, with ``decay``: 2^(−newer events of the user / half_life_steps), 1 without half-life.
 
-    Sessions are looked at first, then the last ``max_events`` are taken, then steps are counted among those.
+    Repeats within sessions are merged first, then the ``max_events`` newest events are taken, and steps are counted
+    among these.
     """
     if history.session_gap_minutes is not None:
         events = _once_per_session(events, history.session_gap_minutes)
     if history.max_events is not None:
         newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), "item_id", "event_type")
-        placed = events.withColumn("place", F.row_number().over(newest))
-        events = placed.where(F.col("place") <= history.max_events).drop("place")
+        numbered = events.withColumn("position", F.row_number().over(newest))
+        events = numbered.where(F.col("position") <= history.max_events).drop("position")
     if history.half_life_steps is None:
         return events.withColumn("decay", F.lit(1.0))
-    # Spark cuts such a filter off before the shuffle, up to 1000 places: a million events are no sort then.
-    newer = F.rank().over(Window.partitionBy("user_id").orderBy(F.desc("timestamp")))
-    near = events.withColumn("place", newer).where(F.col("place") <= math.ceil(_NOTHING * history.half_life_steps))
-    decay = F.pow(F.lit(2.0), (1 - F.col("place")) / history.half_life_steps)
-    return near.withColumn("decay", decay).drop("place")
+    # Spark applies such a filter before the shuffle, up to rank 1000, so that a million events are not sorted.
+    rank = F.rank().over(Window.partitionBy("user_id").orderBy(F.desc("timestamp")))
+    last = math.ceil(_LAST_HALF_LIFE * history.half_life_steps)
+    recent = events.withColumn("position", rank).where(F.col("position") <= last)
+    decay = F.pow(F.lit(2.0), (1 - F.col("position")) / history.half_life_steps)
+    return recent.withColumn("decay", decay).drop("position")
 
 
 def damp_popular(pairs: DataFrame, a: float) -> DataFrame:
-    """``pairs`` with weights times a / (a + p), p the item's share of their events (smooth inverse frequency)."""
+    """Smooth inverse frequency: multiply weights of ``pairs`` by a / (a + p), p the item's share of their events."""
     total = pairs.agg(F.sum("events").alias("all_events"))
     shares = (
         pairs.groupBy("item_id")
@@ -59,11 +61,11 @@ def damp_popular(pairs: DataFrame, a: float) -> DataFrame:
 
 
 def _once_per_session(events: DataFrame, gap_minutes: float) -> DataFrame:
-    """Of the same event with the same item within a session, the newest. A pause longer than the gap ends a session."""
-    in_time = Window.partitionBy("user_id").orderBy("timestamp")
-    pause = F.unix_micros("timestamp") - F.lag(F.unix_micros("timestamp")).over(in_time)
+    """The newest event of each item and type in a session. A pause longer than the gap ends a session."""
+    by_time = Window.partitionBy("user_id").orderBy("timestamp")
+    pause = F.unix_micros("timestamp") - F.lag(F.unix_micros("timestamp")).over(by_time)
     starts = events.withColumn("starts", F.when(pause > gap_minutes * 60e6, 1).otherwise(0))
-    so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    so_far = by_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     numbered = starts.withColumn("session", F.sum("starts").over(so_far))
     once = numbered.groupBy("user_id", "item_id", "event_type", "session").agg(
         F.max("timestamp").alias("newest"), F.max_by("value", "timestamp").alias("value")

@@ -13,37 +13,42 @@ _HALF_LIFE_DAYS = 180.0
 
 
 class EventOptions(RunDate):
-    """What events count."""
+    """Weights by event type."""
 
     event_weights: Weights = Field(
         {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "skip": -1.0, "cancel": -3.0},
-        description="weight by event type; negative moves the profile away",
+        description="weight by event type; a negative one moves the profile away from the item",
     )
 
 
 class HistoryOptions(EventOptions):
-    """What an event counts in a user's history."""
+    """Weights of the events in a user's history."""
 
-    rating_center: float = Field(3.0, description="a rating counts as its distance from this value")
+    rating_center: float = Field(
+        3.0, description="neutral rating: the weight of a rating is multiplied by value - rating_center"
+    )
     half_life_days: float | None = Field(
         None,
         ge=0,
-        description="age in days at which an event counts half; 0: age does not count; default: 180, hybrid scorer 0",
+        description="half-life in days before the user's newest event; 0: age does not count; default: 180, "
+        "hybrid scorer 0",
     )
     half_life_steps: float | None = Field(
         None,
         gt=0,
-        description="newer events of the user after which an event counts half, times the above; 1.9: 0.7 each; "
-        "default: none, hybrid scorer 3 unless half_life_days is given",
+        description="half-life in events: weight halves after N newer events of the user (1.9 = decay 0.7 per event); "
+        "multiplies with half_life_days; default: none, hybrid scorer 3 unless half_life_days is given",
     )
-    max_events: int | None = Field(None, ge=1, description="only the last events of a user count, so many")
+    max_events: int | None = Field(None, ge=1, description="use the N most recent events of each user; default: all")
     session_gap_minutes: float | None = Field(
         None,
         gt=0,
-        description="minutes without an event that end a session: in one, repeats of an event with an item count once",
+        description="inactivity gap that ends a session (minutes); repeats of (item, type) within a session count once",
     )
     sif: float | None = Field(
-        None, gt=0, description="items count a / (a + their share of all events), with this a, about 0.001"
+        None,
+        gt=0,
+        description="smooth inverse frequency: weight items by a / (a + p), p = share of all events; typical a = 0.001",
     )
 
     @property
@@ -54,10 +59,10 @@ class HistoryOptions(EventOptions):
 
     @property
     def history(self) -> History:
-        """How a user's events bear on each other."""
+        """The rules of a history."""
         return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
 
     @property
     def undated_history(self) -> tuple[EventWeights, History]:
-        """The same without age, where only the sign of what an event counts is asked for."""
+        """Weights and history without decay, for steps that use only the sign of a weight."""
         return replace(self.weights, half_life_days=0.0), replace(self.history, half_life_steps=None)

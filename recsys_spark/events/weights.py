@@ -1,4 +1,4 @@
-"""What one event counts: weight by type, rating, age."""
+"""The weight of an event: by type, rating and age."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from recsys_spark.tables.run_date import events_before
 _PLAIN = History()
 
 GRID = 2.0**40
-"""Weights are whole numbers of its inverse, so that they add up to the same in any order."""
+"""Weights are integer multiples of 1 / GRID, so that their sum is the same in any order."""
 
-_MOST = 2.0**16
-"""One event counts at most this much: a broken value must not overflow a sum. Below 2⁻⁴⁰, after 40 half-lives, it
-counts nothing."""
+_MAX_WEIGHT = 2.0**16
+"""Bound of an event's weight, since a broken value must not overflow a sum. A weight below half of 2⁻⁴⁰, after about 40
+half-lives, is 0."""
 
 _PART = 20
-"""Bits of the lower part of a weight. Parts are added up apart: of one user and item the sums hold 2²⁷ events of the
-greatest weight, where sums of whole weights would overflow with 128."""
+"""Bits of the lower part of a weight. The parts are added separately: for one user and item their sums can hold 2²⁷
+events of the greatest weight, while sums of undivided weights would overflow at 128."""
 
 
 @dataclass(frozen=True)
 class EventWeights:
-    """What an event counts: ``by_type`` × (value − rating_center, for ratings) × 2^(−age in days / half_life_days).
+    """Weight of an event: ``by_type`` × (value − rating_center, for ratings) × 2^(−age in days / half_life_days).
 
-    Age is counted from the user's newest event: time alone changes no profile, to the last bit, and whoever was away
-    for years is known as before. A ``half_life_days`` of 0 leaves age out.
+    The age is relative to the user's newest event. The passing of time therefore changes no bit of a profile, and a
+    user who returns after years still has one. With a ``half_life_days`` of 0 the age does not count.
     """
 
     by_type: Mapping[str, float]
@@ -38,9 +38,11 @@ class EventWeights:
     rating_type: str = "rating"
 
     def column(self) -> Column:
-        """The weight of an event times its ``decay``, in units of 2⁻⁴⁰ as a long: integers add up to the same sum in
-        any order. With a half-life in days it wants ``newest``, the time of the user's newest event."""
-        kinds = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
+        """The weight of an event times its ``decay``, in units of 2⁻⁴⁰ as a long: a sum of integers has no order.
+
+        With a half-life in days it needs ``newest``, the time of the user's newest event.
+        """
+        by_type = F.create_map(*(F.lit(x) for pair in sorted(self.by_type.items()) for x in pair))
         centred = F.when(
             F.col("event_type") == self.rating_type, F.coalesce(F.col("value") - self.rating_center, F.lit(1.0))
         )
@@ -48,27 +50,32 @@ class EventWeights:
         if self.half_life_days:
             seconds = F.col("newest").cast("double") - F.col("timestamp").cast("double")
             aged = F.pow(F.lit(2.0), -seconds / (86_400.0 * self.half_life_days))
-        weight = F.try_element_at(kinds, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * aged * F.col("decay")
-        bounded = F.greatest(F.lit(-_MOST), F.least(F.lit(_MOST), F.coalesce(weight, F.lit(0.0))))
+        weight = (
+            F.try_element_at(by_type, F.col("event_type")) * F.coalesce(centred, F.lit(1.0)) * aged * F.col("decay")
+        )
+        bounded = F.greatest(F.lit(-_MAX_WEIGHT), F.least(F.lit(_MAX_WEIGHT), F.coalesce(weight, F.lit(0.0))))
         return F.round(bounded * GRID).cast("bigint")
 
 
 def weigh_pairs(events: DataFrame, run_date: date, weights: EventWeights, history: History = _PLAIN) -> DataFrame:
-    """``user_id, item_id, weight, events, last_timestamp``: what each item counts for a user, decayed to the user's
-    newest event; ``events`` are those before ``run_date`` that ``history`` lets count."""
-    known = counted_events(events_before(events, run_date), history)
+    """``user_id, item_id, weight, events, last_timestamp``: the weight of each item for a user.
+
+    Weights decay with the distance to the user's newest event. Only events before ``run_date`` that ``history`` selects
+    count.
+    """
+    counted = counted_events(events_before(events, run_date), history)
     if weights.half_life_days:
-        newest = known.groupBy("user_id").agg(F.max("timestamp").alias("newest"))
-        known = known.join(newest, on="user_id", how="inner")
-    known = known.withColumn("units", weights.column())
+        newest = counted.groupBy("user_id").agg(F.max("timestamp").alias("newest"))
+        counted = counted.join(newest, on="user_id", how="inner")
+    counted = counted.withColumn("units", weights.column())
     upper = F.shiftright("units", _PART)
-    pairs = known.groupBy("user_id", "item_id").agg(
+    pairs = counted.groupBy("user_id", "item_id").agg(
         F.sum(upper).alias("upper"),
         F.sum(F.col("units") - F.shiftleft(upper, _PART)).alias("lower"),
         F.count("*").alias("events"),
         F.max("timestamp").alias("last_timestamp"),
     )
-    # Rounded once, as the cast of their whole sum would be.
+    # Rounded once, as a cast of the undivided sum would be.
     weight = ((F.col("upper").cast("double") * 2.0**_PART + F.col("lower")) / GRID).alias("weight")
     weighed = pairs.select("user_id", "item_id", weight, "events", "last_timestamp")
     return weighed if history.sif is None else damp_popular(weighed, history.sif)

@@ -1,4 +1,4 @@
-"""Which events count, and how much by their place, against slow loops over each user's events."""
+"""Which events count, and how much by their position, against slow loops over each user's events."""
 
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -15,7 +15,7 @@ START = datetime(2024, 2, 1, tzinfo=UTC)
 HISTORIES = {
     "plain": History(),
     "steps": History(half_life_steps=1.5),
-    "steep": History(half_life_steps=0.05),  # beyond three steps nothing is left
+    "steep": History(half_life_steps=0.05),  # beyond three steps the weight is 0
     "last": History(max_events=4),
     "sessions": History(session_gap_minutes=30),
     "all": History(half_life_steps=2.0, max_events=5, session_gap_minutes=20),
@@ -23,8 +23,8 @@ HISTORIES = {
 
 
 def slow(events, history):
-    """(user, item, type, timestamp, value) → decay, in the order in which the rules are told."""
-    found = {}
+    """(user, item, type, timestamp, value) → decay, in the order of the rules."""
+    decays = {}
     for user in {event[0] for event in events}:
         mine = sorted((event for event in events if event[0] == user), key=lambda event: event[3])
         if history.session_gap_minutes is not None:
@@ -32,7 +32,7 @@ def slow(events, history):
             for event in mine:
                 if last is None or event[3] - last > timedelta(minutes=history.session_gap_minutes):
                     sessions.append({})
-                sessions[-1][event[1:3]] = event  # a later one takes its place
+                sessions[-1][event[1:3]] = event  # a later one replaces it
                 last = event[3]
             mine = [event for session in sessions for event in session.values()]
         mine.sort(key=lambda event: (MIDNIGHT - event[3], event[1], event[2]))
@@ -41,8 +41,8 @@ def slow(events, history):
             newer = sum(other[3] > event[3] for other in mine)
             decay = 2 ** (-newer / history.half_life_steps) if history.half_life_steps else 1.0
             if decay > 2**-57:
-                found[event] = decay
-    return found
+                decays[event] = decay
+    return decays
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +59,16 @@ def events():
 
 
 @pytest.mark.parametrize("name", HISTORIES)
-def test_what_counts_equals_slow_loops(spark, events, name):
+def test_counted_events_equal_slow_loops(spark, events, name):
     rows = counted_events(spark.createDataFrame(events[::-1], EVENT_DDL), HISTORIES[name]).collect()
-    found = {
+    decays = {
         (row["user_id"], row["item_id"], row["event_type"], utc(row["timestamp"]), row["value"]): row["decay"]
         for row in rows
     }
     expected = slow(events, HISTORIES[name])
-    assert len(rows) == len(found)
-    assert found == pytest.approx(expected)
-    assert (len(found) == len(events)) == (name in ("plain", "steps"))
+    assert len(rows) == len(decays)
+    assert decays == pytest.approx(expected)
+    assert (len(decays) == len(events)) == (name in ("plain", "steps"))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_what_counts_equals_slow_loops(spark, events, name):
 )
 def test_a_pause_longer_than_the_gap_ends_a_session(spark, minutes, counted):
     rows = [("u", "i", "view", START + timedelta(minutes=m), None) for m in dict.fromkeys(minutes)]
-    found = counted_events(spark.createDataFrame(rows, EVENT_DDL), History(session_gap_minutes=30)).collect()
-    assert sorted(utc(row["timestamp"]) for row in found) == [START + timedelta(minutes=m) for m in counted]
+    rows = counted_events(spark.createDataFrame(rows, EVENT_DDL), History(session_gap_minutes=30)).collect()
+    assert sorted(utc(row["timestamp"]) for row in rows) == [START + timedelta(minutes=m) for m in counted]
 
 
 def test_other_events_of_the_user_keep_a_session_open(spark):
@@ -91,16 +91,16 @@ def test_other_events_of_the_user_keep_a_session_open(spark):
         ("u", item, kind, START + timedelta(minutes=m), None)
         for item, kind, m in [("a", "view", 0), ("b", "view", 20), ("a", "view", 40), ("a", "cart", 45)]
     ]
-    found = counted_events(spark.createDataFrame(rows, EVENT_DDL), History(session_gap_minutes=30)).collect()
-    assert sorted((row["item_id"], row["event_type"]) for row in found) == [
+    rows = counted_events(spark.createDataFrame(rows, EVENT_DDL), History(session_gap_minutes=30)).collect()
+    assert sorted((row["item_id"], row["event_type"]) for row in rows) == [
         ("a", "cart"), ("a", "view"), ("b", "view")
     ]  # fmt: skip
 
 
 def test_of_events_at_one_moment_the_last_ones_are_taken_by_item(spark):
     rows = [("u", item, "view", START, None) for item in "dbca"]
-    found = counted_events(spark.createDataFrame(rows, EVENT_DDL), History(max_events=2)).collect()
-    assert sorted(row["item_id"] for row in found) == ["a", "b"]
+    rows = counted_events(spark.createDataFrame(rows, EVENT_DDL), History(max_events=2)).collect()
+    assert sorted(row["item_id"] for row in rows) == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", HISTORIES)
@@ -131,10 +131,10 @@ def test_steps_and_days_decay_together_and_days_can_be_left_out(spark):
 def test_popular_items_count_less_by_their_share_of_events(spark):
     rows = [("u1", "hit", 2.0, 6), ("u2", "hit", -1.0, 2), ("u1", "rare", 1.0, 1), ("u2", "other", 1.0, 1)]
     pairs = spark.createDataFrame([(*row, MIDNIGHT) for row in rows], PAIR_DDL)
-    found = {(row["user_id"], row["item_id"]): row["weight"] for row in damp_popular(pairs, 0.1).collect()}
+    weights = {(row["user_id"], row["item_id"]): row["weight"] for row in damp_popular(pairs, 0.1).collect()}
     for user, item, weight, _ in rows:
         share = Fraction(sum(row[3] for row in rows if row[1] == item), 10)
-        assert found[user, item] == pytest.approx(weight * 0.1 / (0.1 + float(share)))
+        assert weights[user, item] == pytest.approx(weight * 0.1 / (0.1 + float(share)))
 
 
 PAIR_DDL = "user_id string, item_id string, weight double, events bigint, last_timestamp timestamp"
@@ -152,20 +152,20 @@ def test_sif_is_applied_to_the_pairs_of_a_history(spark, events):
 
 @pytest.fixture
 def plan(spark, events, capsys):
-    def shown(history):
+    def explained(history):
         counted_events(spark.createDataFrame(events, EVENT_DDL), history).explain()
         return capsys.readouterr().out
 
-    return shown
+    return explained
 
 
-def test_no_option_no_window(plan):
+def test_a_history_without_rules_has_no_window(plan):
     assert "Window" not in plan(History())
     assert "Window" not in plan(History(sif=0.1))
 
 
 @pytest.mark.parametrize("history", [History(max_events=50), History(half_life_steps=2.0)])
-def test_what_cannot_count_is_dropped_before_the_shuffle(plan, history):
+def test_events_that_cannot_count_are_dropped_before_the_shuffle(plan, history):
     steps = [line for line in plan(history).splitlines() if "WindowGroupLimit" in line or "Exchange" in line]
     assert "Final" in steps[0]
     assert "Exchange" in steps[1]

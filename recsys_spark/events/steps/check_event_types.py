@@ -13,50 +13,55 @@ from recsys_spark.tables.schemas import EVENTS
 
 _RATING = "rating"
 
-_SHOWN_TYPES = 10
+_NAMED_TYPES = 10
 
 _ENOUGH_RATINGS = 20
-"""Ratings from which their range says what the scale is."""
+"""Number of ratings from which their range shows the scale."""
 
 _logger = logging.getLogger(__name__)
 
 
 def check_event_types(run: Run, inputs: InputVersions, options: EventOptions) -> None:
-    """Refuse event types that have no weight: a silent 0 would hide a whole class of events.
+    """Check that every event type has a weight and that ``rating_center`` fits the scale of the ratings.
 
-    Ratings that all lie below ``rating_center`` are refused too, a few are told: liking would count as disliking.
+    A silent weight of 0 would hide a whole class of events. If no rating is above the center, even those of liked items
+    count against them; where the ratings are too few to show the scale, that is a warning only.
+
+    Raises:
+        UsageError: there are event types without a weight.
+        QualityError: no rating is above ``rating_center``.
     """
     events = events_before(inputs.frame(run, EVENTS), options.run_date)
-    rated = F.when(F.col("event_type") == _RATING, F.col("value"))
+    rating = F.when(F.col("event_type") == _RATING, F.col("value"))
     types = events.groupBy("event_type").agg(
-        F.min(rated).alias("least"), F.max(rated).alias("most"), F.count(rated).alias("rows")
+        F.min(rating).alias("least"), F.max(rating).alias("most"), F.count(rating).alias("rows")
     )
-    weighed = F.col("event_type").isin(*options.event_weights)
-    # Those with a weight are few; of the others a few are shown.
-    found = types.orderBy(weighed, "event_type").limit(_SHOWN_TYPES + len(options.event_weights)).collect()
-    if unknown := [row["event_type"] for row in found if row["event_type"] not in options.event_weights]:
+    has_weight = F.col("event_type").isin(*options.event_weights)
+    # Event types with a weight are few; the others can be many, and an error names the first of them.
+    rows = types.orderBy(has_weight, "event_type").limit(_NAMED_TYPES + len(options.event_weights)).collect()
+    if unknown := [row["event_type"] for row in rows if row["event_type"] not in options.event_weights]:
         raise UsageError(
-            f"table 'events' has event types without a weight: {', '.join(unknown[:_SHOWN_TYPES])}; add them to "
+            f"table 'events' has event types without a weight: {', '.join(unknown[:_NAMED_TYPES])}; add them to "
             "event_weights"
         )
     if isinstance(options, HistoryOptions):
-        ratings = next((row for row in found if row["event_type"] == _RATING and row["least"] is not None), None)
+        ratings = next((row for row in rows if row["event_type"] == _RATING and row["least"] is not None), None)
         if ratings is not None:
             _check_scale(ratings["least"], ratings["most"], ratings["rows"], options.rating_center)
 
 
 def _check_scale(least: float, most: float, rows: int, center: float) -> None:
     if most <= center and least < center:
-        said = (
-            f"all {rows:,} ratings lie between {least:g} and {most:g}, none above rating_center {center:g}: what was "
-            "liked counts against it. Set --rating_center to the value that is neither liked nor disliked, such as "
+        message = (
+            f"all {rows:,} ratings lie between {least:g} and {most:g}, none above rating_center {center:g}: ratings of "
+            "liked items would count against them. Set --rating_center to the neutral rating, such as "
             f"{(least + most) / 2 if least < most else least - 1:g}"
         )
         if rows >= _ENOUGH_RATINGS:
-            raise QualityError(said)
-        _logger.warning("warning: %s", said)
+            raise QualityError(message)
+        _logger.warning("warning: %s", message)
     elif least > center and least < most and rows >= _ENOUGH_RATINGS:
         _logger.warning(
-            "warning: all %s ratings lie between %g and %g, above rating_center %g: none speaks against its item",
+            "warning: all %s ratings lie between %g and %g, above rating_center %g: none counts against its item",
             f"{rows:,}", least, most, center,
         )  # fmt: skip
