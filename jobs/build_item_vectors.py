@@ -1,4 +1,4 @@
-"""Item vectors: the text embedding with category, brand and price blocks side by side."""
+"""Build item vectors: text embedding, category, brand and price as feature blocks side by side."""
 
 from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.items.options import VectorOptions

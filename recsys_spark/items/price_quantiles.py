@@ -1,38 +1,43 @@
-"""Cut points that prices are compared by. Pure DataFrame functions."""
+"""Quantiles of prices, as cut points of the price block. Pure DataFrame functions."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 CATALOGUE = ""
-"""In the place of a category: the whole catalogue."""
+"""Stands for the whole catalogue in column ``category``."""
 
 _QUANTILES = 101
 
 
 def price_quantiles(items: DataFrame, least: int) -> DataFrame:
-    """``category, prices, cuts``: 101 approximate quantiles of the prices of the whole catalogue and of each category,
-    the last name of an item's path, that has ``least`` prices. No row where there is no price.
-    Prices that are not finite do not count."""
+    """``category, prices, cuts``: 101 approximate price quantiles of the catalogue and of categories.
+
+    A category is the last name of an item's path; it has a row if it has at least ``least`` prices. Prices that are not
+    finite do not count. Without a price there is no row.
+    """
     steps = ", ".join(str(step / (_QUANTILES - 1)) for step in range(_QUANTILES))
     cuts = F.expr(f"percentile_approx(price, array({steps}), 10000)").alias("cuts")
     items, number = items.withColumn("price", finite_price()), F.count("price").alias("prices")
     whole = items.agg(number, cuts).select(F.lit(CATALOGUE).alias("category"), "prices", "cuts")
-    own = items.withColumn("leaf", _leaf()).where(F.col("leaf").isNotNull()).groupBy("leaf").agg(number, cuts)
-    large = own.where(F.col("prices") >= least).select(F.col("leaf").alias("category"), "prices", "cuts")
+    by_leaf = items.withColumn("leaf", _leaf()).where(F.col("leaf").isNotNull()).groupBy("leaf").agg(number, cuts)
+    large = by_leaf.where(F.col("prices") >= least).select(F.col("leaf").alias("category"), "prices", "cuts")
     return whole.where(F.col("cuts").isNotNull()).unionByName(large)
 
 
 def with_quantiles(items: DataFrame, cuts: DataFrame) -> DataFrame:
-    """Items with ``cuts``: those of their category where it has some, else those of the catalogue, else null."""
-    own = cuts.where(F.col("category") != CATALOGUE).select(F.col("category").alias("leaf"), F.col("cuts").alias("own"))
-    whole = cuts.where(F.col("category") == CATALOGUE).select(F.col("cuts").alias("all"))
-    both = items.withColumn("leaf", _leaf()).join(F.broadcast(own), on="leaf", how="left")
-    both = both.join(F.broadcast(whole), on=F.lit(True), how="left")
-    return both.withColumn("cuts", F.coalesce("own", "all")).drop("leaf", "own", "all")
+    """Add ``cuts`` to items: those of the category if it has any, else those of the catalogue, else null."""
+    of_category = cuts.where(F.col("category") != CATALOGUE).select(
+        F.col("category").alias("leaf"), F.col("cuts").alias("category_cuts")
+    )
+    of_catalogue = cuts.where(F.col("category") == CATALOGUE).select(F.col("cuts").alias("catalogue_cuts"))
+    rows = items.withColumn("leaf", _leaf()).join(F.broadcast(of_category), on="leaf", how="left")
+    rows = rows.join(F.broadcast(of_catalogue), on=F.lit(True), how="left")
+    joined = rows.withColumn("cuts", F.coalesce("category_cuts", "catalogue_cuts"))
+    return joined.drop("leaf", "category_cuts", "catalogue_cuts")
 
 
 def finite_price() -> Column:
-    """``price``, null where it is no finite number: Spark counts NaN, and orders it above infinity."""
+    """``price``, or null if it is not finite: Spark counts NaN and sorts it above infinity."""
     return F.when(F.abs("price") < float("inf"), F.col("price"))
 
 

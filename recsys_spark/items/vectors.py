@@ -1,4 +1,4 @@
-"""Items to vectors: the text embedding with category, brand, price, users and image side by side. Pure DataFrame
+"""Item vectors: feature blocks of text, category, brand, price, users and image side by side. Pure DataFrame
 functions."""
 
 import hashlib
@@ -21,14 +21,15 @@ from recsys_spark.items.price_quantiles import price_quantiles, with_quantiles
 
 _NAMES = ("text", "category", "brand", "price", "collaborative", "image")
 
-_SHARE = 2.0**20
+_USER_UNITS = 2.0**20
+"""Integer units of a user's column of length 1 in the collaborative block."""
 
 _PREPARED = "item_id string, embedding array<float>"
 
 
 @dataclass(frozen=True)
 class FeatureBlocks:
-    """The weight of each block in a score, and the width of the hashed ones. A weight of 0 leaves the block out."""
+    """Weights of the feature blocks in a score, and widths of the hashed ones. A weight of 0 leaves a block out."""
 
     text: float = 1.0
     category: float = 0.2
@@ -48,19 +49,19 @@ class FeatureBlocks:
 
     @property
     def settings(self) -> dict[str, float]:
-        """What vectors depend on: nothing of a collaborative block that is left out."""
+        """The settings that vectors depend on, without those of a collaborative block that is left out."""
         return {k: v for k, v in asdict(self).items() if self.collaborative or not k.startswith("collaborative")}
 
     def space(self, encoder: str, whitening: str | None = None, cuts: str | None = None) -> str:
-        """The name of the vector space: encoder fingerprint, block configuration with the name of the price cuts, name
-        of the whitening if any."""
+        """The name of the vector space: encoder fingerprint, digest of the settings and of the name of the price cuts,
+        and the name of the whitening if there is one."""
         settings = self.settings | ({"cuts": cuts} if cuts else {})
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         return f"{encoder}-{digest[:8]}" + (f"-{whitening}" if whitening else "")
 
 
 def block_widths(blocks: FeatureBlocks, text: int, dimension: int) -> dict[str, int]:
-    """How many numbers of an item vector each block takes, in their order. ``text``: numbers of an embedding."""
+    """Widths of the feature blocks of an item vector, in their order. ``text``: width of an embedding."""
     widths = {
         "text": text,
         "category": blocks.category_dimension,
@@ -74,30 +75,33 @@ def block_widths(blocks: FeatureBlocks, text: int, dimension: int) -> dict[str, 
 
 
 def encoder_of(space: str) -> str:
-    """The encoder fingerprint within the name of a vector space."""
+    """The encoder fingerprint in the name of a vector space."""
     return space.partition("-")[0]
 
 
 def whitening_of(space: str) -> str | None:
-    """The name of the whitening within the name of a vector space."""
+    """The whitening in the name of a vector space; None without one."""
     parts = space.split("-")
     return parts[2] if len(parts) == 3 else None
 
 
 def item_embeddings(items: DataFrame, embeddings: DataFrame, encoder: str) -> DataFrame:
-    """The items whose text is embedded by ``encoder``, with ``embedding``."""
-    known = embeddings.where(F.col("model") == encoder).select("text_hash", "embedding")
-    return items.join(known, on="text_hash", how="inner")
+    """Items whose text has an embedding of ``encoder``, with column ``embedding``."""
+    of_encoder = embeddings.where(F.col("model") == encoder).select("text_hash", "embedding")
+    return items.join(of_encoder, on="text_hash", how="inner")
 
 
 def items_with_users(items: DataFrame, pairs: DataFrame) -> DataFrame:
-    """Items with ``users``, a code and ``units`` for each user of ``pairs`` (``user_id, item_id``, distinct) who had
-    them: what the collaborative block compares. A user's column has length 1, so that who has much counts little."""
-    own = pairs.groupBy("user_id").agg(F.count("*").alias("n"))
-    units = F.round(_SHARE / F.sqrt("n")).cast("bigint").alias("units")
+    """Add ``users`` to items, the input of the collaborative block: ``code`` and ``units`` of each user of an item.
+
+    ``pairs``: distinct ``user_id, item_id``. A user's column has length 1, so that a user with many items counts little
+    in each of them.
+    """
+    sizes = pairs.groupBy("user_id").agg(F.count("*").alias("n"))
+    units = F.round(_USER_UNITS / F.sqrt("n")).cast("bigint").alias("units")
     entry = F.struct(F.xxhash64("user_id").alias("code"), units)
-    had = pairs.join(own, on="user_id").groupBy("item_id").agg(F.collect_list(entry).alias("users"))
-    return items.join(had, on="item_id", how="left")
+    users = pairs.join(sizes, on="user_id").groupBy("item_id").agg(F.collect_list(entry).alias("users"))
+    return items.join(users, on="item_id", how="left")
 
 
 def item_vector_rows(
@@ -108,16 +112,20 @@ def item_vector_rows(
     whitening: Whitening | None = None,
     cuts: tuple[str, DataFrame] | None = None,
 ) -> DataFrame:
-    """``item_id, model, embedding``: unit vectors, one for each item whose text is embedded by ``encoder``.
+    """``item_id, model, embedding``: unit vectors, one for each item whose text has an embedding of ``encoder``.
 
-    The price block compares quantiles within the category where it has ``blocks.category_prices`` prices, else within
-    the whole catalogue: by ``cuts``, a name and rows of ``price_quantiles``, by default those of ``items``.
-    Items without a text embedding are absent; so is one without a direction after ``whitening``, if nothing else is
-    known of it. With a collaborative block ``items`` come from ``items_with_users``; who was never had equals nothing.
+    The price block compares quantiles within a category that has at least ``blocks.category_prices`` prices, otherwise
+    within the catalogue. Items without a text embedding are absent. So are items whose text has no direction after
+    ``whitening``, if all their other blocks are empty too.
+
+    Args:
+        items: from ``items_with_users`` if there is a collaborative block, which is zero for items without users.
+        whitening: for the text block.
+        cuts: a name and rows of ``price_quantiles``; by default those of ``items``.
     """
-    name, known = cuts or (None, price_quantiles(items, blocks.category_prices))
+    name, quantiles = cuts or (None, price_quantiles(items, blocks.category_prices))
     width = items.agg(F.max(F.size("image_vec")).alias("image_dimension"))
-    rows = item_embeddings(with_quantiles(items, known).crossJoin(F.broadcast(width)), embeddings, encoder)
+    rows = item_embeddings(with_quantiles(items, quantiles).crossJoin(F.broadcast(width)), embeddings, encoder)
     names = ["item_id", "embedding", "category", "brand", "price", "image_vec", "cuts", "image_dimension"]
     columns = rows.select(*names, *(["users"] if blocks.collaborative else []))
     vectors = columns.mapInArrow(_assemble(blocks, whitening), _PREPARED)
@@ -152,8 +160,8 @@ def _assemble_batch(rows: pa.Table, blocks: FeatureBlocks, whitening: Whitening 
         },
         blocks.weights,
     )
-    there = np.flatnonzero(vectors.any(axis=1))
-    columns = [rows["item_id"].combine_chunks().take(pa.array(there)), as_lists(vectors[there])]
+    nonzero = np.flatnonzero(vectors.any(axis=1))
+    columns = [rows["item_id"].combine_chunks().take(pa.array(nonzero)), as_lists(vectors[nonzero])]
     return pa.RecordBatch.from_arrays(columns, names=["item_id", "embedding"])
 
 
@@ -168,12 +176,12 @@ def _collaborative(rows: pa.Table, blocks: FeatureBlocks) -> NDArray[np.float32]
 
 
 def _images(rows: pa.Table) -> NDArray[np.float32]:
-    """The given vectors at unit length; zeros, which equal nothing, where there is none."""
+    """(n, width): the given vectors at unit length; a row of zeros, of cosine 0 to all others, where there is none."""
     width = max(rows["image_dimension"][0].as_py() or 0, 0)
-    there, vectors = unit_vectors(rows["image_vec"].combine_chunks())
-    if len(there) and vectors.shape[1] != width:
+    present, vectors = unit_vectors(rows["image_vec"].combine_chunks())
+    if len(present) and vectors.shape[1] != width:
         raise UsageError(f"image_vec of {vectors.shape[1]} and of {width} numbers in one table: two models were mixed")
     block = np.zeros((rows.num_rows, width), np.float32)
-    if len(there):
-        block[there] = vectors
+    if len(present):
+        block[present] = vectors
     return block

@@ -1,4 +1,4 @@
-"""Relaxed whitening of text embeddings: its moments in one aggregate, and its application. Pure DataFrame functions."""
+"""Relaxed whitening of text embeddings: moments in one aggregate, and application. Pure DataFrame functions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,29 +16,29 @@ _SLICE_ROWS = 8192
 
 
 def moment_rows(vectors: DataFrame) -> DataFrame:
-    """``place, units``: the rows of ``Moments.units`` (int64) of the column ``embedding``.
+    """``place, units``: the number and the numbers (int64) of each row of ``Moments.units``, of column ``embedding``.
 
-    Each task sums what it reads, then row by row the sums of the tasks: as many rows as a vector has numbers, and one,
-    whatever the number of vectors. Whole numbers add up to the same in any order.
+    Each task sums its vectors; the sums of the tasks are then added row by row. A vector of d numbers gives d + 1 rows,
+    whatever the number of vectors. Integers have the same sum in any order.
     """
     partial = vectors.select("embedding").mapInArrow(_partial_moments, _MOMENT_DDL)
-    return partial.repartition("place").mapInArrow(_sum_places, _MOMENT_DDL)
+    return partial.repartition("place").mapInArrow(_sum_rows, _MOMENT_DDL)
 
 
 def moments_of(rows: list[tuple[int, bytes]]) -> Moments:
-    """The moments that collected ``moment_rows`` make; of no rows, those of no vectors."""
+    """Moments from collected ``moment_rows``; no rows give the moments of no vectors."""
     units = [np.frombuffer(units, np.int64) for _, units in sorted(rows)]
     return Moments(np.stack(units) if units else np.zeros((1, 1), np.int64))
 
 
 def whitened(vectors: DataFrame, key: str, whitening: Whitening) -> DataFrame:
-    """``key, embedding``: whitened unit vectors, rows without a direction left out."""
+    """``key, embedding``: whitened unit vectors, without rows that have no direction."""
 
     def apply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for part in slices(batches, _SLICE_ROWS):
-            white = whitening.apply(matrix(part["embedding"]))
-            there = np.flatnonzero(white.any(axis=1))
-            columns = [part[key].combine_chunks().take(pa.array(there)), as_lists(white[there])]
+            units = whitening.apply(matrix(part["embedding"]))
+            nonzero = np.flatnonzero(units.any(axis=1))
+            columns = [part[key].combine_chunks().take(pa.array(nonzero)), as_lists(units[nonzero])]
             yield pa.RecordBatch.from_arrays(columns, names=[key, "embedding"])
 
     return vectors.select(key, "embedding").mapInArrow(apply, f"{key} string, embedding array<float>")
@@ -47,25 +47,25 @@ def whitened(vectors: DataFrame, key: str, whitening: Whitening) -> DataFrame:
 def _partial_moments(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     total: Moments | None = None
     for part in slices(batches, _SLICE_ROWS):
-        found = Moments.of(matrix(part["embedding"]))
-        total = found if total is None else total + found
+        moments = Moments.of(matrix(part["embedding"]))
+        total = moments if total is None else total + moments
     if total is not None:
-        for place, units in enumerate(total.units):
-            yield block_row(_MOMENT_DDL, place, units.tobytes())
+        for row, units in enumerate(total.units):
+            yield one_row(_MOMENT_DDL, row, units.tobytes())
 
 
-def _sum_places(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _sum_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     sums: dict[int, np.ndarray] = {}
     for batch in batches:
-        for place, units in zip(batch["place"].to_pylist(), batch["units"].to_pylist(), strict=True):
-            found = np.frombuffer(units, np.int64)
-            sums[place] = found if place not in sums else sums[place] + found
-    for place, total in sums.items():
-        yield block_row(_MOMENT_DDL, place, total.tobytes())
+        for row, units in zip(batch["place"].to_pylist(), batch["units"].to_pylist(), strict=True):
+            numbers = np.frombuffer(units, np.int64)
+            sums[row] = numbers if row not in sums else sums[row] + numbers
+    for row, total in sums.items():
+        yield one_row(_MOMENT_DDL, row, total.tobytes())
 
 
-def block_row(ddl: str, *values: Any) -> pa.RecordBatch:
-    """One row as an Arrow batch, with the types of ``ddl``."""
+def one_row(ddl: str, *values: Any) -> pa.RecordBatch:
+    """An Arrow batch of one row, with the types of ``ddl``."""
     types = {"bigint": pa.int64(), "int": pa.int32(), "binary": pa.binary(), "array<string>": pa.list_(pa.string())}
     columns = [part.split() for part in ddl.split(", ")]
     arrays = [pa.array([value], types[kind]) for (_, kind), value in zip(columns, values, strict=True)]

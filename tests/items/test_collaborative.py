@@ -30,9 +30,9 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
     def put(table, rows, key):
         run.lake.commit(run.lake.stage(spark.createDataFrame(rows, table.ddl), table), key)
 
-    def made(**options):
-        asked = Collaborative(lake=run.lake.uri, run_date=date(2024, 3, 1), **options)
-        report = build_item_vectors(run, asked, SimpleNamespace(fingerprint="enc"))
+    def build(**keys):
+        options = Collaborative(lake=run.lake.uri, run_date=date(2024, 3, 1), **keys)
+        report = build_item_vectors(run, options, SimpleNamespace(fingerprint="enc"))
         rows = run.lake.read(spark, ITEM_VECTORS).collect()
         return report["status"], {row["item_id"]: np.array(row["embedding"]) for row in rows}, rows[0]["model"]
 
@@ -40,9 +40,9 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
     put(EMBEDDINGS, [(f"h{item}", "enc", np.eye(4)[n].tolist()) for n, item in enumerate(ids)], "texts")
     put(EVENTS, events, "events")
     weights = {"category_weight": 0, "brand_weight": 0, "price_weight": 0, "image_weight": 0}
-    _, plain, space = made(**weights)
+    _, plain, space = build(**weights)
     assert plain["a"] @ plain["b"] == 0
-    status, vectors, named = made(**weights, collaborative_weight=1.0)
+    status, vectors, named = build(**weights, collaborative_weight=1.0)
     assert (status, len(vectors["a"]), named != space) == ("done", 4 + 128, True)
     assert vectors["a"] @ vectors["b"] == pytest.approx(0.5, abs=1e-6)
     assert abs(vectors["a"] @ vectors["c"]) < 0.2
@@ -50,7 +50,7 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
     widths = block_widths(FeatureBlocks(category=0, brand=0, price=0, image=0, collaborative=1.0), 4, 132)
     assert widths == {"text": 4, "collaborative": 128}
     put(EVENTS, [*events, ("u4", "a", "view", day, None)], "more events")
-    status, later, same_space = made(**weights, collaborative_weight=1.0)
+    status, later, same_space = build(**weights, collaborative_weight=1.0)
     assert (status, same_space) == ("done", named)
     assert (later["d"].tolist(), later["a"].tolist() != vectors["a"].tolist()) == (vectors["d"].tolist(), True)
     with pytest.raises(UsageError, match="use refresh_lake"):

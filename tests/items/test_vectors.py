@@ -84,7 +84,7 @@ def test_another_price_is_less_similar(vectors):
     assert 1.8 / 2 - 1e-6 < vectors["full"] @ vectors["dear"] < 1
 
 
-def test_weights_of_zero_leave_the_embedding_alone(spark):
+def test_weights_of_zero_leave_only_the_embedding(spark):
     vectors = built(spark, FeatureBlocks(category=0, brand=0, price=0))
     assert vectors["full"].tolist() == [1, 0, 0]
     assert vectors["upright"].tolist() == [0, 1, 0]
@@ -116,15 +116,15 @@ def test_the_space_is_named_after_the_encoder_and_every_weight(other):
 @pytest.mark.parametrize("price", [float("nan"), float("inf"), float("-inf"), None])
 def test_a_price_that_is_no_number_moves_no_other_item(price, spark):
     items = [("a", "h1", ["k"], None, 1.0), ("b", "h1", ["k"], None, 600.0), ("c", "h1", None, None, 5.0)]
-    alone, beside = built(spark, BLOCKS, items), built(spark, BLOCKS, [*items, ("x", "h1", ["k"], None, price)])
-    assert (alone["a"] != alone["b"]).any()
-    for name, vector in alone.items():
-        np.testing.assert_array_equal(beside[name], vector)
-    assert not beside["x"][-2:].any(), "an empty price block"
+    before, after = built(spark, BLOCKS, items), built(spark, BLOCKS, [*items, ("x", "h1", ["k"], None, price)])
+    assert (before["a"] != before["b"]).any()
+    for name, vector in before.items():
+        np.testing.assert_array_equal(after[name], vector)
+    assert not after["x"][-2:].any(), "an empty price block"
 
 
 def priced(spark, items, category_prices):
-    """item → its price as a place between 0 and 1."""
+    """item → the quantile of its price, between 0 and 1."""
     blocks = FeatureBlocks(category=0.0, brand=0.0, price=0.5, category_prices=category_prices)
     vectors = built(spark, blocks, items)
     return {name: np.arctan2(vector[-1], vector[-2]) / (np.pi / 2) for name, vector in vectors.items()}
@@ -135,15 +135,15 @@ def test_prices_are_compared_within_a_category_of_enough_prices_else_in_the_whol
     dear = [(f"car {n:02}", "h1", ["vehicles", "cars"], None, 1000.0 + n) for n in range(20)]
     few = [(f"pin {n}", "h1", ["office", "pins"], None, 19.0) for n in range(3)]
     loose = [("loose", "h1", None, None, 1019.0), ("priceless", "h1", ["pens"], None, None)]
-    found = priced(spark, cheap + dear + few + loose, 20)
-    assert set(found) == {item[0] for item in cheap + dear + few + loose}
+    quantiles = priced(spark, cheap + dear + few + loose, 20)
+    assert set(quantiles) == {item[0] for item in cheap + dear + few + loose}
     for kind in ("pen", "car"):
-        places = [found[f"{kind} {n:02}"] for n in range(20)]
-        assert places == sorted(places)
-        assert places[0] < 0.05
-        assert places[-1] > 0.95
-    assert found["pin 0"] == pytest.approx(0.5, abs=0.05)
-    assert found["loose"] > 0.95
+        of_kind = [quantiles[f"{kind} {n:02}"] for n in range(20)]
+        assert of_kind == sorted(of_kind)
+        assert of_kind[0] < 0.05
+        assert of_kind[-1] > 0.95
+    assert quantiles["pin 0"] == pytest.approx(0.5, abs=0.05)
+    assert quantiles["loose"] > 0.95
     whole = priced(spark, cheap + dear + few + loose, 21)
     assert whole["pen 19"] == pytest.approx(0.5, abs=0.05)
     assert whole["car 00"] > 0.5
@@ -153,10 +153,10 @@ def test_prices_that_are_no_numbers_move_no_other_item(spark):
     good = [(f"pen {n}", "h1", ["pens"], None, float(n)) for n in range(1, 7)]
     bad = [(f"bad {n}", "h1", ["pens"], None, x) for n, x in enumerate(map(float, ("nan", "inf", "-inf", "nan")))]
     blocks = FeatureBlocks(category=0.0, brand=0.0, price=0.5, category_prices=3)
-    alone, together = (built(spark, blocks, items) for items in (good, good + bad))
-    assert all(together[name].tobytes() == vector.tobytes() for name, vector in alone.items())
-    assert alone["pen 1"].tobytes() != alone["pen 6"].tobytes()
-    assert not any(together[name][-2:].any() for name, *_ in bad)
+    before, after = (built(spark, blocks, items) for items in (good, good + bad))
+    assert all(after[name].tobytes() == vector.tobytes() for name, vector in before.items())
+    assert before["pen 1"].tobytes() != before["pen 6"].tobytes()
+    assert not any(after[name][-2:].any() for name, *_ in bad)
 
 
 GIVEN = {"same": [1.0, 0.0], "twice": [2.0, 0.0], "across": [0.0, 1.0], "none": None, "zero": [0.0, 0.0]}

@@ -18,7 +18,7 @@ from tests.flows.test_bad_input import DAY, Bench
 from tests.items.kernels.test_whitening import cone, slow
 
 TEXTS = cone(40, 6)
-ALONE = {"category_weight": 0.0, "brand_weight": 0.0, "price_weight": 0.0}
+TEXT_ONLY = {"category_weight": 0.0, "brand_weight": 0.0, "price_weight": 0.0}
 MODEL = SimpleNamespace(fingerprint="enc")
 
 
@@ -29,7 +29,7 @@ def bench(spark, tmp_path):
 
 @pytest.fixture
 def built(bench):
-    """Item vectors of the first ``count`` texts, with the report; a text has the hash of its place."""
+    """Item vectors of the first ``count`` texts, with the report; text n has the hash hn."""
 
     def build(count, **changes):
         bench.put(ITEMS, *((f"i{n:02}", None, "t", f"h{n}", None, None, None) for n in range(count)))
@@ -37,7 +37,7 @@ def built(bench):
         return again(**changes)
 
     def again(**changes):
-        options = BlockOptions(**{"lake": bench.lake.uri, "whitening": 0.1} | ALONE | changes)
+        options = BlockOptions(**{"lake": bench.lake.uri, "whitening": 0.1} | TEXT_ONLY | changes)
         report = build_item_vectors(bench.run, options, MODEL)
         rows = bench.lake.read(bench.spark, ITEM_VECTORS).orderBy("item_id").collect()
         return report, {row["model"] for row in rows}, np.array([row["embedding"] for row in rows], np.float32)
@@ -63,7 +63,7 @@ def test_no_vectors_have_no_moments(spark):
     assert moments_of(moment_rows(spark.createDataFrame([], "embedding array<float>")).collect()).count == 0
 
 
-def test_item_vectors_of_text_alone_are_the_whitened_texts(built):
+def test_item_vectors_of_the_text_block_only_are_the_whitened_texts(built):
     report, spaces, vectors = built(40)
     np.testing.assert_allclose(vectors, slow(TEXTS, 0.1), atol=2e-4)
     transform = whitening(Moments.of(TEXTS), 0.1)
@@ -120,7 +120,7 @@ def test_each_shrink_has_a_transform_of_its_own(bench, built):
     assert fits(bench) == [("enc", 0.1, 1, 40), ("enc", 0.5, 1, 40)]
 
 
-def test_lengths_and_cosines_are_compared_within_one_space_alone(bench, built):
+def test_lengths_and_cosines_are_compared_within_one_space_only(bench, built):
     built(40, drift_from_rows=1)
     report, _, _ = built.again(drift_from_rows=1, whitening=None)
     assert report["status"] == "done"
@@ -143,7 +143,7 @@ def test_users_texts_get_the_transform_of_the_items(bench, built):
     np.testing.assert_allclose(rows[0]["embedding"], 0.5 * white, atol=1e-6)
 
 
-def test_a_transform_that_is_gone_is_named(bench, built):
+def test_a_missing_transform_is_named(bench, built):
     built(30)
     bench.put(WHITENINGS)
     bench.put(USERS)
@@ -157,8 +157,8 @@ def test_a_transform_that_is_gone_is_named(bench, built):
 def test_a_row_without_a_direction_is_left_out(spark):
     transform = whitening(Moments.of(TEXTS), 0.1)
     rows = [("a", [0.0] * 6), ("b", TEXTS[0].tolist())]
-    found = whitened(spark.createDataFrame(rows, "user_id string, embedding array<float>"), "user_id", transform)
-    assert [row["user_id"] for row in found.collect()] == ["b"]
+    units = whitened(spark.createDataFrame(rows, "user_id string, embedding array<float>"), "user_id", transform)
+    assert [row["user_id"] for row in units.collect()] == ["b"]
     items = spark.createDataFrame(
         [(name, name, None, None, None, None) for name in "ab"],
         "item_id string, text_hash string, category array<string>, brand string, price double, image_vec array<float>",

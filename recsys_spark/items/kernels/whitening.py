@@ -1,4 +1,4 @@
-"""Relaxed whitening: the axes in which all texts look alike are shrunk, those that tell them apart are stretched."""
+"""Relaxed whitening: scale the principal axes of text embeddings towards equal variance."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from recsys_spark.arrays.vectors import Matrix, unit_rows
 from recsys_spark.errors import InputError
 
 _UNIT = 2.0**16
-"""Moments are counted in whole numbers: a coordinate in 2⁻¹⁶, a product of two in 2⁻³². Up to 2²¹ rows their sums are
-exact in float64, up to 2³¹ as integers, so the order of rows, batches and tasks changes no bit."""
+"""Moments are integers: a coordinate in units of 2⁻¹⁶, a product of two in units of 2⁻³². Their sums are exact up to
+2²¹ rows in float64 and up to 2³¹ in int64, so the order of rows, batches and tasks changes no bit."""
 
 _SLICE = 1 << 16
 
 _POINT = 2.0**24
 
 _BITS = 26
-"""Vectors are read to 2⁻²⁴, a matrix to 26 bits of its longest column: a product of the two needs 53 bits at most, is
-exact in float64, and a row's result depends on neither its batch nor the BLAS."""
+"""Vectors are rounded to 2⁻²⁴, a matrix to 26 bits of its longest column. Their product needs at most 53 bits, so it is
+exact in float64, and the result of a row depends on neither its batch nor the BLAS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Count, sum and outer products of vectors; they add up. ``units`` is Σ zzᵀ of the rows z = (1, x), (d+1, d+1)."""
+    """Count, sum and outer products of vectors, additive. ``units``: (d+1, d+1), Σ zzᵀ over the rows z = (1, x)."""
 
     units: NDArray[np.int64]
 
     @classmethod
     def of(cls, vectors: NDArray[np.floating]) -> "Moments":
-        """The moments of the rows that have a direction, at unit length."""
+        """Moments of the rows at unit length, without rows that have no direction."""
         width = vectors.shape[1] + 1
         units = np.zeros((width, width), np.int64)
         for start in range(0, len(vectors), _SLICE):
@@ -46,7 +46,7 @@ class Moments:
 
     @property
     def count(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return int(self.units[0, 0]) >> 32
 
     @property
@@ -62,19 +62,18 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """``x ↦ (x − mean) · matrix`` at unit length; ``mean`` is (d,), ``matrix`` (d, d), both as ``whitening`` rounds
-    them."""
+    """``x ↦ (x − mean) · matrix`` at unit length; ``mean`` (d,) and ``matrix`` (d, d) are rounded by ``whitening``."""
 
     mean: NDArray[np.float64]
     matrix: NDArray[np.float64]
 
     @property
     def name(self) -> str:
-        """8 hex digits over all numbers: vectors of two transforms never mix."""
+        """8 hex digits of a digest of all numbers, by which vectors of two transforms are kept apart."""
         return hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes()).hexdigest()[:8]
 
     def apply(self, vectors: NDArray[np.floating]) -> Matrix:
-        """(n, d) unit rows; rows without a direction, before or after, are zeros."""
+        """(n, d) unit rows; zeros for rows that have no direction, before or after."""
         usable = _usable(vectors)
         units = unit_rows(np.where(usable[:, None], vectors, 0.0))
         centred = np.rint(units.astype(np.float64) * _POINT) / _POINT - self.mean
@@ -82,18 +81,18 @@ class Whitening:
 
 
 def whitening(moments: Moments, shrink: float) -> Whitening:
-    """``V (S + shrink · mean(S))^(−1/2) Vᵀ`` of the covariance ``V S Vᵀ``: 0 whitens fully, large values only centre.
+    """``V (S + shrink · mean(S))^(−1/2) Vᵀ`` of the covariance ``V S Vᵀ``.
 
-    Axes without any variance, which a shrink of 0 cannot stretch, are left out.
+    A shrink of 0 whitens fully; large values only centre. Axes without variance get scale 0 if the shrink is 0.
 
     Raises:
         InputError: there are fewer than two different vectors.
     """
     values, axes = np.linalg.eigh(moments.covariance) if moments.count else (np.zeros(1), np.zeros((1, 1)))
-    # Each coordinate was rounded by 2⁻¹⁷ at most: what is below that is no variance.
+    # Coordinates were rounded by 2⁻¹⁷ at most; a smaller spread is rounding noise.
     spread = np.where(values > (1 / _UNIT) ** 2, values, 0.0)
     if not spread.any():
-        raise InputError("whitening needs items with different texts, and there are none: leave --whitening out")
+        raise InputError("whitening needs items with different texts, and there are none: run without --whitening")
     shrunk = spread + shrink * spread.mean()
     scale = np.divide(1.0, np.sqrt(shrunk), out=np.zeros_like(shrunk), where=shrunk > 0)
     matrix = (axes * scale) @ axes.T

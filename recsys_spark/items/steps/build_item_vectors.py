@@ -1,4 +1,4 @@
-"""items and embeddings → item_vectors, with the whitening and the price cuts that they are made by."""
+"""Build item vectors: items and embeddings → item_vectors, with a fitted whitening and price quantiles."""
 
 from dataclasses import asdict
 from typing import Any
@@ -23,9 +23,15 @@ from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 def build_item_vectors(
     run: Run, options: BlockOptions, model: ModelSpec, history: HistoryOptions | None = None, *, force: bool = False
 ) -> Report:
-    """Publish the vectors of all items whose text ``model`` has embedded.
+    """Publish vectors of all items whose text has an embedding of ``model``.
 
-    ``history``: of the events that a collaborative block is made from; ``force``: also if the vectors are up to date.
+    Args:
+        history: settings of the events from which a collaborative block is built.
+        force: publish even if nothing has changed.
+
+    Raises:
+        InputError: no item has such an embedding.
+        UsageError: a collaborative block without a history.
     """
     inputs = pin_inputs(run, ITEMS, EMBEDDINGS, *([EVENTS] if options.blocks.collaborative else []))
     provenance = _provenance(inputs, options, model, history)
@@ -42,8 +48,8 @@ def build_item_vectors(
     texts = item_embeddings(items, embeddings, model.fingerprint)
     fit = _whitening(run, options, model, texts, str(inputs.content_ids))
     transform = fit.transform if fit else None
-    named = (cuts.name, cuts.rows) if cuts else None
-    vectors = item_vector_rows(items, embeddings, model.fingerprint, options.blocks, transform, named)
+    named_cuts = (cuts.name, cuts.rows) if cuts else None
+    vectors = item_vector_rows(items, embeddings, model.fingerprint, options.blocks, transform, named_cuts)
     staged = run.lake.stage(vectors, ITEM_VECTORS)
     if not staged.rows:
         raise InputError(
@@ -71,17 +77,15 @@ def _provenance(
 def _whitening(run: Run, options: BlockOptions, model: ModelSpec, texts: DataFrame, state: str) -> Fit | None:
     if options.whitening is None:
         return None
-    shrink, share, again = options.whitening, options.refit_share, options.refit_whitening
-    return fitted(run, model.fingerprint, texts, state, shrink=shrink, refit_share=share, again=again)
+    shrink, share, force = options.whitening, options.refit_share, options.refit_whitening
+    return fitted(run, model.fingerprint, texts, state, shrink=shrink, refit_share=share, force=force)
 
 
 def _event_settings(options: BlockOptions, history: HistoryOptions | None) -> dict[str, Any]:
-    """What a collaborative block depends on beside the tables."""
+    """The settings of a collaborative block."""
     if not options.blocks.collaborative:
         return {}
     if history is None:
-        raise UsageError(
-            "--collaborative_weight looks at the events before a run_date: use refresh_lake, which has one"
-        )
+        raise UsageError("--collaborative_weight needs the events before a run_date: use refresh_lake, which has one")
     weights, undated = history.undated_history
     return {"run_date": history.run_date, "weights": asdict(weights), "history": asdict(undated)}

@@ -1,5 +1,4 @@
-"""The cut points of prices: taken once, stored, and used until a refit is due, so that a new price moves no other
-item."""
+"""Price quantiles: computed once, stored, and used until a refit is due, so that a new price moves no other item."""
 
 import hashlib
 import json
@@ -18,18 +17,21 @@ from recsys_spark.tables.schemas import PRICE_CUTS
 
 @dataclass(frozen=True)
 class PriceQuantiles:
-    """Cut points by category, as rows of ``price_quantiles``, and the number of prices that they were taken of."""
+    """Rows of ``price_quantiles`` with their name, the number of prices they are from, and their generation."""
 
     name: str
     prices: int
-    fit: int
+    generation: int
     rows: DataFrame
 
 
-def fitted_quantiles(run: Run, options: BlockOptions, items: DataFrame, state: str) -> PriceQuantiles | None:
-    """The stored cut points, until the prices have grown by ``refit_share`` or ``refit_prices`` asks for new ones.
+def fitted_quantiles(run: Run, options: BlockOptions, items: DataFrame, content_id: str) -> PriceQuantiles | None:
+    """The stored quantiles, or new ones if the prices have grown by ``refit_share`` or ``refit_prices`` is set.
 
-    None where the price block is left out, or no item has a price. ``state``: what ``items`` were read from.
+    None if the price block is left out or no item has a price.
+
+    Args:
+        content_id: of the tables from which ``items`` were read.
     """
     if not options.price_weight:
         return None
@@ -38,24 +40,25 @@ def fitted_quantiles(run: Run, options: BlockOptions, items: DataFrame, state: s
         number = items.agg(F.count(finite_price())).collect()[0][0]
         if number < last.prices * (1 + options.refit_share):
             return last
-    # One row per category, which the driver holds anyway to name them.
-    found = [tuple(row) for row in price_quantiles(items, options.category_prices).orderBy("category").collect()]
-    if not found:
+    # One row per category, of which the driver also computes the name.
+    quantiles = [tuple(row) for row in price_quantiles(items, options.category_prices).orderBy("category").collect()]
+    if not quantiles:
         return last
-    name = hashlib.sha256(json.dumps([(category, cuts) for category, _, cuts in found]).encode()).hexdigest()[:8]
-    fit, prices = (last.fit + 1 if last else 1), found[0][1]  # the catalogue's row is the first
+    name = hashlib.sha256(json.dumps([(category, cuts) for category, _, cuts in quantiles]).encode()).hexdigest()[:8]
+    generation, prices = (last.generation + 1 if last else 1), quantiles[0][1]  # the first row is the catalogue's
     if last and (last.name, last.prices) == (name, prices):
         return last
     rows = [
-        {"name": name, "category": category, "fit": fit, "category_prices": options.category_prices}
+        {"name": name, "category": category, "fit": generation, "category_prices": options.category_prices}
         | {"prices": number, "cuts": cuts}
-        for category, number, cuts in found
+        for category, number, cuts in quantiles
     ]
     frame = run.spark.createDataFrame(pa.Table.from_pylist(rows, PRICE_CUTS.arrow_schema))
     frame = frame.select(*(F.col(column).cast(kind) for column, kind in PRICE_CUTS.columns.items())).coalesce(1)
-    key = run_key("fit_prices", {"name": name, "fit": fit, "state": state, "category_prices": options.category_prices})
+    provenance = {"name": name, "fit": generation, "state": content_id, "category_prices": options.category_prices}
+    key = run_key("fit_prices", provenance)
     run.lake.commit(run.lake.stage(frame, PRICE_CUTS), key, append=True)
-    return PriceQuantiles(name, prices, fit, frame.select("category", "prices", "cuts"))
+    return PriceQuantiles(name, prices, generation, frame.select("category", "prices", "cuts"))
 
 
 def _newest(run: Run, category_prices: int) -> PriceQuantiles | None:
@@ -64,6 +67,6 @@ def _newest(run: Run, category_prices: int) -> PriceQuantiles | None:
     if first is None:
         return None
     rows = fits.where((F.col("fit") == first["fit"]) & (F.col("name") == first["name"]))
-    # Two runs that began at once may both have stored them; a name means the same cut points.
+    # Two concurrent runs may both have stored them; quantiles of one name are equal.
     cuts = rows.select("category", "prices", "cuts").dropDuplicates(["category"])
     return PriceQuantiles(first["name"], first["prices"], first["fit"], cuts)

@@ -1,4 +1,4 @@
-"""The whitening of an encoder's vectors: fitted once, stored, and used until a refit is due."""
+"""The whitening of an encoder's embeddings: fitted once, stored, and used until a refit is due."""
 
 from dataclasses import dataclass
 
@@ -18,43 +18,51 @@ from recsys_spark.tables.task_stream import ArrowTransform
 
 @dataclass(frozen=True)
 class Fit:
-    """A transform, and the number of items that it was fitted on."""
+    """A whitening, the number of items it was fitted on, and its generation."""
 
     transform: Whitening
     items: int
-    fit: int
+    generation: int
 
 
 def fitted(
-    run: Run, encoder: str, vectors: DataFrame, state: str, *, shrink: float, refit_share: float, again: bool = False
+    run: Run,
+    encoder: str,
+    vectors: DataFrame,
+    content_id: str,
+    *,
+    shrink: float,
+    refit_share: float,
+    force: bool = False,
 ) -> Fit | None:
-    """The whitening that vectors of ``encoder`` get; None where there is no vector: whoever builds with them says so.
+    """The whitening of embeddings of ``encoder``; None without any, which the caller reports.
 
-    The stored one, so that new items meet old ones, until the items have grown by ``refit_share`` or a fit ``again`` is
-    asked for.
+    It is the stored one, so that new items are comparable with old ones, until the items have grown by ``refit_share``
+    or ``force`` is set.
 
     Args:
         vectors: ``embedding`` of every item that has one.
-        state: what ``vectors`` were read from.
+        content_id: of the tables from which ``vectors`` were read.
+        shrink: of ``kernels.whitening``.
     """
     last = _newest(run, encoder, shrink)
-    if last and not again and vectors.count() < last.items * (1 + refit_share):
+    if last and not force and vectors.count() < last.items * (1 + refit_share):
         return last
     moments = moments_of([(row["place"], row["units"]) for row in moment_rows(vectors).collect()])
     if not moments.count:
         return None
-    found = Fit(whitening(moments, shrink), moments.count, last.fit + 1 if last else 1)
-    if last and (last.transform.name, last.items) == (found.transform.name, found.items):
+    fit = Fit(whitening(moments, shrink), moments.count, last.generation + 1 if last else 1)
+    if last and (last.transform.name, last.items) == (fit.transform.name, fit.items):
         return last
-    _store(run, encoder, shrink, found, state)
-    return found
+    _store(run, encoder, shrink, fit, content_id)
+    return fit
 
 
 def stored(run: Run, name: str) -> Whitening:
-    """The transform that a vector space names.
+    """The stored whitening of this name, as in the name of a vector space.
 
     Raises:
-        InputError: the table is gone, or does not hold it.
+        InputError: the table is missing or does not have it.
     """
     rows = run.lake.read_or_empty(run.spark, WHITENINGS).where(F.col("name") == name).limit(1).toArrow()
     if not rows.num_rows:
@@ -78,12 +86,12 @@ def _transform(rows: pa.Table) -> Whitening:
     return Whitening(mean, matrix.reshape(len(mean), len(mean)))
 
 
-def _store(run: Run, encoder: str, shrink: float, found: Fit, state: str) -> None:
-    row = {"name": found.transform.name, "model": encoder, "shrink": shrink, "fit": found.fit, "items": found.items}
-    numbers = {"mean": found.transform.mean, "matrix": np.ravel(found.transform.matrix)}
+def _store(run: Run, encoder: str, shrink: float, fit: Fit, content_id: str) -> None:
+    row = {"name": fit.transform.name, "model": encoder, "shrink": shrink, "fit": fit.generation, "items": fit.items}
+    numbers = {"mean": fit.transform.mean, "matrix": np.ravel(fit.transform.matrix)}
     table = pa.Table.from_pylist([row | numbers], WHITENINGS.arrow_schema)
-    # As local rows the matrix would travel in the task itself, which Spark warns of from 1,000 KiB on.
-    held = run.spark.sparkContext.broadcast(table)
-    make: ArrowTransform = lambda batches, _: (part for _ in batches for part in held.value.to_batches())  # noqa: E731
-    key = run_key("fit_whitening", row | {"state": state})
-    run.lake.commit(run.lake.stage(run.spark.range(1, numPartitions=1), WHITENINGS, make), key, append=True)
+    # Local rows would put the matrix into the task itself, of which Spark warns from 1,000 KiB on.
+    shared = run.spark.sparkContext.broadcast(table)
+    transform: ArrowTransform = lambda batches, _: (part for _ in batches for part in shared.value.to_batches())  # noqa: E731
+    key = run_key("fit_whitening", row | {"state": content_id})
+    run.lake.commit(run.lake.stage(run.spark.range(1, numPartitions=1), WHITENINGS, transform), key, append=True)

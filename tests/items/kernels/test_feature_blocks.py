@@ -129,13 +129,13 @@ def test_a_projection_keeps_cosines_about_whatever_the_batch():
     codes = random.integers(-(2**63), 2**63, 400)
     rows, columns = np.nonzero(dense)
     starts = np.searchsorted(rows, np.arange(7))
-    found = projected_block(starts, codes[columns], dense[rows, columns], 4000)
+    projected = projected_block(starts, codes[columns], dense[rows, columns], 4000)
     unit = unit_rows(dense.astype(float))
-    np.testing.assert_allclose(found @ found.T, unit @ unit.T, atol=5 / 4000**0.5)
-    assert not found[4].any()
+    np.testing.assert_allclose(projected @ projected.T, unit @ unit.T, atol=5 / 4000**0.5)
+    assert not projected[4].any()
     part = slice(starts[2], starts[4])
-    alone = projected_block(starts[2:5] - starts[2], codes[columns][part], dense[rows, columns][part], 4000)
-    assert alone.tobytes() == found[2:4].tobytes()
+    batch = projected_block(starts[2:5] - starts[2], codes[columns][part], dense[rows, columns][part], 4000)
+    assert batch.tobytes() == projected[2:4].tobytes()
     long = projected_block(np.array([0, 200_000]), np.arange(200_000), np.ones(200_000, np.int64), 8)
     assert np.linalg.norm(long) == pytest.approx(1)
 
@@ -149,12 +149,12 @@ BAD_NUMBERS = st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308, 0.0])
     BAD_NUMBERS,
     BAD_NUMBERS,
 )
-def test_a_bad_price_moves_the_price_block_of_no_other_row(prices, place, price, cut):
+def test_a_bad_price_moves_the_price_block_of_no_other_row(prices, position, price, cut):
     cuts = np.sort(np.tile([1.0, 10.0, 100.0], (len(prices), 1)), axis=1)
-    alone, place = price_block(prices, cuts), min(place, len(prices))
-    more = price_block(np.insert(prices, place, price), np.insert(cuts, place, [1.0, 10.0, cut], axis=0))
-    assert np.delete(more, place, axis=0).tobytes() == alone.tobytes()
-    assert np.isfinite(more).all()
+    before, position = price_block(prices, cuts), min(position, len(prices))
+    after = price_block(np.insert(prices, position, price), np.insert(cuts, position, [1.0, 10.0, cut], axis=0))
+    assert np.delete(after, position, axis=0).tobytes() == before.tobytes()
+    assert np.isfinite(after).all()
 
 
 def test_cut_points_that_are_no_numbers_are_left_out():
