@@ -1,4 +1,4 @@
-"""User profiles: each user's events as one decayed, weighted sum of item vectors."""
+"""Build user profiles: a decayed, weighted sum of the item vectors of each user's events."""
 
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles

@@ -1,4 +1,4 @@
-"""Scorers compared under a published protocol, on full rankings."""
+"""Compare scorers under a published protocol, on full rankings."""
 
 from recsys_spark.evaluate.steps.evaluate_models import ComparisonOptions, evaluate_models
 from recsys_spark.runtime.lifecycle import Job, main

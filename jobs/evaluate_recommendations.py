@@ -1,4 +1,4 @@
-"""Published recommendations against the events on or after run_date."""
+"""Evaluate published recommendations on the events on or after run_date."""
 
 from recsys_spark.evaluate.options import EvaluationOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations

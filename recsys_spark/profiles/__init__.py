@@ -1,1 +1,1 @@
-"""Events to user vectors: pooling, ignored impressions, interests."""
+"""User profiles from events: pooling, ignored impressions, interests."""

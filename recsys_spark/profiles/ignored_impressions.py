@@ -1,6 +1,7 @@
-"""What was listed to a user who came and passed it over: weak events against. Pure DataFrame functions.
+"""Implicit negative feedback from ignored impressions. Pure DataFrame functions.
 
-They are no rows of ``events``: an item that was passed over counts a little against its like, and can be listed again.
+An ignored impression is a listed item with which an active user did not interact. It counts a little against similar
+items. It is not a row of ``events``, so that the item itself can be listed again.
 """
 
 from dataclasses import dataclass
@@ -13,13 +14,18 @@ from recsys_spark.events.weights import GRID, EventWeights
 from recsys_spark.tables.run_date import events_before
 
 IGNORED = "ignored"
-"""The event type, where one is asked for."""
+"""The event type of ignored impressions, in sentences of reasons."""
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """What counts as passed over: a list of the last ``lists`` that are ``days`` old, of a user who had an event in
-    those days; ``weight`` each, decayed like an event of the list's day."""
+    """Settings of ignored impressions.
+
+    Args:
+        weight: of each, decayed like that of an event on the day of the list.
+        days: the attribution window. A list counts once it is over, for users with an event in the window.
+        lists: number of the newest lists before that which count.
+    """
 
     weight: float
     days: int
@@ -32,38 +38,43 @@ def shown_pairs(lists: DataFrame) -> DataFrame:
 
 
 def ignored_pairs(
-    impressions: DataFrame, events: DataFrame, run_date: date, what: Ignored, users: DataFrame | None = None
+    impressions: DataFrame, events: DataFrame, run_date: date, settings: Ignored, users: DataFrame | None = None
 ) -> DataFrame:
-    """``user_id, item_id, shown_at``: each item that was passed over, with the last day on which it was; of all users,
-    or of those in ``users``. Which lists are the last ones is told by those of all.
+    """``user_id, item_id, shown_at``: ignored impressions, with the last day of each item.
 
-    An item that the user has touched before ``run_date``, be it late, is none; nor is what was listed to a user who did
-    not come: who saw nothing has passed over nothing.
+    Excluded are items with any event of the user before ``run_date``, late ones too, and users without an event in the
+    attribution window, who may not have seen the list.
+
+    Args:
+        users: only these users; the newest lists are still those of all users.
     """
-    over = impressions.where(F.date_add("shown_at", what.days) <= F.lit(run_date))
-    last = over.select("shown_at").distinct().orderBy(F.desc("shown_at")).limit(what.lists)
-    shown = over.join(F.broadcast(last), on="shown_at", how="left_semi")
-    known = events_before(events, run_date)
+    complete = impressions.where(F.date_add("shown_at", settings.days) <= F.lit(run_date))
+    newest = complete.select("shown_at").distinct().orderBy(F.desc("shown_at")).limit(settings.lists)
+    shown = complete.join(F.broadcast(newest), on="shown_at", how="left_semi")
+    earlier = events_before(events, run_date)
     if users is not None:
-        shown, known = (rows.join(users, on="user_id", how="left_semi") for rows in (shown, known))
-    fresh = shown.join(known.select("user_id", "item_id").distinct(), on=["user_id", "item_id"], how="left_anti")
-    days = known.select("user_id", F.to_date("timestamp").alias("day")).distinct()
+        shown, earlier = (rows.join(users, on="user_id", how="left_semi") for rows in (shown, earlier))
+    interactions = earlier.select("user_id", "item_id").distinct()
+    untouched = shown.join(interactions, on=["user_id", "item_id"], how="left_anti")
+    active_days = earlier.select("user_id", F.to_date("timestamp").alias("day")).distinct()
     since = F.date_diff("day", "shown_at")
-    came = fresh.alias("shown").join(
-        days.alias("came"),
-        on=(F.col("shown.user_id") == F.col("came.user_id")) & since.between(0, what.days - 1),
+    ignored = untouched.alias("shown").join(
+        active_days.alias("active"),
+        on=(F.col("shown.user_id") == F.col("active.user_id")) & since.between(0, settings.days - 1),
         how="left_semi",
     )
-    return came.groupBy("user_id", "item_id").agg(F.max("shown_at").alias("shown_at"))
+    return ignored.groupBy("user_id", "item_id").agg(F.max("shown_at").alias("shown_at"))
 
 
 def weighed_ignored(
     ignored: DataFrame, events: DataFrame, run_date: date, weight: float, half_life: float
 ) -> DataFrame:
-    """``user_id, item_id, weight, events, last_timestamp`` to be put under those of ``weigh_pairs``: no pair is in
-    both, and none of these is newer than the user's newest event."""
+    """``user_id, item_id, weight, events, last_timestamp``, for a union with ``weigh_pairs``.
+
+    No pair is in both, and none of these is newer than the user's newest event.
+    """
     newest = events_before(events, run_date).groupBy("user_id").agg(F.max("timestamp").alias("newest"))
-    like_events = ignored.join(newest, on="user_id", how="inner").withColumns(
+    as_events = ignored.join(newest, on="user_id", how="inner").withColumns(
         {
             "event_type": F.lit(IGNORED),
             "value": F.lit(None).cast("double"),
@@ -72,12 +83,12 @@ def weighed_ignored(
         }
     )
     units = EventWeights({IGNORED: weight}, 0.0, half_life).column()
-    none = F.lit(0).cast("bigint").alias("events")
-    return like_events.select(
-        "user_id", "item_id", (units / GRID).alias("weight"), none, F.col("timestamp").alias("last_timestamp")
+    no_events = F.lit(0).cast("bigint").alias("events")
+    return as_events.select(
+        "user_id", "item_id", (units / GRID).alias("weight"), no_events, F.col("timestamp").alias("last_timestamp")
     )
 
 
 def ignored_kinds(ignored: DataFrame) -> DataFrame:
-    """``user_id, item_id, event_type``, for reasons."""
+    """``user_id, item_id, event_type`` of ignored impressions, for reasons."""
     return ignored.select("user_id", "item_id", F.lit(IGNORED).alias("event_type"))

@@ -8,24 +8,28 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class FeedbackOptions(JobConfig):
-    """What was listed and passed over."""
+    """Negative feedback from ignored impressions."""
 
     ignored_weight: float = Field(
         0.0,
         le=0,
-        description="cosine: what an item counts that was listed to a user who came and did not touch it, such as "
-        "-0.1; 0: nothing, and what was listed is not kept",
+        description="cosine: weight of implicit negative feedback (shown to an active user, no interaction), such as "
+        "-0.1; 0 turns it off and stores no impressions",
     )
     ignored_days: int = Field(
-        7, ge=1, description="days from the list's on in which a user may come and touch its items"
+        7,
+        ge=1,
+        description="attribution window: days after a list was shown in which an event still counts as a reaction",
     )
-    ignored_lists: int = Field(5, ge=1, description="of the lists that are so old, the last ones count, so many")
+    ignored_lists: int = Field(
+        5, ge=1, description="number of most recent snapshots (older than the window) that give negative feedback"
+    )
 
 
 class ProfileOptions(HistoryOptions, FeedbackOptions, IncrementalOptions):
-    """Events to profiles."""
+    """User profiles."""
 
-    user_text_weight: float = Field(0.5, ge=0, description="what the user's own text counts, in events of weight 1")
+    user_text_weight: float = Field(0.5, ge=0, description="weight of the user's own text, in events of weight 1")
     segment_weight: float = Field(
-        0.0, ge=0, description="what all users of the user's locale count together, in events of weight 1"
+        0.0, ge=0, description="weight of the mean direction of all users of the locale, in events of weight 1"
     )

@@ -1,8 +1,8 @@
-"""A user's events to one profile: weighted, decayed, additive. Pure DataFrame functions.
+"""User profiles: weighted, decayed sums of item vectors. Pure DataFrame functions.
 
-Events are first reduced to one weight per (user, item): slim rows, aggregated natively, so a user with a million
-events costs one partial aggregate. Only these meet the item vectors, block by block as they are read from files: no
-vector is ever shuffled or broadcast.
+Spark first reduces events to one weight per (user, item), so that a user with a million events costs one partial
+aggregate. Only these slim rows are joined with the item vectors, which tasks read block by block from files. No vector
+is ever shuffled or broadcast.
 """
 
 from collections.abc import Iterator
@@ -21,52 +21,61 @@ from recsys_spark.events.weights import GRID
 from recsys_spark.profiles.kernels.interests import CLUSTERED
 from recsys_spark.profiles.kernels.pooling import accumulate
 
-_HELD = 2**25
-"""Numbers of the sums that a task of ``pool_items`` holds at once (268 MB)."""
+_SUMS_AT_ONCE = 2**25
+"""Numbers in the sums that a task of ``pool_items`` has in memory at once (268 MB)."""
 
 _SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
 
 
 def segment_pairs(pairs: DataFrame, users: DataFrame) -> DataFrame:
-    """``pairs`` of all users of a locale added up, the locale in the place of the user: ``pool_items`` makes one sum of
-    each. Users without a locale are in none."""
-    known = users.where(F.col("locale").isNotNull()).select("user_id", "locale")
-    # Decimals add up to the same sum in any order, and millions of users do not overflow them.
+    """Add ``pairs`` over the users of each locale, with the locale as ``user_id``, for ``pool_items``.
+
+    Users without a locale are left out.
+    """
+    locales = users.where(F.col("locale").isNotNull()).select("user_id", "locale")
+    # Decimals have the same sum in any order, and millions of users do not overflow them.
     units = F.sum(F.round(F.col("weight") * GRID).cast("decimal(38,0)")).cast("double")
-    whole = (
-        pairs.join(known, on="user_id", how="inner")
+    by_locale = (
+        pairs.join(locales, on="user_id", how="inner")
         .groupBy("locale", "item_id")
         .agg(units.alias("units"), F.sum("events").alias("events"), F.max("last_timestamp").alias("last_timestamp"))
     )
     weight = (F.col("units") / GRID).alias("weight")
-    return whole.select(F.col("locale").alias("user_id"), "item_id", weight, "events", "last_timestamp")
+    return by_locale.select(F.col("locale").alias("user_id"), "item_id", weight, "events", "last_timestamp")
 
 
 def own_segments(users: DataFrame, sums: DataFrame) -> DataFrame:
-    """``user_id, segment``: to each user the sum of the own locale at unit length, from the sums of
-    ``segment_pairs``."""
+    """``user_id, segment``: the sum of each user's locale at unit length.
+
+    ``sums``: from ``pool_items`` of ``segment_pairs``.
+    """
     norm = F.sqrt(F.aggregate("embedding", F.lit(0.0), lambda total, x: total + x * x))
     units = sums.select(F.col("user_id").alias("locale"), "embedding", norm.alias("norm")).where(F.col("norm") > 0)
-    shown = units.select("locale", F.transform("embedding", lambda x: x / F.col("norm")).alias("segment"))
-    return users.join(shown, on="locale", how="inner").select("user_id", "segment")
+    segments = units.select("locale", F.transform("embedding", lambda x: x / F.col("norm")).alias("segment"))
+    return users.join(segments, on="locale", how="inner").select("user_id", "segment")
 
 
 def pool_items(pairs: DataFrame, items: ItemBlocks, *, tasks: int, pair_block_rows: int = 262_144) -> DataFrame:
-    """``user_id, embedding (array<double>), events, last_timestamp``: Σ weight · v(item), summed in the order of
-    item_id.
+    """``user_id, embedding (array<double>), events, last_timestamp``: Σ weight · v(item) in the order of item_id.
 
-    Items without a vector add nothing; a user's ``events`` counts theirs too. ``items`` lie in the order of item_id. A
-    task holds the pairs of some users (about ``pair_block_rows``, and all of a user who has more), their sums, of at
-    most 2²⁵ numbers, and one item block.
+    Items without a vector add nothing to the sum; their events are counted in ``events``. A task has in memory the
+    pairs of a batch of users (about ``pair_block_rows``, and all pairs of a user with more), their sums of at most 2²⁵
+    numbers, and one item block.
+
+    Args:
+        items: sorted by item_id.
+        tasks: number of tasks.
     """
     by_user = pairs.repartition(tasks, "user_id").sortWithinPartitions("user_id", "item_id")
 
     def pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for part in _whole_users(batches, pair_block_rows, max(_HELD // items.dimension, 1)) if items.rows else ():
+        for part in (
+            _whole_users(batches, pair_block_rows, max(_SUMS_AT_ONCE // items.dimension, 1)) if items.rows else ()
+        ):
             users = _UserSums(part, items.dimension)
             for block in items.blocks():
                 users.add(block)
-                del block  # or two would be held while the next one is read
+                del block  # otherwise two blocks are in memory while the next one is read
             yield users.rows()
 
     return by_user.mapInArrow(pool, _SUM_DDL)
@@ -74,7 +83,7 @@ def pool_items(pairs: DataFrame, items: ItemBlocks, *, tasks: int, pair_block_ro
 
 def profile_rows(
     sums: DataFrame,
-    own_texts: DataFrame,
+    texts: DataFrame,
     space: str,
     *,
     dimension: int,
@@ -82,22 +91,24 @@ def profile_rows(
     segments: DataFrame | None = None,
     segment_weight: float = 0.0,
 ) -> DataFrame:
-    """The sum of a user's items plus ``prior`` × the embedding of the user's own text, plus ``segment_weight`` × the
-    user's segment.
+    """Rows of user_profiles: the sum of a user's items + ``prior`` × text + ``segment_weight`` × segment.
 
-    Both are in units of one event of weight 1, so they count for much where a history is short, and a user without
-    events is known by them alone. A user with none of the three, or whose parts cancel to zero, is absent.
+    ``prior`` and ``segment_weight`` are in events of weight 1: text and segment count for much where a history is
+    short, and are the whole profile of a user without events. Users without any of the three, or whose sum is zero, are
+    absent.
 
     Args:
         sums: from ``pool_items``.
-        own_texts: ``user_id, embedding`` of the encoder of ``space``.
-        dimension: numbers of an item vector; the text block is the first of them.
+        texts: ``user_id, embedding`` of the user's text, by the encoder of ``space``.
+        space: the vector space of the items.
+        dimension: width of an item vector, of which the text block is the first part.
+        prior: weight of the text.
         segments: from ``own_segments``.
     """
-    own = own_texts.select("user_id", F.col("embedding").alias("own"))
-    parts = sums.join(own, on="user_id", how="full")
-    scaled = F.transform("own", lambda x: x.cast("double") * prior)
-    padded = F.concat(scaled, F.array_repeat(F.lit(0.0), dimension - F.size("own")))
+    text_vectors = texts.select("user_id", F.col("embedding").alias("text"))
+    parts = sums.join(text_vectors, on="user_id", how="full")
+    scaled = F.transform("text", lambda x: x.cast("double") * prior)
+    padded = F.concat(scaled, F.array_repeat(F.lit(0.0), dimension - F.size("text")))
     total = _plus(F.col("embedding"), padded)
     if segments is not None:
         parts = parts.join(segments, on="user_id", how="full")
@@ -114,57 +125,60 @@ def profile_rows(
 
 
 def with_positive_items(profiles: DataFrame, pairs: DataFrame, vectors: DataFrame) -> DataFrame:
-    """Profiles with ``liked, liked_weights``: the heaviest items of positive weight that have a vector, in the order of
-    item_id, and what each counts."""
-    known = pairs.where("weight > 0").join(vectors.select("item_id"), on="item_id", how="left_semi")
+    """Add ``liked, liked_weights`` to profiles: the CLUSTERED items of greatest positive weight that have a vector.
+
+    They are in the order of item_id.
+    """
+    positive = pairs.where("weight > 0").join(vectors.select("item_id"), on="item_id", how="left_semi")
     order = F.array_sort(F.collect_list(F.struct((-F.col("weight")).alias("less"), "item_id")))
-    heaviest = known.groupBy("user_id").agg(F.slice(order, 1, CLUSTERED).alias("heaviest"))
-    own = F.transform("heaviest", lambda one: F.struct(one["item_id"].alias("id"), (-one["less"]).alias("weight")))
-    lists = heaviest.select("user_id", F.array_sort(own).alias("own"))
-    lists = lists.select("user_id", F.col("own.id").alias("liked"), F.col("own.weight").alias("liked_weights"))
-    return profiles.join(lists, on="user_id", how="left")
+    heaviest = positive.groupBy("user_id").agg(F.slice(order, 1, CLUSTERED).alias("heaviest"))
+    entries = F.transform("heaviest", lambda one: F.struct(one["item_id"].alias("id"), (-one["less"]).alias("weight")))
+    liked = heaviest.select("user_id", F.array_sort(entries).alias("liked"))
+    liked = liked.select("user_id", F.col("liked.id").alias("liked"), F.col("liked.weight").alias("liked_weights"))
+    return profiles.join(liked, on="user_id", how="left")
 
 
 def _plus(left: Column, right: Column) -> Column:
-    """The sum of two vectors of which either may be null."""
+    """The sum of two vectors; if one is null, the other."""
     return F.coalesce(F.zip_with(left, right, lambda x, y: x + y), left, right)
 
 
 def _whole_users(batches: Iterator[pa.RecordBatch], rows: int, users: int) -> Iterator[pa.Table]:
-    """Sorted pairs in tables of about ``rows``, cut where one user ends and another begins, of at most ``users``."""
-    held: list[pa.RecordBatch] = []
+    """Sorted pairs as tables of about ``rows`` rows and at most ``users`` users, cut between users."""
+    pending: list[pa.RecordBatch] = []
     count, wanted = 0, rows
     for batch in batches:
-        held.append(batch)
+        pending.append(batch)
         count += batch.num_rows
         if count >= wanted:
-            table = pa.Table.from_batches(held)
+            table = pa.Table.from_batches(pending)
             starts = _first_rows(table)
             border = int(starts[-1])
-            yield from _of_users(table.slice(0, border), starts[:-1], users)
-            held, count = table.slice(border).to_batches(), table.num_rows - border
-            # The last user may have more pairs than a table: look again when they have doubled, not at every batch.
+            yield from _split_users(table.slice(0, border), starts[:-1], users)
+            pending, count = table.slice(border).to_batches(), table.num_rows - border
+            # The last user may have more pairs than a table: wait until they have doubled, not for the next batch.
             wanted = max(rows, 2 * count)
     if count:
-        table = pa.Table.from_batches(held)
-        yield from _of_users(table, _first_rows(table), users)
+        table = pa.Table.from_batches(pending)
+        yield from _split_users(table, _first_rows(table), users)
 
 
-def _of_users(table: pa.Table, starts: NDArray[np.int64], users: int) -> Iterator[pa.Table]:
+def _split_users(table: pa.Table, starts: NDArray[np.int64], users: int) -> Iterator[pa.Table]:
+    """Parts of at most ``users`` users. ``starts``: the first row of each user."""
     for first in range(0, len(starts), users):
         end = starts[first + users] if first + users < len(starts) else table.num_rows
         yield table.slice(starts[first], end - starts[first])
 
 
 def _first_rows(table: pa.Table) -> NDArray[np.int64]:
-    """The rows of sorted pairs in which a user begins."""
+    """The first row of each user in sorted pairs."""
     names = table["user_id"].combine_chunks()
     changes = pc.not_equal(names.slice(1), names.slice(0, len(names) - 1)).to_numpy(zero_copy_only=False)
     return np.flatnonzero(np.r_[True, changes])
 
 
 class _UserSums:
-    """Some users on their way past the item blocks."""
+    """The sums of a batch of users, to which item blocks are added one after another."""
 
     def __init__(self, pairs: pa.Table, dimension: int) -> None:
         self._starts = _first_rows(pairs)
@@ -174,15 +188,15 @@ class _UserSums:
         self._sums = np.zeros((len(self._starts), dimension))
 
     def add(self, block: pa.RecordBatch) -> None:
-        """Add what lies in the next item block."""
+        """Add the vectors of the next item block."""
         vectors = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)
-        places, columns = self._items.matches(block["item_id"])
-        for start in range(0, len(places), 16_384):  # bounds the copy of item vectors
+        pairs, items = self._items.matches(block["item_id"])
+        for start in range(0, len(pairs), 16_384):  # bounds the copy of item vectors
             part = slice(start, start + 16_384)
-            accumulate(self._sums, self._owners[places[part]], self._weights[places[part]], vectors[columns[part]])
+            accumulate(self._sums, self._owners[pairs[part]], self._weights[pairs[part]], vectors[items[part]])
 
     def rows(self) -> pa.RecordBatch:
-        """One row per user."""
+        """One row per user, as ``pool_items`` returns them."""
         last = self._pairs["last_timestamp"].cast(pa.int64()).to_numpy()
         columns = [
             self._pairs["user_id"].take(pa.array(self._starts)).combine_chunks(),

@@ -1,4 +1,4 @@
-"""What was listed and passed over counts a little against its like, and no more than that."""
+"""Ignored impressions count a little against similar items, and do nothing else."""
 
 import math
 from collections import Counter
@@ -18,7 +18,7 @@ DAY = date(2024, 3, 10)
 SHOWN = [
     ("came", "passed over", 0),
     ("came", "touched", 0),
-    ("came", "touched too late to be known", 0),
+    ("came", "touched after the run date", 0),
     ("came", "twice", -1),
     ("came", "twice", 0),
     ("came", "an old list", -9),
@@ -30,7 +30,7 @@ CAME = [
     ("came", "elsewhere", 2),
     ("came", "elsewhere", -8),
     ("came", "touched", 6),
-    ("came", "touched too late to be known", 8),
+    ("came", "touched after the run date", 8),
     ("came after the window", "elsewhere", 4),
     ("stayed away", "elsewhere", -20),
 ]
@@ -44,17 +44,17 @@ def moment(n):
     return datetime(2024, 3, 10, 12, tzinfo=UTC) + timedelta(days=n)
 
 
-def test_what_is_passed_over_was_listed_to_one_who_came_and_did_not_touch_it(spark):
+def test_an_impression_is_ignored_by_an_active_user_without_an_event_of_the_item(spark):
     shown = spark.createDataFrame([(user, item, day(n)) for user, item, n in SHOWN], IMPRESSIONS.ddl)
     events = spark.createDataFrame([(user, item, "view", moment(n), None) for user, item, n in CAME], EVENTS.ddl)
-    what = Ignored(-0.5, days=4, lists=2)
-    found = ignored_pairs(shown, events, day(7), what)
-    expected = {("came", item, day(0)) for item in ("passed over", "touched too late to be known", "twice")}
-    assert {tuple(row) for row in found.collect()} == expected
-    assert ignored_pairs(shown, events, day(2), what).where("shown_at = date'2024-03-10'").isEmpty()
+    settings = Ignored(-0.5, days=4, lists=2)
+    ignored = ignored_pairs(shown, events, day(7), settings)
+    expected = {("came", item, day(0)) for item in ("passed over", "touched after the run date", "twice")}
+    assert {tuple(row) for row in ignored.collect()} == expected
+    assert ignored_pairs(shown, events, day(2), settings).where("shown_at = date'2024-03-10'").isEmpty()
     nobody = spark.createDataFrame([("nobody",)], "user_id string")
-    assert ignored_pairs(shown, events, day(7), what, nobody).isEmpty()
-    row = weighed_ignored(found, events, day(7), -0.5, half_life=1.0).first()
+    assert ignored_pairs(shown, events, day(7), settings, nobody).isEmpty()
+    row = weighed_ignored(ignored, events, day(7), -0.5, half_life=1.0).first()
     assert row["weight"] == pytest.approx(
         -0.5 * 2**-6.5
     )  # as an event of that midnight, 6.5 days before the newest one
@@ -63,15 +63,15 @@ def test_what_is_passed_over_was_listed_to_one_who_came_and_did_not_touch_it(spa
 
 @pytest.fixture(scope="module")
 def world(spark, tmp_path_factory):
-    """Two nights: on the second, three users have come and looked at an item each."""
-    made = World(spark, tmp_path_factory.mktemp("world"), ignored_weight=-0.3, ignored_days=1, ignored_lists=2)
-    made.commit_sources()
-    made.refresh()
+    """Two nights: on the second, three users have an event with one item each."""
+    world = World(spark, tmp_path_factory.mktemp("world"), ignored_weight=-0.3, ignored_days=1, ignored_lists=2)
+    world.commit_sources()
+    world.refresh()
     for user in range(1, 4):
-        made.apply(("event", user, (user * 5 + 1) % 14, 0))
-    made.run_date += timedelta(days=1)
-    made.commit_sources()
-    return made
+        world.apply(("event", user, (user * 5 + 1) % 14, 0))
+    world.run_date += timedelta(days=1)
+    world.commit_sources()
+    return world
 
 
 def rows_of(world, table):
@@ -82,8 +82,8 @@ def test_ignored_items_move_a_profile_and_are_not_banned(world):
     first = {(row["user_id"], row["item_id"]) for row in rows_of(world, RECOMMENDATIONS)}
     touched = {(f"u{user}", f"i{item}") for user, item, _ in world.events}
     assert {(r["user_id"], r["item_id"]) for r in rows_of(world, IMPRESSIONS)} == first
-    made, listed = world.check()  # what has changed equals all
-    assert made["profiles_made"] == "3 users who changed"
+    profiles, listed = world.check()  # the incremental run equals a full one
+    assert profiles["profiles_made"] == "3 users who changed"
     assert listed["users_redone"] == 3
     again = {(row["user_id"], row["item_id"]) for row in rows_of(world, RECOMMENDATIONS)}
     assert again & (first - touched), "an ignored item can be listed again"
@@ -96,15 +96,15 @@ def test_ignored_items_move_a_profile_and_are_not_banned(world):
     assert counts["u1"] == sum(user == 1 for user, *_ in world.events)
 
 
-def test_reasons_tell_what_was_passed_over_and_add_up(world):
+def test_reasons_name_ignored_items_and_add_up(world):
     world.refresh(explain=50)
-    told = [reason for row in rows_of(world, RECOMMENDATIONS) for reason in row["reasons"]]
+    reasons = [reason for row in rows_of(world, RECOMMENDATIONS) for reason in row["reasons"]]
     for row in rows_of(world, RECOMMENDATIONS):
         assert math.fsum(r["contribution"] for r in row["reasons"]) == pytest.approx(row["score"], abs=1e-5)
-    assert any("passed over" in reason["sentence"] for reason in told)
+    assert any("passed over" in reason["sentence"] for reason in reasons)
 
 
-def test_what_was_shown_is_kept_once_and_nobody_forgotten_is_in_it(world):
+def test_impressions_are_stored_once_and_without_forgotten_users(world):
     world.refresh(full=True)
     world.refresh()
     rows = rows_of(world, IMPRESSIONS)

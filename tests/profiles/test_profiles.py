@@ -37,9 +37,9 @@ def weight_of(kind, value, timestamp, newest=MIDNIGHT):
 def slow_pairs(events):
     """(user, item) → [weight, events, last]."""
     pairs = {}
-    known = [event for event in events if event[3] < MIDNIGHT]
-    for user, item, kind, timestamp, value in known:
-        newest = max(event[3] for event in known if event[0] == user)
+    earlier = [event for event in events if event[3] < MIDNIGHT]
+    for user, item, kind, timestamp, value in earlier:
+        newest = max(event[3] for event in earlier if event[0] == user)
         pair = pairs.setdefault((user, item), [0.0, 0, timestamp])
         pair[:] = pair[0] + weight_of(kind, value, timestamp, newest), pair[1] + 1, max(pair[2], timestamp)
     return pairs
@@ -95,12 +95,12 @@ def pooled(spark, events, packed):
 
 def test_pairs_are_weighed_like_a_slow_sum(spark, events):
     rows = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS).collect()
-    found = {(row["user_id"], row["item_id"]): row for row in rows}
+    pairs = {(row["user_id"], row["item_id"]): row for row in rows}
     expected = slow_pairs(events)
-    assert set(found) == set(expected)
+    assert set(pairs) == set(expected)
     for pair, (weight, count, last) in expected.items():
-        assert found[pair]["weight"] == pytest.approx(weight, abs=1e-8)
-        assert (found[pair]["events"], utc(found[pair]["last_timestamp"])) == (count, last)
+        assert pairs[pair]["weight"] == pytest.approx(weight, abs=1e-8)
+        assert (pairs[pair]["events"], utc(pairs[pair]["last_timestamp"])) == (count, last)
 
 
 def test_a_run_knows_events_strictly_before_the_midnight_of_its_date(spark):
@@ -174,7 +174,7 @@ def test_a_user_with_very_many_events_is_one_sum(spark, vectors, packed, size):
         F.lit(None).cast("double").alias("value"),
     )
     pairs = weigh_pairs(everyone, RUN_DATE, WEIGHTS)
-    assert pairs.where("user_id = 'whale'").count() == 11, "no task holds more of a user than the items that were had"
+    assert pairs.where("user_id = 'whale'").count() == 11, "no task holds more of a user than the items of the events"
     sums = pool_items(pairs, packed(8), tasks=2)
     [whale] = sums.where("user_id = 'whale'").collect()
     counts = np.bincount([n % 11 for n in range(size) if n % 10])
@@ -227,7 +227,7 @@ def profiles(spark):
         ("undecided with a text", [0.5, 0, 0], 2),
     ],
 )
-def test_a_profile_is_the_sum_and_half_the_own_text_in_its_first_numbers(profiles, user, embedding, count):
+def test_a_profile_is_the_sum_and_half_the_text_in_its_first_numbers(profiles, user, embedding, count):
     np.testing.assert_allclose(profiles[user]["embedding"], embedding, rtol=1e-6)
     assert profiles[user]["events"] == count
 
@@ -259,21 +259,21 @@ def segmented(spark, events, packed):
 
 def test_a_segment_is_the_direction_of_all_its_users_together(segmented, pooled):
     assert set(segmented) == {user for user, locale in LOCALES.items() if locale in ("de", "fr")}
-    for user, found in segmented.items():
+    for user, segment in segmented.items():
         together = sum(np.array(pooled[other][0]) for other in pooled if LOCALES[other] == LOCALES[user])
-        np.testing.assert_allclose(found, direction(together), atol=1e-7)
+        np.testing.assert_allclose(segment, direction(together), atol=1e-7)
 
 
-def test_a_segment_counts_like_so_many_events_and_stands_in_for_all_of_them(spark):
+def test_a_segment_counts_like_its_weight_in_events_and_replaces_missing_ones(spark):
     sums, own = spark.createDataFrame(SUMS, SUM_DDL), spark.createDataFrame(OWN, OWN_DDL)
     rows = [("regular", [0.0, 0.0, 1.0]), ("newcomer", [0.0, 1.0, 0.0]), ("cold", [1.0, 0.0, 0.0])]
     segments = spark.createDataFrame(rows, "user_id string, segment array<double>")
     frame = profile_rows(sums, own, "enc-1", dimension=3, prior=0.5, segments=segments, segment_weight=2.0)
-    found = {row["user_id"]: row["embedding"] for row in frame.collect()}
-    assert found["regular"] == [1, 2, 5]
-    assert found["newcomer"] == [0, 2, 0]
-    np.testing.assert_allclose(found["cold"], [2.3, 0.4, 0], rtol=1e-6)
-    np.testing.assert_allclose(found["both"], [1, 0.5, 1], rtol=1e-6)
+    by_user = {row["user_id"]: row["embedding"] for row in frame.collect()}
+    assert by_user["regular"] == [1, 2, 5]
+    assert by_user["newcomer"] == [0, 2, 0]
+    np.testing.assert_allclose(by_user["cold"], [2.3, 0.4, 0], rtol=1e-6)
+    np.testing.assert_allclose(by_user["both"], [1, 0.5, 1], rtol=1e-6)
 
 
 def test_sums_of_a_segment_do_not_overflow(spark):
@@ -295,13 +295,13 @@ def test_absurd_values_of_one_user_and_item_do_not_overflow_and_ordinary_sums_ke
         rows, "user_id string, item_id string, event_type string, timestamp timestamp, value double"
     )
     weights = EventWeights({"view": 1.0, "rating": 1.0, "skip": -1.0}, 3.0, 7.0)
-    found = {row.user_id: row.weight for row in weigh_pairs(events, date(2024, 3, 1), weights).collect()}
-    assert found["u"] == pytest.approx(200 * 65_536, rel=1e-3)
+    by_user = {row.user_id: row.weight for row in weigh_pairs(events, date(2024, 3, 1), weights).collect()}
+    assert by_user["u"] == pytest.approx(200 * 65_536, rel=1e-3)
     ages = {1: 29, 2: 28, 3: 27, 9: 21, 30: 0}
     units = [
         round(w * 2 ** (-ages[day] / 7) * 2**40) for w, day in [(1, 1), (4.3 - 3, 2), (-1, 3), (1.1 - 3, 9), (1, 30)]
     ]
-    assert found["v"] == sum(units) / 2**40
+    assert by_user["v"] == sum(units) / 2**40
 
 
 @pytest.mark.parametrize(("rows", "users"), [(4, 2), (1, 1), (7, 100), (1000, 3)])
@@ -333,10 +333,10 @@ def test_the_step_takes_segments_and_the_rules_of_a_history(spark, tmp_path):
     assert built(max_events=1) == ("done", {"u1": ([1, 0], 1)})
     assert built(half_life_steps=1.0) == ("done", {"u1": ([1, 0.5], 2)})
     assert built(half_life_steps=1.0)[0] == "unchanged"
-    status, found = built(segment_weight=1.0)
+    status, by_user = built(segment_weight=1.0)
     assert status == "done"
-    np.testing.assert_allclose(found["u1"][0], [1 + 0.5**0.5] * 2, rtol=1e-6)
-    np.testing.assert_allclose(found["u2"][0], [0.5**0.5] * 2, rtol=1e-6)
+    np.testing.assert_allclose(by_user["u1"][0], [1 + 0.5**0.5] * 2, rtol=1e-6)
+    np.testing.assert_allclose(by_user["u2"][0], [0.5**0.5] * 2, rtol=1e-6)
 
 
 def test_no_profile_at_all_from_a_log_with_events_is_refused(spark, tmp_path):
@@ -352,10 +352,10 @@ def test_no_profile_at_all_from_a_log_with_events_is_refused(spark, tmp_path):
     with pytest.raises(QualityError, match="add up to nothing"):
         profiles_step(bench.run, options.model_copy(update={"half_life_days": 0.0}))
     bench.put(EVENTS, ("u", "1.0E7", "view", MIDNIGHT + timedelta(days=1), None))
-    assert profiles_step(bench.run, options)["tables"] == {USER_PROFILES.name: 0}, "events to come are none yet"
+    assert profiles_step(bench.run, options)["tables"] == {USER_PROFILES.name: 0}, "later events do not count"
 
 
-def test_ratings_that_all_lie_below_the_center_are_refused_and_a_few_are_told(spark, tmp_path, caplog):
+def test_ratings_that_all_lie_below_the_center_are_refused_and_a_few_give_a_warning(spark, tmp_path, caplog):
     bench = Bench(spark, tmp_path)
     bench.put_vectors()
     bench.put(EMBEDDINGS)

@@ -1,4 +1,4 @@
-"""Pooling a user's items into one vector."""
+"""Pool the item vectors of users."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +9,16 @@ def accumulate(
 ) -> None:
     """Add ``weights[p] · vectors[p]`` to ``sums[rows[p]]`` for every pair p, in place. ``rows`` is ascending.
 
-    Each row is summed strictly in the order of its pairs, so a caller that feeds items in a fixed order gets the same
-    bits however the items were cut into blocks.
+    Each row is summed in the order of its pairs. A caller that passes items in a fixed order therefore gets the same
+    bits for any division of the items into blocks.
     """
     if not len(rows):
         return
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
-    turn = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-    order = np.argsort(turn, kind="stable")
-    bounds = np.searchsorted(turn[order], np.arange(turn.max() + 2))
-    for first, last in zip(
-        bounds[:-1], bounds[1:], strict=True
-    ):  # the n-th pair of every user at once: rows are distinct
+    ordinal = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
+    order = np.argsort(ordinal, kind="stable")
+    bounds = np.searchsorted(ordinal[order], np.arange(ordinal.max() + 2))
+    # The n-th pairs of all rows at once: their rows are distinct.
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
         pairs = order[first:last]
         sums[rows[pairs]] += weights[pairs, None] * vectors[pairs]

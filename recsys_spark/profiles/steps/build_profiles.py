@@ -1,4 +1,4 @@
-"""events, users and item_vectors → user_profiles."""
+"""Build user profiles: events, users and item_vectors → user_profiles."""
 
 from dataclasses import asdict
 
@@ -37,11 +37,17 @@ _BLOCK_ROWS = 16_384
 
 
 def build_profiles(run: Run, options: ProfileOptions) -> Report:
-    """Publish the profile of every user who has events with known items, or a text. Those whose events, text and items
-    are what they were keep theirs, unless ``full`` asks for all."""
+    """Publish the profile of every user who has a text or events of items with vectors.
+
+    Users whose events, text and items have not changed keep their profiles, unless ``full`` is set.
+
+    Raises:
+        InputError: there are no item vectors.
+        QualityError: there are events, but they give no user a profile.
+    """
     keep_impressions(run, options)
-    shown = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
-    inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *shown)
+    impressions = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
+    inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *impressions)
     provenance = Provenance(
         inputs.content_ids,
         options.run_date,
@@ -63,26 +69,33 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
     last = _previous(run, options, provenance, first[0])
     provenance = inputs.recorded_in(provenance)
     if isinstance(last, FullRebuild):
-        made = str(last)
-        run.progress.note(f"build_profiles: {made}")
+        scope = str(last)
+        run.progress.note(f"build_profiles: {scope}")
         staged = run.lake.stage(_profiles(run, inputs, options, first), USER_PROFILES)
         if not staged.rows:
-            _refuse_nothing(run, inputs, options)
-        return publish_audited(run, key, staged, provenance, options, made=made) | {"profiles_made": made}
-    with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as redo:
-        run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
-        if not redo.rows:
+            _refuse_no_profiles(run, inputs, options)
+        return publish_audited(run, key, staged, provenance, options, made=scope) | {"profiles_made": scope}
+    with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as changed:
+        run.progress.note(f"build_profiles: {changed.rows:,} users have changed")
+        if not changed.rows:
             return republish(run, key, last.head, USER_PROFILES, provenance) | {"profiles_made": "none"}
-        come = run.lake.stage(_profiles(run, inputs, options, first, redo.frame), USER_PROFILES)
-        found, made = partial_rewrite(last, key, redo.frame, come), f"{redo.rows} users who changed"
+        staged = run.lake.stage(_profiles(run, inputs, options, first, changed.frame), USER_PROFILES)
+        rewrite, scope = partial_rewrite(last, key, changed.frame, staged), f"{changed.rows} users who changed"
         report = publish_audited(
-            run, key, found.staged, provenance, options, made=made, outcome=found.outcome, parts=(found.old, found.new)
+            run,
+            key,
+            rewrite.staged,
+            provenance,
+            options,
+            made=scope,
+            outcome=rewrite.outcome,
+            parts=(rewrite.old, rewrite.new),
         )
-    return report | {"profiles_made": made}
+    return report | {"profiles_made": scope}
 
 
-def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
-    """No profile at all, and so no list, from a log that has events is no success."""
+def _refuse_no_profiles(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
+    """Raise if there are events but no profiles, and therefore no lists: the ids or the weights must be wrong."""
     events, items = events_before(inputs.frame(run, EVENTS), options.run_date), inputs.frame(run, ITEM_VECTORS)
     number, event = events.agg(F.count("*"), F.min("item_id")).collect()[0]
     if not number:
@@ -91,12 +104,12 @@ def _refuse_nothing(run: Run, inputs: InputVersions, options: ProfileOptions) ->
         item = items.agg(F.min("item_id")).collect()[0][0]
         raise QualityError(
             f"none of the {number:,} events before {options.run_date} is about an item with a vector, so there would "
-            f"be no list. Events name items such as '{event}', vectors such as '{item}': are the ids of one type and "
-            "form, and do the items have texts?"
+            f"be no lists. Events name items such as '{event}', vectors such as '{item}': check that the ids have the "
+            "same type and format, and that the items have texts"
         )
     raise QualityError(
-        f"the {number:,} events before {options.run_date} give no user a profile: by event_weights and rating_center "
-        "each user's events add up to nothing"
+        f"the {number:,} events before {options.run_date} give no user a profile: with event_weights and rating_center "
+        "the events of each user add up to nothing"
     )
 
 
@@ -108,8 +121,8 @@ def _previous(run: Run, options: ProfileOptions, provenance: Provenance, space: 
             return FullRebuild(f"with {name} every profile depends on all events")
     last = previous(run, USER_PROFILES, provenance)
     if isinstance(last, Previous):
-        was = last.rows().select("model").first()
-        if was is None or was["model"] != space:
+        profile = last.rows().select("model").first()
+        if profile is None or profile["model"] != space:
             return FullRebuild("item_vectors are in another vector space")
     return last
 
@@ -117,7 +130,7 @@ def _previous(run: Run, options: ProfileOptions, provenance: Provenance, space: 
 def _users_to_recompute(
     run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous, space: str
 ) -> DataFrame:
-    """``user_id`` of those whose own events or text have changed, or the vector of an item they had."""
+    """``user_id`` of users whose events, text, ignored impressions or item vectors have changed."""
     changed = last.other_events(inputs, options.run_date)
     if not last.saw(ITEM_VECTORS, inputs):
         items = changed_keys(last.frame(ITEM_VECTORS), inputs.frame(run, ITEM_VECTORS), "item_id")
@@ -126,25 +139,25 @@ def _users_to_recompute(
     if IMPRESSIONS.name in inputs.versions:
         changed = changed.unionByName(users_with_other_ignored(run, inputs, options, last))
     if options.user_text_weight and not (last.saw(USERS, inputs) and last.saw(EMBEDDINGS, inputs)):
-        was = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
-        now = own_texts(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
-        changed = changed.unionByName(changed_keys(was, now, "user_id"))
+        old = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
+        new = own_texts(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
+        changed = changed.unionByName(changed_keys(old, new, "user_id"))
     return changed.distinct()
 
 
 def _profiles(
-    run: Run, inputs: InputVersions, options: ProfileOptions, space: tuple[str, int], redo: DataFrame | None = None
+    run: Run, inputs: InputVersions, options: ProfileOptions, space: tuple[str, int], only: DataFrame | None = None
 ) -> DataFrame:
-    """Profiles of all users, or of those in ``redo``."""
+    """Profiles of all users, or only of those in ``only``."""
     tasks = 2 * run.spark.sparkContext.defaultParallelism
     source = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
     items = cached_blocks(run, USER_PROFILES, source, _BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
     events, users = inputs.frame(run, EVENTS), inputs.frame(run, USERS)
-    if redo is not None:
-        events, users = (rows.join(redo, on="user_id", how="left_semi") for rows in (events, users))
+    if only is not None:
+        events, users = (rows.join(only, on="user_id", how="left_semi") for rows in (events, users))
     pairs = weigh_pairs(events, options.run_date, options.weights, options.history)
     if IMPRESSIONS.name in inputs.versions:
-        ignored = ignored_of(run, inputs, options, redo)
+        ignored = ignored_of(run, inputs, options, only)
         pairs = pairs.unionByName(
             weighed_ignored(ignored, events, options.run_date, options.ignored_weight, options.weights.half_life_days)
         )
@@ -163,8 +176,8 @@ def _profiles(
 
 
 def own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
-    """``user_id, embedding``: the users' own texts in the text block of ``space``."""
+    """``user_id, embedding``: the vectors of users' texts in the text block of ``space``."""
     texts = embeddings.where(F.col("model") == of_users(encoder_of(space)))
-    own = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")
+    vectors = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")
     name = whitening_of(space)
-    return whitened(own, "user_id", stored(run, name)) if name else own
+    return whitened(vectors, "user_id", stored(run, name)) if name else vectors
