@@ -6,7 +6,7 @@ from recsys_spark.events.options import EventOptions
 from recsys_spark.runtime.config import formerly
 
 
-class JudgeOptions(EventOptions):
+class MetricOptions(EventOptions):
     """Metrics of lists against later events."""
 
     metrics_k: int = Field(
@@ -15,7 +15,7 @@ class JudgeOptions(EventOptions):
     min_rating: float = Field(4.0, description="lowest rating of a later event that makes its item relevant")
 
 
-class EvaluationOptions(JudgeOptions):
+class EvaluationOptions(MetricOptions):
     """Evaluation of the published lists."""
 
     baselines: bool = Field(False, description="also evaluate popularity lists, for the same users")

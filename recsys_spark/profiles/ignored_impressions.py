@@ -89,6 +89,6 @@ def weighed_ignored(
     )
 
 
-def ignored_kinds(ignored: DataFrame) -> DataFrame:
+def ignored_event_types(ignored: DataFrame) -> DataFrame:
     """``user_id, item_id, event_type`` of ignored impressions, for reasons."""
     return ignored.select("user_id", "item_id", F.lit(IGNORED).alias("event_type"))

@@ -44,7 +44,7 @@ def segment_pairs(pairs: DataFrame, users: DataFrame) -> DataFrame:
     return by_locale.select(F.col("locale").alias("user_id"), "item_id", weight, "events", "last_timestamp")
 
 
-def own_segments(users: DataFrame, sums: DataFrame) -> DataFrame:
+def user_segments(users: DataFrame, sums: DataFrame) -> DataFrame:
     """``user_id, segment``: the sum of each user's locale at unit length.
 
     ``sums``: from ``pool_items`` of ``segment_pairs``.
@@ -103,7 +103,7 @@ def profile_rows(
         space: the vector space of the items.
         dimension: width of an item vector, of which the text block is the first part.
         prior: weight of the text.
-        segments: from ``own_segments``.
+        segments: from ``user_segments``.
     """
     text_vectors = texts.select("user_id", F.col("embedding").alias("text"))
     parts = sums.join(text_vectors, on="user_id", how="full")

@@ -12,7 +12,7 @@ from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.events.weights import EventWeights, weigh_pairs
 from recsys_spark.profiles.options import ProfileOptions
-from recsys_spark.profiles.profiles import _whole_users, own_segments, pool_items, profile_rows, segment_pairs
+from recsys_spark.profiles.profiles import _whole_users, pool_items, profile_rows, segment_pairs, user_segments
 from recsys_spark.profiles.steps.build_profiles import build_profiles as profiles_step
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
 from tests.flows.test_bad_input import Bench
@@ -254,7 +254,7 @@ def segmented(spark, events, packed):
     users = spark.createDataFrame([(user, None, None, locale) for user, locale in LOCALES.items()], USERS_DDL)
     pairs = weigh_pairs(spark.createDataFrame(events, EVENT_DDL), RUN_DATE, WEIGHTS)
     sums = pool_items(segment_pairs(pairs, users), packed(8), tasks=2)
-    return {row["user_id"]: row["segment"] for row in own_segments(users, sums).collect()}
+    return {row["user_id"]: row["segment"] for row in user_segments(users, sums).collect()}
 
 
 def test_a_segment_is_the_direction_of_all_its_users_together(segmented, pooled):

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import InputError
 from recsys_spark.evaluate.list_metrics import mean_metrics, popularity_lists, relevant_pairs, user_metrics
-from recsys_spark.evaluate.options import EvaluationOptions, JudgeOptions
+from recsys_spark.evaluate.options import EvaluationOptions, MetricOptions
 from recsys_spark.lake.lake import Commit
 from recsys_spark.lake.provenance import Outcome
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key
@@ -43,7 +43,7 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     return _append_metrics(run, inputs, options, lists, inputs.frame(run, EVENTS), key)
 
 
-def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
+def evaluation_of_last_lists(run: Run, options: MetricOptions) -> Report:
     """Evaluate the stored lists of an earlier day on the events from that day on and before ``run_date``.
 
     Their metrics are appended to table ``metrics`` once. Without such lists or events the report is empty.
@@ -54,7 +54,7 @@ def evaluation_of_last_lists(run: Run, options: JudgeOptions) -> Report:
     if list_date >= options.run_date:
         return report
     inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
-    settings = options.model_dump(include=set(JudgeOptions.model_fields)) | {"run_date": list_date}
+    settings = options.model_dump(include=set(MetricOptions.model_fields)) | {"run_date": list_date}
     evaluation = EvaluationOptions(**settings)
     key = _key(inputs, evaluation, until=options.run_date)
     if run.lake.has_commit(METRICS, key):

@@ -20,9 +20,9 @@ from recsys_spark.hybrid.sparse_histories import weighted_items
 from recsys_spark.items.vectors import FeatureBlocks, block_widths, encoder_of
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Provenance
-from recsys_spark.profiles.ignored_impressions import Ignored, ignored_kinds, ignored_pairs, weighed_ignored
-from recsys_spark.profiles.profiles import own_segments, pool_items, segment_pairs
-from recsys_spark.profiles.steps.build_profiles import own_texts
+from recsys_spark.profiles.ignored_impressions import Ignored, ignored_event_types, ignored_pairs, weighed_ignored
+from recsys_spark.profiles.profiles import pool_items, segment_pairs, user_segments
+from recsys_spark.profiles.steps.build_profiles import user_text_vectors
 from recsys_spark.publish.steps.previous_run import Previous
 from recsys_spark.publish.steps.publishing import InputVersions, Report
 from recsys_spark.runtime.lifecycle import Run
@@ -79,7 +79,7 @@ def explanation(
     """Rows of ``explanation_inputs`` and the transform to rows of ``recommendations``; of one ``user`` if given."""
     pairs, kinds = sources.pairs, event_kinds(sources.events)
     if sources.ignored is not None:
-        kinds = kinds.unionByName(ignored_kinds(sources.ignored))
+        kinds = kinds.unionByName(ignored_event_types(sources.ignored))
     if user is not None:
         pairs, kinds, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, kinds, lists))
     users = explanation_inputs(lists, pairs, kinds, sources.own_texts, sources.segments)
@@ -191,9 +191,9 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
     segments = None
     if provenance.segment_weight:
         tasks = 2 * run.spark.sparkContext.defaultParallelism
-        segments = own_segments(users, pool_items(segment_pairs(pairs, users), blocks, tasks=tasks))
+        segments = user_segments(users, pool_items(segment_pairs(pairs, users), blocks, tasks=tasks))
     space = str(vectors.select("model").first()[0])  # type: ignore[index]
-    texts = own_texts(run, users, made.frame(EMBEDDINGS), space) if provenance.user_text_weight else None
+    texts = user_text_vectors(run, users, made.frame(EMBEDDINGS), space) if provenance.user_text_weight else None
     own_weights = float(provenance.user_text_weight or 0), float(provenance.segment_weight or 0)
     widths = _widths(run, made.frame(EMBEDDINGS), space, blocks.dimension)
     return Sources(pairs, events_before(events, day), blocks, widths, ignored, texts, segments, own_weights)

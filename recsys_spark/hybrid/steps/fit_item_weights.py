@@ -16,7 +16,7 @@ from recsys_spark.events.weights import weigh_pairs
 from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features, sample_of_users
 from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, fit_bytes, weight_rows
 from recsys_spark.hybrid.options import WeightOptions
-from recsys_spark.items.steps.whitening import fitted
+from recsys_spark.items.steps.whitening import fitted_whitening
 from recsys_spark.items.vectors import encoder_of, item_embeddings
 from recsys_spark.items.whitening import whitened
 from recsys_spark.lake.lake import Staged
@@ -85,7 +85,7 @@ def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) ->
         return {"tables": {}}
     texts = item_embeddings(inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), encoder)
     shrink, share = options.hybrid_whitening, options.refit_share
-    white = fitted(run, encoder, texts, str(inputs.content_ids), shrink=shrink, refit_share=share)
+    white = fitted_whitening(run, encoder, texts, str(inputs.content_ids), shrink=shrink, refit_share=share)
     if white is None:
         raise InputError(f"no item has an embedding of model {encoder}: run embed_texts with the same --model first")
     vectors = whitened(texts, "item_id", white.transform)

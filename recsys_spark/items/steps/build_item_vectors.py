@@ -11,7 +11,7 @@ from recsys_spark.events.options import HistoryOptions
 from recsys_spark.events.weights import weigh_pairs
 from recsys_spark.items.options import BlockOptions
 from recsys_spark.items.steps.price_quantiles import fitted_quantiles
-from recsys_spark.items.steps.whitening import Fit, fitted
+from recsys_spark.items.steps.whitening import Fit, fitted_whitening
 from recsys_spark.items.vectors import item_embeddings, item_vector_rows, items_with_users
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.steps.audit import publish_audited
@@ -74,11 +74,11 @@ def _provenance(
     return Provenance.of(inputs=inputs.content_ids, feature_blocks=options.blocks.settings, **settings)
 
 
-def _whitening(run: Run, options: BlockOptions, model: ModelSpec, texts: DataFrame, state: str) -> Fit | None:
+def _whitening(run: Run, options: BlockOptions, model: ModelSpec, texts: DataFrame, content_id: str) -> Fit | None:
     if options.whitening is None:
         return None
     shrink, share, force = options.whitening, options.refit_share, options.refit_whitening
-    return fitted(run, model.fingerprint, texts, state, shrink=shrink, refit_share=share, force=force)
+    return fitted_whitening(run, model.fingerprint, texts, content_id, shrink=shrink, refit_share=share, force=force)
 
 
 def _event_settings(options: BlockOptions, history: HistoryOptions | None) -> dict[str, Any]:

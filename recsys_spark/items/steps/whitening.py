@@ -25,7 +25,7 @@ class Fit:
     generation: int
 
 
-def fitted(
+def fitted_whitening(
     run: Run,
     encoder: str,
     vectors: DataFrame,
@@ -58,7 +58,7 @@ def fitted(
     return fit
 
 
-def stored(run: Run, name: str) -> Whitening:
+def stored_whitening(run: Run, name: str) -> Whitening:
     """The stored whitening of this name, as in the name of a vector space.
 
     Raises:

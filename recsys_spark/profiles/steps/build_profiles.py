@@ -10,13 +10,13 @@ from recsys_spark.encode.kernels.model_folder import of_users
 from recsys_spark.errors import InputError, QualityError
 from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.events.weights import weigh_pairs
-from recsys_spark.items.steps.whitening import stored
+from recsys_spark.items.steps.whitening import stored_whitening
 from recsys_spark.items.vectors import encoder_of, whitening_of
 from recsys_spark.items.whitening import whitened
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.ignored_impressions import weighed_ignored
 from recsys_spark.profiles.options import ProfileOptions
-from recsys_spark.profiles.profiles import own_segments, pool_items, profile_rows, segment_pairs
+from recsys_spark.profiles.profiles import pool_items, profile_rows, segment_pairs, user_segments
 from recsys_spark.profiles.steps.impressions import (
     ignored_of,
     ignored_settings,
@@ -139,8 +139,8 @@ def _users_to_recompute(
     if IMPRESSIONS.name in inputs.versions:
         changed = changed.unionByName(users_with_other_ignored(run, inputs, options, last))
     if options.user_text_weight and not (last.saw(USERS, inputs) and last.saw(EMBEDDINGS, inputs)):
-        old = own_texts(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
-        new = own_texts(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
+        old = user_text_vectors(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
+        new = user_text_vectors(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
         changed = changed.unionByName(changed_keys(old, new, "user_id"))
     return changed.distinct()
 
@@ -163,10 +163,10 @@ def _profiles(
         )
     segments = None
     if options.segment_weight:
-        segments = own_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))
+        segments = user_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))
     return profile_rows(
         pool_items(pairs, items, tasks=tasks),
-        own_texts(run, users, inputs.frame(run, EMBEDDINGS), space[0]),
+        user_text_vectors(run, users, inputs.frame(run, EMBEDDINGS), space[0]),
         space[0],
         dimension=space[1],
         prior=options.user_text_weight,
@@ -175,9 +175,9 @@ def _profiles(
     )
 
 
-def own_texts(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
+def user_text_vectors(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
     """``user_id, embedding``: the vectors of users' texts in the text block of ``space``."""
     texts = embeddings.where(F.col("model") == of_users(encoder_of(space)))
     vectors = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")
     name = whitening_of(space)
-    return whitened(vectors, "user_id", stored(run, name)) if name else vectors
+    return whitened(vectors, "user_id", stored_whitening(run, name)) if name else vectors

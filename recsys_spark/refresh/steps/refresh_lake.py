@@ -13,7 +13,7 @@ from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.encode.steps.embed_texts import embed_texts
 from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import ConflictError
-from recsys_spark.evaluate.options import JudgeOptions
+from recsys_spark.evaluate.options import MetricOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluation_of_last_lists
 from recsys_spark.events.options import HistoryOptions
 from recsys_spark.hybrid.options import WeightOptions
@@ -34,7 +34,7 @@ _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokeniz
 
 
 class RefreshOptions(
-    IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions, JudgeOptions
+    IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions, MetricOptions
 ):
     """Keys of all steps."""
 

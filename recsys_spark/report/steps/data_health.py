@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.arrays.arrow import matrix, unit_vectors
 from recsys_spark.items.kernels.whitening import Moments, whitening
-from recsys_spark.items.steps.whitening import stored
+from recsys_spark.items.steps.whitening import stored_whitening
 from recsys_spark.items.vectors import encoder_of, whitening_of
 from recsys_spark.report.aggregates import (
     ABOUT_ITEMS,
@@ -111,7 +111,7 @@ def embedding_space(run: Run, most: int) -> Section | None:
         return None
     rows = rows.take(pa.array(usable))
     name = whitening_of(space)
-    transform = stored(run, name) if name else whitening(Moments.of(matrix(rows["embedding"])), _SHRINK)
+    transform = stored_whitening(run, name) if name else whitening(Moments.of(matrix(rows["embedding"])), _SHRINK)
     white = transform.apply(vectors)
     after = f"whitened, as in item_vectors ({name})" if name else f"whitened by {_SHRINK} on this sample (not in use)"
     shape: list[list[Cell]] = [

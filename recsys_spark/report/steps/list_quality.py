@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.evaluate.kernels.metrics import coverage, gini
 from recsys_spark.evaluate.list_metrics import is_positive_event, popular_items, user_metrics
-from recsys_spark.evaluate.options import JudgeOptions
+from recsys_spark.evaluate.options import MetricOptions
 from recsys_spark.lake.lake_key import lake_key
 from recsys_spark.privacy.rules import id_hash
 from recsys_spark.report.aggregates import evaluated_users, metric_slices, places_of, popularity, stories
@@ -43,7 +43,7 @@ _JUDGED_USERS = 10_000
 say what a sample is worth."""
 
 
-def list_metrics(run: Run, options: JudgeOptions, lists: DataFrame) -> ListMetrics:
+def list_metrics(run: Run, options: MetricOptions, lists: DataFrame) -> ListMetrics:
     """Slices of the published lists and of popularity lists, each for a sample of users drawn by a hash, judged by the
     events on or after ``run_date``; empty where nothing has happened since."""
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
@@ -62,7 +62,7 @@ def list_metrics(run: Run, options: JudgeOptions, lists: DataFrame) -> ListMetri
     return {name: {row["slice"]: row for row in rows if row["scorer"] == name} for name in (_LISTS, _POPULARITY)}
 
 
-def quality(run: Run, options: JudgeOptions, found: ListMetrics, status: Statuses) -> Section:
+def quality(run: Run, options: MetricOptions, found: ListMetrics, status: Statuses) -> Section:
     """Against baselines with intervals, by slices, over past runs; and the last comparison of scorers."""
     blocks: list[Block] = []
     if found:
@@ -90,7 +90,7 @@ def quality(run: Run, options: JudgeOptions, found: ListMetrics, status: Statuse
     return Section("quality", "Quality", blocks)
 
 
-def fairness(run: Run, options: JudgeOptions, found: ListMetrics, lists: DataFrame) -> Section:
+def fairness(run: Run, options: MetricOptions, found: ListMetrics, lists: DataFrame) -> Section:
     """Gaps between groups of users; how exposure lies on items."""
     items, events = run.lake.read(run.spark, ITEMS), run.lake.read(run.spark, EVENTS)
     counted = popularity(items, events, lists).collect()
@@ -118,7 +118,7 @@ def fairness(run: Run, options: JudgeOptions, found: ListMetrics, lists: DataFra
     return Section("fairness", "Fairness", blocks)
 
 
-def gallery(run: Run, lists: DataFrame, options: JudgeOptions, users: int, *, show_ids: bool) -> Section:
+def gallery(run: Run, lists: DataFrame, options: MetricOptions, users: int, *, show_ids: bool) -> Section:
     """Some users with what they liked, what they are offered and why; who they are where ``show_ids``."""
     events, items = run.lake.read(run.spark, EVENTS), run.lake.read(run.spark, ITEMS)
     some = _users(run, listed_users(lists, _CANDIDATES * users).collect())

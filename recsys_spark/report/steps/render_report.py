@@ -8,7 +8,7 @@ from pydantic import Field
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import InputError
-from recsys_spark.evaluate.options import JudgeOptions
+from recsys_spark.evaluate.options import MetricOptions
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.report.charts import check_installed
 from recsys_spark.report.page import Section, page
@@ -22,7 +22,7 @@ from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
 _COUNTED = ("users", "items", "events", "recommendations")
 
 
-class ReportOptions(JudgeOptions):
+class ReportOptions(MetricOptions):
     """What a report shows."""
 
     report_users: int = Field(4, ge=1, description="report: users in the gallery")
