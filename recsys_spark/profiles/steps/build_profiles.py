@@ -48,15 +48,7 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
     keep_impressions(run, options)
     impressions = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
     inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *impressions)
-    provenance = Provenance(
-        inputs.content_ids,
-        options.run_date,
-        weights=asdict(options.weights),
-        history=asdict(options.history),
-        ignored=asdict(ignored) if (ignored := ignored_settings(options)) else None,
-        user_text_weight=options.user_text_weight,
-        segment_weight=options.segment_weight,
-    )
+    provenance = _provenance(inputs, options)
     key = run_key("build_profiles", provenance)
     if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
         return done
@@ -92,6 +84,19 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
             parts=(rewrite.old, rewrite.new),
         )
     return report | {"profiles_made": scope}
+
+
+def _provenance(inputs: InputVersions, options: ProfileOptions) -> Provenance:
+    ignored = ignored_settings(options)
+    return Provenance(
+        inputs.content_ids,
+        options.run_date,
+        weights=asdict(options.weights),
+        history=asdict(options.history),
+        ignored=asdict(ignored) if ignored else None,
+        user_text_weight=options.user_text_weight,
+        segment_weight=options.segment_weight,
+    )
 
 
 def _refuse_no_profiles(run: Run, inputs: InputVersions, options: ProfileOptions) -> None:
