@@ -47,7 +47,7 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
     model, part = resolve_model(options.part(EncoderOptions), run), options.part
     steps = {
         "ingest_tables": lambda: ingest_tables(run, part(IngestOptions), anew=options.full),
-        "evaluate_recommendations": lambda: evaluation_of_last_lists(run, part(JudgeOptions)),
+        "evaluate_recommendations": lambda: evaluation_of_last_lists(run, part(MetricOptions)),
         "embed_texts": lambda: embed_texts(run, part(EncoderOptions), retry=options.full, run_date=options.run_date),
         "build_item_vectors": lambda: build_item_vectors(
             run, part(BlockOptions), model, part(HistoryOptions), force=options.full
