@@ -28,7 +28,7 @@ from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.files import SourceFile
 from recsys_spark.sources.names import named_sources
 from recsys_spark.sources.queries import is_row_by_row, query
-from recsys_spark.sources.reader import knows_its_columns
+from recsys_spark.sources.reader import has_stated_columns
 from recsys_spark.tables.schemas import EVENTS, QUARANTINE, USERS
 from recsys_spark.tables.task_stream import TaskStats
 
@@ -185,7 +185,7 @@ def _whole(
         return "its query names :run_date, so that rows come and go with the day"
     if not is_row_by_row(query(run.spark, "events", dataset.events, [], [], options.run_date)):
         return "an event is made of more than one row of it"
-    if not knows_its_columns(dataset.sources[dataset.events.source]):
+    if not has_stated_columns(dataset.sources[dataset.events.source]):
         return "its columns are known from all files alone"
     stored = len(run.lake.file_uris(EVENTS, head.version))
     many = stored - last.table_files > _MORE_FILES

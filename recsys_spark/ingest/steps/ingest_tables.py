@@ -34,7 +34,7 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset, load_dataset
 from recsys_spark.sources.files import SourceFile, list_sources
 from recsys_spark.sources.queries import query, register
-from recsys_spark.sources.reader import malformed, read_source
+from recsys_spark.sources.reader import SourceReader, malformed
 from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
 _TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS, USER_RULES)
@@ -53,7 +53,8 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     key = _key(dataset, files, options, forgotten)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not anew:
         return done
-    sources = {name: read_source(run.spark, name, s, data, files[name]) for name, s in dataset.sources.items()}
+    reader = SourceReader(run.spark, data)
+    sources = {name: reader.read(name, source, files[name]) for name, source in dataset.sources.items()}
     judged, broken = _judge(run, dataset, sources, options)
     if options.dry_run:
         return {"tables": {}}
@@ -61,7 +62,7 @@ def ingest_tables(run: Run, options: IngestOptions, *, anew: bool = False) -> Re
     staged = None
     if log.head is not None:
         name = dataset.events.source
-        new = {name: read_source(run.spark, name, dataset.sources[name], data, files[name], log.files)}
+        new = {name: reader.read(name, dataset.sources[name], files[name], log.files)}
         part, unread = _judge(run, dataset, sources | new, options)
         staged = _staged(run, dataset, options, log, part, unread)
     if staged is None:
