@@ -48,8 +48,8 @@ def test_a_pattern_finds_what_spark_would_read(pattern, tmp_path, spark):
 
 
 def of_spark(spark, folder, pattern):
-    """The files that Spark itself reads for a pattern, subfolders included. Hidden folders are left out: Spark reads those
-    of an unfinished job if the pattern names them."""
+    """The files that Spark itself reads for a pattern, subfolders included. Hidden folders are left out: Spark reads
+    those of an unfinished job if the pattern names them."""
     frame = spark.read.option("recursiveFileLookup", "true").text(f"{folder}/{pattern}")
     rows = frame.select("_metadata.file_path").distinct().collect()
     uris = (spark._jvm.java.net.URI(row.file_path).getPath() for row in rows)
