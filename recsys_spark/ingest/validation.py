@@ -89,7 +89,7 @@ def validate_rules(raw: DataFrame) -> DataFrame:
 
 
 def validate_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
-    """Events: ids, type, a UTC timestamp from ``earliest`` to ``latest`` (days, inclusive), and an optional value."""
+    """Events: ids, type, UTC timestamp from ``earliest`` to ``latest`` (days, inclusive), optional finite value."""
     first, after = (
         F.lit(str(earliest)).cast("timestamp"),
         F.date_add(F.lit(str(latest)).cast("date"), 1).cast("timestamp"),

@@ -74,8 +74,8 @@ class Shop:
 
 
 def tables_of(spark, lake, *, rows=True):
-    """All tables and their content ids. Without ``rows``, raw rows in quarantine are left out: which of two equal rows is
-    kept is not defined."""
+    """All tables and their content ids. ``rows=False`` leaves out raw rows in quarantine: which of two equal rows is kept
+    is not defined."""
     tables = {
         t.name: sorted(map(str, lake.read(spark, t).drop(*([] if rows else ["row"])).collect()))
         for t in (ITEMS, USERS, EVENTS, QUARANTINE)
@@ -100,8 +100,8 @@ def test_a_run_reads_new_files_and_adds_their_rows(shop, spark):
     assert report["events_changes"] == report["users_changes"] == {"added": 1, "changed": 0, "removed": 0}
     assert report["tables"] == {"quarantine": 3, "items": 2, "users": 3, "events": 3, "user_rules": 0}
     assert files < set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version)), "stored files stay unchanged"
-    changes = {tuple(row) for row in lake.read(spark, CHANGES).select("table", "made", "rows", "added").collect()}
-    assert ("events", "1 new files", 3, 1) in changes
+    log = {tuple(row) for row in lake.read(spark, CHANGES).select("table", "made", "rows", "added").collect()}
+    assert ("events", "1 new files", 3, 1) in log
     again = shop.lake()
     shop.ingest(again, FIRST + timedelta(days=1))
     assert tables_of(spark, lake) == tables_of(spark, again)
