@@ -79,7 +79,7 @@ def item_losses(category: str, updated: Column, *, has_template: bool) -> Column
 
 
 def user_losses(*, has_template: bool) -> Column:
-    """As ``item_losses``, but without values, which would reveal personal data."""
+    """``losses`` of users, in the form of ``item_losses`` but without values, which would reveal personal data."""
     nothing = F.lit(None).cast("string")
     text = F.coalesce("text", F.lit(""))
     losses = [

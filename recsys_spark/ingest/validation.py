@@ -170,7 +170,7 @@ def accepted(validated: DataFrame, table: Table) -> DataFrame:
 
 
 def accepted_with_losses(validated: DataFrame, table: Table) -> DataFrame:
-    """As ``accepted``, with the column ``losses`` for ``losses.count_losses``."""
+    """The good rows, with the columns of the table and ``losses``, for ``losses.count_losses``."""
     return validated.where(F.col("reason").isNull()).select(*table.columns, "losses")
 
 

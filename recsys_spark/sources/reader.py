@@ -125,8 +125,8 @@ class _GroupReader:
         kinds = {field.name.lower(): field.dataType for field in self.schema or []}
         fields = [StructField(column, kinds.get(column.lower(), StringType())) for column in columns]
         fields.append(StructField(CORRUPT, StringType()))
-        # All files of a group have the same header. So Spark need not compare it with the names given here, some of
-        # which Spark made up itself, as it does for a column without a name.
+        # A known header is that of every file of the group. Spark need not compare it with the names given here, some of
+        # which Spark invented, as it does for a column without a name.
         return self._load(reader.schema(StructType(fields)).option("enforceSchema", by_header))
 
     def _typed(self) -> DataFrame:
@@ -162,7 +162,7 @@ class _GroupReader:
             key = (error.getMessageParameters() or {}).get("columnName", "one of them")
             raise UsageError(
                 f"source '{self.name}': in {self.source.path} the key {key} is spelled in several ways (sku, SKU), "
-                'which are one to Spark. In the dataset file, name the keys to read: schema = "… string, …"'
+                'which Spark treats as one. In the dataset file, name the keys to read: schema = "… string, …"'
             ) from error
 
     def _check_separator(self, columns: Sequence[str]) -> None:

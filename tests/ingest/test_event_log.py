@@ -74,8 +74,8 @@ class Shop:
 
 
 def tables_of(spark, lake, *, rows=True):
-    """All tables and their content ids. ``rows=False`` leaves out raw rows in quarantine: which of two equal rows is kept
-    is not defined."""
+    """All tables and their content ids. ``rows=False`` leaves out raw rows in quarantine: which of two equal rows is
+    kept is not defined."""
     tables = {
         t.name: sorted(map(str, lake.read(spark, t).drop(*([] if rows else ["row"])).collect()))
         for t in (ITEMS, USERS, EVENTS, QUARANTINE)
