@@ -125,8 +125,8 @@ class _GroupReader:
         kinds = {field.name.lower(): field.dataType for field in self.schema or []}
         fields = [StructField(column, kinds.get(column.lower(), StringType())) for column in columns]
         fields.append(StructField(CORRUPT, StringType()))
-        # A known header is that of every file of the group. Spark need not compare it with the names given here, some of
-        # which Spark invented, as it does for a column without a name.
+        # All files of the group have this header, if there is one. Spark need not compare it with the names given here,
+        # some of which Spark invented, as it does for a column without a name.
         return self._load(reader.schema(StructType(fields)).option("enforceSchema", by_header))
 
     def _typed(self) -> DataFrame:
