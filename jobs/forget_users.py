@@ -1,4 +1,4 @@
-"""Remove users, or items, from every table, every file and every later refresh; prints a proof."""
+"""Remove users or items from every table, every file and every later refresh, and print a proof."""
 
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.steps.forget_users import forget_users

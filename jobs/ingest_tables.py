@@ -1,4 +1,4 @@
-"""Raw sources to the tables items, users, events and quarantine, as a dataset file says."""
+"""Ingest raw sources into the tables items, users, user_rules, events and quarantine, as a dataset file says."""
 
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.ingest_tables import ingest_tables

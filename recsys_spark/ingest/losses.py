@@ -1,6 +1,6 @@
-"""What good rows lose on their way into a table: values that are dropped or damaged, counted while they are written.
+"""Count values that good rows lose on their way into a table, dropped or damaged, while the rows are written.
 
-An item without a price is a good item. A catalogue in which all prices are lost is not, and nobody would see it.
+An item without a price is a good item. A catalogue in which all prices are lost is not, and would go unnoticed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ _LIST_AS_TEXT = "category is a list that is written as text"
 _UPDATED = "updated_at is not a time"
 
 _MISSING = ("nan", "none", "null", "n/a", "na", "-", "\\n")
-"""How files that know no null write that there is no value."""
+"""Spellings of a missing value in formats without null."""
 
 _SAMPLES, _SAMPLE_CHARS = 3, 60
 
@@ -37,7 +37,7 @@ _COLUMN = "losses"
 
 @dataclass(frozen=True)
 class Loss:
-    """Rows of a table that lost something, of all rows that had it to lose, with a few of the values."""
+    """Rows of a table that lost a value, of all rows that had one, with a few of the values."""
 
     table: str
     loss: str
@@ -47,46 +47,46 @@ class Loss:
 
     @property
     def share(self) -> float:
-        """From 0 to 1."""
+        """The share of rows that lost the value, from 0 to 1."""
         return self.rows / max(self.of, 1)
 
 
 def price_is_lost(price: Column) -> Column:
-    """A price is given and is no finite number; NaN is how some files write that there is none."""
+    """Whether a price is given and is not a finite number. NaN counts as missing: some files write it for no price."""
     text = F.lower(F.trim(price.cast("string")))
     number = price.cast("string").try_cast("double")
     return (F.length(text) > 0) & ~text.isin(*_MISSING) & ~F.coalesce(F.abs(number) < float("inf"), F.lit(False))
 
 
 def item_losses(category: str, updated: Column, *, has_template: bool) -> Column:
-    """Loss and value, of every loss of a row with the raw columns and the cleaned title, text and brand.
+    """``losses``: an array of loss and value, for a row with the raw columns and the cleaned title, text and brand.
 
     Args:
-        category: the type of the raw column.
-        updated: what ``updated_at`` is read as.
-        has_template: whether items are to have a text.
+        category: type of the raw column.
+        updated: the parsed ``updated_at``.
+        has_template: whether the dataset file has a text template for items.
     """
     raw, changed = F.col("category"), F.col("updated_at").cast("string")
     names = raw if category == "string" else F.lit(None).cast("string")
     path = names if category != "array<string>" else F.array_join(raw, " ")
-    found = [
+    losses = [
         _loss(PRICE, price_is_lost(F.col("price")), F.col("price").cast("string")),
         _loss(_UPDATED, (F.trim(changed) != "") & updated.isNull(), changed),
         _loss(_LIST_AS_TEXT, names.rlike(r"^\s*\[.*\]\s*$"), names),
         *_text_losses(F.concat_ws(" ", "title", "text", "brand", path), "item_id", has_template=has_template),
     ]
-    return F.array_compact(F.array(*found)).alias(_COLUMN)
+    return F.array_compact(F.array(*losses)).alias(_COLUMN)
 
 
 def user_losses(*, has_template: bool) -> Column:
-    """As ``item_losses``; without values, which would say something of people."""
+    """``losses`` of users, in the form of ``item_losses`` but without values, which would reveal personal data."""
     nothing = F.lit(None).cast("string")
     text = F.coalesce("text", F.lit(""))
-    found = [
+    losses = [
         _loss(REPLACED, text.contains("\ufffd"), nothing),
         *([_loss(NO_TEXT, text == "", nothing)] if has_template else []),
     ]
-    return F.array_compact(F.array(*found)).alias(_COLUMN)
+    return F.array_compact(F.array(*losses)).alias(_COLUMN)
 
 
 def _text_losses(texts: Column, name: str, *, has_template: bool) -> list[Column]:
@@ -95,21 +95,21 @@ def _text_losses(texts: Column, name: str, *, has_template: bool) -> list[Column
     return [replaced, *([_loss(NO_TEXT, F.col("text").isNull(), F.col(name).cast("string"))] if has_template else [])]
 
 
-def _loss(loss: str, happened: Column, value: Column) -> Column:
-    return F.when(happened, F.struct(F.lit(loss).alias("loss"), F.substring(value, 1, _SAMPLE_CHARS).alias("value")))
+def _loss(loss: str, is_lost: Column, value: Column) -> Column:
+    return F.when(is_lost, F.struct(F.lit(loss).alias("loss"), F.substring(value, 1, _SAMPLE_CHARS).alias("value")))
 
 
-def counting(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
-    """The rows as they are, without the column of their losses: those are counted."""
+def count_losses(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
+    """The rows without the column ``losses``, whose values are counted into ``notes``."""
     notes[_COLUMN], notes["prices"], notes["rows"] = {}, 0, 0
     for batch in batches:
         lost = pc.list_flatten(batch[_COLUMN])
         names, values = pc.struct_field(lost, "loss"), pc.struct_field(lost, "value")
         for loss in pc.unique(names).to_pylist():
-            own = pc.equal(names, loss)
-            known, samples = notes[_COLUMN].get(loss, (0, []))
-            few = _least([*samples, *_least_of(values.filter(own))])
-            notes[_COLUMN][loss] = (known + pc.sum(own).as_py(), few)
+            is_loss = pc.equal(names, loss)
+            rows, samples = notes[_COLUMN].get(loss, (0, []))
+            samples = _least([*samples, *_least_of(values.filter(is_loss))])
+            notes[_COLUMN][loss] = (rows + pc.sum(is_loss).as_py(), samples)
         notes["rows"] += batch.num_rows
         if "price" in batch.schema.names:
             notes["prices"] += pc.sum(pc.is_finite(batch["price"])).as_py() or 0
@@ -125,38 +125,41 @@ def _least(samples: Iterable[str]) -> list[str]:
     return sorted(set(samples))[:_SAMPLES]
 
 
-def counted(table: str, notes: Sequence[Mapping[str, Any]]) -> list[Loss]:
-    """The losses of a table by what its tasks have noted (``counting``)."""
-    noted = [note for note in notes if _COLUMN in note]
-    rows, prices = (sum(note[name] for note in noted) for name in ("rows", "prices"))
-    found = []
-    for loss in sorted({loss for note in noted for loss in note[_COLUMN]}):
-        parts = [note[_COLUMN][loss] for note in noted if loss in note[_COLUMN]]
+def total_losses(table: str, notes: Sequence[Mapping[str, Any]]) -> list[Loss]:
+    """The losses of a table, summed over the notes of its tasks (``count_losses``)."""
+    tasks = [note for note in notes if _COLUMN in note]
+    rows, prices = (sum(task[name] for task in tasks) for name in ("rows", "prices"))
+    losses = []
+    for loss in sorted({loss for task in tasks for loss in task[_COLUMN]}):
+        parts = [task[_COLUMN][loss] for task in tasks if loss in task[_COLUMN]]
         lost, samples = sum(n for n, _ in parts), _least(sample for _, few in parts for sample in few)
-        found.append(Loss(table, loss, lost, lost + prices if loss == PRICE else rows, tuple(samples)))
-    return found
+        losses.append(Loss(table, loss, lost, lost + prices if loss == PRICE else rows, tuple(samples)))
+    return losses
 
 
 def losses_by_name(losses: Iterable[Loss]) -> dict[str, dict[str, Any]]:
-    """For a report: ``table: loss`` to how many rows of how many, and some of the values."""
+    """For a report: by ``table: loss``, the rows that lost a value, the rows that had one, and sample values."""
     return {
         f"{one.table}: {one.loss}": {"rows": one.rows, "of": one.of, "samples": list(one.samples)} for one in losses
     }
 
 
-def unknown_items(events: DataFrame, items: DataFrame) -> DataFrame:
-    """``item_id, events, known``: whether an item of the events is in the catalogue. Events are counted before they
-    are shuffled: what meets the catalogue is as many rows as there are different items."""
-    known = items.select("item_id", F.lit(True).alias("known"))
-    counted_events = events.groupBy("item_id").agg(F.count("*").alias("events"))
-    return counted_events.join(known, on="item_id", how="left")
+def events_by_item(events: DataFrame, items: DataFrame) -> DataFrame:
+    """``item_id, events, in_catalogue``: events by item; ``in_catalogue`` is null for items that are not in ``items``.
+
+    Events are counted before the join, so that it shuffles one row per item.
+    """
+    catalogue = items.select("item_id", F.lit(True).alias("in_catalogue"))
+    counts = events.groupBy("item_id").agg(F.count("*").alias("events"))
+    return counts.join(catalogue, on="item_id", how="left")
 
 
-def share_unknown(found: DataFrame) -> DataFrame:
-    """One row of ``unknown_items``: ``events``, ``unknown`` ones, and the most frequent of their items (``sample``)."""
-    lost = F.col("known").isNull()
+def count_unknown(events: DataFrame) -> DataFrame:
+    """One row of totals over ``events_by_item``: ``events``, those about ``unknown`` items, and the most frequent of
+    these items (``sample``)."""
+    lost = F.col("in_catalogue").isNull()
     frequent = F.min_by(F.when(lost, F.col("item_id")), F.when(lost, F.struct(-F.col("events"), F.col("item_id"))))
-    return found.agg(
+    return events.agg(
         F.coalesce(F.sum("events"), F.lit(0)).alias("events"),
         F.coalesce(F.sum(F.when(lost, F.col("events"))), F.lit(0)).alias("unknown"),
         frequent.alias("sample"),
@@ -174,14 +177,15 @@ ID_FORMS: dict[str, tuple[Callable[[Column], Column], str]] = {
         r"regexp_replace({}, '[\\s\\p{{Z}}\\p{{C}}]+', '')",
     ),
 }
-"""In which ids of two sources may be the same: what makes the form, and the SQL for a dataset file."""
+"""Normal forms in which ids of two sources may agree: the form as an expression, and its SQL for a dataset file."""
 
 
-def meeting_forms(unknown: DataFrame, items: DataFrame) -> DataFrame:
-    """One row: how many of the item ids of events that are unknown are in the catalogue in each of ID_FORMS."""
-    sides = []
+def matches_by_form(unknown: DataFrame, items: DataFrame) -> DataFrame:
+    """``form, matches``: for each of ID_FORMS, by number, the distinct ids of ``items`` that match an ``unknown`` id in
+    this form."""
+    counts = []
     for number, (form, _) in enumerate(ID_FORMS.values()):
-        ours, theirs = (frame.select(form(F.col("item_id")).alias("form")).distinct() for frame in (unknown, items))
-        both = theirs.join(F.broadcast(ours), on="form", how="left_semi")
-        sides.append(both.agg(F.count("*").alias("met")).select(F.lit(number).alias("form"), "met"))
-    return reduce(DataFrame.unionByName, sides)
+        ids, item_ids = (frame.select(form(F.col("item_id")).alias("form")).distinct() for frame in (unknown, items))
+        matches = item_ids.join(F.broadcast(ids), on="form", how="left_semi")
+        counts.append(matches.agg(F.count("*").alias("matches")).select(F.lit(number).alias("form"), "matches"))
+    return reduce(DataFrame.unionByName, counts)

@@ -1,4 +1,4 @@
-"""Configuration keys of ingesting raw sources."""
+"""Configuration keys of ingest."""
 
 from pydantic import Field
 
@@ -6,17 +6,23 @@ from recsys_spark.runtime.options import RunDate
 
 
 class IngestOptions(RunDate):
-    """Raw sources to items, users and events."""
+    """The dataset, and the limits above which nothing is published."""
 
-    dataset: str = Field(description="name of a file in conf/datasets, or a path to one of your own (.toml)")
+    dataset: str = Field(description="name of a file in conf/datasets, or path of your own dataset file (.toml)")
     data: str = Field(description="folder or URI that holds the raw sources")
     max_bad_share: float = Field(
-        0.05, ge=0, le=1, description="share of bad rows in a table above which nothing is published"
+        0.05,
+        ge=0,
+        le=1,
+        description="maximum share of bad rows in a table, and among rows added to the log since the last run; above "
+        "it nothing is published",
     )
     max_lost_share: float = Field(
-        0.5, ge=0, le=1, description="share of the given prices that are no numbers above which nothing is published"
+        0.5, ge=0, le=1, description="maximum share of prices that are not numbers; above it nothing is published"
     )
     max_unknown_share: float = Field(
-        0.99, ge=0, le=1, description="share of events about no item of the catalogue above which nothing is published"
+        0.99, ge=0, le=1, description="maximum share of events about unknown items; above it nothing is published"
     )
-    max_text_chars: int = Field(20_000, ge=1, description="longer texts are cut, in characters")
+    max_text_chars: int = Field(
+        20_000, ge=1, description="maximum length of a text in characters; longer texts are cut"
+    )

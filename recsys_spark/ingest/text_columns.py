@@ -1,4 +1,4 @@
-"""Text as Column expressions: cleaning, templates, hashes."""
+"""Clean texts, fill templates and hash texts, as Column expressions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ _WITH_PARTS = ("struct", "map", "variant")
 
 
 def cleaned(text: Column, max_chars: int) -> Column:
-    """The cleaned text, null where nothing is left (rules: ``kernels.text.clean_text``)."""
+    """The cleaned text, null where nothing is left (rules: ``kernels.clean_text``)."""
 
     @F.pandas_udf("string")  # type: ignore[call-overload]
     def clean(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
@@ -24,34 +24,36 @@ def cleaned(text: Column, max_chars: int) -> Column:
     return clean(text)
 
 
-def leaves(name: str, kind: str, where: str) -> Column:
-    """A column of arrays within arrays as one array; anything else as it is.
+def flattened(name: str, kind: str, table: str) -> Column:
+    """A column of nested arrays as one array; a column of another type unchanged.
 
     Args:
         name: of the column.
-        kind: its type.
-        where: the table of the dataset file, for the message.
+        kind: type of the column.
+        table: name of the table in the dataset file, for the message.
 
     Raises:
-        UsageError: its values have parts with names, of which nobody says what they are to become.
+        UsageError: the values are structs, maps or variants.
     """
     column, inner, depth = F.col(name), kind, 0
     while inner.startswith("array<"):
         inner, depth = inner[len("array<") : -1], depth + 1
     if inner.startswith(_WITH_PARTS):
         raise UsageError(
-            f"dataset file, table '{where}': {name} is {kind}, but plain values or arrays of them are wanted: select "
-            f"a part of it"
+            f"dataset file, table '{table}': {name} is {kind}, but must be a plain value or an array of plain values: "
+            "select one field of it"
         )
     for _ in range(depth - 1):
         column = F.flatten(F.filter(column, lambda part: part.isNotNull()))
     return column
 
 
-def as_text(name: str, kind: str, where: str) -> Column:
-    """A column as one string: the elements of an array one after the other, without those that are null or blank;
-    ``leaves`` says of what arrays."""
-    column = leaves(name, kind, where)
+def as_text(name: str, kind: str, table: str) -> Column:
+    """A column as one string: the elements of an array joined by spaces, without null and blank ones.
+
+    Arguments and errors are those of ``flattened``.
+    """
+    column = flattened(name, kind, table)
     if not kind.startswith("array<"):
         return column.cast("string")
     words = F.transform(column, lambda part: part.cast("string"))
@@ -59,16 +61,16 @@ def as_text(name: str, kind: str, where: str) -> Column:
 
 
 def from_template(template: Sequence[str]) -> Column:
-    """Pieces such as ``"Genres: {genres}."`` joined by spaces; a piece whose fields are not all present is left out."""
+    """Pieces such as ``"Genres: {genres}."`` joined by spaces; a piece with a null field is left out."""
     return F.nullif(F.concat_ws(" ", *(_piece(piece) for piece in template)), F.lit(""))
 
 
 def _piece(piece: str) -> Column:
     parts = FIELD.split(piece)  # literal, field, literal, field, …
-    columns = [F.col(part) if place % 2 else F.lit(part) for place, part in enumerate(parts)]
+    columns = [F.col(part) if number % 2 else F.lit(part) for number, part in enumerate(parts)]
     return F.concat(*columns)  # null as soon as one field is null: concat_ws then skips it
 
 
 def text_hash(text: Column) -> Column:
-    """The content address of a cleaned text: sha256 in hex, null with it."""
+    """The content address of a cleaned text: its SHA-256 in hex, null for a null text."""
     return F.sha2(text, 256)

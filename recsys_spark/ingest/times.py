@@ -1,4 +1,4 @@
-"""Points in time and days of raw rows, as Column expressions. ``run_date`` is the only clock."""
+"""Parse timestamps and days of raw rows, as Column expressions. ``run_date`` is the only clock."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -7,8 +7,10 @@ _WITHOUT_DATE = r"^\P{Alnum}*[tT]?\d+:"
 
 
 def moment(frame: DataFrame, name: str) -> Column:
-    """A column of any type as a point in time, null where it is none. So is a time of day without a date: Spark takes
-    the day on which it runs for it."""
+    """A column of any type as a timestamp, null where it is none.
+
+    A time of day without a date is null too: Spark would complete it with the day on which it runs.
+    """
     kind, time = dict(frame.dtypes)[name], F.col(name).try_cast("timestamp")
     if kind.startswith("time("):
         return F.lit(None).cast("timestamp")
@@ -16,5 +18,5 @@ def moment(frame: DataFrame, name: str) -> Column:
 
 
 def day(name: str) -> Column:
-    """A column of any type as a day, null where it is none."""
+    """A column of any type as a date, null where it is none."""
     return F.col(name).cast("string").try_cast("date")

@@ -1,8 +1,8 @@
-"""Raw rows to items, users and events: clean, build the text, judge every row. Pure DataFrame functions.
+"""Validate raw rows of items, users, rules and events: clean, build the text, find faults. Pure DataFrame functions.
 
-Each ``judge_*`` returns the table's columns plus ``reason`` (null for a good row) and ``row`` (the raw row as JSON),
-so that ``accepted`` and ``rejected`` split one and the same plan. Events, of which there are most, are judged one by
-one: ``unique_events`` and ``repeated_events`` then tell those that were delivered twice apart.
+Each ``validate_*`` returns the columns of the table, ``reason`` (null for a good row) and ``row`` (the raw row as
+JSON), so that ``accepted`` and ``rejected`` split the same plan. Events are the largest table and are validated row by
+row; ``unique_events`` and ``repeated_events`` then separate events that were delivered twice.
 """
 
 from collections.abc import Sequence
@@ -12,30 +12,31 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.ingest.losses import item_losses, user_losses
-from recsys_spark.ingest.text_columns import as_text, cleaned, from_template, leaves, text_hash
+from recsys_spark.ingest.text_columns import as_text, cleaned, flattened, from_template, text_hash
 from recsys_spark.ingest.times import day, moment
 from recsys_spark.sources.queries import fields_of
 from recsys_spark.tables.schemas import EVENTS, ITEMS, USER_RULES, USERS, Table
 
 DUPLICATE = "duplicate key"
-"""Resolved, not bad: the best of the rows stays, the others are kept in quarantine and do not count at the gate."""
+"""Reason of a duplicate. The best row of a key is kept; the others go to quarantine and do not count as bad rows."""
 
 LATE = "timestamp after"
-"""Begins the reason of an event that is not believed before its day has come."""
+"""Prefix of the reason of an event in the future, which is rejected until its day."""
 
 _SPACE = " \t\n\r\f\v"
 
 
 def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
-    """Items: cleaned title, text by template, category path, brand, price; null, blank and duplicate ids judged.
+    """Items: cleaned title, text from the template, category path, brand, price. Null, blank and duplicate ids are
+    faults.
 
-    Of several rows with one ``item_id`` the newest ``updated_at`` stays, then the greatest by content.
+    Of several rows with one ``item_id`` the one with the newest ``updated_at`` is kept, then the greatest by content.
     """
-    pictured = "image_vec" in raw.columns
+    has_vectors = "image_vec" in raw.columns
     raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec")
     frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"], table=ITEMS)
     updated = moment(raw, "updated_at")
-    judged = frame.select(
+    validated = frame.select(
         _id("item_id"),
         "title",
         "text",
@@ -55,15 +56,15 @@ def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> D
         updated.alias("updated_at"),
         item_losses(dict(raw.dtypes)["category"], updated, has_template=bool(template)),
     )
-    judged = _of_one_length(judged) if pictured else judged
-    return _one_per_key(judged, ITEMS, [F.col("updated_at").desc_nulls_last()])
+    validated = _with_one_length(validated) if has_vectors else validated
+    return _one_per_key(validated, ITEMS, [F.col("updated_at").desc_nulls_last()])
 
 
 def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
-    """Users: the text that describes them, by template; null, blank and duplicate ids judged."""
+    """Users: the text from the template, locale and groups. Null, blank and duplicate ids are faults."""
     frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[], table=USERS)
     groups = _groups(dict(raw.dtypes)["groups"]) if "groups" in raw.columns else F.lit(None).cast("array<string>")
-    judged = frame.select(
+    validated = frame.select(
         _id("user_id"),
         "text",
         text_hash(F.col("text")).alias("text_hash"),
@@ -73,20 +74,22 @@ def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> D
         "row",
         user_losses(has_template=bool(template)),
     )
-    return _one_per_key(judged, USERS, [])
+    return _one_per_key(validated, USERS, [])
 
 
 def validate_rules(raw: DataFrame) -> DataFrame:
-    """Allow and deny rules: both ids and a known rule."""
+    """Allow and deny rules: faults are null and blank ids, duplicates, and rules that are neither."""
     rule = F.lower(_trimmed(F.col("rule")))
-    known = F.when(~F.coalesce(rule.isin("allow", "deny"), F.lit(False)), "rule is neither allow nor deny")
-    reasons = F.coalesce(_blank("user_id"), _blank("item_id"), known)
-    judged = _with_row(raw).select(_id("user_id"), _id("item_id"), rule.alias("rule"), reasons.alias("reason"), "row")
-    return _one_per_key(judged, USER_RULES, [])
+    bad_rule = F.when(~F.coalesce(rule.isin("allow", "deny"), F.lit(False)), "rule is neither allow nor deny")
+    reasons = F.coalesce(_blank("user_id"), _blank("item_id"), bad_rule)
+    validated = _with_row(raw).select(
+        _id("user_id"), _id("item_id"), rule.alias("rule"), reasons.alias("reason"), "row"
+    )
+    return _one_per_key(validated, USER_RULES, [])
 
 
 def validate_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
-    """Events: ids, type, a believable UTC timestamp (both days inclusive), an optional finite value."""
+    """Events: ids, type, UTC timestamp from ``earliest`` to ``latest`` (days, inclusive), optional finite value."""
     first, after = (
         F.lit(str(earliest)).cast("timestamp"),
         F.date_add(F.lit(str(latest)).cast("date"), 1).cast("timestamp"),
@@ -114,61 +117,66 @@ def validate_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
 
 
 def unique_events(good: DataFrame, stored: DataFrame | None = None) -> DataFrame:
-    """Rows of ``events``, and in ``rows`` how many of ``good`` each stands for: logs deliver at least once, and of
-    several rows with one key the greatest value stays. Without those that are ``stored`` already."""
+    """Rows of ``events`` with the number ``rows`` of ``good`` rows each is made from, without keys in ``stored``.
+
+    Logs deliver at least once: of several rows with one key the greatest value is kept.
+    """
     key = list(EVENTS.key)
     unique = good.groupBy(*key).agg(F.max("value").alias("value"), F.count("*").alias("rows"))
-    return unique if stored is None else without_known(unique, stored, key)
+    return unique if stored is None else without_stored(unique, stored, key)
 
 
-def without_known(new: DataFrame, stored: DataFrame, key: list[str]) -> DataFrame:
-    """``new`` without the keys that are ``stored``. Where new rows are few, no stored one is shuffled to meet them."""
-    known = stored.select(*key).join(new.select(*key), on=key, how="left_semi")
-    return new.join(known, on=key, how="left_anti")
+def without_stored(new: DataFrame, stored: DataFrame, key: list[str]) -> DataFrame:
+    """``new`` without the rows whose key is in ``stored``.
+
+    The semi-join first: if new rows are few they are broadcast, and no stored row is shuffled.
+    """
+    repeated = stored.select(*key).join(new.select(*key), on=key, how="left_semi")
+    return new.join(repeated, on=key, how="left_anti")
 
 
 def repeated_events(good: DataFrame, stored: DataFrame | None = None) -> DataFrame:
-    """The judged rows that another one with their key makes needless, those that are ``stored`` before others, with
-    their reason."""
-    key, columns = list(EVENTS.key), [*EVENTS.columns, "row", "place"]
+    """The ``good`` rows that duplicate another with the same key, with their reason. A ``stored`` row with the key is
+    the original, otherwise the row with the greatest value is."""
+    key, columns = list(EVENTS.key), [*EVENTS.columns, "row", "is_new"]
     several = good.groupBy(*key).agg(F.count("*").alias("rows")).where("rows > 1").select(*key)
-    rows = good.withColumn("place", F.lit(1))
+    rows = good.withColumn("is_new", F.lit(1))
     if stored is not None:
         several = several.union(good.select(*key).join(stored, on=key, how="left_semi")).distinct()
-        first = stored.withColumns({"row": F.lit(None).cast("string"), "place": F.lit(0)})
+        first = stored.withColumns({"row": F.lit(None).cast("string"), "is_new": F.lit(0)})
         rows = rows.select(*columns).unionByName(first.select(*columns))
-    group = Window.partitionBy(*key).orderBy("place", F.col("value").desc_nulls_last(), F.col("row").desc())
+    group = Window.partitionBy(*key).orderBy("is_new", F.col("value").desc_nulls_last(), F.col("row").desc())
     ranked = rows.join(several, on=key, how="left_semi").withColumn("number", F.row_number().over(group))
-    return ranked.where("number > 1 AND place = 1").withColumn("reason", F.lit(DUPLICATE))
+    return ranked.where("number > 1 AND is_new = 1").withColumn("reason", F.lit(DUPLICATE))
 
 
 def superseded_events(good: DataFrame, stored: DataFrame) -> DataFrame:
-    """The ``stored`` rows in whose place one of ``good`` with a greater value belongs."""
+    """The ``stored`` rows that a ``good`` row with the same key and a greater value replaces."""
     key = list(EVENTS.key)
     greatest = good.groupBy(*key).agg(F.max("value").alias("greatest"))
-    both = stored.join(greatest, on=key, how="inner")
-    return both.where((F.col("greatest") > F.col("value")) | (F.col("value").isNull() & F.col("greatest").isNotNull()))
+    pairs = stored.join(greatest, on=key, how="inner")
+    return pairs.where((F.col("greatest") > F.col("value")) | (F.col("value").isNull() & F.col("greatest").isNotNull()))
 
 
 def users_of(events: DataFrame) -> DataFrame:
-    """Where a dataset describes no users: everybody who has an event, without a text."""
+    """Every user with an event, without a text: the users of a dataset that does not describe them."""
     kinds = {name: kind for name, kind in USERS.columns.items() if name != "user_id"}
     return events.select("user_id").distinct().withColumns({n: F.lit(None).cast(kind) for n, kind in kinds.items()})
 
 
-def accepted(judged: DataFrame, table: Table) -> DataFrame:
-    """The rows that become the table."""
-    return judged.where(F.col("reason").isNull()).select(*table.columns)
+def accepted(validated: DataFrame, table: Table) -> DataFrame:
+    """The good rows, with the columns of the table."""
+    return validated.where(F.col("reason").isNull()).select(*table.columns)
 
 
-def accepted_with_losses(judged: DataFrame, table: Table) -> DataFrame:
-    """As ``accepted``, with what each row has lost: for ``losses.counting``."""
-    return judged.where(F.col("reason").isNull()).select(*table.columns, "losses")
+def accepted_with_losses(validated: DataFrame, table: Table) -> DataFrame:
+    """The good rows, with the columns of the table and ``losses``, for ``losses.count_losses``."""
+    return validated.where(F.col("reason").isNull()).select(*table.columns, "losses")
 
 
-def rejected(judged: DataFrame, table: Table) -> DataFrame:
-    """The rows that go to quarantine, with their reason."""
-    return judged.where(F.col("reason").isNotNull()).select(F.lit(table.name).alias("table"), "reason", "row")
+def rejected(validated: DataFrame, table: Table) -> DataFrame:
+    """The bad rows as rows of quarantine, with their reason."""
+    return validated.where(F.col("reason").isNotNull()).select(F.lit(table.name).alias("table"), "reason", "row")
 
 
 def _with_row(raw: DataFrame) -> DataFrame:
@@ -176,7 +184,7 @@ def _with_row(raw: DataFrame) -> DataFrame:
 
 
 def _completed(raw: DataFrame, *names: str) -> DataFrame:
-    """With columns that a source need not have."""
+    """``raw`` with the optional columns ``names``, null where it lacks one."""
     return raw.withColumns({name: F.lit(None).cast("string") for name in names if name not in raw.columns})
 
 
@@ -190,20 +198,23 @@ def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra:
 
 
 def _groups(kind: str) -> Column:
-    """Names of groups; a plain string is a group of one."""
+    """Names of groups; a plain string is a list of one."""
     given = F.col("groups")
     return F.array_compact((given if kind.startswith("array") else F.array(given)).cast("array<string>"))
 
 
-def _of_one_length(judged: DataFrame) -> DataFrame:
-    """Judged items whose ``image_vec`` has the length of most of them, of the longer ones where two are as many: one
-    vector of another model must not stop all others."""
+def _with_one_length(validated: DataFrame) -> DataFrame:
+    """``validated`` with a reason for every ``image_vec`` that differs from the most frequent length (the longer of two
+    equally frequent ones). One vector of another model must not stop all items.
+    """
     size = F.size("image_vec")
-    sizes = judged.where(F.col("reason").isNull() & (size > 0)).groupBy(size.alias("size")).agg(F.count("*").alias("n"))
+    sizes = (
+        validated.where(F.col("reason").isNull() & (size > 0)).groupBy(size.alias("size")).agg(F.count("*").alias("n"))
+    )
     usual = sizes.agg(F.max_by("size", F.struct("n", "size")).alias("usual"))
     other = F.col("reason").isNull() & (size > 0) & (size != F.col("usual"))
     reason = F.concat(F.lit("image_vec has another length than most: "), F.col("usual").cast("string"))
-    rows = judged.crossJoin(F.broadcast(usual))
+    rows = validated.crossJoin(F.broadcast(usual))
     return rows.withColumn("reason", F.when(other, reason).otherwise(F.col("reason"))).drop("usual")
 
 
@@ -220,13 +231,13 @@ def _trimmed(text: Column) -> Column:
 
 
 def _not_a_date(name: str) -> Column:
-    there = F.coalesce(_trimmed(F.col(name)), F.lit("")) != ""
-    return F.when(there & day(name).isNull(), f"{name} is not a date")
+    is_given = F.coalesce(_trimmed(F.col(name)), F.lit("")) != ""
+    return F.when(is_given & day(name).isNull(), f"{name} is not a date")
 
 
 def _boost() -> Column:
-    there = F.coalesce(_trimmed(F.col("boost")), F.lit("")) != ""
-    return F.when(there & ~_is_finite(F.expr("try_cast(boost AS float)")), "boost is not a number")
+    is_given = F.coalesce(_trimmed(F.col("boost")), F.lit("")) != ""
+    return F.when(is_given & ~_is_finite(F.expr("try_cast(boost AS float)")), "boost is not a number")
 
 
 def _image(raw: DataFrame) -> Column:
@@ -234,18 +245,17 @@ def _image(raw: DataFrame) -> Column:
 
 
 def _numbers(raw: DataFrame) -> Column:
-    """An array of numbers; a string, as of a CSV file, is read as one in JSON."""
+    """``image_vec`` as an array of numbers; a string, as in a CSV file, is parsed as a JSON array."""
     kind = dict(raw.dtypes)["image_vec"]
-    given = F.col("image_vec")
-    return (given if kind.startswith("array") else F.from_json(given.cast("string"), "array<float>")).try_cast(
-        "array<float>"
-    )
+    vector = F.col("image_vec")
+    numbers = vector if kind.startswith("array") else F.from_json(vector.cast("string"), "array<float>")
+    return numbers.try_cast("array<float>")
 
 
 def _not_a_vector(raw: DataFrame) -> Column:
-    there = F.coalesce(_trimmed(F.col("image_vec")), F.lit("")) != ""
+    is_given = F.coalesce(_trimmed(F.col("image_vec")), F.lit("")) != ""
     usable = F.coalesce(F.forall(_numbers(raw), _is_finite), F.lit(False))
-    return F.when(there & ~usable, "image_vec is not a vector of numbers")
+    return F.when(is_given & ~usable, "image_vec is not a vector of numbers")
 
 
 def _finite(value: Column) -> Column:
@@ -257,9 +267,9 @@ def _is_finite(value: Column) -> Column:
 
 
 def _category(raw: DataFrame) -> Column:
-    """A path or set of names; a plain string is a path of one, and arrays within arrays are read one after another."""
+    """A path or set of names: a plain string is a path of one, nested arrays are flattened, blank names are dropped."""
     kind = dict(raw.dtypes)["category"]
-    names = leaves("category", kind, ITEMS.name)
+    names = flattened("category", kind, ITEMS.name)
     names = F.filter(F.transform(names if kind.startswith("array<") else F.array(names), _trimmed), _is_not_empty)
     return F.when(F.size(names) > 0, names)
 
@@ -268,9 +278,9 @@ def _is_not_empty(text: Column) -> Column:
     return F.length(text) > 0
 
 
-def _one_per_key(judged: DataFrame, table: Table, preference: list[Column]) -> DataFrame:
-    # Bad rows are groups of their own by content: all null ids together would make one huge window.
-    apart = F.when(F.col("reason").isNotNull(), F.xxhash64("row"))
-    group = Window.partitionBy(apart, *table.key).orderBy(*preference, F.col("row").desc())
-    ranked = judged.withColumn("place", F.row_number().over(group))
-    return ranked.withColumn("reason", F.coalesce("reason", F.when(F.col("place") > 1, DUPLICATE)))
+def _one_per_key(validated: DataFrame, table: Table, preference: list[Column]) -> DataFrame:
+    # Each bad row is a group of its own, by content: all null ids in one group would make a huge window.
+    bad_row = F.when(F.col("reason").isNotNull(), F.xxhash64("row"))
+    group = Window.partitionBy(bad_row, *table.key).orderBy(*preference, F.col("row").desc())
+    ranked = validated.withColumn("row_number", F.row_number().over(group))
+    return ranked.withColumn("reason", F.coalesce("reason", F.when(F.col("row_number") > 1, DUPLICATE)))

@@ -1,4 +1,4 @@
-"""Lists of ids that a person gives: by comma, a line each, or as JSON."""
+"""Read lists of ids: separated by commas, one per line, or as JSON."""
 
 import json
 import re
@@ -9,12 +9,12 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.privacy.raw_rows import SPACE
 
 
-def given_ids(by_comma: str | None, file: str | None) -> list[str]:
-    """The distinct ids, trimmed as ingest trims them: other blanks (a no-break space) belong to an id.
+def read_ids(by_comma: str | None, file: str | None) -> list[str]:
+    """The distinct ids, sorted and trimmed as ingest trims them: other blanks (a no-break space) belong to an id.
 
     Raises:
         InputError: the file cannot be read.
-        UsageError: it ends in ``.json`` and holds no list of ids.
+        UsageError: the file ends in ``.json`` and does not hold a list of ids.
     """
     names = (by_comma or "").split(",")
     if file is not None:
@@ -33,9 +33,9 @@ def _text(file: str) -> str:
 
 def _json_ids(file: str, text: str) -> Iterable[str]:
     try:
-        found = json.loads(text)
+        ids = json.loads(text)
     except ValueError as error:
         raise UsageError(f"file of ids {file} is not JSON: {error}") from error
-    if not isinstance(found, list) or any(isinstance(n, bool) or not isinstance(n, str | int) for n in found):
+    if not isinstance(ids, list) or any(isinstance(n, bool) or not isinstance(n, str | int) for n in ids):
         raise UsageError(f'file of ids {file} must be a JSON list of ids, such as ["7", "a,b"]')
-    return map(str, found)
+    return map(str, ids)

@@ -6,13 +6,17 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class ForgetOptions(JobConfig):
-    """Who must go."""
+    """The users and items to remove."""
 
-    user_ids: str | None = Field(None, description="users to forget, by comma; ids with commas: users_file")
-    users_file: str | None = Field(
-        None, description="file with a user to forget on every line, or .json: a list of ids"
+    user_ids: str | None = Field(
+        None, description="users to forget, separated by commas; for ids that hold a comma: users_file"
     )
-    item_ids: str | None = Field(None, description="items to withdraw for good, by comma; ids with commas: items_file")
+    users_file: str | None = Field(
+        None, description="file of users to forget: one id per line, or a JSON list of ids if it ends in .json"
+    )
+    item_ids: str | None = Field(
+        None, description="items to withdraw for good, separated by commas; for ids that hold a comma: items_file"
+    )
     items_file: str | None = Field(
-        None, description="file with an item to withdraw on every line, or .json: a list of ids"
+        None, description="file of items to withdraw: one id per line, or a JSON list of ids if it ends in .json"
     )

@@ -1,4 +1,4 @@
-"""Ids within raw rows: JSON, lines of CSV, or whatever could not be parsed. Plain Python."""
+"""Find ids within raw rows: JSON, lines of CSV, or text that could not be parsed. Plain Python."""
 
 import json
 import re
@@ -6,62 +6,63 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 SPACE = " \t\n\r\f\v"
-"""What ingest trims off an id."""
+"""The characters that ingest trims off an id."""
 
 _TOKEN = re.compile(r"\w+|\W")
 
 _FIELD = re.compile(r"[,;|\t\r\n]+")
 
 
-class RawNames:
-    """Finds many ids in one pass over a text: a look-up per token, however many the ids are.
+class IdMatcher:
+    """Finds many ids in one pass over a text: one look-up per token, however many ids there are.
 
-    An id counts as a value, a number or a key, and as a word of a longer text, which a malformed line is.
+    An id matches as a value, a number or a key, and as a word of a longer text, such as a malformed line.
     """
 
     def __init__(self, ids: Mapping[str, Iterable[str]], *, quoted: bool = False) -> None:
-        """``ids`` by kind. ``quoted``: only within quotation marks, for texts in which a short id is a common word."""
-        self._names: dict[str, set[str]] = {}
+        """``ids`` by kind. ``quoted``: match within quotation marks only, for texts in which a short id is a common
+        word."""
+        self._ids_by_form: dict[str, set[str]] = {}
         lengths: dict[str, set[int]] = {}
         for kind, names in ids.items():
             for name in names:
                 for form in _quoted(name) if quoted else _forms(name):
-                    self._names.setdefault(form, set()).add(f"{kind}:{name}")
+                    self._ids_by_form.setdefault(form, set()).add(f"{kind}:{name}")
                     lengths.setdefault(_TOKEN.findall(form[:1000])[0], set()).add(len(form))
-        self._lengths = {token: sorted(found) for token, found in lengths.items()}
+        self._lengths = {token: sorted(sizes) for token, sizes in lengths.items()}
 
-    def found_in_row(self, row: str | None) -> list[str]:
-        """The ids, as ``kind:id``, that a raw row names."""
-        found = set[str]()
+    def ids_in_row(self, row: str | None) -> list[str]:
+        """The ids that a raw row holds, as sorted ``kind:id``."""
+        ids = set[str]()
         for leaf in leaves(row) if row is not None else ():
-            found.update(self.found_in_text(leaf))
-        return sorted(found)
+            ids.update(self.ids_in_text(leaf))
+        return sorted(ids)
 
-    def found_in_text(self, text: str) -> Iterator[str]:
-        """The ids, as ``kind:id``, that a text names."""
+    def ids_in_text(self, text: str) -> Iterator[str]:
+        """The ids that a text holds, as ``kind:id``."""
         for token in _TOKEN.finditer(text):
             start = token.start()
-            known = self._lengths.get(token.group())
-            if known is None or (start and _is_word(text[start - 1])):
+            lengths = self._lengths.get(token.group())
+            if lengths is None or (start and _is_word(text[start - 1])):
                 continue
-            for length in known:
-                names = self._names.get(text[start : start + length])
-                if names and not _is_word(text[start + length : start + length + 1]):
-                    yield from names
+            for length in lengths:
+                ids = self._ids_by_form.get(text[start : start + length])
+                if ids and not _is_word(text[start + length : start + length + 1]):
+                    yield from ids
 
 
-def possible_ids(row: str | None) -> set[str]:
+def candidate_ids(row: str | None) -> set[str]:
     """Everything in a raw row that may be an id: whole values, fields of a line, words."""
-    found = set[str]()
+    candidates = set[str]()
     for leaf in leaves(row) if row is not None else ():
         fields = [part.strip(SPACE) for part in (leaf, *_FIELD.split(leaf))]
         plain = [part[1:-1].replace('""', '"') for part in fields if part[:1] == part[-1:] == '"' and len(part) > 2]
-        found.update(fields, [part.strip(SPACE) for part in plain], re.findall(r"\w+", leaf), leaf.split())
-    return found - {""}
+        candidates.update(fields, [part.strip(SPACE) for part in plain], re.findall(r"\w+", leaf), leaf.split())
+    return candidates - {""}
 
 
 def leaves(row: Any) -> Iterator[str]:
-    """Keys and values of a JSON document at any depth; a text that is none, as it is."""
+    """Keys and values of a JSON document at any depth; a text that is not JSON, unchanged."""
     try:
         value = json.loads(row) if isinstance(row, str) else row
     except ValueError:
@@ -82,11 +83,11 @@ def _is_word(mark: str) -> bool:
 
 
 def _forms(name: str) -> set[str]:
-    """How an id may be written within a text, which may be JSON itself, or a line of CSV."""
+    """The ways to write an id within a text that may itself be JSON or a line of CSV."""
     return {name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1], name.replace('"', '""')}
 
 
 def _quoted(name: str) -> set[str]:
-    """How a message within a JSON file quotes an id, in Python's way or in JSON's."""
+    """The ways in which a message within a JSON file quotes an id: as Python does, or as JSON does."""
     whole = {mark + form + mark for form in (name, *_forms(name), repr(name)[1:-1]) for mark in "'\""}
     return whole | {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in whole for ascii in (True, False)}

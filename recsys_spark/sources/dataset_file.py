@@ -1,4 +1,4 @@
-"""Dataset files: how a raw source becomes items, users and events (``conf/datasets/*.toml``)."""
+"""Dataset files (``conf/datasets/*.toml``): the queries that turn raw sources into items, users and events."""
 
 import difflib
 import tomllib
@@ -17,7 +17,7 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """One raw input. CSV columns are read as strings; other formats take ``schema`` or what the format knows."""
+    """One raw input. CSV columns are read as strings; other formats take ``schema``, or the types in their files."""
 
     path: str = Field(description="relative to --data")
     format: str = "csv"
@@ -26,7 +26,7 @@ class Source(_Strict):
 
 
 class TableQuery(_Strict):
-    """``SELECT select FROM from WHERE where`` over the sources, in Spark SQL; ``text`` is a template over selected
+    """``SELECT select FROM from WHERE where`` over the sources, in Spark SQL. ``text`` is a template over the selected
     fields."""
 
     from_: str = Field(alias="from")
@@ -36,29 +36,29 @@ class TableQuery(_Strict):
 
     @property
     def source(self) -> str:
-        """The one source that is read, where ``from`` names just that."""
+        """The name in ``from``, unquoted: a source if ``from`` is nothing but its name."""
         return self.from_.strip().removeprefix("`").removesuffix("`").replace("``", "`")
 
     @property
     def sql(self) -> str:
-        """All SQL of the query."""
+        """The whole SQL of the query."""
         return " ".join([self.from_, self.where or "", *self.select.values()])
 
     @property
     def names_run_date(self) -> bool:
-        """Whether the rows depend on the day of the run, by ``:run_date``."""
+        """Whether the rows depend on the day of the run: whether the SQL holds ``:run_date``."""
         return ":run_date" in self.sql
 
 
 class EventQuery(TableQuery):
-    """Events also say which timestamps are believable (UTC days, both inclusive)."""
+    """A query for events, with the range of believable timestamps (UTC days, both inclusive)."""
 
     earliest: date = date(1990, 1, 1)
     latest: date | Literal["run_date"] = "run_date"
 
 
 class Dataset(_Strict):
-    """A dataset file, checked."""
+    """A validated dataset file."""
 
     title: str
     sources: dict[str, Source]
@@ -66,7 +66,7 @@ class Dataset(_Strict):
     events: EventQuery
     users: TableQuery | None = None
     user_rules: TableQuery | None = None
-    # What fine_tune_encoder learns scores from. No table is made of it: excluded from what names an ingestion.
+    # Texts with scores for fine_tune_encoder. Ingest makes no table of them, so they are no part of its run key.
     reviews: TableQuery | None = Field(None, exclude=True)
 
     @property
@@ -80,9 +80,10 @@ def load_dataset(name: str) -> Dataset:
     """Read ``conf/datasets/<name>.toml``, or the file itself when ``name`` ends in .toml.
 
     Raises:
-        UsageError: unknown name (with the nearest), broken TOML, unknown or missing keys: all at once.
+        UsageError: unknown name (the nearest is suggested), broken TOML, unknown or missing keys (all are listed).
+        InputError: the file does not exist.
     """
-    path = _find(name)
+    path = _dataset_path(name)
     try:
         return Dataset.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -92,7 +93,7 @@ def load_dataset(name: str) -> Dataset:
         raise UsageError(f"dataset file {path} has {error.error_count()} fault(s)\n{faults}") from error
 
 
-def _find(name: str) -> Path:
+def _dataset_path(name: str) -> Path:
     if name.endswith(".toml"):
         path = shipped(Path(name))
         if not path.is_file():
@@ -103,14 +104,14 @@ def _find(name: str) -> Path:
     for folder in folders:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
-    known = sorted({path.stem for folder in folders[:2] if folder.is_dir() for path in folder.glob("*.toml")})
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    names = sorted({path.stem for folder in folders[:2] if folder.is_dir() for path in folder.glob("*.toml")})
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"unknown dataset '{name}'{hint} (known: {', '.join(known)}; or a path that ends in .toml)")
+    raise UsageError(f"unknown dataset '{name}'{hint} (known: {', '.join(names)}; or a path that ends in .toml)")
 
 
 def _conf_folder() -> Path:
-    """The checkout's dataset files, seen from the job's script: the package itself may run from a zip."""
+    """The folder of dataset files of the checkout, found from the job's script: the package may run from a zip."""
     import __main__
 
     script = Path(getattr(__main__, "__file__", __file__)).resolve()

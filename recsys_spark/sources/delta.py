@@ -1,4 +1,5 @@
-"""Delta tables as sources, read without a connector: the table's log names the files, Spark reads them as Parquet."""
+"""Delta tables as sources, without a connector: the log of the table names the files, and Spark reads them as
+Parquet."""
 
 import json
 from urllib.parse import unquote, urlparse
@@ -12,43 +13,43 @@ from recsys_spark.errors import InputError, RetryError, UsageError
 from recsys_spark.errors.messages import is_transient, one_line
 from recsys_spark.lake.paths import delta_uri
 
-_UNDERSTOOD = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
-"""Reader features under which the files that the log names hold just the rows of the table."""
+_SUPPORTED = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+"""Reader features with which the files in the log hold exactly the rows of the table."""
 
 
 def delta_entries(name: str, path: str) -> list[tuple[str, int, int]]:
-    """Path, bytes and time of modification of the files of the newest version.
+    """The files of the newest version, sorted by path: path, size in bytes, time of modification.
 
     Raises:
-        InputError: there is no Delta table, it is empty, or it uses a feature that only Delta's own reader knows.
+        InputError: there is no Delta table, it is empty, or it uses a feature that only a Delta reader supports.
     """
-    table = _opened(name, path)
-    features = set(table.protocol().reader_features or []) - _UNDERSTOOD
+    table = _open_table(name, path)
+    features = set(table.protocol().reader_features or []) - _SUPPORTED
     if features or table.protocol().min_reader_version == 2:
-        named = ", ".join(sorted(features)) or "columnMapping"
+        unsupported = ", ".join(sorted(features)) or "columnMapping"
         raise InputError(
-            f"source '{name}': the Delta table {path} uses {named}, which is not read here. Rewrite it without "
-            "(deletion vectors: REORG TABLE … APPLY (PURGE)), or export it as Parquet"
+            f"source '{name}': the Delta table {path} uses {unsupported}, which is not supported. Rewrite the table "
+            "without it (deletion vectors: REORG TABLE … APPLY (PURGE)), or export it as Parquet"
         )
     actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "modification_time"])
     modified = actions["modification_time"].cast(pa.int64(), safe=False).to_pylist()
-    paths = [_located(path, uri) for uri in actions["path"].to_pylist()]
+    paths = [_file_path(path, uri) for uri in actions["path"].to_pylist()]
     if not paths:
         raise InputError(f"source '{name}': the Delta table {path} is empty")
     return sorted(zip(paths, actions["size_bytes"].to_pylist(), modified, strict=True))
 
 
 def delta_schema(name: str, path: str) -> StructType:
-    """The columns of the newest version, those of its partitions among them."""
-    return StructType.fromJson(json.loads(_opened(name, path).schema().to_json()))
+    """The columns of the newest version, including partition columns."""
+    return StructType.fromJson(json.loads(_open_table(name, path).schema().to_json()))
 
 
-def _located(path: str, uri: str) -> str:
-    """Where a file lies that the log names: the log escapes names as URIs do."""
+def _file_path(path: str, uri: str) -> str:
+    """The path of a file in the log. The log escapes names as URIs do."""
     return uri if urlparse(uri).scheme else f"{path}/{unquote(uri)}"
 
 
-def _opened(name: str, path: str) -> DeltaTable:
+def _open_table(name: str, path: str) -> DeltaTable:
     try:
         return DeltaTable(delta_uri(path))
     except TableNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Read the beginning of a file, on the machine, on a store that Arrow knows, or on any file system of Spark's."""
+"""Read the beginning of a file on the local disk, on a store that Arrow knows, or on any file system of Spark."""
 
 import bz2
 import zlib
@@ -10,10 +10,10 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 from pyspark.sql import SparkSession
 
 _HEAD = 16_384
-"""Bytes of text that are looked at: a header row and some rows."""
+"""Bytes of text to inspect: a header row and some rows."""
 
 _PACKED = 1_048_576
-"""Bytes read of a file whose codec works on whole blocks (900 kB in bzip2)."""
+"""Bytes to read of a file whose codec works on whole blocks (900 kB in bzip2)."""
 
 
 def first_bytes(path: str, number: int, session: Callable[[], SparkSession]) -> bytes:
@@ -22,14 +22,14 @@ def first_bytes(path: str, number: int, session: Callable[[], SparkSession]) -> 
         local = not urlparse(path).scheme
         filesystem, inner = (LocalFileSystem(), path) if local else FileSystem.from_uri(path)
     except pa.ArrowInvalid:
-        return _of_spark(session(), path, number)
+        return _first_bytes_of_spark(session(), path, number)
     with filesystem.open_input_file(inner) as stream:
         return bytes(stream.read(number))
 
 
 def first_text(path: str, session: Callable[[], SparkSession]) -> tuple[bytes, bytes | None]:
-    """The beginning of a text file in one look: as it is stored, and uncompressed as Spark does it, by the end of its
-    name; None for the latter where that takes a codec that is not at hand."""
+    """The beginning of a text file from one read: as stored, and uncompressed. The end of the name decides the codec,
+    as in Spark. The second value is None if the codec is not available here."""
     ending = path.rpartition("/")[2].rpartition(".")[2].lower()
     head = first_bytes(path, _PACKED if ending in ("bz2", "zst") else _HEAD, session)
     if ending in ("snappy", "lz4"):
@@ -37,11 +37,11 @@ def first_text(path: str, session: Callable[[], SparkSession]) -> tuple[bytes, b
     try:
         return head, _unpacked(head, ending)
     except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException):
-        return head, None  # damaged, or another codec than its name says: reading it fails, by name
+        return head, None  # damaged, or not of the codec in its name: reading it will fail and name the file
 
 
 def is_whole(path: str, size: int, head: bytes) -> bool:
-    """Whether ``head`` is all of a file of ``size`` bytes; never said of a compressed one that fills it."""
+    """Whether ``head`` is the whole content of a file of ``size`` bytes. False for a compressed file that fills it."""
     return len(head) < _HEAD or (size == len(head) and not path.endswith((".gz", ".bz2", ".zst", ".deflate")))
 
 
@@ -56,7 +56,7 @@ def _unpacked(head: bytes, ending: str) -> bytes:
     return head
 
 
-def _of_spark(session: SparkSession, path: str, number: int) -> bytes:
+def _first_bytes_of_spark(session: SparkSession, path: str, number: int) -> bytes:
     from py4j.protocol import Py4JJavaError
 
     assert session._jvm is not None

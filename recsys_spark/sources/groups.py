@@ -1,4 +1,5 @@
-"""Group the files of a source: those of a group are read by the same options and have the same columns."""
+"""Group the files of a source by layout: the files of a group are read with the same options and have the same
+columns."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,59 +17,80 @@ from recsys_spark.sources.first_bytes import first_text, is_whole
 from recsys_spark.sources.text_shape import Shape, csv_shape, json_shape, not_text
 
 _READERS = 16
-"""Files that are looked into at once: on a store the time goes into waiting."""
+"""Files to inspect at once: on a store the time is spent waiting."""
 
 _MOST_GROUPS = 50
 
-_seen: dict[tuple[str, ...], "tuple[Shape, tuple[tuple[str, str], ...]]"] = {}
-"""What was seen in each file: a night asks for the whole log first, then for its new files."""
+Columns = tuple[tuple[str, str], ...]
+"""Name and type of each column of a Parquet file."""
 
 
 @dataclass(frozen=True)
 class FileGroup:
-    """Files with the same columns. ``root``: the folder whose subfolders ``name=value`` are columns ``partitions``;
-    ``columns``: name and type of the columns in a Parquet file."""
+    """Files with the same columns. ``root``: the folder whose subfolders ``name=value`` are the columns
+    ``partitions``."""
 
     files: tuple[str, ...]
     root: str | None
     partitions: tuple[str, ...]
     shape: Shape
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: Columns = ()
 
 
-def grouped(
-    name: str, source: Source, files: Sequence[SourceFile], session: Callable[[], SparkSession]
-) -> list[FileGroup]:
-    """The files of a source by shape and columns. What a file belongs to depends on that file alone.
+class FileInspector:
+    """Inspects the files of sources, each file once per run: ingest groups a whole log first, then its new files."""
 
-    Raises:
-        InputError: a file is no text although its format says so, or the files have too many different headers.
-    """
-    full = [file for file in files if file.size or source.format not in ("csv", "json", "text")]
-    with ThreadPoolExecutor(_READERS) as pool:
-        looks = list(pool.map(lambda file: _look(name, source, file, session), full))
-    groups: dict[tuple[object, ...], list[str]] = {}
-    for file, (shape, columns) in zip(full, looks, strict=True):
-        groups.setdefault((*_partitions(file, source), shape, columns), []).append(file.path)
-    if len(groups) > _MOST_GROUPS:
-        headers = list(dict.fromkeys(shape.header for shape, _ in looks if shape.header is not None))[:3]
-        shown = f" Header rows such as {headers}: has every file one?" if headers else ""
-        raise InputError(
-            f"source '{name}': its {len(full)} files have {len(groups)} different layouts, more than {_MOST_GROUPS}, "
-            f"so they hardly belong together.{shown}"
-        )
-    return [FileGroup(tuple(paths), *key) for key, paths in groups.items()]  # type: ignore[arg-type]
+    def __init__(self, session: Callable[[], SparkSession]) -> None:
+        """``session`` is called only for file systems that Arrow does not know."""
+        self._session = session
+        self._layouts: dict[tuple[str, ...], tuple[Shape, Columns]] = {}
+
+    def groups(self, name: str, source: Source, files: Sequence[SourceFile]) -> list[FileGroup]:
+        """The files of the source ``name`` by shape and columns. The group of a file depends on that file only.
+
+        Raises:
+            InputError: a file is no text although its format says so, or the files have too many different layouts.
+        """
+        full = [file for file in files if file.size or source.format not in ("csv", "json", "text")]
+        with ThreadPoolExecutor(_READERS) as pool:
+            layouts = list(pool.map(lambda file: self._layout(name, source, file), full))
+        groups: dict[tuple[object, ...], list[str]] = {}
+        for file, (shape, columns) in zip(full, layouts, strict=True):
+            groups.setdefault((*_partitions(file, source), shape, columns), []).append(file.path)
+        if len(groups) > _MOST_GROUPS:
+            headers = list(dict.fromkeys(shape.header for shape, _ in layouts if shape.header is not None))[:3]
+            question = f" Header rows such as {headers}: does every file have one?" if headers else ""
+            raise InputError(
+                f"source '{name}': its {len(full)} files have {len(groups)} different layouts, more than "
+                f"{_MOST_GROUPS}: they seem not to belong together.{question}"
+            )
+        return [FileGroup(tuple(paths), *key) for key, paths in groups.items()]  # type: ignore[arg-type]
+
+    def _layout(self, name: str, source: Source, file: SourceFile) -> tuple[Shape, Columns]:
+        options = lower_keys(source)
+        key = (file.entry, source.format, *(f"{option}={value}" for option, value in sorted(options.items())))
+        if key not in self._layouts:
+            if source.format == "parquet":
+                self._layouts[key] = Shape(), _parquet_columns(name, file)
+            elif source.format in ("csv", "json", "text"):
+                self._layouts[key] = _text_shape(name, source.format, options, file, self._session), ()
+            else:
+                self._layouts[key] = Shape(), ()
+        return self._layouts[key]
 
 
 def lower_keys(source: Source) -> dict[str, str]:
-    """The options of a source as Spark understands them: names in any case, values as text."""
+    """The options of a source as Spark understands them: names in lower case, values as text."""
     return {key.lower(): str(value).lower() if value in (True, False) else str(value)
             for key, value in source.options.items()}  # fmt: skip
 
 
 def partition_names(folders: Iterable[str]) -> tuple[int, tuple[str, ...]]:
-    """Of the folders between a base and a file: how many come before the run of ``name=value`` that ends nearest to
-    the file, and the names in it. As Spark discovers partitions."""
+    """The partition columns among the ``folders`` between a base and a file, as Spark discovers them.
+
+    Returns:
+        The number of folders before the last run of ``name=value``, and the names in that run.
+    """
     parts = list(folders)
     while parts and not _is_partition(parts[-1]):
         parts.pop()
@@ -91,20 +113,6 @@ def _partitions(file: SourceFile, source: Source) -> tuple[str | None, tuple[str
     return ("/".join([file.base, *folders[:start]]), names) if names else (None, ())
 
 
-def _look(
-    name: str, source: Source, file: SourceFile, session: Callable[[], SparkSession]
-) -> tuple[Shape, tuple[tuple[str, str], ...]]:
-    key = (file.entry, source.format, *(f"{option}={value}" for option, value in sorted(lower_keys(source).items())))
-    if key not in _seen:
-        if source.format == "parquet":
-            _seen[key] = Shape(), _parquet_columns(name, file)
-        elif source.format in ("csv", "json", "text"):
-            _seen[key] = _text_shape(name, source.format, lower_keys(source), file, session), ()
-        else:
-            _seen[key] = Shape(), ()
-    return _seen[key]
-
-
 def _text_shape(
     name: str, kind: str, given: Mapping[str, str], file: SourceFile, session: Callable[[], SparkSession]
 ) -> Shape:
@@ -114,7 +122,7 @@ def _text_shape(
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"source '{name}': {file.path} cannot be read: {error}") from error
     if why := not_text(file.path, stored, encoding):
-        raise InputError(f"source '{name}': {file.path} is {why}; format = \"{kind}\" wants plain text")
+        raise InputError(f"source '{name}': {file.path} is {why}; format = \"{kind}\" needs plain text")
     if head is None:
         return Shape()
     whole = is_whole(file.path, file.size, head)
@@ -123,8 +131,8 @@ def _text_shape(
     return json_shape(head, whole, given) if kind == "json" else Shape()
 
 
-def _parquet_columns(name: str, file: SourceFile) -> tuple[tuple[str, str], ...]:
-    """Name and type of each column, from the footer; nothing where only Spark can open the file."""
+def _parquet_columns(name: str, file: SourceFile) -> Columns:
+    """The columns in the footer of a file; empty if only Spark can open the file."""
     try:
         local = "://" not in file.path
         filesystem, inner = (LocalFileSystem(), file.path) if local else FileSystem.from_uri(file.path)

@@ -1,4 +1,4 @@
-"""Which sources a query of a dataset file names."""
+"""Find the sources that a query of a dataset file names."""
 
 import re
 from collections.abc import Collection
@@ -7,16 +7,18 @@ from recsys_spark.sources.dataset_file import TableQuery
 
 _TOKEN = re.compile(
     r"`((?:[^`]|``)*)`"  # a quoted name
-    r"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""  # a string names nothing
-    r"|--[^\n]*|/\*.*?\*/"  # nor does a comment
+    r"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""  # a string: not a name
+    r"|--[^\n]*|/\*.*?\*/"  # a comment: not a name
     r"|(\w+)",
     re.DOTALL,
 )
 
 
 def named_sources(query: TableQuery, sources: Collection[str]) -> set[str]:
-    """The sources that ``query`` reads: its ``from`` as it stands, and every name in its SQL, which Spark compares
-    without regard to case. A column that has the name of a source counts as well: too many rather than too few."""
+    """The sources that ``query`` reads: its whole ``from``, and every name in its SQL, in any case as in Spark.
+
+    A column that has the name of a source counts as well: the result may hold too many sources, never too few.
+    """
     whole = {source for source in sources if source == query.from_.strip()}
     texts = ["" if whole else query.from_, query.where or "", *query.select.values()]
     names = {

@@ -1,4 +1,4 @@
-"""The SQL of dataset files: what is asked of the sources, and whether the answer depends on one row at a time."""
+"""Run the SQL of dataset files over the sources, and tell whether its result depends on one row at a time."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,55 +28,57 @@ _NESTED = ("array", "map", "struct", "binary")
 
 
 def register(frame: DataFrame, name: str) -> None:
-    """Make the well-formed records of a source a view of its name, in whatever characters."""
+    """Register the well-formed records of a source as a temporary view; ``name`` may hold any characters."""
     well_formed(frame).createOrReplaceTempView(quoted(name))
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it, in whatever characters."""
+    """``name`` quoted for SQL."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def query(
     spark: SparkSession,
     table: str,
-    ask: TableQuery,
+    definition: TableQuery,
     required: list[str],
     optional: list[str],
     run_date: date | None = None,
 ) -> DataFrame:
-    """Run a table's query over the sources, registered as views, and state its columns. ``:run_date`` in it is the day
-    of the run.
+    """Run the query of a table over the registered sources; its columns, and null for missing ``optional`` ones.
+
+    ``:run_date`` in the SQL stands for the day of the run.
 
     Raises:
-        UsageError: a column is missing in ``select``, an expression names something the sources do not have, or one
-            reads the clock of the machine.
+        UsageError: ``select`` lacks a column, an expression names something that the sources do not have, reads the
+            clock of the machine, or gives a nested value.
     """
-    missing = [c for c in (*required, *fields_of(ask.text)) if c not in ask.select]
+    missing = [c for c in (*required, *fields_of(definition.text)) if c not in definition.select]
     if missing:
         raise UsageError(
-            f"dataset file, [{table}.select]: missing {', '.join(missing)}; a template's fields are selected too"
+            f"dataset file, [{table}.select]: missing {', '.join(missing)}; select the fields of the text template too"
         )
-    columns = ", ".join(f"{expression} AS `{name}`" for name, expression in ask.select.items())
-    where = f" WHERE {ask.where}" if ask.where else ""
-    origin = quoted(ask.from_) if re.fullmatch(r"[\w.-]*[-.][\w.-]*", ask.from_) else ask.from_
+    columns = ", ".join(f"{expression} AS `{name}`" for name, expression in definition.select.items())
+    where = f" WHERE {definition.where}" if definition.where else ""
+    is_plain = re.fullmatch(r"[\w.-]*[-.][\w.-]*", definition.from_)
+    origin = quoted(definition.from_) if is_plain else definition.from_
     try:
         frame = spark.sql(f"SELECT {columns} FROM {origin}{where}", args={RUN_DATE: run_date})
     except PySparkException as error:
-        known = sql_error(error, f"table '{table}'")
-        if known is None:
+        user_error = sql_error(error, f"table '{table}'")
+        if user_error is None:
             raise
-        raise known from error
+        raise user_error from error
     if clocks := _clocks(frame._jdf.queryExecution().analyzed()):
         raise UsageError(
             f"dataset file, table '{table}': {', '.join(sorted(clocks))} reads the clock of the machine, so the same "
             "files would give other rows tomorrow. run_date is the only clock: write :run_date, the day of the run"
         )
-    asked = {*required, *optional} - {"category", "title"}  # which may be arrays
-    nested = [f"{name} is {kind}" for name, kind in frame.dtypes if name in asked and kind.startswith(_NESTED)]
+    plain = {*required, *optional} - {"category", "title"}  # these two may be arrays
+    nested = [f"{name} is {kind}" for name, kind in frame.dtypes if name in plain and kind.startswith(_NESTED)]
     if nested:
-        raise UsageError(f"dataset file, table '{table}': {', '.join(nested)}, but one plain value is wanted")
-    absent = [F.lit(None).cast("string").alias(c) for c in optional if c not in ask.select]
+        raise UsageError(f"dataset file, table '{table}': {', '.join(nested)}, but must be one plain value")
+    absent = [F.lit(None).cast("string").alias(c) for c in optional if c not in definition.select]
     return frame.select("*", *absent)
 
 
@@ -87,24 +89,26 @@ def is_row_by_row(frame: DataFrame) -> bool:
 
 
 def _is_narrow(plan: Any) -> bool:
-    return str(plan.nodeName()) in _NARROW and all(map(_is_narrow, _scala(plan.children())))
+    return str(plan.nodeName()) in _NARROW and all(map(_is_narrow, _items(plan.children())))
 
 
-def _scala(sequence: Any) -> Iterable[Any]:
+def _items(sequence: Any) -> Iterable[Any]:
+    """The elements of a Scala sequence."""
     return (sequence.apply(number) for number in range(sequence.size()))
 
 
 def _clocks(plan: Any) -> set[str]:
     """Names of the functions in a plan that read the clock of the machine."""
-    inner = [found for part in (plan.children(), plan.subqueries()) for node in _scala(part) for found in _clocks(node)]
-    return {*inner, *(name for expression in _scala(plan.expressions()) for name in _clocks_of(expression))}
+    inner = [name for part in (plan.children(), plan.subqueries()) for node in _items(part) for name in _clocks(node)]
+    return {*inner, *(name for expression in _items(plan.expressions()) for name in _clocks_of(expression))}
 
 
 def _clocks_of(expression: Any) -> set[str]:
-    own = {str(expression.prettyName())} if str(expression.getClass().getSimpleName()) in _CLOCKS else set()
-    return own.union(*(_clocks_of(child) for child in _scala(expression.children())))
+    is_clock = str(expression.getClass().getSimpleName()) in _CLOCKS
+    names = {str(expression.prettyName())} if is_clock else set()
+    return names.union(*(_clocks_of(child) for child in _items(expression.children())))
 
 
 def fields_of(template: Sequence[str]) -> list[str]:
-    """The fields that a template names, each once, in order."""
+    """The distinct fields of a template, in order."""
     return list(dict.fromkeys(FIELD.findall(" ".join(template))))

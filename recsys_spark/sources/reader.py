@@ -1,8 +1,9 @@
-"""Reading raw inputs: the one place where foreign data enters."""
+"""Read raw sources: the one place where foreign data enters."""
 
 import json
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -18,7 +19,7 @@ from recsys_spark.lake.paths import spark_path
 from recsys_spark.sources.dataset_file import Source
 from recsys_spark.sources.delta import delta_schema
 from recsys_spark.sources.files import SourceFile
-from recsys_spark.sources.groups import FileGroup, grouped, lower_keys
+from recsys_spark.sources.groups import FileGroup, FileInspector, lower_keys
 from recsys_spark.sources.types import aligned, plain_timestamps
 
 CORRUPT = "_corrupt_record"
@@ -30,82 +31,161 @@ _FILE_FORMATS = (*_TEXT_FORMATS, "parquet", "orc", "text", "avro", "xml")
 _SETTINGS = {
     # shop=007 in the name of a folder is a text, not the number 7.
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-    # Nanoseconds, as pandas writes them, come as numbers; plain_timestamps makes times of them.
+    # Nanoseconds, as pandas writes them, arrive as numbers; plain_timestamps converts them to timestamps.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     # All encodings that Java knows, windows-1252 among them.
     "spark.sql.legacy.javaCharsets": "true",
 }
 
 
-def read_source(
-    spark: SparkSession,
-    name: str,
-    source: Source,
-    data: str,
-    files: Sequence[SourceFile],
-    only: Collection[str] | None = None,
-) -> DataFrame:
-    """One source, with malformed records kept in ``_corrupt_record`` where the format can tell.
+class SourceReader:
+    """Reads the sources of one run below ``data``, a folder or URI. Each file is inspected once."""
 
-    Files of different layouts (order of columns, a column that came later, quotes) are read apart and put together by
-    the names of the columns; one that a file lacks is null there.
+    def __init__(self, spark: SparkSession, data: str) -> None:
+        """Reading sets the session settings for sources in ``spark``."""
+        self._spark, self._data = spark, data
+        self._inspector = FileInspector(lambda: spark)
 
-    Args:
-        spark: its session settings for sources are set here.
-        name: of the source, for messages.
-        source: format, options and schema.
-        data: the folder or URI that holds the sources.
-        files: all data files of the source, from ``list_sources``.
-        only: the paths to read of them; the columns are those of all.
+    def read(
+        self, name: str, source: Source, files: Sequence[SourceFile], only: Collection[str] | None = None
+    ) -> DataFrame:
+        """One source, with malformed records in ``_corrupt_record`` where the format can tell them apart.
 
-    Raises:
-        UsageError: the schema or an option is wrong.
-        InputError: a file is not of the format, or its columns are.
-    """
-    remember_secrets(source.options)
-    for setting, value in _SETTINGS.items():
-        spark.conf.set(setting, value)
-    path, only = f"{data}/{source.path}", None if only is None else frozenset(only)
-    try:
-        if source.format == "delta":
-            return _delta(spark, name, path, files, only)
-        if source.format not in _FILE_FORMATS:
-            reader = spark.read.format(source.format).options(**source.options)
-            return (reader.schema(source.schema_) if source.schema_ else reader).load(path)
-        return _of_groups(spark, name, source, files, only)
-    except RecsysError:
-        raise
-    except Exception as error:
-        known = source_error(error, name, path)
-        if known is None:
+        Files of different layouts (order of columns, a column that was added later, quotes) are read separately and
+        combined by the names of their columns. A column that a file lacks is null there.
+
+        Args:
+            name: of the source, for messages.
+            source: format, options and schema.
+            files: all data files of the source, from ``list_sources``.
+            only: the paths to read of them; the columns are those of all files.
+
+        Raises:
+            UsageError: the schema or an option is wrong.
+            InputError: a file is not of the format, or the columns of the files do not fit together.
+        """
+        remember_secrets(source.options)
+        for setting, value in _SETTINGS.items():
+            self._spark.conf.set(setting, value)
+        path, only = f"{self._data}/{source.path}", None if only is None else frozenset(only)
+        try:
+            if source.format == "delta":
+                return _delta(self._spark, name, path, files, only)
+            if source.format not in _FILE_FORMATS:
+                reader = self._spark.read.format(source.format).options(**source.options)
+                return (reader.schema(source.schema_) if source.schema_ else reader).load(path)
+            return self._union_of_groups(name, source, files, only)
+        except RecsysError:
             raise
-        raise known from error
+        except Exception as error:
+            user_error = source_error(error, name, path)
+            if user_error is None:
+                raise
+            raise user_error from error
+
+    def _union_of_groups(
+        self, name: str, source: Source, files: Sequence[SourceFile], only: frozenset[str] | None
+    ) -> DataFrame:
+        groups = self._inspector.groups(name, source, files)
+        schema = _schema_of(name, source)
+        frames = [_GroupReader(self._spark, name, source, schema, only, group).frame() for group in groups]
+        if schema is not None:
+            _check_names(name, source, schema, frames)
+            frames = [_with_columns_of(frame, schema) for frame in frames]
+        return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), aligned(frames))
 
 
-def knows_its_columns(source: Source) -> bool:
-    """Whether the columns of a source are told by its files' headers and footers, without their rows."""
+@dataclass(frozen=True)
+class _GroupReader:
+    """Reads the files of one group. ``schema``: that of the dataset file; ``only``: the paths to read, None for all."""
+
+    spark: SparkSession
+    name: str
+    source: Source
+    schema: StructType | None
+    only: frozenset[str] | None
+    group: FileGroup
+
+    def frame(self) -> DataFrame:
+        """The rows of the selected files, with the columns of the group."""
+        return self._text() if self.source.format in _TEXT_FORMATS else self._typed()
+
+    def _text(self) -> DataFrame:
+        """Files of CSV or JSON: columns as strings, or of the types in the dataset file's schema."""
+        # Pruned columns would hide rows with too many or too few fields.
+        reader = self._reader(dict(self.group.shape.options)).options(
+            mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT, columnPruning=False
+        )
+        by_header = self.group.shape.header is not None
+        columns = self.schema.names if self.schema is not None and not by_header else self._columns(reader)
+        columns = [column for column in columns if column != CORRUPT]  # inferred where JSON lines are malformed
+        if not columns:
+            raise InputError(f"source '{self.name}': {self.group.files[0]} is empty: not even a header row")
+        self._check_separator(columns)
+        kinds = {field.name.lower(): field.dataType for field in self.schema or []}
+        fields = [StructField(column, kinds.get(column.lower(), StringType())) for column in columns]
+        fields.append(StructField(CORRUPT, StringType()))
+        # All files of the group have this header, if there is one. Spark need not compare it with the names given here,
+        # some of which Spark invented, as it does for a column without a name.
+        return self._load(reader.schema(StructType(fields)).option("enforceSchema", by_header))
+
+    def _typed(self) -> DataFrame:
+        """Files of a format that states types."""
+        nanoseconds = [column for column, kind in self.group.columns if kind.startswith("timestamp[ns")]
+        reader = self._reader({})
+        if self.schema is not None:
+            present = {column.lower() for column in [*dict(self.group.columns), *self.group.partitions]}
+            fields = [field for field in self.schema if not self.group.columns or field.name.lower() in present]
+            wide = {column.lower() for column in nanoseconds}
+            reader = reader.schema(StructType([
+                StructField(field.name, LongType() if field.name.lower() in wide else field.dataType)
+                for field in fields
+            ]))  # fmt: skip
+        frame = self._load(reader)
+        return plain_timestamps(frame, [column for column in frame.columns if column in nanoseconds])
+
+    def _reader(self, detected: dict[str, Any]) -> DataFrameReader:
+        options = self.source.options | detected | ({"basePath": self.group.root} if self.group.root else {})
+        return self.spark.read.format(self.source.format).options(**options)
+
+    def _load(self, reader: DataFrameReader) -> DataFrame:
+        files = self.group.files
+        return _load(reader, [file for file in files if self.only is None or file in self.only], files[0])
+
+    def _columns(self, reader: DataFrameReader) -> list[str]:
+        files = self.group.files if self.source.format == "json" else self.group.files[:1]
+        try:
+            return reader.load(list(map(spark_path, files))).columns
+        except AnalysisException as error:
+            if error.getCondition() != "COLUMN_ALREADY_EXISTS":
+                raise
+            key = (error.getMessageParameters() or {}).get("columnName", "one of them")
+            raise UsageError(
+                f"source '{self.name}': in {self.source.path} the key {key} is spelled in several ways (sku, SKU), "
+                'which Spark treats as one. In the dataset file, name the keys to read: schema = "… string, …"'
+            ) from error
+
+    def _check_separator(self, columns: Sequence[str]) -> None:
+        """Refuse a header row that is one column and holds another common separator."""
+        is_single = len(columns) == 1 and self.group.shape.header is not None
+        separator = re.search(r"[;\t|]", columns[0]) if is_single else None
+        if separator and not {"sep", "delimiter"} & lower_keys(self.source).keys():
+            raise UsageError(
+                f"source '{self.name}': the header row of {self.group.files[0]} is one column, {columns[0]!r}. In the "
+                f"dataset file, set options.sep = {json.dumps(separator[0])}"
+            )
+
+
+def has_stated_columns(source: Source) -> bool:
+    """Whether the schema, or headers and footers of the files, state the columns: without a look at rows."""
     return bool(source.schema_) or source.format in ("csv", "parquet", "orc", "delta")
 
 
 def _delta(
-    spark: SparkSession, name: str, path: str, files: Sequence[SourceFile], only: Collection[str] | None
+    spark: SparkSession, name: str, path: str, files: Sequence[SourceFile], only: frozenset[str] | None
 ) -> DataFrame:
-    schema = delta_schema(name, path)
-    paths = [file.path for file in files if only is None or file.path in only]
-    return _loaded(_reader(spark, "parquet", {"basePath": path}).schema(schema), paths, files[0].path)
-
-
-def _of_groups(
-    spark: SparkSession, name: str, source: Source, files: Sequence[SourceFile], only: Collection[str] | None
-) -> DataFrame:
-    groups = grouped(name, source, files, lambda: spark)
-    schema = _schema_of(name, source)
-    read = _text_group if source.format in _TEXT_FORMATS else _typed_group
-    frames = [read(spark, name, source, group, schema, only) for group in groups]
-    if schema is not None:
-        _check_names(name, source, schema, frames)
-        frames = [_with_columns_of(frame, schema) for frame in frames]
-    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), aligned(frames))
+    reader = spark.read.format("parquet").options(basePath=path).schema(delta_schema(name, path))
+    return _load(reader, [file.path for file in files if only is None or file.path in only], files[0].path)
 
 
 def _schema_of(name: str, source: Source) -> StructType | None:
@@ -114,123 +194,36 @@ def _schema_of(name: str, source: Source) -> StructType | None:
     try:
         schema = StructType.fromDDL(source.schema_)
     except PySparkException as error:
-        known = sql_error(error, f"[sources.{name}]: schema = {source.schema_!r}")
-        if known is None:
+        user_error = sql_error(error, f"[sources.{name}]: schema = {source.schema_!r}")
+        if user_error is None:
             raise
-        raise known from error
+        raise user_error from error
     assert isinstance(schema, StructType), "several columns make a struct"
     return schema
 
 
-def _reader(spark: SparkSession, kind: str, options: dict[str, Any]) -> DataFrameReader:
-    return spark.read.format(kind).options(**options)
-
-
-def _text_group(
-    spark: SparkSession,
-    name: str,
-    source: Source,
-    group: FileGroup,
-    schema: StructType | None,
-    only: Collection[str] | None,
-) -> DataFrame:
-    """Files of CSV or JSON: columns as strings, or as the dataset file's schema says."""
-    options = source.options | dict(group.shape.options)
-    if group.root:
-        options["basePath"] = group.root
-    # Pruned columns would hide rows with too many or too few fields.
-    reader = _reader(spark, source.format, options).options(
-        mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT, columnPruning=False
-    )
-    by_header = group.shape.header is not None
-    columns: Sequence[str] = (
-        schema.names if schema is not None and not by_header else _columns(reader, name, source, group)
-    )
-    columns = [column for column in columns if column != CORRUPT]  # inferred where JSON lines are malformed
-    if not columns:
-        raise InputError(f"source '{name}': {group.files[0]} is empty: not even a header row")
-    _check_separator(name, source, group, columns)
-    kinds = {field.name.lower(): field.dataType for field in schema or []}
-    fields = [StructField(column, kinds.get(column.lower(), StringType())) for column in columns]
-    # Where the header is known, no file of the group has another: Spark need not compare it with names that it has
-    # made up itself, as it does for a column without a name.
-    reader = reader.schema(StructType([*fields, StructField(CORRUPT, StringType())])).option("enforceSchema", by_header)
-    return _loaded(reader, _chosen(group, only), group.files[0])
-
-
-def _check_separator(name: str, source: Source, group: FileGroup, columns: Sequence[str]) -> None:
-    """One column whose name holds the separators of other countries and tools is a row that was not taken apart."""
-    found = re.search(r"[;\t|]", columns[0]) if len(columns) == 1 and group.shape.header is not None else None
-    if found and not {"sep", "delimiter"} & lower_keys(source).keys():
-        raise UsageError(
-            f"source '{name}': the header row of {group.files[0]} is one column, {columns[0]!r}. In the dataset file, "
-            f"set options.sep = {json.dumps(found[0])}"
-        )
-
-
-def _columns(reader: DataFrameReader, name: str, source: Source, group: FileGroup) -> list[str]:
-    try:
-        return reader.load(
-            [spark_path(file) for file in (group.files if source.format == "json" else group.files[:1])]
-        ).columns
-    except AnalysisException as error:
-        if error.getCondition() != "COLUMN_ALREADY_EXISTS":
-            raise
-        twice = (error.getMessageParameters() or {}).get("columnName", "one of them")
-        raise UsageError(
-            f"source '{name}': in {source.path} the key {twice} is written in several ways (sku, SKU), which are one "
-            f'to Spark. In the dataset file, name the keys to read: schema = "… string, …"'
-        ) from error
-
-
-def _typed_group(
-    spark: SparkSession,
-    name: str,
-    source: Source,
-    group: FileGroup,
-    schema: StructType | None,
-    only: Collection[str] | None,
-) -> DataFrame:
-    """Files of a format that knows its types."""
-    nanoseconds = [column for column, kind in group.columns if kind.startswith("timestamp[ns")]
-    reader = _reader(spark, source.format, source.options | ({"basePath": group.root} if group.root else {}))
-    if schema is not None:
-        known = {column.lower() for column in [*(column for column, _ in group.columns), *group.partitions]}
-        fields = [field for field in schema if not group.columns or field.name.lower() in known]
-        wide = {column.lower() for column in nanoseconds}
-        reader = reader.schema(StructType([
-            StructField(field.name, LongType() if field.name.lower() in wide else field.dataType) for field in fields
-        ]))  # fmt: skip
-    frame = _loaded(reader, _chosen(group, only), group.files[0])
-    return plain_timestamps(frame, [column for column in frame.columns if column in nanoseconds])
-
-
-def _loaded(reader: DataFrameReader, paths: list[str], any_file: str) -> DataFrame:
-    """The rows of the files; without files none, but the columns."""
+def _load(reader: DataFrameReader, paths: list[str], any_file: str) -> DataFrame:
+    """The rows of the files ``paths``; no rows, but the columns of ``any_file``, if there are no paths."""
     if not paths:
         return reader.load(spark_path(any_file)).where(F.lit(False))
     return reader.load(list(map(spark_path, paths)))
 
 
-def _chosen(group: FileGroup, only: Collection[str] | None) -> list[str]:
-    return list(group.files) if only is None else [file for file in group.files if file in only]
-
-
 def _check_names(name: str, source: Source, schema: StructType, frames: Sequence[DataFrame]) -> None:
-    there = {column.lower() for frame in frames for column in frame.columns}
-    absent = [column for column in schema.names if column.lower() not in there]
+    present = {column.lower() for frame in frames for column in frame.columns}
+    absent = [column for column in schema.names if column.lower() not in present]
     if absent:
-        shown = ", ".join(column for column in frames[0].columns if column != CORRUPT)
+        columns = ", ".join(column for column in frames[0].columns if column != CORRUPT)
         raise UsageError(
             f"dataset file, [sources.{name}]: schema names {', '.join(absent)}, which no file of {source.path} has. "
-            f"Columns there: {shown}"
+            f"Columns there: {columns}"
         )
 
 
 def _with_columns_of(frame: DataFrame, schema: StructType) -> DataFrame:
-    """The columns of a schema, null where the files lack one; and those of folders' names."""
-    there = {column.lower() for column in frame.columns}
-    absent = {field.name: F.lit(None).cast(field.dataType) for field in schema if field.name.lower() not in there}
+    """``frame`` with all columns of ``schema``, null where the files lack one, and its partition columns."""
+    present = {column.lower() for column in frame.columns}
+    absent = {field.name: F.lit(None).cast(field.dataType) for field in schema if field.name.lower() not in present}
     return frame.withColumns(absent) if absent else frame
 
 
@@ -240,11 +233,11 @@ def well_formed(frame: DataFrame) -> DataFrame:
 
 
 def malformed(frame: DataFrame, name: str) -> DataFrame | None:
-    """The records that could not, as quarantine rows; None for formats that fail as a whole instead."""
+    """The records that could not be parsed, as rows of quarantine; None for formats that fail as a whole instead."""
     if CORRUPT not in frame.columns:
         return None
     bad = frame.where(F.col(CORRUPT).isNotNull())
-    # The parsed columns ride along: Spark refuses a query on the corrupt column alone.
+    # The parsed columns are selected too: Spark refuses a query on the corrupt column alone.
     whole = F.to_json(F.struct(*(F.col(f"`{column}`") for column in frame.columns)))
     return bad.select(
         F.lit(f"source {name}").alias("table"), F.lit("malformed record").alias("reason"), whole.alias("row")

@@ -1,8 +1,8 @@
-"""Tell from the beginning of a text file how it is written: header row, quotes, records of several lines.
+"""Detect the shape of a text file from its beginning: header row, quotes, records of several lines.
 
-Spark reads every file of a source by the same options, takes the columns of all from one file and checks the others
-against it. Exports of real systems differ from month to month. So files are grouped by their shape, and every group is
-read by its own.
+Spark reads every file of a source with the same options, takes the columns of all from one file and checks the others
+against it. Exports of real systems differ from month to month. So files are grouped by shape, and each group is read
+with its own options.
 """
 
 import codecs
@@ -34,20 +34,20 @@ _WIDE = ("utf-16", "utf-32", "utf_16", "utf_32")
 _SUFFIXES = {b"\x1f\x8b": (".gz",), b"BZh": (".bz2",), b"\x28\xb5\x2f\xfd": (".zst",)}
 
 _LONG_FIELD = 100
-"""Lines in one quoted field from which a quote is taken for a stray one."""
+"""Line breaks in one quoted field from which its quote counts as a stray one."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What files of one group have in common: the header row as it is written, and options that the dataset file leaves
-    open, as pairs."""
+    """The header row as written, and reader options that were detected because the dataset file leaves them open, as
+    pairs."""
 
     header: str | None = None
     options: tuple[tuple[str, str], ...] = ()
 
 
 def not_text(path: str, head: bytes, encoding: str) -> str | None:
-    """Why a file cannot be read as text, in words; None where it can. ``head``: its bytes as they are stored."""
+    """The reason why a file cannot be read as text; None if it can. ``head``: its first bytes as stored."""
     for magic, kind in _OTHER_FORMATS.items():
         if head.startswith(magic) and not path.lower().endswith(_SUFFIXES.get(magic, ())):
             return kind
@@ -55,17 +55,17 @@ def not_text(path: str, head: bytes, encoding: str) -> str | None:
         return 'written in UTF-16: set options.encoding = "UTF-16"'
     packed = path.lower().endswith((".gz", ".bz2", ".zst", ".deflate", ".snappy", ".lz4"))
     beginning = head[:512]
-    # A stray NUL belongs to its value; what is no text has many.
+    # A stray NUL belongs to its value; a file that is no text has many.
     if beginning.count(0) > len(beginning) / 50 and not packed and not encoding.lower().startswith(_WIDE):
         return "no text: it holds NUL bytes"
     return None
 
 
 def csv_shape(head: bytes, whole: bool, given: Mapping[str, str]) -> Shape:
-    """The shape of a CSV file; ``given``: Spark's options, their names in lower case, which are never overruled.
+    """The shape of a CSV file. ``given``: Spark's options with names in lower case; they are never overruled.
 
-    Quotes within quoted fields are doubled (RFC 4180) unless the file shows them after a backslash. Records of several
-    lines are recognised where every record then has as many fields as the first one.
+    Quotes within quoted fields count as doubled (RFC 4180) unless the file escapes them by a backslash. Records may
+    span lines if every record then has as many fields as the first one.
     """
     text = _decoded(head, given.get("encoding", given.get("charset", "utf-8")))
     sep, quote = given.get("sep", given.get("delimiter", ",")), given.get("quote", '"')
@@ -81,7 +81,7 @@ def csv_shape(head: bytes, whole: bool, given: Mapping[str, str]) -> Shape:
 
 
 def json_shape(head: bytes, whole: bool, given: Mapping[str, str]) -> Shape:
-    """The shape of a JSON file: one record a line, or one document over several lines."""
+    """The shape of a JSON file: one record per line, or one document over several lines."""
     if "multiline" in given:
         return Shape()
     text = _decoded(head, given.get("encoding", "utf-8")).strip()
@@ -96,7 +96,7 @@ def json_shape(head: bytes, whole: bool, given: Mapping[str, str]) -> Shape:
 def _decoded(head: bytes, encoding: str) -> str:
     try:
         return head.decode(encoding, "replace").removeprefix("\ufeff")
-    except LookupError:  # a name that only Java knows
+    except LookupError:  # an encoding that only Java knows
         return head.decode("latin-1")
 
 
@@ -123,7 +123,7 @@ def _spans_lines(text: str, whole: bool, sep: str, quote: str, escape: str | Non
     rows: list[list[str]] = []
     try:
         rows.extend(row for row in reader if row)
-    except csv.Error as error:  # a record that the head cuts off is none that is wrong
+    except csv.Error as error:  # the end of head may cut a record off: no fault of the file
         if whole or "unexpected end" not in str(error):
             return False
     rows = rows if whole else rows[:-1]

@@ -1,4 +1,4 @@
-"""Types of columns that differ between the files of a source, or that Spark lacks. Pure DataFrame functions."""
+"""Align column types that differ between the files of a source, or that Spark lacks. Pure DataFrame functions."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,40 +13,40 @@ _LARGEST = 2.0**63
 
 
 def plain_timestamps(frame: DataFrame, nanoseconds: Collection[str]) -> DataFrame:
-    """Columns that Spark has read as numbers of nanoseconds since 1970 (UTC), as timestamps; their last three digits
-    are cut."""
+    """``frame`` with timestamps in the columns ``nanoseconds``, which Spark reads as nanoseconds since 1970 (UTC).
+    Times are truncated to microseconds."""
     times = {name: F.expr(f"timestamp_micros((`{name}` - pmod(`{name}`, 1000)) div 1000)") for name in nanoseconds}
     return frame.withColumns(times) if times else frame
 
 
 def aligned(frames: Sequence[DataFrame]) -> list[DataFrame]:
-    """Frames in which a column of one name has one type.
+    """The frames with one type per column name.
 
-    Whole numbers take the widest type. What else differs becomes text, in which a whole number reads the same whatever
+    Whole numbers take the widest type. Other differences become text, in which a whole number reads the same whatever
     its type was: pandas turns a column of whole numbers into one of fractions as soon as one value is missing.
     """
     kinds: dict[str, set[str]] = {}
     for frame in frames:
         for name, kind in frame.dtypes:
             kinds.setdefault(name.lower(), set()).add(kind)
-    mixed = {name: found for name, found in kinds.items() if len(found) > 1}
-    return [_as_one(frame, mixed) for frame in frames] if mixed else list(frames)
+    mixed = {name: types for name, types in kinds.items() if len(types) > 1}
+    return [_with_one_type(frame, mixed) for frame in frames] if mixed else list(frames)
 
 
-def _as_one(frame: DataFrame, mixed: dict[str, set[str]]) -> DataFrame:
-    changed = {
-        name: _shared(F.col(f"`{name}`"), kind, mixed[name.lower()])
+def _with_one_type(frame: DataFrame, mixed: dict[str, set[str]]) -> DataFrame:
+    casts = {
+        name: _cast(F.col(f"`{name}`"), kind, mixed[name.lower()])
         for name, kind in frame.dtypes
         if name.lower() in mixed
     }
-    return frame.withColumns(changed)
+    return frame.withColumns(casts)
 
 
-def _shared(column: Column, kind: str, kinds: set[str]) -> Column:
+def _cast(column: Column, kind: str, kinds: set[str]) -> Column:
     if kinds <= set(_WHOLE):
         return column.cast("bigint")
     if any(other.startswith(("array", "map", "struct", "binary")) for other in kinds):
-        return column  # a union finds the common type, or says that there is none
+        return column  # the union finds the common type, or reports that there is none
     if kind in _FRACTION:
         whole = (column == F.floor(column)) & (F.abs(column) < _LARGEST)
         return F.when(whole, column.cast("bigint").cast("string")).otherwise(column.cast("string"))

@@ -73,7 +73,7 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_a_day_without_anything_new_keeps_the_lists_and_dates_them",
     ),
     "another schema": (
-        "test_a_wrong_dataset_file_is_told_the_table_and_the_column",
+        "test_an_error_in_a_dataset_file_names_the_table_and_the_column",
         "test_numbers_and_times_of_other_types_are_understood",
         "test_a_column_of_another_type_is_read_as_text_and_its_values_are_named",
         "test_a_file_without_a_wanted_column_is_quarantined_row_by_row",

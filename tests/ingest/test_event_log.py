@@ -1,4 +1,4 @@
-"""A night that reads the new files of the log alone stands where one stands that reads everything."""
+"""A run that reads only the new files of the log ends with the same tables as one that reads everything."""
 
 from datetime import date, timedelta
 
@@ -48,7 +48,7 @@ _LINES = st.lists(
 
 
 class Shop:
-    """Raw files that grow, and lakes made of them."""
+    """Raw files that grow, and lakes ingested from them."""
 
     def __init__(self, folder, dataset=DATASET):
         self.folder, self.lakes = folder, 0
@@ -73,8 +73,9 @@ class Shop:
         return Lake(str(self.folder / f"lake-{self.lakes}"))
 
 
-def shown(spark, lake, *, rows=True):
-    """All tables; of duplicates in quarantine only how many they are: which of two equal rows stays is open."""
+def tables_of(spark, lake, *, rows=True):
+    """All tables and their content ids. ``rows=False`` leaves out raw rows in quarantine: which of two equal rows is
+    kept is not defined."""
     tables = {
         t.name: sorted(map(str, lake.read(spark, t).drop(*([] if rows else ["row"])).collect()))
         for t in (ITEMS, USERS, EVENTS, QUARANTINE)
@@ -87,29 +88,29 @@ def shop(tmp_path):
     return Shop(tmp_path)
 
 
-def test_a_night_reads_what_came_since_and_adds_it(shop, spark):
+def test_a_run_reads_new_files_and_adds_their_rows(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,4", ",a1,2024-02-01,")
     assert shop.ingest(lake)["log_read"] == "all: it is the first run"
     files = set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version))
     shop.log("2.csv", "u3,a2,2024-02-02,", "u1,a1,2024-02-01,", "u4,,2024-02-01,")
     shop.log("_SUCCESS")
-    made = shop.ingest(lake, FIRST + timedelta(days=1))
-    assert made["log_read"] == "1 new files"
-    assert made["events_changes"] == made["users_changes"] == {"added": 1, "changed": 0, "removed": 0}
-    assert made["tables"] == {"quarantine": 3, "items": 2, "users": 3, "events": 3, "user_rules": 0}
-    assert files < set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version)), "what was there stays as it is"
-    told = {tuple(row) for row in lake.read(spark, CHANGES).select("table", "made", "rows", "added").collect()}
-    assert ("events", "1 new files", 3, 1) in told
+    report = shop.ingest(lake, FIRST + timedelta(days=1))
+    assert report["log_read"] == "1 new files"
+    assert report["events_changes"] == report["users_changes"] == {"added": 1, "changed": 0, "removed": 0}
+    assert report["tables"] == {"quarantine": 3, "items": 2, "users": 3, "events": 3, "user_rules": 0}
+    assert files < set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version)), "stored files stay unchanged"
+    log = {tuple(row) for row in lake.read(spark, CHANGES).select("table", "made", "rows", "added").collect()}
+    assert ("events", "1 new files", 3, 1) in log
     again = shop.lake()
     shop.ingest(again, FIRST + timedelta(days=1))
-    assert shown(spark, lake) == shown(spark, again)
+    assert tables_of(spark, lake) == tables_of(spark, again)
     assert shop.ingest(lake, FIRST + timedelta(days=1))["status"] == "unchanged"
 
 
 @settings(max_examples=max(6, settings.default.max_examples // 50))
 @given(nights=st.lists(_LINES, min_size=1, max_size=4))
-def test_any_nights_equal_one_that_reads_everything(nights, spark, tmp_path_factory):
+def test_any_runs_equal_one_that_reads_everything(nights, spark, tmp_path_factory):
     shop = Shop(tmp_path_factory.mktemp("nights"))
     lake = shop.lake()
     shop.log("0.csv", "u1,a1,2024-02-01,1", "u2,a2,2024-02-28,")
@@ -118,7 +119,7 @@ def test_any_nights_equal_one_that_reads_everything(nights, spark, tmp_path_fact
         shop.ingest(lake, FIRST + timedelta(days=number))
     again = shop.lake()
     shop.ingest(again, FIRST + timedelta(days=len(nights) - 1))
-    assert shown(spark, lake, rows=False) == shown(spark, again, rows=False)
+    assert tables_of(spark, lake, rows=False) == tables_of(spark, again, rows=False)
 
 
 def dataset_with(old, new):
@@ -126,32 +127,32 @@ def dataset_with(old, new):
 
 
 @pytest.mark.parametrize(
-    ("night", "why"),
+    ("change", "reason"),
     [
-        (lambda shop: shop.log("1.csv", "u1,a1,2024-02-01,7"), "files that were read are gone or have changed"),
-        (lambda shop: (shop.folder / "log" / "0.csv").unlink(), "files that were read are gone or have changed"),
-        (lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"), "events that are stored give way to others"),
-        (dataset_with("'view'", "'click'"), "it is read in another way"),
+        (lambda shop: shop.log("1.csv", "u1,a1,2024-02-01,7"), "files that were read before were removed or changed"),
+        (lambda shop: (shop.folder / "log" / "0.csv").unlink(), "files that were read before were removed or changed"),
+        (lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"), "new files replace stored events"),
+        (dataset_with("'view'", "'click'"), "the source, the query or the software changed"),
         (
             dataset_with('"products"', '"(SELECT sku, 1 name, 2 brand FROM log)"'),
             "the events have no source of their own",
         ),
     ],
 )
-def test_what_does_not_suffice_is_read_whole(night, why, shop, spark):
+def test_the_whole_log_is_read_where_new_files_are_not_enough(change, reason, shop, spark):
     lake = shop.lake()
     shop.log("0.csv", "u0,a1,2024-02-01,1")
     shop.log("1.csv", "u1,a1,2024-02-01,1", "u1,a2,2024-02-01,3")
     shop.ingest(lake)
-    night(shop)
-    made = shop.ingest(lake, FIRST + timedelta(days=1))
-    assert made["log_read"] == f"all: {why}"
+    change(shop)
+    report = shop.ingest(lake, FIRST + timedelta(days=1))
+    assert report["log_read"] == f"all: {reason}"
     again = shop.lake()
     shop.ingest(again, FIRST + timedelta(days=1))
-    assert shown(spark, lake) == shown(spark, again)
+    assert tables_of(spark, lake) == tables_of(spark, again)
 
 
-def test_early_events_are_taken_when_their_day_has_come(shop, spark):
+def test_events_in_the_future_are_accepted_on_their_day(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-03-05,", "u2,a2,2099-01-01,")
     assert shop.ingest(lake)["tables"]["events"] == 1
@@ -159,31 +160,33 @@ def test_early_events_are_taken_when_their_day_has_come(shop, spark):
         shop.log(f"{night + 1}.csv", f"u{night + 2},a1,2024-02-01,")
         assert shop.ingest(lake, FIRST + timedelta(days=night))["log_read"] == "1 new files"
     reasons = {row["reason"] for row in lake.read(spark, QUARANTINE).collect()}
-    assert reasons == {"timestamp after 2024-03-04"}, "as if all were read on this night"
+    assert reasons == {"timestamp after 2024-03-04"}, "as if this run had read everything"
     shop.log("4.csv", "u5,a1,2024-02-01,")
-    made = shop.ingest(lake, FIRST + timedelta(days=3))
-    assert made["log_read"] == "all: the day of an event has come that was not believed before"
-    assert made["tables"]["events"] == 5
+    report = shop.ingest(lake, FIRST + timedelta(days=3))
+    assert report["log_read"] == "all: an event that was in the future has become valid"
+    assert report["tables"]["events"] == 5
     shop.log("5.csv", "u6,a1,2024-02-01,")
     assert shop.ingest(lake, FIRST + timedelta(days=5))["log_read"] == "1 new files"
     shop.log("6.csv", "u7,a1,2024-02-01,")
-    assert shop.ingest(lake, FIRST + timedelta(days=2))["log_read"] == "all: the run_date is an earlier one"
+    assert (
+        shop.ingest(lake, FIRST + timedelta(days=2))["log_read"] == "all: run_date is earlier than that of the last run"
+    )
 
 
-def test_who_is_forgotten_is_in_no_file_of_the_log_that_counts(shop, spark):
+def test_forgotten_users_do_not_return_with_new_files(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,")
     shop.ingest(lake)
     forget_users(Run("forget_users", lake, Progress()), ForgetOptions(lake=lake.uri, user_ids="u1"))
     shop.log("2.csv", "u1,a2,2024-02-02,", "u3,a2,2024-02-02,")
-    assert shop.ingest(lake)["log_read"] == "all: the last version does not say what it was made of"
+    assert shop.ingest(lake)["log_read"] == "all: the last version does not say what it was made from"
     shop.log("3.csv", "u1,a2,2024-02-03,", "u4,a2,2024-02-03,")
     assert shop.ingest(lake)["log_read"] == "1 new files"
     assert {row["user_id"] for row in lake.read(spark, EVENTS).collect()} == {"u2", "u3", "u4"}
     assert {row["user_id"] for row in lake.read(spark, USERS).collect()} == {"u2", "u3", "u4"}
 
 
-def test_what_the_names_of_folders_say_is_read_of_new_files_too(shop, spark):
+def test_columns_in_folder_names_are_read_for_new_files_too(shop, spark):
     lake = shop.lake()
     shop.log("day=2024-02-01/1.csv", "u1,a1,", header="user,sku,amount")
     shop.ingest(lake)
@@ -193,29 +196,29 @@ def test_what_the_names_of_folders_say_is_read_of_new_files_too(shop, spark):
     assert days == {"2024-02-01", "2024-02-02"}
 
 
-def test_events_that_need_several_rows_are_made_of_all(shop, spark):
+def test_events_that_need_several_rows_are_read_from_the_whole_log(shop, spark):
     dataset_with('"amount"', '"max(amount) OVER ()"')(shop)
     lake = shop.lake()
     for night in range(2):
         shop.log(f"{night}.csv", f"u{night},a1,2024-02-01,{night}")
-        made = shop.ingest(lake)
-    assert made["log_read"] == "all: an event is made of more than one row of it"
+        report = shop.ingest(lake)
+    assert report["log_read"] == "all: the query makes an event from more than one row"
     assert {row["value"] for row in lake.read(spark, EVENTS).collect()} == {1.0}
 
 
-def test_many_small_files_are_made_few(shop, spark, monkeypatch, request):
+def test_many_small_files_are_rewritten_as_few(shop, spark, monkeypatch, request):
     monkeypatch.setattr("recsys_spark.ingest.steps.event_log._MORE_FILES", 1)
     lake = shop.lake()
     spark.conf.set("spark.sql.adaptive.enabled", "false")
     request.addfinalizer(lambda: spark.conf.set("spark.sql.adaptive.enabled", "true"))
     shop.log("0.csv", *(f"u{user},a1,2024-02-01," for user in range(30)))
     shop.ingest(lake)
-    assert len(lake.file_uris(EVENTS, 0)) == 3, "a whole reading writes more files than are allowed to come"
-    made = []
+    assert len(lake.file_uris(EVENTS, 0)) == 3, "a full read writes more files than may be added"
+    scopes = []
     for night in range(1, 5):
         shop.log(f"{night}.csv", f"u{night},a2,2024-02-01,")
-        made.append(shop.ingest(lake)["log_read"])
-    assert made == ["1 new files"] * 2 + ["all: the table has become one of many small files", "1 new files"]
+        scopes.append(shop.ingest(lake)["log_read"])
+    assert scopes == ["1 new files"] * 2 + ["all: the table has too many small files", "1 new files"]
 
 
 @pytest.mark.parametrize(
@@ -231,33 +234,31 @@ def test_many_small_files_are_made_few(shop, spark, monkeypatch, request):
         ("earliest", "where = 'day > :run_date - INTERVAL 29 DAYS'\nearliest"),
     ],
 )
-def test_nights_equal_one_that_reads_everything(old, new, shop, spark):
+def test_runs_equal_one_that_reads_everything(old, new, shop, spark):
     dataset_with(old, new)(shop)
     lake, rolls = shop.lake(), "run_date" in new
     folders = ["clicks0/", "c[1] x/", "d#%20/"] if "*/" in new else [""] * 3
     shop.log(f"{folders[0]}clicks1.csv", "u0,a1,2024-02-01,1", "u0,a2,2024-02-29,")
     shop.ingest(lake)
-    made = []
+    scopes = []
     more = "more,user,amount,day,sku"
     for night, (name, line, header) in enumerate(
         [("clicks_2", "9,u7,1,2024-02-20,a1", more), ("clicks.3", "u8,a2", "user,sku")]
     ):
         shop.log(f"{folders[night + 1]}{name}.csv", line, header=header)
-        made.append(shop.ingest(lake, FIRST + timedelta(days=night + 1))["log_read"])
-    assert (
-        made
-        == ["all: its query names :run_date, so that rows come and go with the day" if rolls else "1 new files"] * 2
-    )
+        scopes.append(shop.ingest(lake, FIRST + timedelta(days=night + 1))["log_read"])
+    scope = "all: the query names :run_date, so its rows depend on the day" if rolls else "1 new files"
+    assert scopes == [scope] * 2
     again = shop.lake()
     shop.ingest(again, FIRST + timedelta(days=2))
-    assert shown(spark, lake, rows=False) == shown(spark, again, rows=False)
+    assert tables_of(spark, lake, rows=False) == tables_of(spark, again, rows=False)
     events = {(row.user_id, row.item_id) for row in lake.read(spark, EVENTS).collect()}
     assert events == {("u0", "a2")} | (set() if rolls else {("u0", "a1")}) | ({("u7", "a1")})
     assert lake.read(spark, QUARANTINE).count() == (0 if rolls else 1), "the line without a day"
 
 
 @pytest.mark.parametrize(
-    ("text", "such"),
+    ("text", "expected"),
     [
         ("SELECT n + 1, explode(split(s, ' ')) FROM rows WHERE s LIKE 'a%'", False),
         ("SELECT n + 1 AS n, upper(s) FROM (SELECT * FROM rows) WHERE s LIKE 'a%'", True),
@@ -270,7 +271,7 @@ def test_nights_equal_one_that_reads_everything(old, new, shop, spark):
         ("SELECT n FROM rows LIMIT 1", False),
     ],
 )
-def test_a_query_is_row_by_row_or_not(text, such, spark, tmp_path):
+def test_a_query_is_row_by_row_or_not(text, expected, spark, tmp_path):
     (tmp_path / "rows.csv").write_text("n,s\n1,a\n", encoding="utf-8")
     spark.read.csv(str(tmp_path / "rows.csv"), header=True).where("n IS NOT NULL").createOrReplaceTempView("rows")
-    assert is_row_by_row(spark.sql(text)) is such
+    assert is_row_by_row(spark.sql(text)) is expected

@@ -1,9 +1,9 @@
-"""What is too bad to publish: bad rows by table, source and night, and what good rows lose."""
+"""Runs with too many bad rows or losses publish nothing: bad rows by table, source and run, and losses of good rows."""
 
 import pytest
 
 from recsys_spark.errors import QualityError
-from recsys_spark.ingest.bad_rows import Bad, advice
+from recsys_spark.ingest.bad_rows import BadRows, advice
 from recsys_spark.report.steps.data_health import lost_values
 from recsys_spark.runtime.lifecycle import PERSONAL, Run
 from recsys_spark.runtime.progress import Progress
@@ -50,7 +50,7 @@ def test_a_malformed_line_counts_for_the_tables_that_name_its_source(shop):
     assert report["tables"]["user_rules"] == 1
 
 
-def test_a_malformed_line_counts_against_all_that_was_read_of_its_source(shop):
+def test_a_malformed_line_counts_against_all_rows_of_its_source(shop):
     few = DATASET.replace('from = "log"', 'from = "log"\nwhere = "what = \'purchase\'"')
     shop.write(log=json_lines([*views(60), LOG[0]]) + "not json\n", dataset=few)
     assert shop.ingest()["tables"]["events"] == 1
@@ -64,7 +64,7 @@ def test_a_malformed_line_counts_against_all_that_was_read_of_its_source(shop):
 
 
 @pytest.mark.parametrize("grows", ["by files", "as one file"])
-def test_a_night_of_bad_rows_is_refused_however_many_good_ones_there_were(shop, grows):
+def test_a_run_that_adds_bad_rows_is_refused_however_many_good_ones_are_stored(shop, grows):
     (shop.folder / "log").mkdir()
     shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'))
     whole = [f"{HEADER}\n{lines(900)}"]
@@ -84,7 +84,7 @@ def test_a_night_of_bad_rows_is_refused_however_many_good_ones_there_were(shop, 
     with pytest.raises(QualityError) as caught:
         shop.ingest()
     message = str(caught.value)
-    for part in ("table 'events': 100.0% of the rows that came since the last run are bad (40 of 40)",
+    for part in ("table 'events': 100.0% of the rows added since the last run are bad (40 of 40)",
                  "timestamp is null or not a time (events): 40, for example '1706781600000'",
                  "milliseconds", 'timestamp = "timestamp_millis(CAST(at AS bigint))"', "source 'log'"):  # fmt: skip
         assert part in message
@@ -93,7 +93,7 @@ def test_a_night_of_bad_rows_is_refused_however_many_good_ones_there_were(shop, 
 
 
 @pytest.mark.parametrize(
-    ("sample", "said"),
+    ("sample", "remedy"),
     [
         ("1709280000", "timestamp_seconds(CAST(at AS bigint))"),
         ("1709280000.5", "timestamp_seconds(CAST(at AS bigint))"),
@@ -109,11 +109,11 @@ def test_a_night_of_bad_rows_is_refused_however_many_good_ones_there_were(shop, 
         (None, ""),
     ],
 )
-def test_a_time_that_is_none_is_told_what_makes_one_of_it(sample, said):
-    bad = Bad("events", "timestamp is null or not a time", 5, sample)
-    found = advice([bad, Bad("events", "user_id is null or blank", 9)], {"timestamp": "at"})
-    assert said in found
-    assert bool(said) is bool(found)
+def test_a_time_in_another_format_gets_a_remedy(sample, remedy):
+    bad = BadRows("events", "timestamp is null or not a time", 5, sample)
+    text = advice([bad, BadRows("events", "user_id is null or blank", 9)], {"timestamp": "at"})
+    assert remedy in text
+    assert bool(remedy) is bool(text)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_prices_that_are_no_numbers_are_counted_and_refused_where_most_are(shop,
     report = shop.ingest()
     lost = {"rows": 3, "of": 6, "samples": ["$1,299.00", "9.99 - 14.99", "free"]}
     assert report["losses"]["items: price is not a number"] == lost
-    shown = lost_values(Run("render_report", shop.lake, Progress()))
-    assert shown.rows[0] == ["items", "price is not a number", 3, 0.5, "$1,299.00, 9.99 - 14.99, free"]
+    section = lost_values(Run("render_report", shop.lake, Progress()))
+    assert section.rows[0] == ["items", "price is not a number", 3, 0.5, "$1,299.00, 9.99 - 14.99, free"]
     assert "'$1,299.00'" in " ".join(caplog.messages)
     shop.write(products=PRICES + "b1,pot,ada,Infinity\nb2,pot,ada,1e999\n")
     with pytest.raises(QualityError) as caught:
@@ -156,7 +156,7 @@ def test_prices_that_are_no_numbers_are_counted_and_refused_where_most_are(shop,
     assert shop.ingest(max_lost_share=1)["tables"]["items"] == 11
 
 
-def test_a_file_that_is_not_utf_8_is_told(shop, caplog):
+def test_a_file_that_is_not_utf_8_is_reported(shop, caplog):
     rows = PRODUCTS + "a3,chaise en chêne,Große\n"
     (shop.folder / "products.csv").write_bytes(rows.encode("iso-8859-1"))
     (shop.folder / "log.csv").write_bytes(f"{HEADER}\n{lines(3)}zoé,a1,view,2024-02-02,\n".encode("iso-8859-1"))
@@ -193,7 +193,7 @@ def test_events_about_no_item_are_counted_and_refused_where_they_are_nearly_all(
     assert shop.ingest(max_unknown_share=1)["tables"]["events"] == 5
 
 
-def test_a_night_of_events_about_no_item_is_refused(shop):
+def test_a_run_that_adds_events_about_no_item_is_refused(shop):
     (shop.folder / "log").mkdir()
     shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'), products=PRODUCTS + "A7,cup,\n")
 
@@ -202,10 +202,10 @@ def test_a_night_of_events_about_no_item_is_refused(shop):
 
     night("0.csv", lines(900))
     shop.ingest()
-    night("1.csv", lines(3, first=1000).replace("a2", "gone"))
+    night("1.csv", lines(3, first=1000).replace("a2", "withdrawn"))
     report = shop.ingest()
     assert report["log_read"] == "1 new files"
-    assert report["losses"] == {"events: item_id is in no item": {"rows": 3, "of": 3, "samples": ["gone"]}}
+    assert report["losses"] == {"events: item_id is in no item": {"rows": 3, "of": 3, "samples": ["withdrawn"]}}
     night("2.csv", lines(40, first=2000).replace("a2", "a7"))
     with pytest.raises(QualityError, match="40 of 40 events .* They are the same in lower case"):
         shop.ingest()

@@ -1,4 +1,4 @@
-"""Raw rows to tables: cleaning, templates, duplicates, quarantine, the gate, and what a wrong dataset file is told."""
+"""Raw rows to tables: cleaning, templates, duplicates, quarantine, the gate, and errors in a dataset file."""
 
 import json
 from datetime import date
@@ -89,9 +89,9 @@ class Shop:
             (self.folder / "shop.toml").write_text(dataset, encoding="utf-8")
 
     def ingest(self, **options):
-        asked = {"run_date": date(2024, 3, 1), "dataset": str(self.folder / "shop.toml"), "data": str(self.folder)}
+        defaults = {"run_date": date(2024, 3, 1), "dataset": str(self.folder / "shop.toml"), "data": str(self.folder)}
         run = Run("ingest_tables", self.lake, Progress())
-        return ingest_tables(run, IngestOptions(lake=self.lake.uri, **asked | options))
+        return ingest_tables(run, IngestOptions(lake=self.lake.uri, **defaults | options))
 
     def rows(self, spark, table):
         return self.lake.read(spark, table).collect()
@@ -102,7 +102,7 @@ def shop(spark, tmp_path):
     return Shop(tmp_path)
 
 
-def judged(frame, table):
+def split(frame, table):
     rows = frame.collect()
     good = [row for row in rows if row["reason"] is None]
     return SimpleNamespace(
@@ -114,7 +114,7 @@ def judged(frame, table):
 
 @pytest.fixture(scope="module")
 def items(spark):
-    """One plan over everything that can happen to an item."""
+    """One plan over every kind of good and bad item."""
     rows = [
         ("plain", "Tea pot", "For tea.", "kitchen", "ada", "12.50", None),
         ("dirty", "  <b>Tea</b>\u200b&amp; \n\t pot ", "<br/>", "  ", "<i></i>", "cheap", None),
@@ -132,7 +132,7 @@ def items(spark):
         (" \t ", "blank id", None, None, None, None, None),
     ]
     frame = spark.createDataFrame(rows, ITEM_DDL)
-    return judged(validate_items(frame, ["{title}.", "{brand} makes it.", "{blurb}"], 20_000), ITEMS)
+    return split(validate_items(frame, ["{title}.", "{brand} makes it.", "{blurb}"], 20_000), ITEMS)
 
 
 def test_a_text_is_built_from_cleaned_fields(items):
@@ -189,13 +189,13 @@ def test_duplicates_fall_the_same_way_however_the_rows_lie(spark, partitions):
     expected = max((row[6], json.dumps(row[1]), row[5]) for row in rows if row[6] == "2024-01-03")
     for order in (rows, rows[::-1]):
         frame = spark.createDataFrame(order, ITEM_DDL).repartition(partitions)
-        found = accepted(validate_items(frame, ["{title}"], 100), ITEMS).collect()
-        assert [(row["title"], row["price"]) for row in found] == [(json.loads(expected[1]), float(expected[2]))]
+        [row] = accepted(validate_items(frame, ["{title}"], 100), ITEMS).collect()
+        assert [(row["title"], row["price"])] == [(json.loads(expected[1]), float(expected[2]))]
 
 
 @pytest.fixture(scope="module")
 def events(spark):
-    """One plan over everything that can happen to an event, believable from 2024-01-01 to 2024-03-01."""
+    """One plan over every kind of good and bad event; valid from 2024-01-01 to 2024-03-01."""
     rows = [
         (" u1 ", "a1", " view ", "2024-02-01 10:00:00", None),
         ("u1", "a1", "rating", "2024-01-01", "4.5"),
@@ -224,9 +224,9 @@ def events(spark):
     frame = validate_events(spark.createDataFrame(rows, EVENT_DDL), date(2024, 1, 1), date(2024, 3, 1))
     good = frame.where("reason IS NULL")
     bad = frame.where("reason IS NOT NULL").unionByName(repeated_events(good).select(*frame.columns))
-    kept = unique_events(good).withColumns({"reason": F.lit(None).cast("string"), "row": F.lit(None).cast("string")})
-    whole = bad.unionByName(kept.select(*bad.columns))
-    return judged(whole.withColumn("timestamp", F.col("timestamp").cast("string")), EVENTS)
+    unique = unique_events(good).withColumns({"reason": F.lit(None).cast("string"), "row": F.lit(None).cast("string")})
+    whole = bad.unionByName(unique.select(*bad.columns))
+    return split(whole.withColumn("timestamp", F.col("timestamp").cast("string")), EVENTS)
 
 
 def test_good_events_are_trimmed_and_keep_their_utc_time(events):
@@ -253,9 +253,9 @@ def test_bad_events_are_rejected_with_the_reason(events):
 def test_numbers_and_times_of_other_types_are_understood(spark):
     frame = spark.sql("SELECT 7L AS user_id, 8 AS item_id, 'rating' AS event_type, date'2024-02-01' AS timestamp, "
                       "float(4.5) AS value")  # fmt: skip
-    found = unique_events(validate_events(frame, date(2024, 1, 1), date(2024, 3, 1))).drop("rows")
-    assert dict(found.dtypes) == EVENTS.columns
-    assert tuple(found.drop("timestamp").collect()[0]) == ("7", "8", "rating", 4.5)
+    unique = unique_events(validate_events(frame, date(2024, 1, 1), date(2024, 3, 1))).drop("rows")
+    assert dict(unique.dtypes) == EVENTS.columns
+    assert tuple(unique.drop("timestamp").collect()[0]) == ("7", "8", "rating", 4.5)
 
 
 def test_a_category_is_a_path_without_blank_names(spark):
@@ -315,8 +315,8 @@ def test_values_with_parts_are_refused_by_name_and_type(column, given, kind, spa
 
 def test_the_newest_row_is_none_whose_time_has_no_date(spark):
     rows = [("a", "dated", None, None, None, None, "2024-01-01"), ("a", "undated", None, None, None, None, "09:15:00")]
-    found = validate_items(spark.createDataFrame(rows, ITEM_DDL), ["{title}"], 100).where("reason IS NULL").collect()
-    assert [(row["title"], row["losses"]) for row in found] == [("dated", [])]
+    good = validate_items(spark.createDataFrame(rows, ITEM_DDL), ["{title}"], 100).where("reason IS NULL").collect()
+    assert [(row["title"], row["losses"]) for row in good] == [("dated", [])]
 
 
 def test_accepted_and_rejected_split_the_rows(spark):
@@ -334,9 +334,9 @@ def test_groups_of_users_are_kept_without_their_gaps(spark):
 
 def test_users_are_everybody_with_an_event(spark):
     events = spark.createDataFrame([("u1", "a"), ("u2", "a"), ("u1", "b")], "user_id string, item_id string")
-    found = users_of(events)
-    assert dict(found.dtypes) == USERS.columns
-    assert sorted(tuple(row) for row in found.collect()) == [
+    users = users_of(events)
+    assert dict(users.dtypes) == USERS.columns
+    assert sorted(tuple(row) for row in users.collect()) == [
         ("u1", None, None, None, None),
         ("u2", None, None, None, None),
     ]
@@ -364,25 +364,25 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
     assert shop.lake.version(ITEMS) == 1
 
 
-def test_older_sources_do_not_replace_what_newer_ones_have_made_meanwhile(shop, spark, monkeypatch):
+def test_a_run_over_older_sources_does_not_replace_a_newer_one(shop, spark, monkeypatch):
     shop.ingest()
-    judge = ingest_step._judge
+    validate = ingest_step._validate
 
     def overtaken(*given):
-        monkeypatch.setattr(ingest_step, "_judge", judge)
-        judged = judge(*given)
+        monkeypatch.setattr(ingest_step, "_validate", validate)
+        validated = validate(*given)
         shop.write(products=PRODUCTS + "a3,tea cup,ada\n")
         shop.ingest()
-        return judged
+        return validated
 
     shop.write(products=PRODUCTS + "a4,tea,ada\n")
-    monkeypatch.setattr(ingest_step, "_judge", overtaken)
+    monkeypatch.setattr(ingest_step, "_validate", overtaken)
     with pytest.raises(ConflictError):
         shop.ingest()
     assert {row["item_id"] for row in shop.rows(spark, ITEMS)} == {"a1", "a2", "a3"}
 
 
-def test_files_that_a_pattern_finds_are_new_changed_and_gone(shop, spark):
+def test_new_changed_and_removed_files_of_a_pattern_are_noticed(shop, spark):
     clicks = shop.folder / "clicks" / "day=1"
     clicks.mkdir(parents=True)
     for number, row in enumerate(LOG):
@@ -412,9 +412,9 @@ def test_malformed_records_go_to_quarantine_and_the_rest_is_published(shop, spar
     report = shop.ingest(max_bad_share=0.9)
     assert report["tables"] == {"quarantine": 5, "items": 2, "users": 2, "events": 2, "user_rules": 0}
     assert report["quarantined"] == {"source log: malformed record": 3, "source products: malformed record": 2}
-    kept = " ".join(row["row"] for row in shop.rows(spark, QUARANTINE))
+    quarantined = " ".join(row["row"] for row in shop.rows(spark, QUARANTINE))
     for part in ("a3,tea,cup,too many", "a4,too few", "not json"):
-        assert part in kept
+        assert part in quarantined
 
 
 def test_json_without_a_schema_quarantines_malformed_lines_too(shop):
@@ -485,7 +485,7 @@ def test_latest_run_date_believes_one_day_after_it(shop, spark):
         ('title = "name"', 'title = "name", price = "array(sku)"', ["table 'items'", "price"]),
     ],
 )  # fmt: skip
-def test_a_wrong_dataset_file_is_told_the_table_and_the_column(old, new, named, shop):
+def test_an_error_in_a_dataset_file_names_the_table_and_the_column(old, new, named, shop):
     shop.write(dataset=DATASET.replace(old, new))
     with pytest.raises(UsageError) as caught:
         shop.ingest()
@@ -526,15 +526,15 @@ def test_a_value_that_an_expression_cannot_take_is_explained(shop):
     shop.write(log=[LOG[0] | {"amount": "a lot"}, *LOG])
     with pytest.raises((PySparkException, Py4JError)) as caught:
         shop.ingest()
-    known = to_user_error(caught.value)
-    assert isinstance(known, QualityError)
-    assert "try_cast" in str(known)
-    assert "'a lot'" in str(known)
-    assert "\n" not in str(known)
+    error = to_user_error(caught.value)
+    assert isinstance(error, QualityError)
+    assert "try_cast" in str(error)
+    assert "'a lot'" in str(error)
+    assert "\n" not in str(error)
     assert shop.lake.version(ITEMS) is None
 
 
-def test_what_rules_know_of_items_and_users_is_ingested_and_judged(spark):
+def test_columns_for_eligibility_rules_are_ingested_and_validated(spark):
     ddl = "item_id string, title string, category string, brand string, price string, updated_at string, "
     ddl += "locale string, available_from string, available_until string, boost string"
     rows = [
@@ -545,21 +545,21 @@ def test_what_rules_know_of_items_and_users_is_ingested_and_judged(spark):
         ("e", "tea", None, None, None, None, None, "09:15:00", None, None),
         ("f", "tea", None, None, None, None, None, None, "today", None),
     ]
-    found = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    result = split(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
     about = ("locale", "available_from", "available_until", "boost")
-    assert [found.by_id["a"][name] for name in about] == ["de", date(2024, 2, 1), date(2024, 3, 1), 0.5]
-    assert [found.by_id["b"][name] for name in about] == [None] * 4
+    assert [result.by_id["a"][name] for name in about] == ["de", date(2024, 2, 1), date(2024, 3, 1), 0.5]
+    assert [result.by_id["b"][name] for name in about] == [None] * 4
     dates = ["available_from is not a date"] * 2 + ["available_until is not a date"]
-    assert found.reasons == [*dates, "boost is not a number"]
+    assert result.reasons == [*dates, "boost is not a number"]
 
 
 def test_user_rules_are_allow_or_deny(spark):
     rows = [("u1", "a", "Deny"), ("u1", "b", "allow "), ("u1", "c", "perhaps"), ("", "a", "deny"), ("u1", "a", "deny")]
-    found = judged(
+    result = split(
         validate_rules(spark.createDataFrame(rows, "user_id string, item_id string, rule string")), USER_RULES
     )
-    assert found.good == [("u1", "a", "deny"), ("u1", "b", "allow")]
-    assert found.reasons == ["duplicate key", "rule is neither allow nor deny", "user_id is null or blank"]
+    assert result.good == [("u1", "a", "deny"), ("u1", "b", "allow")]
+    assert result.reasons == ["duplicate key", "rule is neither allow nor deny", "user_id is null or blank"]
 
 
 @pytest.mark.parametrize(
@@ -574,9 +574,9 @@ def test_vectors_that_come_with_items_are_arrays_or_json(spark, kind, given, rea
     ddl = "item_id string, title string, category string, brand string, price string, updated_at string, "
     ddl += f"image_vec {kind}"
     rows = [(f"i{n}", "tea", None, None, None, None, vector) for n, vector in enumerate(given)]
-    found = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
-    assert [found.by_id[f"i{n}"]["image_vec"] for n in range(3)] == read
-    assert found.reasons == ["image_vec is not a vector of numbers"] * 2
+    result = split(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    assert [result.by_id[f"i{n}"]["image_vec"] for n in range(3)] == read
+    assert result.reasons == ["image_vec is not a vector of numbers"] * 2
 
 
 def test_a_vector_of_another_length_is_one_bad_row(spark):
@@ -584,9 +584,9 @@ def test_a_vector_of_another_length_is_one_bad_row(spark):
     ddl += "image_vec array<double>"
     vectors = [[1.0, 2.0], [0.5, 1.0], [1.0, 2.0, 3.0], None, [1.0]]
     rows = [(f"i{n}", "tea", None, None, None, None, vector) for n, vector in enumerate(vectors)]
-    found = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
-    assert sorted(found.by_id) == ["i0", "i1", "i3"]
-    assert found.reasons == ["image_vec has another length than most: 2"] * 2
+    result = split(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    assert sorted(result.by_id) == ["i0", "i1", "i3"]
+    assert result.reasons == ["image_vec has another length than most: 2"] * 2
 
 
 @pytest.mark.parametrize("price", ["NaN", "inf", "-Infinity", "1e999", " ", "free"])
@@ -594,15 +594,15 @@ def test_a_price_that_is_no_finite_number_is_none_and_moves_no_other_row(price, 
     ddl = "item_id string, title string, category string, brand string, price string, updated_at string"
     rows = [("a", "tea", "k", None, "1.5", None), ("b", "pot", "k", None, "600", None)]
     bad = ("x", "cup", "k", None, price, None)
-    alone = judged(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
-    beside = judged(validate_items(spark.createDataFrame([*rows, bad], ddl), ["{title}"], 100), ITEMS)
+    alone = split(validate_items(spark.createDataFrame(rows, ddl), ["{title}"], 100), ITEMS)
+    beside = split(validate_items(spark.createDataFrame([*rows, bad], ddl), ["{title}"], 100), ITEMS)
     assert beside.by_id["x"]["price"] is None
     assert {name: beside.by_id[name] for name in alone.by_id} == alone.by_id
 
 
 def test_a_group_that_is_one_name_is_a_group_of_one(spark):
     raw = spark.createDataFrame([("u1", "gender: x"), ("u2", None)], "user_id string, groups string")
-    assert [user["groups"] for user in judged(validate_users(raw, [], 100), USERS).by_id.values()] == [
+    assert [user["groups"] for user in split(validate_users(raw, [], 100), USERS).by_id.values()] == [
         ["gender: x"],
         [],
     ]
@@ -613,4 +613,4 @@ def test_the_last_day_of_the_calendar_may_be_the_latest(spark):
         [("u", "i", "view", "9999-12-31 23:00:00", None)],
         "user_id string, item_id string, event_type string, timestamp string, value double",
     )
-    assert len(judged(validate_events(raw, date(2020, 1, 1), date.max), EVENTS).good) == 1
+    assert len(split(validate_events(raw, date(2020, 1, 1), date.max), EVENTS).good) == 1

@@ -1,4 +1,4 @@
-"""Who asked to be forgotten is in no table, no file and no later refresh; and what vacuum leaves."""
+"""Forgotten users are in no table, no file and no later refresh; vacuum removes scratch of killed runs."""
 
 import hashlib
 import json
@@ -13,22 +13,22 @@ import pytest
 
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.lake.lake_key import lake_key
-from recsys_spark.privacy.id_lists import given_ids
+from recsys_spark.privacy.id_lists import read_ids
 from recsys_spark.privacy.options import ForgetOptions
-from recsys_spark.privacy.raw_rows import RawNames
+from recsys_spark.privacy.raw_rows import IdMatcher
 from recsys_spark.privacy.rules import (
-    OWN_ROWS,
-    PLACES,
+    ID_COLUMNS,
+    REMOVE_ROWS,
+    REMOVE_UNUSED_TEXTS,
     RULES,
-    UNUSED_TEXTS,
-    Named,
+    RequestedIds,
     id_hash,
-    is_own,
+    is_match,
     key_pads,
-    marked,
     tombstones,
+    with_matches,
     without_forgotten,
-    without_own,
+    without_matches,
 )
 from recsys_spark.privacy.steps.forget_users import forget_users
 from recsys_spark.refresh.options import VacuumOptions
@@ -44,19 +44,19 @@ from tests.flows.test_submit import last_json, submit
 from tests.ingest.test_event_log import DATASET, FIRST, Shop
 
 
-def asked(shop, lake, model, run_date="2024-03-01"):
-    known = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *known, f"--run_date={run_date}", "--k=3"]
+def refresh_arguments(shop, lake, model, run_date="2024-03-01"):
+    sources = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
+    return ["refresh_lake", *sources, f"--run_date={run_date}", "--k=3"]
 
 
 def files_that_name(lake: Path, name: str) -> list[str]:
     """Every file below the lake that holds the id, data files decoded."""
-    found = []
+    files = []
     for path in (path for path in lake.rglob("*") if path.is_file()):
         text = json.dumps(pq.read_table(path).to_pylist(), default=str) if path.suffix == ".parquet" else ""
         if name in text or name.encode() in path.read_bytes():
-            found.append(str(path.relative_to(lake)))
-    return found
+            files.append(str(path.relative_to(lake)))
+    return files
 
 
 def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, tmp_path):
@@ -68,16 +68,16 @@ def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, 
         (mine / name).write_text(text, encoding="utf-8")
     with (mine / "log.csv").open("a", encoding="utf-8") as log:
         log.write("hermit,a2,view,not a time\n  hermit ,a2,view,,\nu3,oldpot,view,never\n")
-    first = submit(*asked(mine, lake, tiny_bert), "--max_bad_share=0.5", "--explain=3")
+    first = submit(*refresh_arguments(mine, lake, tiny_bert), "--max_bad_share=0.5", "--explain=3")
     assert first.returncode == 0, first.stderr
     for name in ("_reports/2024-03-01.html", "_status/explain_user/latest.json", "_status/embed_texts/latest.json"):
         (lake / name).parent.mkdir(parents=True, exist_ok=True)
         (lake / name).write_text("<p>'hermit' bought oldpot</p>", encoding="utf-8")
     assert len(files_that_name(lake, "hermit")) > 6
     assert any("recommendations" in path for path in files_that_name(lake, "oldpot"))  # as a reason
-    gone = submit("forget_users", f"--lake={lake}", "--user_ids=hermit", "--item_ids=oldpot")
-    assert gone.returncode == 0, gone.stderr
-    proof = last_json(gone)["proof"]
+    forget = submit("forget_users", f"--lake={lake}", "--user_ids=hermit", "--item_ids=oldpot")
+    assert forget.returncode == 0, forget.stderr
+    proof = last_json(forget)["proof"]
     assert proof["rows_removed"]["events"] >= 3
     assert proof["rows_removed"]["quarantine"] == 3
     assert proof["rows_left_in_files"] == {}
@@ -87,18 +87,18 @@ def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, 
     assert files_that_name(lake, "hermit") == files_that_name(lake, "oldpot") == []
     another = submit("forget_users", f"--lake={lake}", "--user_ids=u3")  # without a refresh in between
     assert another.returncode == 0, another.stderr
-    kept = [json.loads(path.read_text()) for path in sorted((lake / "_proofs" / "forget_users").iterdir())]
-    assert len(kept) == 2
+    proofs = [json.loads(path.read_text()) for path in sorted((lake / "_proofs" / "forget_users").iterdir())]
+    assert len(proofs) == 2
     key = lake_key(str(lake))
     assert {"rows_removed": proof["rows_removed"], "id_hashes": sorted(
-        [id_hash("user", "hermit", key), id_hash("item", "oldpot", key)])}.items() <= kept[0].items()  # fmt: skip
+        [id_hash("user", "hermit", key), id_hash("item", "oldpot", key)])}.items() <= proofs[0].items()  # fmt: skip
     assert files_that_name(lake, "u3") == []
     lists = pq.read_table([str(p) for p in (lake / "recommendations").glob("*.parquet")]).to_pylist()
     for user in {row["user_id"] for row in lists}:
         assert sorted(r["rank"] for r in lists if r["user_id"] == user) == list(range(1, 1 + sum(
             r["user_id"] == user for r in lists
         )))  # fmt: skip
-    again = submit(*asked(mine, lake, tiny_bert, "2024-03-02"), "--max_bad_share=0.9")
+    again = submit(*refresh_arguments(mine, lake, tiny_bert, "2024-03-02"), "--max_bad_share=0.9")
     assert again.returncode == 0, again.stderr
     assert [path for path in files_that_name(lake, "hermit") if "quarantine" not in path] == []
     assert [path for path in files_that_name(lake, "oldpot") if "quarantine" not in path] == []
@@ -124,13 +124,13 @@ def test_tombstones_leave_everybody_else(spark):
     assert without_forgotten(rows, None) is rows
 
 
-def named_of(spark, **ids):
+def requested_ids(spark, **ids):
     rows = [(kind, name) for kind, names in ids.items() for name in names]
-    return Named(spark.createDataFrame(rows, "kind string, id string"), RawNames(ids), ids)
+    return RequestedIds(spark.createDataFrame(rows, "kind string, id string"), IdMatcher(ids), ids)
 
 
 @pytest.mark.parametrize(
-    ("ddl", "row", "found"),
+    ("ddl", "row", "matches"),
     [
         ("user_id string, item_id string", ("u", "b"), True),
         ("user_id string, item_id string", ("x", "a"), True),
@@ -141,15 +141,15 @@ def named_of(spark, **ids):
         ("other string", ("u",), False),
     ],
 )
-def test_a_row_is_found_by_its_ids(spark, ddl, row, found):
-    rows = marked(spark.createDataFrame([row], ddl), named_of(spark, user=["u"], item=["a"]))
-    assert rows.where(is_own(rows.columns)).count() == found
-    left = without_own(rows)
-    assert (left.count(), left.columns) == (1 - found, spark.createDataFrame([row], ddl).columns)
+def test_a_row_matches_by_its_ids(spark, ddl, row, matches):
+    rows = with_matches(spark.createDataFrame([row], ddl), requested_ids(spark, user=["u"], item=["a"]))
+    assert rows.where(is_match(rows.columns)).count() == matches
+    left = without_matches(rows)
+    assert (left.count(), left.columns) == (1 - matches, spark.createDataFrame([row], ddl).columns)
 
 
 @pytest.mark.parametrize(
-    ("row", "found"),
+    ("row", "matches"),
     [
         ({"user_id": "u"}, True),
         ({"user_id": "  u\t"}, True),
@@ -170,45 +170,45 @@ def test_a_row_is_found_by_its_ids(spark, ddl, row, found):
         ("not JSON", False),
     ],
 )
-def test_a_raw_row_is_found_however_the_id_is_written(row, found):
+def test_a_raw_row_matches_however_the_id_is_written(row, matches):
     text = row if isinstance(row, str) else json.dumps(row)
-    names = RawNames({"user": ["u", "7", 'a"b\\c', "\u00a0abc", "x\u2028y"]})
-    assert bool(names.found_in_row(text)) == found
+    matcher = IdMatcher({"user": ["u", "7", 'a"b\\c', "\u00a0abc", "x\u2028y"]})
+    assert bool(matcher.ids_in_row(text)) == matches
 
 
 def test_ids_are_split_and_trimmed_as_ingest_does(tmp_path):
     lines, listed = tmp_path / "ids.txt", tmp_path / "ids.json"
     lines.write_bytes("\ufeff\u00a0abc\r\nx\u2028y\n z\t\n\n1,2\x85".encode())
-    assert given_ids(None, str(lines)) == sorted({"\u00a0abc", "x\u2028y", "z", "1,2\x85"})
+    assert read_ids(None, str(lines)) == sorted({"\u00a0abc", "x\u2028y", "z", "1,2\x85"})
     listed.write_text('["a,b", "c\\nd", 7]', encoding="utf-8")
-    assert given_ids("q, r", str(listed)) == ["7", "a,b", "c\nd", "q", "r"]
+    assert read_ids("q, r", str(listed)) == ["7", "a,b", "c\nd", "q", "r"]
     listed.write_text('{"a": 1}', encoding="utf-8")
     with pytest.raises(UsageError, match="must be a JSON list of ids"):
-        given_ids(None, str(listed))
+        read_ids(None, str(listed))
     with pytest.raises(InputError, match="file of ids"):
-        given_ids(None, str(tmp_path / "absent"))
+        read_ids(None, str(tmp_path / "absent"))
 
 
 def test_ten_thousand_ids_are_looked_for_in_one_pass():
-    names = RawNames({"user": [f"user-{n:05d}" for n in range(10_000)]})
+    matcher = IdMatcher({"user": [f"user-{n:05d}" for n in range(10_000)]})
     rows = [json.dumps({"user": f"user-{n * 7 % 20_000:05d}", "about": "a word or two " * 5}) for n in range(2_000)]
-    assert sum(bool(names.found_in_row(row)) for row in rows) == sum(n * 7 % 20_000 < 10_000 for n in range(2_000))
+    assert sum(bool(matcher.ids_in_row(row)) for row in rows) == sum(n * 7 % 20_000 < 10_000 for n in range(2_000))
 
 
 def test_every_table_has_a_rule_of_forgetting():
-    assert set(RULES) == set(TABLES), "say in forgetting.RULES what forgetting does with the new table"
+    assert set(RULES) == set(TABLES), "say in privacy.rules.RULES what forgetting does with the new table"
     for name, rules in RULES.items():
-        if set(PLACES) & set(TABLES[name].columns) or "row" in TABLES[name].columns:
-            assert OWN_ROWS in rules, f"{name} holds ids"
+        if set(ID_COLUMNS) & set(TABLES[name].columns) or "row" in TABLES[name].columns:
+            assert REMOVE_ROWS in rules, f"{name} holds ids"
         if TABLES[name].key[:1] == ("text_hash",):
-            assert UNUSED_TEXTS in rules
+            assert REMOVE_UNUSED_TEXTS in rules
 
 
-def test_whoever_reads_raw_sources_leaves_the_forgotten_out():
+def test_every_reader_of_raw_sources_leaves_the_forgotten_out():
     for path in (ROOT / "recsys_spark").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if re.search(r"\b(read_source|query)\(", text) and path.name not in (
-            "sources.py",
+        if re.search(r"\b(SourceReader|query)\(", text) and path.name not in (
+            "reader.py",
             "queries.py",
             "event_log.py",
         ):
@@ -348,5 +348,5 @@ def test_without_its_key_a_lake_refuses_to_bring_people_back(forgetful):
     forgetful.forget(lake, "u1")
     (Path(lake.uri) / "_forgotten.key").unlink()
     forgetful.log("2.csv", "u1,a1,2024-02-02,1")
-    with pytest.raises(InputError, match="bring the file back"):
+    with pytest.raises(InputError, match="Bring the file back"):
         forgetful.ingest(lake, FIRST + timedelta(days=1))

@@ -1,4 +1,4 @@
-"""What is read, what is counted and what "nothing new" is decided by are one list of files."""
+"""One list of files is read, counted, and compared with the last run."""
 
 import json
 
@@ -10,7 +10,7 @@ from recsys_spark.errors import InputError
 from recsys_spark.lake.paths import absolute
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.files import is_hidden, list_sources
-from recsys_spark.sources.reader import read_source
+from recsys_spark.sources.reader import SourceReader
 
 QUERY = {"from": "log", "select": {}}
 
@@ -48,12 +48,12 @@ def test_a_pattern_finds_what_spark_would_read(pattern, tmp_path, spark):
 
 
 def of_spark(spark, folder, pattern):
-    """What Spark itself reads where it is given the pattern, folders below it and all; but for folders that a pattern
-    names although they are those of an unfinished job."""
+    """The files that Spark itself reads for a pattern, subfolders included. Hidden folders are left out: Spark reads
+    those of an unfinished job if the pattern names them."""
     frame = spark.read.option("recursiveFileLookup", "true").text(f"{folder}/{pattern}")
     rows = frame.select("_metadata.file_path").distinct().collect()
-    found = (spark._jvm.java.net.URI(row.file_path).getPath() for row in rows)
-    names = sorted(path.removeprefix(f"{folder}/") for path in found)
+    uris = (spark._jvm.java.net.URI(row.file_path).getPath() for row in rows)
+    names = sorted(path.removeprefix(f"{folder}/") for path in uris)
     return [name for name in names if not any(map(is_hidden, name.split("/")))]
 
 
@@ -72,14 +72,14 @@ def test_any_pattern_finds_what_spark_would_read(names, pattern, spark, tmp_path
         except OSError:  # a file of the name of a folder
             continue
     try:
-        found = listed(folder, pattern)
+        files = listed(folder, pattern)
     except InputError:
-        found = []
+        files = []
     try:
-        known = of_spark(spark, folder, pattern)
+        expected = of_spark(spark, folder, pattern)
     except Exception:  # Spark finds nothing
-        known = []
-    assert found == known
+        expected = []
+    assert files == expected
 
 
 def test_names_after_a_letter_of_the_pattern_are_no_markers(tmp_path):
@@ -100,14 +100,14 @@ def test_a_data_folder_may_have_any_name(name, tmp_path, spark):
     for path in ("log", "log/*/*.csv", "log/dt=1/a [[]1].csv", "log/dt=1/a [1].csv"):
         dataset = dataset_of(path, format="csv", options={"header": True})
         files = list_sources(dataset, str(folder), lambda: spark)["log"]
-        frame = read_source(spark, "log", dataset.sources["log"], str(folder), files)
+        frame = SourceReader(spark, str(folder)).read("log", dataset.sources["log"], files)
         both = ["7"] if "1].csv" in path else ["7", "8"]
         assert sorted(row.x for row in frame.collect()) == both, path
         assert ("dt" in frame.columns) == (path == "log")
 
 
 @pytest.mark.parametrize(
-    ("names", "path", "said"),
+    ("names", "path", "message"),
     [
         ([], "log.csv", "does not exist"),
         ([], "*.csv", "no file matches"),
@@ -115,17 +115,17 @@ def test_a_data_folder_may_have_any_name(name, tmp_path, spark):
         (["log/.a", "log/_b"], "log", "rename them"),
         (["log/_delta_log/0.json", "log/a.parquet"], "log", "is a Delta table"),
         (["log/_delta_log/0.json", "log/a.parquet"], "log/*", 'set format = "delta"'),
-        (["log/metadata/v1.metadata.json", "log/data/a.parquet"], "log", "is a Iceberg table"),
+        (["log/metadata/v1.metadata.json", "log/data/a.parquet"], "log", "is an Iceberg table"),
         (["log/.hoodie/x", "log/a.parquet"], "log", "is a Hudi table"),
     ],
 )
-def test_what_cannot_be_read_is_said(names, path, said, tmp_path):
+def test_an_unreadable_source_is_refused_with_a_reason(names, path, message, tmp_path):
     with pytest.raises(InputError, match="source 'log'") as error:
         listed(fill(tmp_path, names), path)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_what_a_stream_has_not_committed_is_not_read(tmp_path):
+def test_uncommitted_files_of_a_stream_are_not_read(tmp_path):
     fill(tmp_path, ["log/a.json", "log/b.json", "log/late.json", "log/_spark_metadata/0", "log/_spark_metadata/1"])
     for number, name in enumerate("ab"):
         entry = {"path": f"file://{tmp_path}/log/{name}.json", "action": "add"}

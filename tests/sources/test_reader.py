@@ -13,7 +13,7 @@ from recsys_spark.errors import InputError, RecsysError, UsageError
 from recsys_spark.sources.dataset_file import Dataset, TableQuery
 from recsys_spark.sources.files import list_sources
 from recsys_spark.sources.queries import is_row_by_row, query, register
-from recsys_spark.sources.reader import CORRUPT, malformed, read_source, well_formed
+from recsys_spark.sources.reader import CORRUPT, SourceReader, malformed, well_formed
 
 QUERY = {"from": "log", "select": {}}
 HEADER = {"header": True}
@@ -21,19 +21,19 @@ HEADER = {"header": True}
 
 @pytest.fixture
 def read(tmp_path, spark):
-    """Read what lies in ``log`` as a dataset file says; the rows as dictionaries of what is not null, sorted."""
+    """Read the folder ``log`` as a dataset file says; the rows as dictionaries without nulls, sorted."""
 
     def frame(path="log", only=None, name="log", **source):
         source = {"path": path, "format": "csv"} | source
         dataset = Dataset.model_validate({"title": "t", "sources": {name: source}, "items": QUERY, "events": QUERY})
         files = list_sources(dataset, str(tmp_path), lambda: spark)[name]
         paths = None if only is None else [f.path for f in files if f.path.endswith(only)]
-        return read_source(spark, name, dataset.sources[name], str(tmp_path), files, paths)
+        return SourceReader(spark, str(tmp_path)).read(name, dataset.sources[name], files, paths)
 
     def rows(*arguments, **more):
-        found = well_formed(frame(*arguments, **more)).collect()
-        kept = ({k: v for k, v in row.asDict().items() if v is not None} for row in found)
-        return sorted(kept, key=str)
+        parsed = well_formed(frame(*arguments, **more)).collect()
+        present = ({k: v for k, v in row.asDict().items() if v is not None} for row in parsed)
+        return sorted(present, key=str)
 
     rows.frame = frame
     (tmp_path / "log").mkdir()
@@ -60,7 +60,7 @@ def put_parquet(tmp_path, name, **columns):
 # --- CSV ---
 
 
-def test_columns_are_found_by_their_names_in_every_file(read, write):
+def test_columns_are_read_by_their_names_in_every_file(read, write):
     write("1.csv", "user,sku,at\nu1,a1,d1\n")
     write("2.csv", "at,user,sku\nd2,u2,a2\n")
     write("3.csv.gz", "\ufeffuser,sku,at,amount\r\nu3,a3,d3,9\r\n")
@@ -147,7 +147,7 @@ def test_an_encoding_that_does_not_exist_is_refused_by_name(read, write):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"PK\x03\x04\x14\0\0\0", "a zip archive"),
         (gzip.compress(b"sku\na1\n", mtime=0), "compressed with gzip, but not named .gz"),
@@ -158,11 +158,11 @@ def test_an_encoding_that_does_not_exist_is_refused_by_name(read, write):
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_what_is_no_text_is_refused_by_name(kind, content, said, read, write):
+def test_a_file_that_is_no_text_is_refused_by_name(kind, content, message, read, write):
     write("1.csv", content)
     with pytest.raises(InputError, match=r"source 'log': .*/log/1.csv is ") as error:
         read(format=kind)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "IHDR" not in str(error.value)
 
 
@@ -171,18 +171,18 @@ def test_a_stray_nul_belongs_to_its_value(read, write):
     assert {row["sku"] for row in read(options=HEADER)} == {"a\0b", "a1"}
 
 
-def test_a_log_whose_files_have_no_header_is_told_so(read, write):
+def test_a_log_whose_files_have_no_header_is_refused(read, write):
     for number in range(60):
         write(f"{number}.csv", f"u{number},a1\nu0,a2\n")
-    with pytest.raises(InputError, match=r"60 different layouts.*Header rows such as \['u0,a1'.*has every file one"):
+    with pytest.raises(InputError, match=r"60 different layouts.*Header rows such as \['u0,a1'.*every file have one"):
         read(options=HEADER)
     assert len(read()) == 120
 
 
-@pytest.mark.parametrize(("sep", "shown"), [(";", '";"'), ("\t", r'"\\t"'), ("|", r'"\|"')])
-def test_a_separator_that_was_not_named_is_told(sep, shown, read, write):
+@pytest.mark.parametrize(("sep", "option"), [(";", '";"'), ("\t", r'"\\t"'), ("|", r'"\|"')])
+def test_a_separator_that_was_not_named_is_in_the_message(sep, option, read, write):
     write("1.csv", sep.join(["sku", "name"]) + "\n" + sep.join(["a1", "pot"]) + "\n")
-    with pytest.raises(UsageError, match=r"header row of .*/1.csv is one column.*options.sep = " + shown):
+    with pytest.raises(UsageError, match=r"header row of .*/1.csv is one column.*options.sep = " + option):
         read(options=HEADER)
     assert read(options=HEADER | {"sep": sep}) == [{"sku": "a1", "name": "pot"}]
 
@@ -227,9 +227,9 @@ def test_nanoseconds_become_times(read, tmp_path):
         "a1": datetime(2024, 2, 1, 10, 0, 0, 123456), "a3": datetime(1960, 1, 1),
         "a4": datetime(2024, 2, 1, 10, 0, 0, 123456), "a5": datetime(2024, 2, 1, 10, 0, 0, 123456),
     }  # fmt: skip
-    found = {row["sku"]: row.get("at") for row in read(format="parquet")}
-    assert {sku: str(at) for sku, at in found.items() if at} == {sku: str(at) for sku, at in expected.items()}
-    assert len(found) == 5
+    times_by_sku = {row["sku"]: row.get("at") for row in read(format="parquet")}
+    assert {sku: str(at) for sku, at in times_by_sku.items() if at} == {sku: str(at) for sku, at in expected.items()}
+    assert len(times_by_sku) == 5
     assert read(format="parquet", schema="sku string, at timestamp", only=("1.parquet",))[0]["at"] == expected["a1"]
 
 
@@ -288,8 +288,8 @@ def ask(spark, sql, **select):
 
 def test_the_day_of_the_run_is_the_only_clock(spark):
     spark.createDataFrame([("2024-02-20",), ("2023-01-01",)], "at string").createOrReplaceTempView("dated")
-    asked = {"from": "dated", "select": {"at": "at"}, "where": "at >= :run_date - INTERVAL 30 DAYS"}
-    frame = query(spark, "events", TableQuery.model_validate(asked), [], [], date(2024, 3, 1))
+    definition = {"from": "dated", "select": {"at": "at"}, "where": "at >= :run_date - INTERVAL 30 DAYS"}
+    frame = query(spark, "events", TableQuery.model_validate(definition), [], [], date(2024, 3, 1))
     assert [row.at for row in frame.collect()] == ["2024-02-20"]
     for clock in ("current_date()", "now()", "unix_timestamp()", "date_sub(current_date(), 3)", "localtimestamp()"):
         with pytest.raises(UsageError, match="write :run_date"):
@@ -316,7 +316,7 @@ def test_a_schema_that_is_none_names_source_and_word(read, write):
         read(options=HEADER, schema="sku string, price strng")
 
 
-def test_what_is_malformed_is_kept(read, write):
+def test_malformed_records_are_kept(read, write):
     write("1.csv", "sku,name\na1,x\na2,y,z\n")
     write("2.csv", "name,sku\nx,a3\na4\n")
     frame = read.frame(options=HEADER)

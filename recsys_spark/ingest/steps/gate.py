@@ -1,4 +1,4 @@
-"""Refuse to publish what is too bad: bad rows count against the rows of their table, source and night."""
+"""Refuse to publish if too many rows are bad: of a table, of a source, or of the rows added since the last run."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError, QualityError
-from recsys_spark.ingest.bad_rows import SOURCE, Bad, advice, by_reason, most_frequent
+from recsys_spark.ingest.bad_rows import SOURCE, BadRows, advice, by_reason, most_frequent
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.validation import DUPLICATE, LATE
 from recsys_spark.lake.lake import Staged
@@ -19,95 +19,103 @@ from recsys_spark.sources.names import named_sources
 from recsys_spark.tables.schemas import EVENTS, ITEMS, QUARANTINE, USER_RULES, USERS, Table
 
 LEAST_BAD = 20
-"""Bad rows of one night below which its share says little: it is then judged with the nights before it alone."""
+"""Number of bad rows added since the last run below which their share says little: then only the share of the whole
+table counts."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What was read for all tables, before it is published."""
+    """Everything that was read for all tables, before it is published."""
 
     run: Run
     dataset: Dataset
     data: str
     options: IngestOptions
     sources: Mapping[str, DataFrame]
-    """Each as a whole."""
+    """All files of each source."""
     staged: Mapping[Table, Staged]
-    reasons: Collection[Bad]
+    reasons: Collection[BadRows]
 
     def check(self, tables: Collection[Table], last: Mapping[str, Any]) -> None:
-        """Raise QualityError where too much of one of ``tables``, or of the events that came since the run that left
-        ``last`` (from ``judged``), is bad; InputError where items or events are empty."""
+        """Check each of ``tables``, and the events added since the run that left ``last`` (from ``reviewed``).
+
+        Raises:
+            QualityError: the share of bad rows is above ``max_bad_share``.
+            InputError: items or events are empty.
+        """
         for table in (table for table in (ITEMS, USERS, EVENTS, USER_RULES) if table in tables):
-            bad, broken, rows = self._counted(table)
-            wrong = sum(one.rows for one in (*bad, *broken))
-            if wrong > self.options.max_bad_share * rows and self._is_bad(table, bad, broken, rows):
-                raise self._refusal(table, [*bad, *broken], f"{wrong / rows:.1%} of the rows are bad")
+            bad, malformed, rows = self._counts(table)
+            wrong = sum(one.rows for one in (*bad, *malformed))
+            if wrong > self.options.max_bad_share * rows and self._is_bad(bad, malformed, rows):
+                raise self._refusal(table, [*bad, *malformed], f"{wrong / rows:.1%} of the rows are bad")
             if table is EVENTS:
-                self._check_night(last)
+                self._check_added(last)
             if not self.staged[table].rows and table not in (USERS, USER_RULES):
                 raise InputError(
                     f"table '{table.name}' would be empty: dataset '{self.options.dataset}' selects no rows from "
                     f"{self.options.data}"
                 )
 
-    def judged(self) -> dict[str, Any]:
-        """For the commit of the events: how many rows were read, and the bad ones by reason. The difference to the
-        next run is what came meanwhile, whatever part of the log either of them reads."""
-        bad, broken, rows = self._counted(EVENTS)
+    def reviewed(self) -> dict[str, Any]:
+        """For the commit of the events: the number of validated rows, and of bad ones by reason. The difference between
+        two runs covers the rows added between them, whatever part of the log either run reads."""
+        bad, malformed, rows = self._counts(EVENTS)
         reading = sha256(self.dataset.model_dump_json().encode()).hexdigest()[:16]
         reasons = Counter[str]()
-        for one in (*bad, *broken):
+        for one in (*bad, *malformed):
             reasons[_name(one)] += one.rows
         return {"reading": reading, "rows": rows, "bad": reasons}
 
-    def _check_night(self, last: Mapping[str, Any]) -> None:
-        now = self.judged()
+    def _check_added(self, last: Mapping[str, Any]) -> None:
+        now = self.reviewed()
         if last.get("reading") != now["reading"]:
             return
         rows, wrong = now["rows"] - last["rows"], sum(now["bad"].values()) - sum(last["bad"].values())
         if wrong < LEAST_BAD or rows <= 0 or wrong <= self.options.max_bad_share * rows:
             return
-        bad, broken, _ = self._counted(EVENTS)
-        before = {one: last["bad"].get(_name(one), 0) for one in (*bad, *broken)}
-        new = [Bad(one.table, one.reason, one.rows - n, one.sample) for one, n in before.items() if one.rows > n]
-        share = f"{min(wrong / rows, 1):.1%} of the rows that came since the last run are bad ({wrong} of {rows})"
+        bad, malformed, _ = self._counts(EVENTS)
+        before = {one: last["bad"].get(_name(one), 0) for one in (*bad, *malformed)}
+        new = [BadRows(one.table, one.reason, one.rows - n, one.sample) for one, n in before.items() if one.rows > n]
+        share = f"{min(wrong / rows, 1):.1%} of the rows added since the last run are bad ({wrong} of {rows})"
         raise self._refusal(EVENTS, new, share)
 
-    def _counted(self, table: Table) -> tuple[list[Bad], list[Bad], int]:
-        """Bad rows of the table, malformed records of its sources, and all rows that were judged, both among them."""
-        own = [one for one in self.reasons if one.table == table.name]
+    def _counts(self, table: Table) -> tuple[list[BadRows], list[BadRows], int]:
+        """Bad rows of the table, malformed records of its sources, and the number of all validated rows, both
+        included."""
+        rejected = [one for one in self.reasons if one.table == table.name]
         sources = {f"{SOURCE}{name}" for name in self._sources_of(table)}
-        broken = [one for one in self.reasons if one.table in sources]
-        rows = self.staged[table].rows + sum(one.rows for one in (*own, *broken))
-        return [one for one in own if one.reason != DUPLICATE], broken, rows
+        malformed = [one for one in self.reasons if one.table in sources]
+        rows = self.staged[table].rows + sum(one.rows for one in (*rejected, *malformed))
+        return [one for one in rejected if one.reason != DUPLICATE], malformed, rows
 
-    def _is_bad(self, table: Table, bad: Collection[Bad], broken: Collection[Bad], rows: int) -> bool:
-        """Whether the rows are bad in truth. A query may keep few rows of a source that has many: its malformed records
-        count against all that was read. Only who is about to be refused is worth counting them."""
-        wrong, lost = (sum(one.rows for one in ones) for ones in (bad, broken))
+    def _is_bad(self, bad: Collection[BadRows], malformed: Collection[BadRows], rows: int) -> bool:
+        """Whether the share of bad rows stays too high when malformed records count against all rows of their source.
+
+        A query may select few rows of a large source. Counting the source takes a job, so it comes last.
+        """
+        wrong, lost = (sum(one.rows for one in ones) for ones in (bad, malformed))
         if wrong > self.options.max_bad_share * (rows - lost):
             return True
-        named = [self.sources[one.table.removeprefix(SOURCE)] for one in broken]
-        return wrong + lost > self.options.max_bad_share * max(rows, sum(frame.count() for frame in named))
+        sources = [self.sources[one.table.removeprefix(SOURCE)] for one in malformed]
+        return wrong + lost > self.options.max_bad_share * max(rows, sum(frame.count() for frame in sources))
 
-    def _refusal(self, table: Table, bad: Collection[Bad], share: str) -> QualityError:
-        asked, limit = self._query_of(table), self.options.max_bad_share
-        places = ", ".join(
+    def _refusal(self, table: Table, bad: Collection[BadRows], share: str) -> QualityError:
+        query, limit = self._query_of(table), self.options.max_bad_share
+        sources = ", ".join(
             f"'{name}' ({self.data}/{self.dataset.sources[name].path})" for name in sorted(self._sources_of(table))
         )
         lines = {one.table: one.sample for one in bad if one.table.startswith(SOURCE)}
         return QualityError(
             f"table '{table.name}': {share}, more than max_bad_share {limit:.1%}; nothing was published. "
-            f"Most frequent: {most_frequent(bad)}. It is read from source {places}."
-            f"{advice(bad, asked.select) if asked else ''} "
-            "Mend the source or its dataset file, or raise --max_bad_share",
+            f"Most frequent: {most_frequent(bad)}. The rows come from source {sources}."
+            f"{advice(bad, query.select) if query else ''} "
+            "Fix the source or its dataset file, or raise --max_bad_share",
             {PERSONAL: {"malformed": lines}} if lines else None,
         )
 
     def _sources_of(self, table: Table) -> set[str]:
-        asked = self._query_of(table)
-        return named_sources(asked, self.dataset.sources) if asked else set()
+        query = self._query_of(table)
+        return named_sources(query, self.dataset.sources) if query else set()
 
     def _query_of(self, table: Table) -> TableQuery | None:
         return {
@@ -118,12 +126,12 @@ class Gate:
         }[table]
 
 
-def _name(bad: Bad) -> str:
-    """Of a reason, on whatever night: the last day that is believed is another one each."""
+def _name(bad: BadRows) -> str:
+    """Names a reason in any run: the reason of an event in the future ends with a day that differs between runs."""
     return f"{bad.table}: {LATE if bad.reason.startswith(LATE) else bad.reason}"
 
 
-def reasons_of(run: Run, staged: Mapping[Table, Staged]) -> list[Bad]:
-    """Rows in quarantine by table and reason."""
+def reasons_of(run: Run, staged: Mapping[Table, Staged]) -> list[BadRows]:
+    """The rows in quarantine by table and reason."""
     rows = by_reason(run.lake.read_staged(run.spark, staged[QUARANTINE])).orderBy("table", "reason").collect()
-    return [Bad(row["table"], row["reason"], row["rows"], row["sample"]) for row in rows]
+    return [BadRows(row["table"], row["reason"], row["rows"], row["sample"]) for row in rows]

@@ -1,4 +1,4 @@
-"""What good rows have lost: warnings, figures, and a refusal where hardly anything is left."""
+"""Report the losses of good rows, warn about them, and refuse to publish if hardly anything is left."""
 
 import logging
 import re
@@ -16,11 +16,11 @@ from recsys_spark.ingest.losses import (
     REPLACED,
     UNKNOWN_ITEM,
     Loss,
-    counted,
+    count_unknown,
+    events_by_item,
     losses_by_name,
-    meeting_forms,
-    share_unknown,
-    unknown_items,
+    matches_by_form,
+    total_losses,
 )
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.gate import LEAST_BAD
@@ -31,17 +31,17 @@ from recsys_spark.sources.names import named_sources
 from recsys_spark.tables.schemas import EVENTS, ITEMS, USERS, Table
 
 _COMPARED = 1000
-"""Unknown ids that are looked for in other forms."""
+"""Number of unknown ids to compare in other forms."""
 
 _OFTEN = 0.5
-"""Share from which a loss that is usual in small numbers is a warning."""
+"""Share of rows above which a loss that is common in small numbers is worth a warning."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LossGate:
-    """Tables that are about to be published. ``part``: the events are those that came since the last run."""
+    """The staged tables. ``part``: the events are only those added since the last run."""
 
     run: Run
     dataset: Dataset
@@ -50,32 +50,35 @@ class LossGate:
     part: bool
 
     def check(self) -> list[Loss]:
-        """What was lost, after a warning for each. Raise QualityError where most prices are no numbers, or hardly any
-        event is about an item of the catalogue."""
-        found = [loss for table in (ITEMS, USERS) for loss in counted(table.name, self.staged[table].notes)]
+        """The losses, after a warning for each.
+
+        Raises:
+            QualityError: too many prices are not numbers, or too many events are about items that are not in ``items``.
+        """
+        losses = [loss for table in (ITEMS, USERS) for loss in total_losses(table.name, self.staged[table].notes)]
         items = self.run.lake.read_staged(self.run.spark, self.staged[ITEMS])
-        unknown = unknown_items(self.run.lake.read_staged(self.run.spark, self.staged[EVENTS]), items)
-        found += _replaced_ids(self.staged[EVENTS])
-        row = share_unknown(unknown).collect()[0]
+        events = events_by_item(self.run.lake.read_staged(self.run.spark, self.staged[EVENTS]), items)
+        losses += _replaced_ids(self.staged[EVENTS])
+        row = count_unknown(events).collect()[0]
         if row["unknown"]:
-            found.append(Loss(EVENTS.name, UNKNOWN_ITEM, row["unknown"], row["events"], (row["sample"],)))
-        for loss in found:
+            losses.append(Loss(EVENTS.name, UNKNOWN_ITEM, row["unknown"], row["events"], (row["sample"],)))
+        for loss in losses:
             if loss.loss not in (NO_TEXT, UNKNOWN_ITEM) or loss.share > _OFTEN:
                 _logger.warning("warning: %s", self._described(loss))
-        self._refuse_prices(found)
-        self._refuse_unknown(found, unknown, items)
-        return found
+        self._refuse_prices(losses)
+        self._refuse_unknown(losses, events, items)
+        return losses
 
     def _described(self, loss: Loss) -> str:
         samples = ", ".join(f"'{sample}'" for sample in loss.samples)
-        said = f"table '{loss.table}': {loss.loss}: {loss.rows:,} of {loss.of:,} rows"
-        said += f", for example {samples}" if samples else ""
-        return said + f" (source {self._sources(loss.table)})" + self._remedy(loss)
+        message = f"table '{loss.table}': {loss.loss}: {loss.rows:,} of {loss.of:,} rows"
+        message += f", for example {samples}" if samples else ""
+        return message + f" (source {self._sources(loss.table)})" + self._remedy(loss)
 
     def _remedy(self, loss: Loss) -> str:
         if loss.loss == REPLACED:
             return (
-                ". If the files are not in UTF-8 name their encoding in the options of the source, such as "
+                ". If the files are not in UTF-8, set their encoding in the options of the source, such as "
                 'encoding = "windows-1252"'
             )
         if loss.loss == PRICE:
@@ -83,48 +86,48 @@ class LossGate:
             number = f"regexp_replace({price}, '[^0-9.]', '')"
             if any(re.search(r"\d,\d{1,2}\D*$", sample) for sample in loss.samples):
                 number = f"replace(regexp_replace({price}, '[^0-9,]', ''), ',', '.')"
-            return f'. Make numbers of them in the dataset file, such as price = "try_cast({number} AS double)"'
+            return f'. Convert them to numbers in the dataset file, such as price = "try_cast({number} AS double)"'
         return ""
 
-    def _refuse_prices(self, found: Sequence[Loss]) -> None:
-        for loss in found:
+    def _refuse_prices(self, losses: Sequence[Loss]) -> None:
+        for loss in losses:
             if loss.loss == PRICE and loss.share > self.options.max_lost_share:
                 raise QualityError(
                     f"{self._described(loss)}, or raise --max_lost_share ({self.options.max_lost_share:.0%}); nothing "
                     "was published",
-                    {"losses": losses_by_name(found)},
+                    {"losses": losses_by_name(losses)},
                 )
 
-    def _refuse_unknown(self, found: Sequence[Loss], unknown: DataFrame, items: DataFrame) -> None:
-        loss = next((loss for loss in found if loss.loss == UNKNOWN_ITEM), None)
+    def _refuse_unknown(self, losses: Sequence[Loss], events: DataFrame, items: DataFrame) -> None:
+        loss = next((loss for loss in losses if loss.loss == UNKNOWN_ITEM), None)
         if loss is None or (self.part and loss.rows < LEAST_BAD):
             return
         if loss.rows <= self.options.max_unknown_share * loss.of:
             return
-        known = items.agg(F.min("item_id")).collect()[0][0]
+        example = items.agg(F.min("item_id")).collect()[0][0]
         raise QualityError(
             f"table 'events': {loss.rows:,} of {loss.of:,} events are about no item of the catalogue "
             f"(max_unknown_share {self.options.max_unknown_share:.0%}); nothing was published. Their ids look like "
-            f"'{loss.samples[0]}' (source {self._sources('events')}), those of items like '{known}' (source "
-            f"{self._sources('items')}): they are of another type or form. {self._likeliest(unknown, items)}",
-            {"losses": losses_by_name(found)},
+            f"'{loss.samples[0]}' (source {self._sources('events')}), those of items like '{example}' (source "
+            f"{self._sources('items')}): they differ in type or form. {self._likeliest_form(events, items)}",
+            {"losses": losses_by_name(losses)},
         )
 
-    def _likeliest(self, unknown: DataFrame, items: DataFrame) -> str:
-        lost = unknown.where(F.col("known").isNull()).orderBy(F.desc("events"), "item_id").limit(_COMPARED)
-        met = {row["form"]: row["met"] for row in meeting_forms(lost, items).collect()}
-        number, (name, (_, sql)) = max(enumerate(ID_FORMS.items()), key=lambda one: (met[one[0]], -one[0]))
-        if not met[number]:
-            return "State in the dataset file which column of the log names an item, or raise --max_unknown_share"
-        events, own = (ask.select["item_id"] for ask in (self.dataset.events, self.dataset.items))
+    def _likeliest_form(self, events: DataFrame, items: DataFrame) -> str:
+        unknown = events.where(F.col("in_catalogue").isNull()).orderBy(F.desc("events"), "item_id").limit(_COMPARED)
+        matches = {row["form"]: row["matches"] for row in matches_by_form(unknown, items).collect()}
+        number, (name, (_, sql)) = max(enumerate(ID_FORMS.items()), key=lambda one: (matches[one[0]], -one[0]))
+        if not matches[number]:
+            return "Check in the dataset file which column of the log names an item, or raise --max_unknown_share"
+        event_sql, item_sql = (query.select["item_id"] for query in (self.dataset.events, self.dataset.items))
         return (
-            f'They are the same {name}: write item_id = "{sql.format(events)}" in [events.select] and '
-            f'item_id = "{sql.format(own)}" in [items.select]'
+            f'They are the same {name}: write item_id = "{sql.format(event_sql)}" in [events.select] and '
+            f'item_id = "{sql.format(item_sql)}" in [items.select]'
         )
 
     def _sources(self, table: str) -> str:
-        asked = {"items": self.dataset.items, "users": self.dataset.users, "events": self.dataset.events}[table]
-        return ", ".join(f"'{name}'" for name in sorted(named_sources(asked, self.dataset.sources))) if asked else ""
+        query = {"items": self.dataset.items, "users": self.dataset.users, "events": self.dataset.events}[table]
+        return ", ".join(f"'{name}'" for name in sorted(named_sources(query, self.dataset.sources))) if query else ""
 
 
 def _replaced_ids(staged: Staged) -> list[Loss]:

@@ -1,4 +1,4 @@
-"""Users and items that must go: from every table, from every file, and from every later refresh."""
+"""Forget users and withdraw items: in every table, in every file, and in every later refresh."""
 
 import sys
 import uuid
@@ -13,22 +13,22 @@ from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.lake.lake_key import lake_key
 from recsys_spark.lake.plain_files import COMPARISONS
 from recsys_spark.lake.provenance import Provenance
-from recsys_spark.privacy.id_lists import given_ids
+from recsys_spark.privacy.id_lists import read_ids
 from recsys_spark.privacy.options import ForgetOptions
-from recsys_spark.privacy.raw_rows import RawNames
+from recsys_spark.privacy.raw_rows import IdMatcher
 from recsys_spark.privacy.rules import (
-    OWN_ROWS,
+    KEEP_TOTALS,
+    REMOVE_ROWS,
+    REMOVE_UNUSED_TEXTS,
     RULES,
-    TOTALS,
-    UNTIL_REFRESH,
-    UNUSED_TEXTS,
-    Named,
-    explained_by,
+    STALE_UNTIL_REFRESH,
+    RequestedIds,
     id_hash,
-    is_own,
-    marked,
-    names_found,
-    without_own,
+    is_match,
+    matched_ids,
+    reasons_mention,
+    with_matches,
+    without_matches,
     without_reasons,
 )
 from recsys_spark.privacy.steps.tombstones import key_name, republish_without, tombstones, without_unused
@@ -36,54 +36,57 @@ from recsys_spark.publish.steps.publishing import Report, run_key
 from recsys_spark.runtime.lifecycle import PERSONAL, Run
 from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEM_VECTORS, TABLES, USER_PROFILES, Table
 
-_WHOLE = ("_reports", "_blocks", COMPARISONS, "_status/explain_user")
-"""Folders that can be made again: reports and explanations show people, blocks and scratch hold their rows."""
+_REBUILDABLE = ("_reports", "_blocks", COMPARISONS, "_status/explain_user")
+"""Folders that other jobs can rebuild: reports and explanations show users, blocks and scratch hold their rows."""
 
 
 @dataclass(frozen=True)
-class _Buried:
-    """The state of the tombstones before and after; ``hashes`` of all who are named, and whose were there before."""
+class _TombstoneUpdate:
+    """``before`` and ``after``: content ids of the tombstones. ``hashes``: by ``kind:id`` of all requested ids.
+    ``stored``: the ``kind:id`` whose tombstones were there before."""
 
     before: str | None
     after: str | None
     hashes: dict[str, str]
-    known: set[str]
+    stored: set[str]
 
 
 def forget_users(run: Run, options: ForgetOptions) -> Report:
-    """Tombstones first, so that no refresh brings back what is about to go; then tables, then files; then the proof.
+    """Write tombstones, then remove rows, then files, then write the proof.
 
-    A run that was cut off is completed by the next one with the same ids. Reports, explanations and packed items, which
-    can all be made again, go as a whole.
+    Tombstones come first so that no refresh brings back what is about to be removed. A run that was killed is completed
+    by the next one with the same ids. Reports, explanations and item blocks are removed as a whole: all of them can be
+    rebuilt.
     """
     ids = {
-        "user": given_ids(options.user_ids, options.users_file),
-        "item": given_ids(options.item_ids, options.items_file),
+        "user": read_ids(options.user_ids, options.users_file),
+        "item": read_ids(options.item_ids, options.items_file),
     }
     if not any(ids.values()):
-        raise UsageError("nobody is named: give --user_ids=a,b or --users_file=FILE, --item_ids or --items_file")
+        raise UsageError("no ids given: pass --user_ids=a,b, --users_file=FILE, --item_ids or --items_file")
     tables = [table for table in TABLES.values() if table is not FORGOTTEN and run.lake.version(table) is not None]
     if not tables:
         raise InputError(f"lake {run.lake.uri} has no tables")
     frame = run.spark.createDataFrame(
         [(k, name) for k, names in ids.items() for name in names], "kind string, id string"
     )
-    named = Named(frame, RawNames(ids), ids)
+    requested = RequestedIds(frame, IdMatcher(ids), ids)
     if options.dry_run:
-        found = {table.name: _found(run, table, named) for table in _with(tables, OWN_ROWS)}
-        seen = {name for _, names in found.values() for name in names}
-        return {"tables": {}, "rows_found": {name: rows for name, (rows, _) in found.items()}} | _not_found(ids, seen)
-    buried = _bury(run, ids)
-    removed, seen = _remove_rows(run, tables, named, buried)
+        matches = {table.name: _matches(run, table, requested) for table in _with(tables, REMOVE_ROWS)}
+        matched = {name for _, names in matches.values() for name in names}
+        rows_found = {name: rows for name, (rows, _) in matches.items()}
+        return {"tables": {}, "rows_found": rows_found} | _ids_not_found(ids, matched)
+    update = _write_tombstones(run, ids)
+    removed, matched = _remove_rows(run, tables, requested, update)
     others = _remove_other_files(run, ids)
-    missing = _not_found(ids, seen | buried.known)
+    missing = _ids_not_found(ids, matched | update.stored)
     proof: Report = {kind + "s": len(names) for kind, names in ids.items()} | {"rows_removed": removed}
     proof |= _expire(run, tables) | {"other_files_removed": others, "ids_not_found": missing.get("ids_not_found", 0)}
-    searched = _with(tables, OWN_ROWS, UNUSED_TEXTS)
+    searched = _with(tables, REMOVE_ROWS, REMOVE_UNUSED_TEXTS)
     proof["files_scanned"] = sum(len(run.lake.files(table)) for table in searched)
-    proof["rows_left_in_files"] = {t.name: rows for t in searched if (rows := _left_in_files(run, t, named))}
-    proof["kept"] = _kept(run, tables)
-    _keep(run, buried, proof)
+    proof["rows_left_in_files"] = {t.name: rows for t in searched if (rows := _rows_left_in_files(run, t, requested))}
+    proof["kept"] = _remaining_traces(run, tables)
+    _write_proof(run, update, proof)
     return {"status": "done" if removed or others else "unchanged", "tables": {}, "proof": proof} | missing
 
 
@@ -91,133 +94,138 @@ def _with(tables: Iterable[Table], *rules: str) -> list[Table]:
     return [table for table in tables if {*rules} & {*RULES[table.name]}]
 
 
-def _bury(run: Run, ids: dict[str, list[str]]) -> _Buried:
-    """Write the tombstones that are not there yet."""
-    stones, head = tombstones(run), run.lake.last_commit(FORGOTTEN)
+def _write_tombstones(run: Run, ids: dict[str, list[str]]) -> _TombstoneUpdate:
+    """Add the tombstones that are missing."""
+    stones, last = tombstones(run), run.lake.last_commit(FORGOTTEN)
     key = lake_key(run.lake.uri, make=True)
     assert key is not None
     hashes = {f"{kind}:{name}": id_hash(kind, name, key) for kind, names in ids.items() for name in names}
-    rows, there = [(name.partition(":")[0], found) for name, found in hashes.items()], set[str]()
+    rows, stored = [(name.partition(":")[0], hashed) for name, hashed in hashes.items()], set[str]()
     if stones is not None:
-        asked = run.spark.createDataFrame(rows, FORGOTTEN.ddl)
-        there = {
-            row[0] for row in stones.frame.join(F.broadcast(asked), on=[*FORGOTTEN.key]).select("id_hash").collect()
-        }
-    if new := [row for row in rows if row[1] not in there]:
+        requested = F.broadcast(run.spark.createDataFrame(rows, FORGOTTEN.ddl))
+        matches = stones.frame.join(requested, on=[*FORGOTTEN.key]).select("id_hash")
+        stored = {row["id_hash"] for row in matches.collect()}
+    if new := [row for row in rows if row[1] not in stored]:
         name = run_key("forget_users", {"ids": new})
-        run.lake.has_commit(FORGOTTEN, name)  # a commit of the same run from now on is recognised
+        run.lake.has_commit(FORGOTTEN, name)  # from here on a commit of the same run is recognised
         staged = run.lake.stage(run.spark.createDataFrame(new, FORGOTTEN.ddl).coalesce(1), FORGOTTEN)
         run.lake.commit(staged, name, provenance=Provenance(tombstone_key=key_name(key)), append=True)
-    now, known = run.lake.last_commit(FORGOTTEN), {name for name, found in hashes.items() if found in there}
-    return _Buried(head.content_id if head else None, now.content_id if now else None, hashes, known)
+    now, stored_ids = run.lake.last_commit(FORGOTTEN), {name for name, hashed in hashes.items() if hashed in stored}
+    return _TombstoneUpdate(last.content_id if last else None, now.content_id if now else None, hashes, stored_ids)
 
 
-def _remove_rows(run: Run, tables: list[Table], named: Named, buried: _Buried) -> tuple[dict[str, int], set[str]]:
-    """Rows removed by table, and who was found in any.
+def _remove_rows(
+    run: Run, tables: list[Table], requested: RequestedIds, update: _TombstoneUpdate
+) -> tuple[dict[str, int], set[str]]:
+    """Rows removed by table, and the ``kind:id`` that matched in any table.
 
-    Events come last: their commit says that all others are done, and ingest completes a run that was killed before it.
+    Events come last: their commit says that all other tables are done. After a run that was killed before it, ingest
+    completes the removal.
     """
-    removed, seen = {}, set[str]()
-    for table in sorted(_with(tables, OWN_ROWS, UNUSED_TEXTS), key=lambda table: table is EVENTS):
-        rows, names = _remove(run, table, named, buried)
-        seen.update(names)
+    removed, matched = {}, set[str]()
+    for table in sorted(_with(tables, REMOVE_ROWS, REMOVE_UNUSED_TEXTS), key=lambda table: table is EVENTS):
+        rows, names = _remove(run, table, requested, update)
+        matched.update(names)
         if rows:
             removed[table.name] = rows
-    return removed, seen
+    return removed, matched
 
 
-def _remove(run: Run, table: Table, named: Named, buried: _Buried) -> tuple[int, list[str]]:
-    """Publish the table without the rows that are theirs, and without the reasons that speak of them; how many they
-    were, and whose."""
-    head = run.lake.last_commit(table)
-    assert head is not None
-    rows, provenance, names = run.lake.read(run.spark, table, head.version), head.provenance, list[str]()
-    if UNUSED_TEXTS in RULES[table.name]:
-        kept = without_unused(run, rows)
-        number = run.lake.rows(table) - kept.count()
+def _remove(run: Run, table: Table, requested: RequestedIds, update: _TombstoneUpdate) -> tuple[int, list[str]]:
+    """Publish the table without rows of requested ids and without reasons that mention them; the number of rows
+    concerned, and the ``kind:id`` that matched."""
+    last = run.lake.last_commit(table)
+    assert last is not None
+    rows, provenance, names = run.lake.read(run.spark, table, last.version), last.provenance, list[str]()
+    if REMOVE_UNUSED_TEXTS in RULES[table.name]:
+        remaining = without_unused(run, rows)
+        number = run.lake.rows(table) - remaining.count()
     else:
-        number, names = _found(run, table, named)
-        kept = without_reasons(without_own(marked(rows, named)), named.ids["item"])
-    if table is EVENTS and provenance.forgotten == buried.before:  # or a run before this one was cut off
-        provenance = replace(provenance, forgotten=buried.after)
+        number, names = _matches(run, table, requested)
+        remaining = without_reasons(without_matches(with_matches(rows, requested)), requested.ids["item"])
+    if table is EVENTS and provenance.forgotten == update.before:  # otherwise an earlier run was killed
+        provenance = replace(provenance, forgotten=update.after)
     if number:
-        republish_without(run, table, head, kept, provenance)
+        republish_without(run, table, last, remaining, provenance)
     return number, names
 
 
-def _found(run: Run, table: Table, named: Named) -> tuple[int, list[str]]:
-    rows = marked(run.lake.read(run.spark, table), named)
-    concerned = is_own(rows.columns) | explained_by(rows.columns, named.ids["item"])
-    found = rows.agg(F.count_if(concerned), names_found(rows.columns)).collect()[0]
-    return found[0], found[1]
+def _matches(run: Run, table: Table, requested: RequestedIds) -> tuple[int, list[str]]:
+    """The number of rows that hold or mention a requested id, and the ``kind:id`` they hold."""
+    rows = with_matches(run.lake.read(run.spark, table), requested)
+    concerned = is_match(rows.columns) | reasons_mention(rows.columns, requested.ids["item"])
+    counts = rows.agg(F.count_if(concerned), matched_ids(rows.columns)).collect()[0]
+    return counts[0], counts[1]
 
 
-def _not_found(ids: dict[str, list[str]], seen: set[str]) -> Report:
-    """Who stands in no table: a number for what is kept, names for the terminal."""
-    missing = {kind: [name for name in names if f"{kind}:{name}" not in seen] for kind, names in ids.items()}
+def _ids_not_found(ids: dict[str, list[str]], matched: set[str]) -> Report:
+    """The ids in no table: their number for stored reports, their names for the terminal only."""
+    missing = {kind: [name for name in names if f"{kind}:{name}" not in matched] for kind, names in ids.items()}
     if not (number := sum(map(len, missing.values()))):
         return {}
     print(
-        f"warning: {number} of the ids stand in no table (named in the last line, '{PERSONAL}'): is each written as in "
-        "the source? They are left out of later refreshes all the same",
+        f"warning: {number} of the ids are in no table (the last line lists them under '{PERSONAL}'). Check that they "
+        "are spelled as in the source. Later refreshes leave them out in any case",
         file=sys.stderr,
     )
     return {"ids_not_found": number, PERSONAL: {"ids_not_found": {k: names for k, names in missing.items() if names}}}
 
 
 def _expire(run: Run, tables: list[Table]) -> dict[str, Any]:
-    """Remove the files of all older versions. A table that was rewritten shares none with them: they are gone whole."""
+    """Remove the files of all older versions. A table that was rewritten shares no file with them, so all of an older
+    version is removed."""
     files, expired = 0, {}
     for table in tables:
         failpoint("vacuum.before", table.name)
-        gone, head = run.lake.vacuum(table, keep_hours=0), run.lake.last_commit(table)
-        files += len(gone)
-        if gone and head is not None and (head.key or "").startswith("forget_users:"):
-            expired[table.name] = head.version
+        removed, last = run.lake.vacuum(table, keep_hours=0), run.lake.last_commit(table)
+        files += len(removed)
+        if removed and last is not None and (last.key or "").startswith("forget_users:"):
+            expired[table.name] = last.version
     return {"files_removed": files, "versions_expired": expired}
 
 
 def _remove_other_files(run: Run, ids: dict[str, list[str]]) -> int:
-    """Those that can be made again, and messages of failed runs that name somebody."""
+    """Remove files that can be rebuilt, and status files of failed runs whose message names a requested id; how
+    many."""
     failpoint("files.before", "_status")
-    quoted = RawNames(ids, quoted=True)
+    quoted = IdMatcher(ids, quoted=True)
 
     def names_somebody(content: bytes) -> bool:
-        return any(quoted.found_in_text(content.decode("utf-8", "replace")))
+        return any(quoted.ids_in_text(content.decode("utf-8", "replace")))
 
-    return sum(run.lake.plain.remove_files(folder) for folder in _WHOLE) + run.lake.plain.remove_files(
+    return sum(run.lake.plain.remove_files(folder) for folder in _REBUILDABLE) + run.lake.plain.remove_files(
         "_status", names_somebody
     )
 
 
-def _kept(run: Run, tables: list[Table]) -> dict[str, Any]:
-    """What of this lake may still reflect the forgotten, by name."""
+def _remaining_traces(run: Run, tables: list[Table]) -> dict[str, Any]:
+    """The parts of this lake that may still reflect forgotten data, by name."""
     derived = []
-    for table in _with(tables, UNTIL_REFRESH):
-        head = run.lake.last_commit(table)
-        made = Provenance() if head is None else head.provenance
-        exact = {ITEM_VECTORS: made.history is not None, USER_PROFILES: bool(made.segment_weight)}
-        if exact.get(table, True):
+    for table in _with(tables, STALE_UNTIL_REFRESH):
+        last = run.lake.last_commit(table)
+        provenance = Provenance() if last is None else last.provenance
+        depends = {ITEM_VECTORS: provenance.history is not None, USER_PROFILES: bool(provenance.segment_weight)}
+        if depends.get(table, True):
             derived.append(table.name)
     return {
         "until_made_again": derived,
-        "totals": [table.name for table in _with(tables, TOTALS)],
+        "totals": [table.name for table in _with(tables, KEEP_TOTALS)],
         "keyed_hashes": [FORGOTTEN.name],
-        "models": "encoders that fine_tune_encoder trained before keep what they learned: train them again",
+        "models": "encoders fine-tuned before this run keep what they learned: run fine_tune_encoder again",
     }
 
 
-def _keep(run: Run, buried: _Buried, proof: dict[str, Any]) -> None:
-    """A proof of its own for every run: a file under a name that no other has."""
+def _write_proof(run: Run, update: _TombstoneUpdate, proof: dict[str, Any]) -> None:
+    """Write the proof of this run to a file with a unique name."""
     failpoint("proof.before", FORGOTTEN.name)
-    about = {"at": run.lake.plain.clock() // 10**9, "id_hashes": sorted(buried.hashes.values())}
+    about = {"at": run.lake.plain.clock() // 10**9, "id_hashes": sorted(update.hashes.values())}
     run.lake.plain.write_json("_proofs/forget_users", f"{about['at']}-{uuid.uuid4().hex[:12]}", about | proof)
 
 
-def _left_in_files(run: Run, table: Table, named: Named) -> int:
-    """Rows of the forgotten in any file of the table's folder, published or not."""
+def _rows_left_in_files(run: Run, table: Table, requested: RequestedIds) -> int:
+    """Rows that hold or mention a requested id in any file of the table's folder, published or not."""
     rows = run.lake.read_files(run.spark, table, run.lake.files(table))
-    if UNUSED_TEXTS in RULES[table.name]:
+    if REMOVE_UNUSED_TEXTS in RULES[table.name]:
         return rows.count() - without_unused(run, rows).count()
-    rows = marked(rows, named)
-    return rows.where(is_own(rows.columns) | explained_by(rows.columns, named.ids["item"])).count()
+    rows = with_matches(rows, requested)
+    return rows.where(is_match(rows.columns) | reasons_mention(rows.columns, requested.ids["item"])).count()

@@ -46,7 +46,7 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
     where it stopped."""
     model, part = resolve_model(options.part(EncoderOptions), run), options.part
     steps = {
-        "ingest_tables": lambda: ingest_tables(run, part(IngestOptions), anew=options.full),
+        "ingest_tables": lambda: ingest_tables(run, part(IngestOptions), force=options.full),
         "evaluate_recommendations": lambda: evaluation_of_last_lists(run, part(MetricOptions)),
         "embed_texts": lambda: embed_texts(run, part(EncoderOptions), retry=options.full, run_date=options.run_date),
         "build_item_vectors": lambda: build_item_vectors(

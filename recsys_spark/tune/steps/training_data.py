@@ -26,7 +26,7 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset, TableQuery
 from recsys_spark.sources.files import list_sources
 from recsys_spark.sources.queries import query, register
-from recsys_spark.sources.reader import read_source
+from recsys_spark.sources.reader import SourceReader
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FORGOTTEN, ITEMS, USERS
 from recsys_spark.tune.kernels.next_item_eval import Histories
@@ -84,8 +84,9 @@ def _reviews(
     """Pairs of everybody whom the lake has not forgotten, and what they came from."""
     data, head = absolute(options.data or ""), run.lake.last_commit(FORGOTTEN)
     files = list_sources(dataset, data, lambda: run.spark)
+    reader = SourceReader(run.spark, data)
     for name, source in dataset.sources.items():
-        register(read_source(run.spark, name, source, data, files[name]), name)
+        register(reader.read(name, source, files[name]), name)
     wanted = ["user_id", "item_id", "text", "score", "timestamp"]
     rows = without_forgotten(query(run.spark, "reviews", reviews, wanted, [], options.run_date), tombstones(run))
     entries = {name: [file.entry for file in listed] for name, listed in files.items()}
