@@ -22,7 +22,7 @@ _TOLERANCE = 1e-5
 
 
 class ExplainUserOptions(ReasonOptions):
-    """The user to explain, and how many rows to print."""
+    """Explained user."""
 
     user_id: str = Field(description="id of the user whose list is explained")
     explain: int = Field(3, ge=1, description="number of reasons printed for every row of the list")

@@ -8,7 +8,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.evaluate.kernels.metrics import coverage
+from recsys_spark.evaluate.kernels.metrics import coverage, gini
 from recsys_spark.evaluate.list_metrics import is_positive_event, popular_items, user_metrics
 from recsys_spark.evaluate.options import JudgeOptions
 from recsys_spark.report.aggregates import evaluated_users, metric_slices, popularity, ranked_rows

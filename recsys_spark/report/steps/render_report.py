@@ -24,11 +24,11 @@ _COUNTED_TABLES = ("users", "items", "events", "recommendations")
 
 
 class ReportOptions(JudgeOptions):
-    """Contents of a report."""
+    """Report."""
 
-    report_users: int = Field(4, ge=1, description="report: number of users in the gallery")
-    show_ids: bool = Field(False, description="report: show ids and texts of users instead of a hash of the id")
-    report_items: int = Field(1500, ge=20, description="report: number of items on the map, sampled by a hash")
+    report_users: int = Field(4, ge=1, description="number of users in the gallery of the report")
+    show_ids: bool = Field(False, description="show ids and texts of users in the report instead of a hash of the id")
+    report_items: int = Field(1500, ge=20, description="number of items on the map of the report, sampled by a hash")
 
 
 def render_report(run: Run, options: ReportOptions, last: Mapping[str, Any] | None = None) -> Report:
