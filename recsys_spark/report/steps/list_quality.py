@@ -101,8 +101,8 @@ def fairness(run: Run, options: JudgeOptions, metrics: ListMetrics, lists: DataF
     ]
     elements: list[Element] = [
         TableElement(
-            "Distribution over items. Gini: 0 = equal exposure, 1 = one item takes all. Long-tail share: of the items "
-            "beyond the most popular ones that have half of all events",
+            "Distribution over items. Gini: 0 = equal exposure, 1 = one item takes all. Long-tail share: share outside "
+            "the head, the most popular items that have half of all events",
             ("of", "Gini", "coverage of items", "long-tail share"),
             rows,
         ),
