@@ -1,4 +1,4 @@
-"""One user's log, profile, list and the reasons for it, on the terminal."""
+"""Print one user's event log, profile, list and the reasons for it."""
 
 from recsys_spark.explain.steps.explain_user import ExplainUserOptions, explain_user
 from recsys_spark.runtime.lifecycle import Job, main

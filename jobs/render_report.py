@@ -1,4 +1,4 @@
-"""One HTML file that shows a lake: what ran, its data, its vectors, the quality of its lists, and why they are so."""
+"""Render one HTML file about a lake: list quality, reasons, fairness, drift, vectors, data and job runs."""
 
 from recsys_spark.report.steps.render_report import ReportOptions, render_report
 from recsys_spark.runtime.lifecycle import Job, main

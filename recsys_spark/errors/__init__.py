@@ -11,7 +11,7 @@ class RecsysError(Exception):
     def __init__(self, message: str = "", report: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.report: dict[str, Any] = report or {}
-        """Figures of the job for its last line, where they are known in spite of the error."""
+        """Figures of the job that were computed despite the error, for its last line."""
 
 
 class UsageError(RecsysError):
@@ -33,18 +33,18 @@ class InputError(RecsysError):
 
 
 class ConflictError(RecsysError):
-    """Somebody else committed to the same table meanwhile."""
+    """Another run committed to the same table first."""
 
     exit_code = 5
 
 
 class RetryError(RecsysError):
-    """A passing fault (disk full, store unreachable): the same command may succeed later."""
+    """A transient fault (disk full, store unreachable): the same command may succeed later."""
 
     exit_code = 75
 
 
 class Terminated(BaseException):
-    """SIGTERM: the cluster takes the machine back. No error that anything on the way may handle as its own."""
+    """SIGTERM: the cluster takes the machine back. A BaseException, so that no handler of errors swallows it."""
 
     exit_code = 143

@@ -1,6 +1,6 @@
 """Named points at which a test kills, stops or fails a run: ``RECSYS_FAULTS="commit.before:recommendations=kill"``.
 
-A point is ``PLACE:TABLE``; ``*`` stands for any table. Without the variable nothing happens.
+A failpoint is ``NAME:TABLE``; ``*`` stands for any table. Without the variable nothing happens.
 """
 
 import os
@@ -12,15 +12,15 @@ from recsys_spark.errors import RetryError
 VARIABLE = "RECSYS_FAULTS"
 
 
-def failpoint(place: str, table: str) -> None:
-    """What a test asked for here: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM), ``term_later`` (SIGTERM once
-    what comes next is at work) or ``fail`` (an error)."""
+def failpoint(name: str, table: str) -> None:
+    """Do what the variable asks for at this point: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM),
+    ``term_later`` (SIGTERM while the next operation is running) or ``fail`` (raise RetryError)."""
     for fault in filter(None, os.environ.get(VARIABLE, "").split(",")):
-        point, _, what = fault.partition("=")
-        if point in (f"{place}:{table}", f"{place}:*"):
-            if what == "fail":
-                raise RetryError(f"{VARIABLE} asks for a failure at {place}:{table}")
-            if what == "term_later":
+        point, _, action = fault.partition("=")
+        if point in (f"{name}:{table}", f"{name}:*"):
+            if action == "fail":
+                raise RetryError(f"{VARIABLE} asks for a failure at {name}:{table}")
+            if action == "term_later":
                 Timer(0.4, os.kill, (os.getpid(), signal.SIGTERM)).start()
                 return
-            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[what])
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[action])

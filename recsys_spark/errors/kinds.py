@@ -1,7 +1,7 @@
-"""What messages of Spark, the JVM, Python workers, Arrow, Delta and the stores mean: error class and remedy by pattern.
+"""Error class and remedy by message pattern, for Spark, the JVM, Python workers, Arrow, Delta and the stores.
 
-The patterns are looked for in messages alone, never in stack frames. The first that is found decides, so the order
-matters: what can never pass by itself comes before what may.
+Patterns are searched in messages only, never in stack frames. The first match decides, so the order matters: errors
+that never pass by themselves come before transient ones.
 """
 
 import re
@@ -10,22 +10,22 @@ from recsys_spark.errors import ConflictError, InputError, QualityError, RecsysE
 
 Kind = tuple[re.Pattern[str], type[RecsysError], str]
 
-FULL = "the disk is full: make room, then run the same command again"
+FULL_DISK_MESSAGE = "the disk is full: make room, then run the same command again"
 
-DOWN = "a store or the network has failed for now: run the same command again later"
+DOWN_MESSAGE = "a store or the network fails at the moment: run the same command again later"
 
 _PYTHON_MEMORY = (
-    "give executors more (spark.executor.memoryOverhead, or where it is set spark.executor.pyspark.memory), "
+    "raise spark.executor.memoryOverhead (or spark.executor.pyspark.memory where it is set), "
     "or lower user_block_rows, item_block_rows or batch_tokens"
 )
 
 _HEAP = (
     "raise spark.executor.memory (in local mode and for the driver: spark.driver.memory), "
-    "or have more and smaller partitions (spark.sql.shuffle.partitions)"
+    "or use more, smaller partitions (spark.sql.shuffle.partitions)"
 )
 
 INTERNAL = re.compile(r"\[INTERNAL_ERROR")
-"""Spark's own mistakes, or ours: no second try mends them."""
+"""Bugs of Spark or of this program: a second try does not help."""
 
 FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|not enough space on the disk")
 
@@ -35,7 +35,7 @@ MEMORY = re.compile(
     rf"{_GPU_MEMORY}|MemoryError|Unable to allocate|can't allocate memory|not enough memory: you tried|ArrowMemoryError"
     r"|malloc of size \d+ failed|std::bad_alloc|Cannot allocate memory"
 )
-"""What numpy, torch and Arrow say when Python's memory or a GPU's is full."""
+"""Messages of numpy, torch and Arrow when the memory of Python or of a GPU is full."""
 
 REFUSED = re.compile(
     r"\bAccess ?Denied|ACCESS_DENIED|AllAccessDisabled|InvalidAccessKeyId|INVALID_ACCESS_KEY_ID|SignatureDoesNotMatch"
@@ -49,9 +49,9 @@ REFUSED = re.compile(
     r"|Permanent ?Redirect|PERMANENT_REDIRECT|must be addressed using the specified endpoint",
     re.IGNORECASE,
 )
-"""What stores say to wrong keys, missing rights and missing buckets: it never passes by itself."""
+"""Messages of stores about wrong keys, missing rights and missing buckets: errors that never pass by themselves."""
 
-PASSING = re.compile(
+TRANSIENT = re.compile(
     r"No space left on device|Disk quota exceeded|error sending request|connection (refused|reset|closed|aborted|error)"
     r"|NETWORK_CONNECTION|couldn't (connect|resolve host)|timed out|TimeoutException|timeout was reached"
     r"|Timeout waiting|SLOW_?DOWN|slow down|reduce your request rate|THROTTL|TOO_?MANY_?REQUESTS"
@@ -61,7 +61,7 @@ PASSING = re.compile(
     r"|Premature end of Content-Length|Connection pool shut down|EOF occurred in violation of protocol",
     re.IGNORECASE,
 )
-"""What stores, their clients and the JVM say while something is down, and may not say tomorrow."""
+"""Messages of transient errors of stores, clients and the JVM."""
 
 _JVM_GONE = (
     r"Answer from Java side is empty|Error while (sending|receiving)|trying to connect to the Java server"
@@ -95,81 +95,82 @@ _PATTERNS_OF_SQL = (
 _HEADERS = r"Number of column in CSV header is not equal|CSV header does not conform"
 
 _TABLE: list[tuple[str, type[RecsysError], str]] = [
-    # First: the values that these show may hold any words.
+    # First, because these messages quote values, which may hold any words.
     (f"{_VALUES}|{_VALUES_OF_SQL}", QualityError,
      "a value does not fit an expression of the dataset file; use try_cast, try_to_timestamp or try_divide there, "
      "so that the row is quarantined"),
-    (FULL_DISK.pattern, RetryError, FULL),
+    (FULL_DISK.pattern, RetryError, FULL_DISK_MESSAGE),
     (r"TaskResourceProfiles are only supported|No executor resource configs were specified", UsageError,
      "gpu_share needs a cluster whose executors have GPUs (SPARK_PROFILE=gpu)"),
-    # Memory: the heap of the JVM, the memory of a GPU and that of Python are given by different settings.
+    # Memory: separate settings size the JVM heap, GPU memory and the memory of Python.
     (r"java\.lang\.OutOfMemoryError|SparkOutOfMemoryError|Java heap space|GC overhead limit|UNABLE_TO_ACQUIRE_MEMORY"
      r"|Not enough memory to build and broadcast|_LEGACY_ERROR_TEMP_2250|Cannot grow BufferHolder", UsageError,
      f"the JVM's heap is too small: {_HEAP}"),
     (_GPU_MEMORY, UsageError,
      "the GPU's memory is too small: lower batch_tokens, or run fewer tasks on one GPU (gpu_share)"),
     (r"offset overflow while concatenating|CapacityError|array cannot contain more than 2147483646", UsageError,
-     "more than 2 GB of text or ids came together in one Arrow array: "
+     "one Arrow array would hold more than 2 GB of text or ids: "
      "lower user_block_rows, item_block_rows or max_text_chars"),
     (MEMORY.pattern, UsageError,
      f"Python ran out of memory: {_PYTHON_MEMORY}"),
     (r"Python worker exited unexpectedly|Python worker process terminated", UsageError,
-     f"a Python worker was killed, most often by the system because memory ran out: {_PYTHON_MEMORY}"),
+     f"a Python worker was killed, usually by the system for lack of memory: {_PYTHON_MEMORY}"),
     (_EXECUTOR_MEMORY, UsageError,
-     "an executor was killed because it took more memory than it had asked for: raise spark.executor.memoryOverhead"),
+     "an executor was killed for using more memory than it had requested: raise spark.executor.memoryOverhead"),
     (r"No module named|ModuleNotFoundError", UsageError,
      "the executors' Python lacks a module: set RECSYS_PYTHON to one that has the requirements"),
     (r"PYTHON_VERSION_MISMATCH|different version from that in driver", UsageError,
      "driver and executors run different versions of Python: set RECSYS_PYTHON to one that both have"),
     # Stores and the system.
     (f"(?i:{REFUSED.pattern})", InputError,
-     "a store refuses: check that the bucket exists and that the credentials are right and may read and write there"),
+     "a store refuses access: check that the bucket exists and that the credentials are valid and allow reading and "
+     "writing"),
     (r"FileNotFoundError.*_blocks/", ConflictError,
      "vacuum_lake or forget_users removed the item blocks that this run was reading; run again"),
-    (f"(?i:{PASSING.pattern})", RetryError, DOWN),
+    (f"(?i:{TRANSIENT.pattern})", RetryError, DOWN_MESSAGE),
     (r"ExecutorLostFailure|Slave lost|worker lost|Remote RPC client disassociated|ExecutorLossReason"
      r"|MetadataFetchFailed|FetchFailed", RetryError,
-     "executors were lost: run the same command again (where it happens again, see their logs)"),
+     "executors were lost: run the same command again (if it happens again, see their logs)"),
     (_JVM_GONE, RetryError,
-     "Spark's JVM has ended, killed from outside or without memory: run the same command again; where it ends again, "
-     "change spark.driver.memory (more where its heap was full, less where the machine's memory was)"),
+     "Spark's JVM has ended, killed from outside or out of memory: run the same command again; if it ends again, "
+     "raise spark.driver.memory where its heap was full, or lower it where the machine's memory was"),
     (r"Permission denied|AccessControlException|java\.nio\.file\.AccessDeniedException|Operation not permitted",
      InputError, "the user who runs this may not read or write a file"),
-    (r"Read-only file system", InputError, "the file system cannot be written: give a folder on another one"),
-    (r"Too many open files", UsageError, "the limit of open files is too low: raise it (ulimit -n)"),
+    (r"Read-only file system", InputError, "the file system cannot be written to: give a folder on another one"),
+    (r"Too many open files", UsageError, "the limit on open files is too low: raise it (ulimit -n)"),
     (r"File name too long", UsageError, "a path is too long for the file system: give a shorter one"),
-    (r"Input/output error|Stale file handle", InputError, "the disk or its network share does not answer as it should"),
-    # What the dataset file says.
+    (r"Input/output error|Stale file handle", InputError, "the disk or network share has a fault"),
+    # The dataset file.
     (_CONNECTORS, UsageError,
-     "Spark has no such format, or it lacks the connector: check `format`, or add the connector (-- --packages ...)"),
+     "Spark does not know the format or lacks its connector: check `format`, or add the connector (-- --packages ...)"),
     (_FILE_SYSTEMS, UsageError,
      "Spark has no connector for this file system: check the URI, or add the connector (-- --packages ...)"),
-    (r"Illegal file pattern|URISyntaxException", UsageError, "a path or its pattern cannot be understood"),
-    (_PATTERNS_OF_SQL, UsageError, "a pattern in an expression of the dataset file is wrong"),
+    (r"Illegal file pattern|URISyntaxException", UsageError, "a path or path pattern is invalid"),
+    (_PATTERNS_OF_SQL, UsageError, "a pattern in an expression of the dataset file is invalid"),
     (r"INVALID_PARAMETER_VALUE\.CHARSET|UnsupportedCharsetException", UsageError,
      "the `encoding` of a source is unknown to Spark"),
     # Files.
     (r"PATH_NOT_FOUND|FILE_NOT_EXIST", InputError, "an input path does not exist"),
     (_HEADERS, InputError,
-     "the header of an input file is not that of the others (or not the schema of the dataset file)"),
+     "the header of an input file differs from that of the others (or from the schema of the dataset file)"),
     (r"PARQUET_COLUMN_DATA_TYPE_MISMATCH|SchemaColumnConvertNotSupported|CANNOT_MERGE_(SCHEMAS|INCO)", InputError,
      "a column has another type in one input file than in the others (or than in the schema)"),
     (_UNREADABLE_TYPES, InputError,
-     "an input file has a column of a type that Spark does not read: write it as another (times as timestamps in "
+     "an input file has a column of a type that Spark cannot read: write it as another type (times as timestamps in "
      "microseconds; pandas: to_parquet(..., coerce_timestamps='us'))"),
     (r"FAILED_READ_FILE|CANNOT_READ_FILE|CRC|checksum|is not a Parquet file|invalid stored block|ZipException"
      r"|incorrect (header|data) check|Unexpected end of (input )?stream|not a gzip|magic bytes not found"
      r"|Parquet file size is", InputError,
      "an input file is unreadable or damaged"),
     (r"COLUMN_ALREADY_EXISTS|DUPLICATED?_FIELD|Found duplicate (field|column)", InputError,
-     "two columns of an input have one name (letter case does not tell them apart): rename one of them"),
+     "two columns of an input have the same name (letter case is ignored): rename one of them"),
     (r"UNABLE_TO_INFER_SCHEMA", InputError,
-     "the columns of an input are unknown: it holds no data, or is of another format"),
+     "the columns of an input are unknown: it holds no data, or has another format"),
     # Delta.
     (r"(reader|writer) version|Feature '.*' is not supported|Unsupported .*(reader|writer) features?", InputError,
-     "a table of the lake was changed by a program whose Delta features are unknown here: make it anew"),
+     "a table of the lake was changed by a program whose Delta features are unknown here: build it again"),
     (r"concurrent transaction|[Cc]ommit conflict|Failed to commit transaction|Version .*already exists", ConflictError,
-     "another program committed to the table meanwhile; run again"),
+     "another program committed to the table first; run again"),
     (r"Invalid JSON in|Kernel error: Json error|LogSegment|[Mm]issing version", InputError,
      "the log of a table is damaged"),
 ]  # fmt: skip

@@ -1,5 +1,7 @@
-"""Errors of Spark, Arrow, Delta and the stores in plain words: what a user or operator can act on becomes a
-RecsysError, the rest stays a bug."""
+"""Turn errors of Spark, Arrow, Delta and the stores into plain words.
+
+An error that a user or operator can act on becomes a RecsysError; any other stays a bug.
+"""
 
 import re
 from urllib.parse import unquote
@@ -10,7 +12,7 @@ from pyarrow import ArrowException
 from pyspark.errors import PySparkException
 
 from recsys_spark.errors import ConflictError, InputError, QualityError, RecsysError, RetryError, UsageError
-from recsys_spark.errors.kinds import FULL, FULL_DISK, INTERNAL, KINDS, MEMORY, PASSING, REFUSED
+from recsys_spark.errors.kinds import FULL_DISK, FULL_DISK_MESSAGE, INTERNAL, KINDS, MEMORY, REFUSED, TRANSIENT
 
 _MARK = re.compile(r"recsys_spark\.errors\.(UsageError|QualityError|InputError|ConflictError|RetryError): (.+)")
 
@@ -35,25 +37,25 @@ _OF_FILE = re.compile(r"\[(?P<condition>[\w.]*READ_FILE[\w.]*)\].*? file (?P<fil
 _END = re.compile(
     r" ?SQLSTATE| ?== SQL| CSV file: | Verify the spelling| Unquoted identifiers| Make sure the provider| Please refer"
 )
-"""Where the general advice begins."""
+"""Where general advice of Spark begins: it is cut off."""
 
 _LONGEST = 600
 
 
 def is_transient(error: BaseException | str) -> bool:
-    """Whether a store, a disk or the network has failed in a way that passes by itself."""
+    """Whether the error is a transient fault of a store, a disk or the network."""
     text = str(error)
-    return bool(PASSING.search(text)) and not REFUSED.search(text) and not INTERNAL.search(text)
+    return bool(TRANSIENT.search(text)) and not REFUSED.search(text) and not INTERNAL.search(text)
 
 
 def one_line(error: BaseException) -> str:
-    """What a store says, without the colours and the branches that some draw."""
+    """The message of a store on one line, without the terminal colours and tree branches that some draw."""
     words = " ".join(_DRAWN.sub(" ", str(error)).split())
-    return f"{FULL} ({words})" if FULL_DISK.search(words) else words
+    return f"{FULL_DISK_MESSAGE} ({words})" if FULL_DISK.search(words) else words
 
 
 def to_user_error(error: BaseException) -> RecsysError | None:
-    """The error as people should see it, or None for a bug."""
+    """The error as users should see it, or None for a bug."""
     if isinstance(error, MemoryError):
         return _classified([f"MemoryError: {error}"])
     if isinstance(error, OSError | DeltaError | ArrowException):
@@ -66,7 +68,7 @@ def to_user_error(error: BaseException) -> RecsysError | None:
     raised = _MARK.search(text)
     if raised:
         return _RAISED[raised[1]](raised[2])
-    if re.fullmatch(r"An error occurred while calling \S+", text.strip()):  # no answer, and nothing else is said
+    if re.fullmatch(r"An error occurred while calling \S+", text.strip()):  # the JVM did not answer
         text = f"Answer from Java side is empty ({text.strip()})"
     return _classified(_messages(text))
 
@@ -75,23 +77,24 @@ def source_error(error: BaseException, source: str, path: str) -> RecsysError | 
     """The error of reading a source of the dataset file, or None for a bug.
 
     Args:
-        error: what was raised while Spark made or read the source: an AnalysisException, a ParseException, an
-            IllegalArgumentException, a Py4JJavaError, whatever ``to_user_error`` knows.
+        error: raised while Spark opened or read the source: an AnalysisException, a ParseException, an
+            IllegalArgumentException, a Py4JJavaError, or anything that ``to_user_error`` knows.
         source: its name in the dataset file.
-        path: where it lies.
+        path: its path or path pattern.
 
-    What nobody knows better is taken for a mistake in the source's format, options or schema (UsageError).
+    An error of Spark that ``to_user_error`` does not know counts as a mistake in the source's format, options or
+    schema (UsageError).
     """
     if isinstance(error, RecsysError):
         return error
-    known = to_user_error(error) or _mistake(error)
-    return None if known is None else type(known)(f"source '{source}' ({path}): {known}")
+    user_error = to_user_error(error) or _mistake(error)
+    return None if user_error is None else type(user_error)(f"source '{source}' ({path}): {user_error}")
 
 
-def sql_error(error: BaseException, place: str) -> RecsysError | None:
-    """The error of an expression of the dataset file at ``place`` ("table 'items'"), or None for a bug."""
-    known = _mistake(error) if isinstance(error, PySparkException) else to_user_error(error)
-    return None if known is None else type(known)(f"dataset file, {place}: {known}")
+def sql_error(error: BaseException, location: str) -> RecsysError | None:
+    """The error of an expression at a location of the dataset file ("table 'items'"), or None for a bug."""
+    user_error = _mistake(error) if isinstance(error, PySparkException) else to_user_error(error)
+    return None if user_error is None else type(user_error)(f"dataset file, {location}: {user_error}")
 
 
 def _mistake(error: BaseException) -> UsageError | None:
@@ -110,39 +113,39 @@ def _classified(messages: list[str]) -> RecsysError | None:
         return None
     for pattern, kind, meaning in KINDS:
         if pattern.search(text):
-            told = next((message for message in messages if pattern.search(message)), messages[0])
-            said = _with_file(told, messages)
-            return kind(f"{meaning} ({said})" if kind is RetryError else f"{meaning}: {said}")
+            message = next((one for one in messages if pattern.search(one)), messages[0])
+            cause = _with_file(message, messages)
+            return kind(f"{meaning} ({cause})" if kind is RetryError else f"{meaning}: {cause}")
     return None
 
 
 def _messages(text: str) -> list[str]:
     """The messages of an error and of its causes, the outermost first, without stack frames and query plans."""
-    found = [""]
+    messages = [""]
     for line in text.splitlines():
         if not line.strip() or _FRAME.match(line):
             continue
         if _NAMED.match(line):
-            found.append("")
-        found[-1] = f"{found[-1]} {line.strip()}".strip()
-    return [message for message in found if message] or [text.strip()]
+            messages.append("")
+        messages[-1] = f"{messages[-1]} {line.strip()}".strip()
+    return [message for message in messages if message] or [text.strip()]
 
 
 def _deepest(messages: list[str]) -> str:
-    """Of a chain of causes the one that says why."""
+    """The innermost cause of a chain that says anything."""
     return next((message for message in reversed(messages) if _sentence(message)), messages[-1])
 
 
 def _with_file(message: str, messages: list[str]) -> str:
-    """What a message says; of one about a file, the file's name and the cause."""
-    of_file = next((found for one in messages if (found := _OF_FILE.search(_sentence(one)))), None)
+    """The sentence of a message; where an error of the chain is about a file, the file's name and the cause."""
+    of_file = next(filter(None, (_OF_FILE.search(_sentence(one)) for one in messages)), None)
     if of_file is None:
         return _sentence(message)
-    file, said = unquote(re.sub(r"^file:/+", "/", of_file["file"])), _sentence(message)
-    if "READ_FILE" in said:
+    file, text = unquote(re.sub(r"^file:/+", "/", of_file["file"])), _sentence(message)
+    if "READ_FILE" in text:
         cause = _sentence(_deepest(messages))
-        said = of_file["more"] if "MISMATCH" in of_file["condition"] or "READ_FILE" in cause else cause
-    return f"{file}: {said}" if said else file
+        text = of_file["more"] if "MISMATCH" in of_file["condition"] or "READ_FILE" in cause else cause
+    return f"{file}: {text}" if text else file
 
 
 def _sentence(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Secrets out of texts: passwords, keys and tokens must not reach a message, a log or a file."""
+"""Remove secrets from texts: passwords, keys and tokens must not reach a message, a log or a file."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _SECRET_NAME = re.compile(_MARKED, re.IGNORECASE)
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',;&)}\]]+)"""
 
 _RULES: list[tuple[re.Pattern[str], str]] = [
-    # scheme://user:password@host; where there is only one of the two it may be a token, unless it names a container.
+    # scheme://user:password@host. A single name may be a token in https URLs; elsewhere it names a container.
     (re.compile(r"(://[^\s/@:'\"]*:)[^\s/'\"]*(?=@)"), rf"\1{HIDDEN}"),
     (re.compile(r"(https?://)[^\s/@:'\"]+(?=@)"), rf"\1{HIDDEN}"),
     # Signed URLs of the stores.
@@ -33,34 +33,34 @@ _RULES: list[tuple[re.Pattern[str], str]] = [
 ]  # fmt: skip
 
 _SHORTEST = 6
-"""Letters of a value that is hidden wherever it stands; a shorter one may be a word."""
+"""Least length of a secret value that is hidden wherever it occurs; a shorter one may be an ordinary word."""
 
-_known: set[str] = set()
+_secrets: set[str] = set()
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an option or a variable of this name holds a secret."""
+    """Whether an option or environment variable of this name holds a secret."""
     return bool(_SECRET_NAME.search(name))
 
 
 def remember_secrets(options: Mapping[str, Any]) -> None:
-    """Hide the values of secret options in all texts from now on, whatever stands around them."""
-    _known.update(_long_enough(str(value) for name, value in options.items() if is_secret_name(name)))
+    """Hide the values of secret options in all texts from now on, whatever surrounds them."""
+    _secrets.update(_long_enough(str(value) for name, value in options.items() if is_secret_name(name)))
 
 
 def redacted(text: str) -> str:
     """The text without passwords, keys, tokens and signatures."""
     environment = _long_enough(value for name, value in os.environ.items() if is_secret_name(name))
-    for value in sorted(_known | environment, key=len, reverse=True):
+    for value in sorted(_secrets | environment, key=len, reverse=True):
         for form in (value, quote(value, safe="")):
             text = text.replace(form, HIDDEN)
-    for pattern, shown in _RULES:
-        text = pattern.sub(shown, text)
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
     return text
 
 
 def redacted_report(value: Any) -> Any:
-    """Mappings and lists with every text redacted, and with nothing shown under the name of a secret."""
+    """Mappings and lists with every text redacted and every text under the name of a secret hidden."""
     if isinstance(value, Mapping):
         return {
             name: HIDDEN if isinstance(part, str) and is_secret_name(str(name)) else redacted_report(part)
@@ -72,5 +72,5 @@ def redacted_report(value: Any) -> Any:
 
 
 def _long_enough(values: Iterable[str]) -> set[str]:
-    # A value such as a path names a file that holds the secret.
+    # A path is no secret: it names the file that holds one.
     return {value for value in values if len(value) >= _SHORTEST and not value.startswith(("/", "./"))}

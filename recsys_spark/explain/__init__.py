@@ -1,1 +1,1 @@
-"""Reasons for the rows of a list."""
+"""Reasons for the rows of a recommendation list."""

@@ -8,7 +8,7 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class ReasonOptions(JobConfig):
-    """Reasons for the rows of a list."""
+    """Reasons of recommendations."""
 
-    explain: int = Field(0, ge=0, description="reasons to keep with every row of a list; 0: none, at no cost")
-    language: Literal["en", "zh"] = Field("en", description="of the reasons' sentences")
+    explain: int = Field(0, ge=0, description="number of reasons stored with every row of a list; 0: none, at no cost")
+    language: Literal["en", "zh"] = Field("en", description="language of the sentences of reasons")

@@ -1,4 +1,4 @@
-"""Reasons in words: templates, in the languages that there are."""
+"""Reasons as sentences, from templates in every language of LANGUAGES."""
 
 from collections.abc import Sequence
 
@@ -78,8 +78,8 @@ _ALIKE = {"en": ("same {block}", "similar {block}"), "zh": ("{block}相同", "{b
 
 _SAME = 0.999
 
-_NAMED = 0.15
-"""Blocks below this share of a reason are not named."""
+_LEAST_SHARE = 0.15
+"""Least share of a reason from which a feature block is named."""
 
 
 def sentence(
@@ -93,17 +93,17 @@ def sentence(
     alike: Sequence[tuple[str, float, float]] = (),
     count: int = 0,
 ) -> str:
-    """One reason in words.
+    """One reason as a sentence.
 
     Args:
-        language: of LANGUAGES.
+        language: one of LANGUAGES.
         kind: ``history``, ``own_text``, ``segment``, ``boost`` or ``others``.
-        contribution: negative ones speak against the item and say so.
-        title: of the history's item, as it is: whoever shows the sentence escapes it.
-        weight: what the event counts; negative for what the user turned down.
-        event_type: of the event; unknown ones have a verb too.
-        alike: name, contribution and cosine (NaN: none) of each block.
-        count: of ``others``, how many.
+        contribution: to the score; a negative one makes a sentence with "although".
+        title: title of the history item, not escaped: the caller escapes the sentence for display.
+        weight: weight of the event; negative for an item that the user rejected.
+        event_type: type of the event; unknown types have a general verb.
+        alike: name, contribution and cosine (NaN: none) of each feature block.
+        count: number of reasons that ``others`` sums up.
     """
     words = _TEMPLATES[language]
     if kind != "history":
@@ -111,18 +111,18 @@ def sentence(
             return words["others, one" if count == 1 else "others"].format(count=count)
         return words[kind if contribution >= 0 else f"{kind}, against"]
     verbs = (_VERBS if weight > 0 else _AGAINST)[language]
-    near = (contribution >= 0) == (weight > 0)
-    name = ("like" if weight > 0 else "like disliked") if near else ("unlike" if weight > 0 else "unlike disliked")
-    own = words.get(f"{name}, {event_type}", words[name])  # where the title stands inside of the verb
-    told = own.format(verb=verbs.get(event_type or "", verbs[""]), title=title)
+    similar = (contribution >= 0) == (weight > 0)
+    name = ("like" if weight > 0 else "like disliked") if similar else ("unlike" if weight > 0 else "unlike disliked")
+    template = words.get(f"{name}, {event_type}", words[name])  # where the title stands inside of the verb
+    text = template.format(verb=verbs.get(event_type or "", verbs[""]), title=title)
     if name != "like":
-        return told
-    named = [
+        return text
+    blocks = [
         _block(language, block, cosine)
         for block, value, cosine in sorted(alike, key=lambda part: -part[1])
-        if value > 0 and value >= _NAMED * contribution
+        if value > 0 and value >= _LEAST_SHARE * contribution
     ]
-    return words["blocks"].format(sentence=told, blocks=words["comma"].join(named)) if named else told
+    return words["blocks"].format(sentence=text, blocks=words["comma"].join(blocks)) if blocks else text
 
 
 def _block(language: str, block: str, cosine: float) -> str:

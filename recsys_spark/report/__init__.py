@@ -1,1 +1,1 @@
-"""The HTML report on a lake."""
+"""The HTML report of a lake."""

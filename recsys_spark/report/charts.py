@@ -1,4 +1,4 @@
-"""Charts of a report as inline SVG whose colours are the page's: they follow its light and its dark face."""
+"""Charts of a report as inline SVG in the colours of the page, so that they follow its light and dark themes."""
 
 import io
 import re
@@ -11,17 +11,21 @@ from recsys_spark.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK = "#010203"  # a colour that nothing else has: it becomes the page's text colour
+_INK = "#010203"  # a colour that nothing else uses; replaced by the text colour of the page
 
 _SERIES = ("#010204", "#010205", "#010206", "#010207")
 
 _COLOURS = {_INK: "currentColor"} | {colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, 1)}
 
-_SIZE = (5.2, 2.7)  # inches: at 390 px of a phone letters are still read
+_SIZE = (5.2, 2.7)  # inches; letters stay legible on a phone, 390 px wide
 
 
 def check_installed() -> None:
-    """Raise UsageError where the extra ``report`` is missing: before any work is done."""
+    """Check for the extra ``report`` before any work is done.
+
+    Raises:
+        UsageError: matplotlib or jinja2 is missing.
+    """
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
@@ -34,7 +38,7 @@ def check_installed() -> None:
 def line_chart(
     x: Sequence[Any], lines: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str, log: bool = False
 ) -> str:
-    """One line per name; a few points are dots too."""
+    """One line per name; lines of less than 12 points are marked with dots."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
@@ -73,7 +77,7 @@ def _svg(draw: Callable[["Axes"], None], xlabel: str, ylabel: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    # Letters stay letters (the page's font, selectable); a fixed salt: the same numbers give the same file.
+    # Text stays text, in the font of the page. A fixed salt makes the file a function of the numbers.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "recsys", "axes.unicode_minus": False}):
         figure = Figure(figsize=_SIZE, layout="constrained")
         FigureCanvasSVG(figure)
@@ -93,7 +97,7 @@ def _svg(draw: Callable[["Axes"], None], xlabel: str, ylabel: str) -> str:
 
 
 def _inline(document: str) -> str:
-    """The ``svg`` element alone, as wide as its place, in the page's colours."""
+    """Only the ``svg`` element, without a fixed size, in the colours of the page."""
     text = document[document.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", text, count=1)

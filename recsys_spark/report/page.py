@@ -1,4 +1,4 @@
-"""A report as one HTML file: sections of tables, figures, a map and a gallery. Whatever comes from data is escaped."""
+"""Render a report as one HTML file of sections with tables, figures, a map and a gallery. All data is escaped."""
 
 import re
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ _DIGITS = 4
 
 
 class Share(float):
-    """A number that is shown in per cent."""
+    """A number that the page prints in per cent."""
 
 
 @dataclass(frozen=True)
-class TableBlock:
-    """A table with a caption; numbers are right-aligned. ``folded``: its rows show when it is opened."""
+class TableElement:
+    """A table with a caption; numbers are right-aligned. ``folded``: the rows are hidden until it is opened."""
 
     caption: str
     header: Sequence[str]
@@ -28,7 +28,7 @@ class TableBlock:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart: ``svg`` is ours and goes in as it is; ``alt`` says what there is to see."""
+    """A chart. ``svg`` is trusted and not escaped; ``alt`` is its text alternative."""
 
     caption: str
     alt: str
@@ -38,17 +38,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Point:
-    """An item on the map: x and y from 0 to 100."""
+    """An item on the map; x and y are from 0 to 100."""
 
     x: float
     y: float
     title: str
-    group: int  # number of its colour, 0: none
+    group: int  # number of its colour from 1; 0: none
 
 
 @dataclass(frozen=True)
 class Map:
-    """Points with their titles; ``groups`` names the colours from 1 on."""
+    """A scatter plot of titled points; ``groups`` names the colours from 1 on."""
 
     caption: str
     alt: str
@@ -58,55 +58,55 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Story:
-    """A user: what was liked, what is offered and why."""
+class UserCard:
+    """One user: text, titles of recent favourites, and recommendations with reasons."""
 
     user: str
-    about: str
-    history: Sequence[str]
-    offered: Sequence[tuple[int, str, float, Sequence[tuple[Share, str]]]]  # rank, title, score, reasons
+    text: str
+    favourites: Sequence[str]
+    recommendations: Sequence[tuple[int, str, float, Sequence[tuple[Share, str]]]]  # rank, title, score, reasons
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Some users."""
+    """Cards of a few users."""
 
-    stories: Sequence[Story]
+    cards: Sequence[UserCard]
     kind: str = "gallery"
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence, where there is nothing to show or something to know."""
+    """A sentence: a remark, or why there is nothing to show."""
 
     text: str
     kind: str = "note"
 
 
-Block = TableBlock | Figure | Map | Gallery | Note
+Element = TableElement | Figure | Map | Gallery | Note
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the elements below it; ``name`` is its HTML id."""
 
     name: str
     title: str
-    blocks: Sequence[Block] = field(default_factory=list)
+    elements: Sequence[Element] = field(default_factory=list)
 
 
-def page(title: str, lead: str, sections: Sequence[Section], figures: Sequence[tuple[str, Cell]] = ()) -> str:
-    """The whole file. It loads nothing. ``figures``: what is to be seen first."""
+def render_page(title: str, lead: str, sections: Sequence[Section], figures: Sequence[tuple[str, Cell]] = ()) -> str:
+    """The HTML document. It loads no other resource. ``figures``: names and values in the header."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"shown": shown, "is_number": is_number}
+    environment.filters |= {"format_cell": format_cell, "is_number": is_number}
     template = environment.from_string((files("recsys_spark.report") / "page.html").read_text(encoding="utf-8"))
     return template.render(title=title, lead=lead, sections=sections, figures=figures)
 
 
-def shown(value: Cell) -> str:
-    """A cell in words: thousands apart, four digits of a fraction, a dash for what is not there."""
+def format_cell(value: Cell) -> str:
+    """The text of a cell: thousands separators, four digits of a fraction, a dash for a missing value."""
     if value is None or value != value:
         return "–"
     if isinstance(value, Share):
@@ -119,7 +119,7 @@ def shown(value: Cell) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a cell is right-aligned: numbers, and metrics with their interval."""
+    """Whether a cell is right-aligned: numbers, missing values, and metrics with their interval."""
     if isinstance(value, str):
         return re.match(r"-?\d+\.\d{4}\b", value) is not None
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -38,7 +38,7 @@ from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEMS, QUARANTINE, R
 
 DAY = date(2024, 11, 1)
 EVENTS_OF_USER, K, DIM = 20, 10, 384
-SECTIONS = ("data_health", "embedding_space", "judged", "quality", "fairness", "drift", "gallery", "what_ran")
+SECTIONS = ("data_health", "embedding_space", "list_metrics", "quality", "fairness", "drift", "gallery", "job_runs")
 
 
 def main() -> None:

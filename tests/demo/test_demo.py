@@ -94,13 +94,13 @@ def test_numbers_of_the_page_are_those_of_the_tables(ran):
         assert versions[name][2] == f"{len(tables[name]):,}"
     kinds = Counter(event["event_type"] for event in tables["events"])
     assert parts["Events"][1:] == [[kind, f"{number:,}"] for kind, number in kinds.most_common()]
-    have = {row[0]: row[1] for row in parts["What items have"]}
+    have = {row[0]: row[1] for row in parts["Completeness of items"]}
     assert have["category"] == f"{sum(item['category'] is not None for item in tables['items']):,}"
     shown = {row["item_id"] for row in tables["recommendations"]}
-    exposed = next(rows for caption, rows in parts.items() if caption.startswith("How events"))[2]
+    exposed = next(rows for caption, rows in parts.items() if caption.startswith("Distribution over items"))[2]
     assert exposed[2] == f"{100 * len(shown) / len(tables['items']):.3g} %"
     assert float(exposed[1]) == pytest.approx(_gini(tables), abs=1e-4)
-    judged = next(rows for caption, rows in parts.items() if caption.startswith("Against what users did"))
+    judged = next(rows for caption, rows in parts.items() if caption.startswith("Metrics on events"))
     place = judged[0].index("ndcg@10")
     ndcg = [row for row in tables["metrics"] if row["metric"] == "ndcg"]  # of both scorers after the second run
     means = {row["scorer"]: row for row in ndcg if row["users"] == ran.report["users_evaluated"]}
@@ -131,13 +131,13 @@ def test_the_gallery_shows_the_lists_that_were_published(ran):
 
 def test_drift_counts_what_the_other_scorer_changed(cosine, hybrid):
     was, now = (_lists(ran.tables["recommendations"]) for ran in (cosine, hybrid))
-    rows = next(rows for caption, rows in hybrid.parts.tables.items() if caption.startswith("Version "))
+    rows = next(rows for caption, rows in hybrid.parts.tables.items() if caption.startswith("Lists: version "))
     told = {row[0]: row[1] for row in rows}
     both = was.keys() & now.keys()
     kept = sum(len(now[user] & was[user]) / len(now[user]) for user in both) / len(both)
-    assert told["users with a list in both"] == f"{len(both):,}"
-    assert told["share of a list that was in the last one"] == f"{100 * kept:.3g} %"
-    assert told["users who had a list and have none"] == f"{len(was.keys() - now.keys()):,}"
+    assert told["users with a list in both versions"] == f"{len(both):,}"
+    assert told["mean share of a list that was in the last one"] == f"{100 * kept:.3g} %"
+    assert told["users with a list only before"] == f"{len(was.keys() - now.keys()):,}"
 
 
 def _lists(rows):

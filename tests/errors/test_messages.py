@@ -1,4 +1,4 @@
-"""Errors of Spark, the JVM, Python workers, Arrow, Delta and the stores: the exit code and the cause that each gets."""
+"""Exit code and cause of errors of Spark, the JVM, Python workers, Arrow, Delta and the stores."""
 
 import errno
 import gzip
@@ -24,7 +24,7 @@ LOST = (
 
 
 class JavaError(Py4JError):
-    """A Py4JJavaError as its text alone: the real one asks the JVM for it."""
+    """Stands for a Py4JJavaError, whose text the JVM would supply."""
 
     def __init__(self, text):
         super().__init__("An error occurred while calling o147.collectToPython.\n: " + text + FRAMES)
@@ -46,7 +46,7 @@ def unreadable(file, condition="NO_HINT", more=" ", cause=""):
 
 
 MEANINGS = [
-    # The JVM's heap is told apart from the memory of Python and of the GPU.
+    # The JVM's heap, the memory of Python and that of the GPU have different remedies.
     (
         JavaError("java.lang.OutOfMemoryError: Java heap space"),
         2,
@@ -242,7 +242,7 @@ MEANINGS = [
         2,
         ["encoding", "klingon"],
     ),
-    # Values: whatever words they hold.
+    # Values, which may hold any words.
     (
         PySparkException(
             "[CAST_INVALID_INPUT] The value 'connection reset, timed out' of the type \"STRING\" cannot be cast to "
@@ -268,8 +268,8 @@ MEANINGS = [
     (OSError(errno.EROFS, os.strerror(errno.EROFS), "/lake/x"), 4, ["cannot be written", "/lake/x"]),
     (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), 2, ["ulimit -n"]),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), None, []),
-    (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 75, ["failed for now"]),
-    # Stores: what never passes by itself, and what does.
+    (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 75, ["at the moment"]),
+    # Stores: permanent errors, then transient ones.
     (
         OSError("When testing for existence of bucket 'b': AWS Error ACCESS_DENIED during HeadBucket operation"),
         4,
@@ -319,18 +319,26 @@ MEANINGS = [
     (
         OSError("AWS Error SLOW_DOWN during PutObject operation: Please reduce your request rate."),
         75,
-        ["failed for now"],
+        ["at the moment"],
     ),
-    (OSError("Generic S3 error: Server returned non-2xx status code: 503 Service Unavailable"), 75, ["failed for now"]),
-    (OSError("AWS Error INTERNAL_FAILURE during PutObject: We encountered an internal error"), 75, ["failed for now"]),
-    (OSError("Generic S3 error: <Code>InternalError</Code><Message>Please try again"), 75, ["failed for now"]),
-    (OSError("Generic MicrosoftAzure error: 503: <Code>ServerBusy</Code>"), 75, ["failed for now"]),
+    (
+        OSError("Generic S3 error: Server returned non-2xx status code: 503 Service Unavailable"),
+        75,
+        ["at the moment"],
+    ),
+    (
+        OSError("AWS Error INTERNAL_FAILURE during PutObject: We encountered an internal error"),
+        75,
+        ["at the moment"],
+    ),
+    (OSError("Generic S3 error: <Code>InternalError</Code><Message>Please try again"), 75, ["at the moment"]),
+    (OSError("Generic MicrosoftAzure error: 503: <Code>ServerBusy</Code>"), 75, ["at the moment"]),
     (
         JavaError(
             "java.net.ConnectException: Call From vm to nn:9000 failed on connection exception: Connection refused"
         ),
         75,
-        ["failed for now", "nn:9000"],
+        ["at the moment", "nn:9000"],
     ),
     # Delta.
     (DeltaError("Kernel error: Unsupported: Unsupported minimum reader version 99"), 4, ["version 99"]),
@@ -347,32 +355,32 @@ MEANINGS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "said"), MEANINGS, ids=[str(number) for number in range(len(MEANINGS))])
-def test_an_error_gets_its_exit_code_and_keeps_its_cause(error, code, said):
-    known = to_user_error(error)
-    assert (None if known is None else known.exit_code) == code, known
-    for part in said:
-        assert part in str(known)
-    assert "\tat " not in str(known)
-    assert "SQLSTATE" not in str(known)
-    assert "\n" not in str(known)
+@pytest.mark.parametrize(("error", "code", "parts"), MEANINGS, ids=[str(number) for number in range(len(MEANINGS))])
+def test_an_error_gets_its_exit_code_and_keeps_its_cause(error, code, parts):
+    user_error = to_user_error(error)
+    assert (None if user_error is None else user_error.exit_code) == code, user_error
+    for part in parts:
+        assert part in str(user_error)
+    assert "\tat " not in str(user_error)
+    assert "SQLSTATE" not in str(user_error)
+    assert "\n" not in str(user_error)
 
 
-def test_what_never_passes_is_not_taken_for_passing():
+def test_a_permanent_error_is_not_transient():
     assert is_transient(OSError("AWS Error SLOW_DOWN"))
     assert not is_transient(OSError("error sending request: 403 Forbidden"))
     assert not is_transient("[INTERNAL_ERROR] Connection refused")
 
 
-def cause(make):
-    with pytest.raises(Exception) as caught:  # noqa: PT011  what it is, is the question
-        make()
+def cause(action):
+    with pytest.raises(Exception) as caught:  # noqa: PT011  the tests ask for its type
+        action()
     return caught.value
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Files of the kinds that go wrong."""
+    """Faulty input files, one of each kind."""
     folder = tmp_path_factory.mktemp("my sources")
     (folder / "heads").mkdir()
     (folder / "heads" / "1.csv").write_text("a,b\n1,2\n")
@@ -411,31 +419,29 @@ LIVE = [
 ]
 
 
-@pytest.mark.parametrize(("path", "form", "options", "schema", "kind", "said"), LIVE)
-def test_what_spark_says_of_a_source_names_source_file_and_cause(
-    spark, sources, path, form, options, schema, kind, said
-):
+@pytest.mark.parametrize(("path", "form", "options", "schema", "kind", "parts"), LIVE)
+def test_an_error_of_reading_names_source_file_and_cause(spark, sources, path, form, options, schema, kind, parts):
     def read():
         reader = spark.read.format(form).options(**options)
         (reader.schema(schema) if schema else reader).load(str(sources / path)).collect()
 
-    known = source_error(cause(read), "log", "log/*")
-    assert type(known) is kind
-    assert str(known).startswith("source 'log' (log/*): ")
-    for part in said:
-        assert part in str(known)
-    assert "\tat " not in str(known)
+    error = source_error(cause(read), "log", "log/*")
+    assert type(error) is kind
+    assert str(error).startswith("source 'log' (log/*): ")
+    for part in parts:
+        assert part in str(error)
+    assert "\tat " not in str(error)
 
 
 def test_bugs_are_no_mistakes_of_the_source():
     assert source_error(PySparkException("[INTERNAL_ERROR] x"), "log", "log") is None
     assert source_error(KeyError("x"), "log", "log") is None
-    known = InputError("is empty")
-    assert source_error(known, "log", "log") is known
+    error = InputError("is empty")
+    assert source_error(error, "log", "log") is error
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "part"),
     [
         ("a.prce", "name `a`.`prce` cannot be resolved. Did you mean one of the following? [`a`.`price`]"),
         ("splitt(price, '/')", "Cannot resolve routine `splitt`"),
@@ -444,12 +450,12 @@ def test_bugs_are_no_mistakes_of_the_source():
         ("count(*) + price", "MISSING_GROUP_BY"),
     ],
 )
-def test_a_mistake_in_an_expression_names_the_table(spark, expression, said):
-    known = sql_error(cause(lambda: spark.sql(f"SELECT {expression} FROM VALUES ('1') AS a(price)")), "table 'items'")
-    assert isinstance(known, UsageError)
-    assert str(known).startswith("dataset file, table 'items': [")
-    assert said in str(known)
-    assert "Project" not in str(known)
+def test_a_mistake_in_an_expression_names_the_table(spark, expression, part):
+    error = sql_error(cause(lambda: spark.sql(f"SELECT {expression} FROM VALUES ('1') AS a(price)")), "table 'items'")
+    assert isinstance(error, UsageError)
+    assert str(error).startswith("dataset file, table 'items': [")
+    assert part in str(error)
+    assert "Project" not in str(error)
 
 
 def test_a_value_or_a_store_is_no_mistake_of_an_expression():

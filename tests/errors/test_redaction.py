@@ -1,4 +1,4 @@
-"""A secret never reaches a byte that is written: commits, tables, status, reports, messages."""
+"""No written byte holds a secret: commits, tables, status, reports, messages."""
 
 import os
 
@@ -13,7 +13,7 @@ from recsys_spark.report.steps.render_report import ReportOptions, render_report
 from recsys_spark.runtime.lifecycle import _attempt
 
 CANARY = "cAnArY-7f3a9"
-PLACES = (
+OPTIONS = (
     f'"fs.s3a.secret.key" = "{CANARY}", password = "{CANARY}", "fs.azure.account.key.x" = "{CANARY}", header = true'
 )
 
@@ -35,12 +35,12 @@ def bytes_below(folder):
 
 def test_no_secret_is_in_a_lake_a_report_or_a_message(shop, spark, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("SHOP_DB_PASSWORD", f"env-{CANARY}")
-    text = (shop / "shop.toml").read_text(encoding="utf-8").replace("header = true", PLACES)
+    text = (shop / "shop.toml").read_text(encoding="utf-8").replace("header = true", OPTIONS)
     (tmp_path / "my.toml").write_text(text, encoding="utf-8")
     lake = tmp_path / "lake"
-    asked = [f"--lake={lake}", "--run_date=2024-03-01", f"--dataset={tmp_path / 'my.toml'}", f"--data={shop}"]
-    said, code = run_job("ingest_tables", IngestOptions, ingest_tables, *asked)
-    assert code == 0, said
+    arguments = [f"--lake={lake}", "--run_date=2024-03-01", f"--dataset={tmp_path / 'my.toml'}", f"--data={shop}"]
+    report, code = run_job("ingest_tables", IngestOptions, ingest_tables, *arguments)
+    assert code == 0, report
     assert run_job("render_report", ReportOptions, render_report, f"--lake={lake}", "--run_date=2024-03-01")[1] == 0
 
     def fails(run, options):
@@ -49,14 +49,14 @@ def test_no_secret_is_in_a_lake_a_report_or_a_message(shop, spark, tmp_path, mon
     def breaks(run, options):
         raise KeyError(f"jdbc:x://u:{CANARY}@host env-{CANARY}")
 
-    told = [run_job("ingest_tables", IngestOptions, step, *asked) for step in (fails, breaks)]
-    assert [code for _, code in told] == [1, 1]
-    assert CANARY not in str(told)
+    reports = [run_job("ingest_tables", IngestOptions, step, *arguments) for step in (fails, breaks)]
+    assert [code for _, code in reports] == [1, 1]
+    assert CANARY not in str(reports)
     output = capfd.readouterr()
     assert CANARY not in output.err + output.out
     assert "KeyError" in output.err, "a bug shows its trace"
-    found = [path for path, content in bytes_below(lake) if CANARY.encode() in content]
-    assert not found
+    leaks = [path for path, content in bytes_below(lake) if CANARY.encode() in content]
+    assert not leaks
     assert sum(1 for _ in bytes_below(lake)) > 10
 
 

@@ -1,4 +1,4 @@
-"""Reasons of published rows: they add up to the score, name nobody else's events, and cost nothing unless asked for."""
+"""Reasons of published rows add up to the score, name only own events, and cost nothing unless requested."""
 
 import math
 from datetime import UTC, date, datetime, timedelta
@@ -41,7 +41,7 @@ class Options(ProfileOptions, WeightOptions, TopKOptions, BlockOptions):
 
 
 class World:
-    """A small lake: items with everything a block is made of, users with texts and mixed feelings."""
+    """A small lake: items with all feature blocks, users with texts, likes and dislikes."""
 
     def __init__(self, spark, folder, boosts=True, users=12, items=20, title="<b>{}</b>"):
         self.spark, self.lake = spark, Lake(str(folder))
@@ -85,8 +85,8 @@ class World:
             USER_RULES: [],
             EMBEDDINGS: [(t, MODEL.fingerprint, (v / np.linalg.norm(v)).tolist()) for t, v in self.embeddings.items()],
         }
-        for table, found in rows.items():
-            self.lake.commit(self.lake.stage(self.spark.createDataFrame(found, table.ddl), table), f"sources-{night}")
+        for table, records in rows.items():
+            self.lake.commit(self.lake.stage(self.spark.createDataFrame(records, table.ddl), table), f"sources-{night}")
 
     def refresh(self, **more):
         options = Options(lake=self.lake.uri, run_date=DAY, k=6, category_prices=5, user_block_rows=5, **more)
@@ -111,10 +111,10 @@ def world(spark, tmp_path_factory):
 
 
 def check(world, rows):
-    """Every row: reasons add up to the score, blocks to their reason, and only own items are named."""
-    own = {}
+    """In every row reasons add up to the score and blocks to their reason, and only own items are named."""
+    own_items = {}
     for user, item, *_ in world.events:
-        own.setdefault(user, set()).add(item)
+        own_items.setdefault(user, set()).add(item)
     assert rows
     for row in rows:
         assert row["reasons"], row
@@ -123,10 +123,10 @@ def check(world, rows):
             blocks = [block["contribution"] for block in reason["blocks"]]
             assert math.fsum(blocks) == pytest.approx(reason["contribution"], abs=1e-6)
             assert (reason["item_id"] is None) == (reason["kind"] != "history")
-            assert reason["item_id"] is None or reason["item_id"] in own[row["user_id"]]
+            assert reason["item_id"] is None or reason["item_id"] in own_items[row["user_id"]]
             assert reason["sentence"]
-        told = [reason["contribution"] for reason in row["reasons"] if reason["kind"] != "others"]
-        assert told == sorted(told, reverse=True)
+        ranked = [reason["contribution"] for reason in row["reasons"] if reason["kind"] != "others"]
+        assert ranked == sorted(ranked, reverse=True)
 
 
 SETTINGS = [
@@ -140,7 +140,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("options", SETTINGS, ids=lambda options: ", ".join(map(str, options.items())) or "defaults")
-def test_reasons_of_all_rows_add_up_whatever_the_scores_are_made_of(world, options):
+def test_reasons_of_all_rows_add_up_under_every_setting(world, options):
     report = world.refresh(explain=ALL, **options)
     everything = world.rows()
     check(world, everything)
@@ -154,7 +154,7 @@ def test_reasons_of_all_rows_add_up_whatever_the_scores_are_made_of(world, optio
     assert negative
     assert report["fidelity"]["users"] > 5
     if len(options) > 1:
-        return  # two are enough of what follows
+        return  # the rest is checked for two settings
     world.refresh(explain=2, **options)
     short = world.rows()
     check(world, short)
@@ -163,7 +163,7 @@ def test_reasons_of_all_rows_add_up_whatever_the_scores_are_made_of(world, optio
         assert [reason["kind"] for reason in row["reasons"][2:]] in ([], ["others"])
 
 
-def test_contributions_are_those_of_a_few_slow_lines(world):
+def test_contributions_equal_a_slow_reference(world):
     world.refresh(explain=ALL)
     vectors = {
         row["item_id"]: np.array(row["embedding"], float)
@@ -174,20 +174,20 @@ def test_contributions_are_those_of_a_few_slow_lines(world):
     }
     counts = {"view": 1.0, "purchase": 3.0, "rating": 1.0, "skip": -1.0, "cancel": -3.0}
     for row in world.rows():
-        mine = [event for event in world.events if event[0] == row["user_id"]]
-        newest = max((event[3] for event in mine), default=None)
+        own_events = [event for event in world.events if event[0] == row["user_id"]]
+        newest = max((event[3] for event in own_events), default=None)
         parts = {}
-        for _, item, kind, when, value in mine:
+        for _, item, kind, when, value in own_events:
             weight = counts[kind] * (value - 3 if kind == "rating" else 1)
             weight *= 2 ** (-(newest - when).total_seconds() / 86400 / 180)
             if item in vectors:
                 product = weight * (vectors[item] @ vectors[row["item_id"]]) / np.linalg.norm(stored[row["user_id"]])
                 parts[item] = parts.get(item, 0.0) + product
-        found = {r["item_id"]: r["contribution"] for r in row["reasons"] if r["kind"] == "history"}
-        assert found == pytest.approx({item: part for item, part in parts.items() if part}, abs=1e-5)
+        contributions = {r["item_id"]: r["contribution"] for r in row["reasons"] if r["kind"] == "history"}
+        assert contributions == pytest.approx({item: part for item, part in parts.items() if part}, abs=1e-5)
 
 
-def test_nothing_is_told_and_nothing_prepared_unless_asked_for(spark, tmp_path):
+def test_without_explain_no_reasons_and_no_item_blocks_are_written(spark, tmp_path):
     world = World(spark, tmp_path / "lake")
     assert "fidelity" not in world.refresh()
     assert {row["reasons"] for row in world.rows()} == {None}
@@ -204,7 +204,7 @@ def _files(world):
     return {uri.rpartition("/")[2] for uri in DeltaTable(world.lake.table_uri(RECOMMENDATIONS)).file_uris()}
 
 
-def test_a_refresh_of_what_has_changed_tells_what_a_full_one_tells(spark, tmp_path):
+def test_an_incremental_run_gives_the_reasons_of_a_full_one(spark, tmp_path):
     world = World(spark, tmp_path / "lake", boosts=False)
     world.refresh(explain=2)
     world.events.append((world.users[0], world.items[5], "purchase", _time(-1, 0), None))
@@ -223,8 +223,8 @@ def test_a_refresh_of_what_has_changed_tells_what_a_full_one_tells(spark, tmp_pa
 
 def test_reasons_in_chinese(world):
     world.refresh(explain=1, language="zh")
-    said = {reason["sentence"] for row in world.rows() for reason in row["reasons"] if reason["kind"] == "history"}
-    assert any(sentence.startswith("因为您购买过《<b>i") for sentence in said)
+    sentences = {reason["sentence"] for row in world.rows() for reason in row["reasons"] if reason["kind"] == "history"}
+    assert any(sentence.startswith("因为您购买过《<b>i") for sentence in sentences)
 
 
 def test_profiles_of_other_vectors_cannot_be_explained(spark, tmp_path):

@@ -1,4 +1,4 @@
-"""A real browser without a window, spoken to over a pipe (the DevTools protocol): no driver, no port, no package."""
+"""A headless browser, driven over a pipe (the DevTools protocol) without driver, port or package."""
 
 import base64
 import json
@@ -17,10 +17,10 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 
 @contextmanager
 def open_page(page: Path, profile: Path, width: int, *, dark: bool = False) -> Iterator["Page"]:
-    """The page in a window of ``width`` × 844 CSS pixels, loaded; or a skip that says what is missing."""
-    binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    """Load the page in a window of ``width`` × 844 CSS pixels; skip the test if there is no browser."""
+    binary = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if binary is None:
-        pytest.skip(f"no page is looked at: none of {', '.join(_NAMES)} is on PATH (Debian: apt-get install chromium)")
+        pytest.skip(f"not opened: none of {', '.join(_NAMES)} is on PATH (Debian: apt-get install chromium)")
     to_browser, from_browser = os.pipe(), os.pipe()
     options = [
         "--headless=new",
@@ -37,11 +37,11 @@ def open_page(page: Path, profile: Path, width: int, *, dark: bool = False) -> I
     )
     os.close(to_browser[0])
     os.close(from_browser[1])
-    with os.fdopen(to_browser[1], "wb", buffering=0) as asking, os.fdopen(from_browser[0], "rb") as answers:
+    with os.fdopen(to_browser[1], "wb", buffering=0) as requests, os.fdopen(from_browser[0], "rb") as answers:
         try:
-            found = Page(asking, answers)
-            found.load(page, width, dark)
-            yield found
+            tab = Page(requests, answers)
+            tab.load(page, width, dark)
+            yield tab
         finally:
             process.kill()
             process.wait()
@@ -50,8 +50,8 @@ def open_page(page: Path, profile: Path, width: int, *, dark: bool = False) -> I
 class Page:
     """One tab."""
 
-    def __init__(self, asking: Any, answers: Any) -> None:
-        self._asking, self._answers, self._number, self._session = asking, answers, 0, None
+    def __init__(self, request_pipe: Any, answers: Any) -> None:
+        self._request_pipe, self._answers, self._number, self._session = request_pipe, answers, 0, None
         self.complaints: list[str] = []
         self.requests: list[str] = []
         targets = self.ask("Target.getTargets")["targetInfos"]
@@ -62,14 +62,14 @@ class Page:
 
     def load(self, page: Path, width: int, dark: bool) -> None:
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600)
-        face = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[face])
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[theme])
         self.ask("Page.navigate", url=page.as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression is."""
+        """The value of a JavaScript expression."""
         return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def screenshot(self, path: Path) -> None:
@@ -79,9 +79,9 @@ class Page:
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
-        asked = {"id": self._number, "method": method, "params": parameters}
-        asked |= {"sessionId": self._session} if self._session else {}
-        self._asking.write(json.dumps(asked).encode() + b"\0")
+        request = {"id": self._number, "method": method, "params": parameters}
+        request |= {"sessionId": self._session} if self._session else {}
+        self._request_pipe.write(json.dumps(request).encode() + b"\0")
         while (answer := self._next()).get("id") != self._number:
             pass
         assert "error" not in answer, answer
@@ -90,7 +90,7 @@ class Page:
     def _next(self) -> dict[str, Any]:
         text = bytearray()
         while (letter := self._answers.read(1)) != b"\0":
-            assert letter, "the browser has gone"
+            assert letter, "the browser has ended"
             text += letter
         message = json.loads(text)
         if message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):

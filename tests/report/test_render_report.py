@@ -1,4 +1,4 @@
-"""A report and one user's explanation: what they say is in the lake, and what a title says does nothing to them."""
+"""A report and one user's explanation: their numbers are those of the lake, and titles are never code."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from recsys_spark.report.aggregates import (
     popularity,
     text_lengths,
 )
-from recsys_spark.report.page import Note, Section, Share, TableBlock, page, shown
+from recsys_spark.report.page import Note, Section, Share, TableElement, format_cell, render_page
 from recsys_spark.report.steps.drift import drift
 from recsys_spark.report.steps.list_quality import _gaps
 from recsys_spark.report.steps.render_report import ReportOptions, render_report
@@ -32,7 +32,7 @@ from recsys_spark.tables.schemas import CHANGES, EVENTS, METRICS, RECOMMENDATION
 from tests.explain.test_reasons import DAY, World, _time
 from tests.report.browser import open_page
 
-HOSTILE = "</title><script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\x1b[2J {}"
+HOSTILE = "</title><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">\x1b[2J {}"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def hostile(spark, tmp_path_factory):
     past = [(date(2024, 1, 1) + timedelta(days=n), "cosine", "ndcg", 10, n / 1000, 9) for n in range(40)]
     past += [(day, scorer, "hit_rate", k, value, n) for day, scorer, _, k, value, n in past]
     newer = [date(2024, 2, 9), "cosine", "ndcg", 10]
-    older = {name: METRICS.columns[name] for name in [*METRICS.columns][:6]}  # of before evaluations were numbered
+    older = {name: METRICS.columns[name] for name in [*METRICS.columns][:6]}  # before evaluations were numbered
     tables = (
         (Table(METRICS.name, older, METRICS.key[:4]), past),
         (METRICS, [(*newer, 0.5, 9, 2, None), (*newer, 0.25, 9, 1, None)]),
@@ -60,9 +60,9 @@ def hostile(spark, tmp_path_factory):
     for name in ("2024-03-01", "2024-03-01.done"):
         world.lake.plain.write_status("evaluate_models", name, status | {"metrics": {"<i>ease</i>": values}})
     refresh = {"job": "demo", "run_date": "2024-03-01", "tables": {}}
-    made = refresh | {"status": "done", "tokens": 77, "padding_share": 0.25, "stages": {"embed_texts": 3.0}}
-    made |= {"software": {"torch": "2.13.0"}, "model": "667a", "model_name": "package:tiny"}
-    world.lake.plain.write_status("demo", "2024-03-01.done", made)
+    published = refresh | {"status": "done", "tokens": 77, "padding_share": 0.25, "stages": {"embed_texts": 3.0}}
+    published |= {"software": {"torch": "2.13.0"}, "model": "667a", "model_name": "package:tiny"}
+    world.lake.plain.write_status("demo", "2024-03-01.done", published)
     return world
 
 
@@ -117,7 +117,7 @@ def test_all_sections_are_there(written):
 def test_titles_are_text(parts):
     assert not [tag for tag, _ in parts.tags if tag in ("script", "img", "i", "iframe", "object")]
     assert not [attributes for _, attributes in parts.tags if any(name.startswith("on") for name in attributes)]
-    assert sum(tag == "title" for tag, _ in parts.tags) == 1 + 19, "the page's own, and one a point of the map"
+    assert sum(tag == "title" for tag, _ in parts.tags) == 1 + 19, "that of the page, and one per point of the map"
 
 
 def test_nothing_is_loaded_from_elsewhere(parts):
@@ -126,13 +126,13 @@ def test_nothing_is_loaded_from_elsewhere(parts):
     assert all(link.startswith(("#", "data:,")) for link in links)
 
 
-def test_figures_and_tables_can_be_heard(parts):
+def test_figures_and_tables_are_accessible(parts):
     images = [attributes for tag, attributes in parts.tags if attributes.get("role") == "img"]
     assert len(images) == 6
     assert all(len(attributes["aria-label"]) > 20 for attributes in images)
-    heads = [attributes for tag, attributes in parts.tags if tag == "th"]
-    assert heads
-    assert all(attributes.get("scope") in ("row", "col") for attributes in heads)
+    headers = [attributes for tag, attributes in parts.tags if tag == "th"]
+    assert headers
+    assert all(attributes.get("scope") in ("row", "col") for attributes in headers)
     assert sum(tag == "table" for tag, _ in parts.tags) == sum(tag == "caption" for tag, _ in parts.tags)
 
 
@@ -140,70 +140,70 @@ def test_numbers_are_those_of_the_tables(hostile, parts):
     table = {row[0]: row[1:] for row in parts.tables["Tables"]}
     version = hostile.lake.version(RECOMMENDATIONS)
     assert table["recommendations"][:2] == [str(version), str(hostile.lake.rows(RECOMMENDATIONS))]
-    kinds = {row[0]: int(row[1]) for row in parts.tables["Events"][1:]}
-    assert sum(kinds.values()) == len(hostile.events)
-    assert kinds["cancel"] == sum(event[2] == "cancel" for event in hostile.events)
-    places = world_places(hostile)
-    own = next(rows for caption, rows in parts.tables.items() if caption.startswith("How events"))
-    assert own[2][2] == f"{100 * len(places) / len(hostile.items):.3g} %"
-    compared = next(rows for caption, rows in parts.tables.items() if caption.startswith("Scorers compared"))
+    types = {row[0]: int(row[1]) for row in parts.tables["Events"][1:]}
+    assert sum(types.values()) == len(hostile.events)
+    assert types["cancel"] == sum(event[2] == "cancel" for event in hostile.events)
+    listed = listed_items(hostile)
+    exposure = next(rows for caption, rows in parts.tables.items() if caption.startswith("Distribution over items"))
+    assert exposure[2][2] == f"{100 * len(listed) / len(hostile.items):.3g} %"
+    compared = next(rows for caption, rows in parts.tables.items() if caption.startswith("Comparison of scorers"))
     assert compared[1] == ["<i>ease</i>", "9", "0.2500 (0.2000 to 0.3000)"]
 
 
-def world_places(world):
+def listed_items(world):
     return {row["item_id"] for row in world.rows()}
 
 
-def test_a_run_that_found_nothing_to_do_does_not_hide_what_it_cost(parts):
-    jobs = {row[0]: row[1:] for row in parts.tables["Jobs that left their status"]}
+def test_an_unchanged_run_does_not_hide_the_cost_of_the_last_one(parts):
+    jobs = {row[0]: row[1:] for row in parts.tables["Last run of each job"]}
     assert jobs["demo"][1] == "unchanged"
     assert ["tokens", "77"] in parts.tables["Cost"]
-    assert ["share of padding", "25 %"] in parts.tables["Cost"]
+    assert ["padding share", "25 %"] in parts.tables["Cost"]
     assert parts.tables["Duration of each stage"][1] == ["embed_texts", "3.00", "100 %"]
-    software = parts.tables["Versions that ran for 2024-03-01"]
+    software = parts.tables["Software versions, run date 2024-03-01"]
     assert ["torch", "2.13.0"] in software
     assert ["model", "package:tiny"] in software
 
 
-def test_what_the_gate_measured_is_told(hostile, parts):
-    audited = next(rows for caption, rows in parts.tables.items() if caption.startswith("What is audited"))
-    told = {(row[0], row[1]): row[2:] for row in audited[1:]}
-    heads = hostile.lake.commits(RECOMMENDATIONS, 2)
-    now, was = (head.outcome.figures for head in heads)
-    assert told["recommendations", "rows"] == [f"{was['rows']:.0f}", f"{now['rows']:.0f}"]
-    assert told["recommendations", "share of lists that changed"] == ["–", f"{100 * now['changed_lists']:.3g} %"]
-    assert told["item_vectors", "mean length of vectors"] == ["–", "1.00"]
-    assert ("user_profiles", "mean cosine of two vectors") in told
-    changes = next(rows for caption, rows in parts.tables.items() if caption.startswith("What the newest versions"))
+def test_audit_figures_and_changes_are_reported(hostile, parts):
+    audited = next(rows for caption, rows in parts.tables.items() if caption.startswith("Audit figures"))
+    figures = {(row[0], row[1]): row[2:] for row in audited[1:]}
+    commits = hostile.lake.commits(RECOMMENDATIONS, 2)
+    now, was = (commit.outcome.figures for commit in commits)
+    assert figures["recommendations", "rows"] == [f"{was['rows']:.0f}", f"{now['rows']:.0f}"]
+    assert figures["recommendations", "share of changed lists"] == ["–", f"{100 * now['changed_lists']:.3g} %"]
+    assert figures["item_vectors", "mean vector norm"] == ["–", "1.00"]
+    assert ("user_profiles", "mean cosine of two vectors") in figures
+    changes = next(rows for caption, rows in parts.tables.items() if caption.startswith("Rows changed by"))
     rows = [["–" if v is None else str(v) for v in row] for row in hostile.lake.read(hostile.spark, CHANGES).collect()]
     assert sorted(changes[1:]) == sorted(rows)
 
 
 def test_old_evaluations_are_a_curve_and_not_a_long_table(parts):
-    past = parts.tables["Past evaluations, of the last 5 run dates"]
+    past = parts.tables["Past evaluations: the last 5 run dates"]
     assert [row[0] for row in past[1:]] == [f"2024-02-0{n}" for n in (9, 9, 9, 8, 7, 6, 5)]
     values = [["0.5000", ""], ["0.2500", ""], ["0.0390", "0.0390"]]
     assert [row[1:] for row in past[1:4]] == [["cosine", "9", *row] for row in values], "the newest evaluation first"
 
 
-def test_drift_that_was_accepted_is_told(spark, tmp_path):
+def test_accepted_drift_is_reported(spark, tmp_path):
     world = World(spark, tmp_path / "lake", boosts=False)
     world.refresh()
     world.embeddings = {name: np.abs(vector) for name, vector in world.embeddings.items()}
     world.commit(1)
     world.refresh(accept_drift=True, drift_from_rows=0, max_changed_lists=0, full=True)
     section = drift(world.run)
-    notes = [block.text for block in section.blocks if block.kind == "note"]
+    notes = [element.text for element in section.elements if element.kind == "note"]
     assert any("--accept_drift: table 'recommendations'" in note and "lists have changed" in note for note in notes)
 
 
-def test_nobody_is_named_unless_asked_for(hostile, written, parts):
+def test_users_are_named_only_with_show_ids(hostile, written, parts):
     with open(written["report"], encoding="utf-8") as file:
         text = file.read()
     assert not [user for user in hostile.users if re.search(rf"\b{user}\b", text)]
-    shown_as = re.findall(r"<h3>User (\S+)</h3>", text)
-    assert len(shown_as) == 4
-    assert set(shown_as) <= {id_hash("user", user, lake_key(hostile.lake.uri))[5:13] for user in hostile.users}
+    hashes = re.findall(r"<h3>User (\S+)</h3>", text)
+    assert len(hashes) == 4
+    assert set(hashes) <= {id_hash("user", user, lake_key(hostile.lake.uri))[5:13] for user in hostile.users}
     options = ReportOptions(lake=hostile.lake.uri, run_date=DAY, report_items=20, report_users=12, show_ids=True)
     with open(render_report(hostile.run, options)["report"], encoding="utf-8") as file:
         named = file.read()
@@ -216,11 +216,11 @@ def test_lists_for_another_day_are_refused(hostile):
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1200, False)])
-def test_a_browser_has_nothing_to_complain_of(written, tmp_path, width, dark):
+def test_a_browser_shows_the_page_without_complaints(written, tmp_path, width, dark):
     from pathlib import Path
 
     with open_page(Path(written["report"]), tmp_path / "profile", width, dark=dark) as tab:
-        assert tab.value("document.title") == "What was recommended, and why"
+        assert tab.value("document.title") == "Recommendation report"
         assert tab.value("window.innerWidth") == width
         assert tab.value("document.documentElement.scrollWidth") <= width
         assert tab.value("document.scripts.length") == 0
@@ -234,7 +234,7 @@ def test_a_browser_has_nothing_to_complain_of(written, tmp_path, width, dark):
 
 def test_a_user_is_explained_on_the_terminal(hostile, capsys):
     report = explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="u00", explain=2))
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert report["adds_up"]
     assert set(report) == {"tables", "lists_of", "largest_error", "adds_up", PERSONAL}
     report = report[PERSONAL]
@@ -246,8 +246,8 @@ def test_a_user_is_explained_on_the_terminal(hostile, capsys):
         assert [r["contribution"] for r in row["reasons"]] == [
             r["contribution"] for r in stored[row["item_id"]]["reasons"]
         ]
-    assert "\x1b[2J" not in told
-    assert "newest events" in told
+    assert "\x1b[2J" not in output
+    assert "newest events" in output
     json.dumps(report)  # as its status is written
 
 
@@ -259,10 +259,10 @@ def test_days_are_those_of_utc_and_ids_are_no_markup(hostile, capsys, monkeypatc
     finally:
         monkeypatch.undo()
         time.tzset()
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     newest = hostile.lake.read(hostile.run.spark, EVENTS).where("user_id = 'u00'")
     days = {row.day for row in newest.selectExpr("date_format(timestamp, 'yyyy-MM-dd') AS day").collect()}
-    assert any(day in told.out for day in days)
+    assert any(day in output.out for day in days)
     with Progress().step("explain the list of user [/x] a[b]c"):
         pass
     assert "user [/x] a[b]c" in capsys.readouterr().err
@@ -272,15 +272,15 @@ def test_groups_of_a_few_users_have_no_gap():
     def group(name, users, ndcg):
         return {"slice": f"users: age: {name}", "users": users, "ndcg": ndcg, "ndcg_sd": 0.1 * (users > 1)}
 
-    found = _gaps([group("one", 1, 0.9), group("young", 50, 0.3), group("old", 40, 0.2)], 10)
-    assert [row[1:3] for row in found.rows] == [["young", "old"]]
+    gaps = _gaps([group("one", 1, 0.9), group("young", 50, 0.3), group("old", 40, 0.2)], 10)
+    assert [row[1:3] for row in gaps.rows] == [["young", "old"]]
     assert _gaps([group("one", 1, 0.9), group("young", 50, 0.3)], 10).rows == []
 
 
 def test_a_user_without_a_list_is_an_error_that_says_so(hostile):
-    with pytest.raises(InputError, match="has no list") as told:
+    with pytest.raises(InputError, match="has no list") as error:
         explain_user(hostile.run, ExplainUserOptions(lake=hostile.lake.uri, user_id="nobody"))
-    assert "nobody" not in str(told.value)
+    assert "nobody" not in str(error.value)
 
 
 def test_popularity_and_exposure_are_counted_together(spark):
@@ -312,29 +312,29 @@ def test_drift_compares_lists_user_by_user(spark):
     now = spark.createDataFrame([("a", "1"), ("a", "2"), ("b", "1"), ("new", "1")], ddl)
     was = spark.createDataFrame([("a", "2"), ("a", "3"), ("b", "1"), ("lost", "9")], ddl)
     row = list_drift(now, was).collect()[0]
-    assert row.asDict() == {"users": 2, "kept": 0.75, "same": 1, "new_users": 1, "lost_users": 1}
+    assert row.asDict() == {"users": 2, "overlap": 0.75, "same": 1, "new_users": 1, "lost_users": 1}
 
 
-def test_users_are_judged_as_an_evaluation_judges_them(hostile):
+def test_users_are_evaluated_as_evaluate_recommendations_does(hostile):
     world, weights = hostile, {"view": 1.0, "purchase": 3.0, "rating": 1.0}
     events, lists = (world.lake.read(world.spark, table) for table in (EVENTS, RECOMMENDATIONS))
     day, first = date(2024, 2, 1), lists.where("rank <= 4")
-    found = evaluated_users(
+    users = evaluated_users(
         events, lists, popular_items(events, day), day, is_positive_event(weights, 4.0), 4
     ).collect()
-    pairs = {(row["user_id"], item) for row in found for item in row["relevant"]}
+    pairs = {(row["user_id"], item) for row in users for item in row["relevant"]}
     relevant = relevant_pairs(events, day, weights, 4.0)
     listed = {row["user_id"] for row in lists.collect()}
     assert pairs == {tuple(row) for row in relevant.collect() if row["user_id"] in listed}
     assert pairs
     popular = popularity_lists(events, lists, day, 4).collect()
-    offered = {(row["user_id"], item, rank) for row in found for rank, item in enumerate(row["popular"], 1)}
-    judged_ones = {row["user_id"] for row in found}
-    assert offered == {tuple(row) for row in popular if row["user_id"] in judged_ones}
-    mine = {(row["user_id"], item) for row in found for item in row["listed"]}
-    assert mine == {(r["user_id"], r["item_id"]) for r in first.collect() if r["user_id"] in judged_ones}
-    counts = {row["user_id"]: sum(e[0] == row["user_id"] and e[3].date() < day for e in world.events) for row in found}
-    assert {row["user_id"]: row["events"] for row in found} == counts
+    offered = {(row["user_id"], item, rank) for row in users for rank, item in enumerate(row["popular"], 1)}
+    evaluated = {row["user_id"] for row in users}
+    assert offered == {tuple(row) for row in popular if row["user_id"] in evaluated}
+    pairs_listed = {(row["user_id"], item) for row in users for item in row["listed"]}
+    assert pairs_listed == {(r["user_id"], r["item_id"]) for r in first.collect() if r["user_id"] in evaluated}
+    counts = {row["user_id"]: sum(e[0] == row["user_id"] and e[3].date() < day for e in world.events) for row in users}
+    assert {row["user_id"]: row["events"] for row in users} == counts
 
 
 def test_slices_are_means_over_their_users(spark):
@@ -342,15 +342,15 @@ def test_slices_are_means_over_their_users(spark):
         [("a", "x", 1.0), ("b", "x", 0.0), ("c", "x", 0.5), ("a", "y", 0.0)],
         "user_id string, scorer string, ndcg double",
     )
-    about = spark.createDataFrame(
+    attributes = spark.createDataFrame(
         [("a", 6, ["age: 1", "sex: f"]), ("b", 0, ["age: 1"]), ("c", None, None)],
         "user_id string, events bigint, groups array<string>",
     )
-    found = metric_slices(metrics, about).collect()
-    assert {(row["slice"], row["users"]) for row in found if row["scorer"] == "y"} == {
+    slices = metric_slices(metrics, attributes).collect()
+    assert {(row["slice"], row["users"]) for row in slices if row["scorer"] == "y"} == {
         (name, 1) for name in ("all", "history: 5 to 20", "users: age: 1", "users: sex: f")
     }
-    rows = {row["slice"]: row for row in found if row["scorer"] == "x"}
+    rows = {row["slice"]: row for row in slices if row["scorer"] == "x"}
     assert {name: (row["users"], row["ndcg"]) for name, row in rows.items()} == {
         "all": (3, 0.5),
         "history: 5 to 20": (1, 1.0),
@@ -362,9 +362,9 @@ def test_slices_are_means_over_their_users(spark):
     assert rows["users: sex: f"]["ndcg_sd"] == 0
 
 
-def test_cells_are_shown_as_people_write_them():
+def test_cells_are_formatted():
     values = [None, float("nan"), 0, 1234567, 0.123456, 12.3456, "a & b", True, Share(0.5143)]
-    told = ["–", "–", "0", "1,234,567", "0.1235", "12.35", "a & b", "True", "51.4 %"]
-    assert [shown(value) for value in values] == told
-    text = page("<t>", "<l>", [Section("s", "<h>", [Note("<n>"), TableBlock("<c>", ("<a>",), [["<b>"]])])])
+    texts = ["–", "–", "0", "1,234,567", "0.1235", "12.35", "a & b", "True", "51.4 %"]
+    assert [format_cell(value) for value in values] == texts
+    text = render_page("<t>", "<l>", [Section("s", "<h>", [Note("<n>"), TableElement("<c>", ("<a>",), [["<b>"]])])])
     assert not re.search("<[tlhcn]>", text)

@@ -1,1 +1,1 @@
-"""Arithmetic of explain: arrays only, no Spark."""
+"""Attribution arithmetic: arrays only, no Spark."""

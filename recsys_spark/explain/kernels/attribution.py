@@ -1,7 +1,7 @@
-"""A score taken apart: what every part of a user adds to it, and what it would be without one of them.
+"""Additive attribution of scores: the contribution of each part of a user, and the score without that part.
 
-Arrays are (k, n, B): k listed items, n parts of the user, B blocks. All sums are in float64; a stored score is one of
-them rounded to float32.
+Arrays are (k, n, B): k listed items, n parts of the user, B feature blocks. Sums are in float64; a stored score is such
+a sum rounded to float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,31 +10,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Wide = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 _NOTHING = 1e-9
-"""A profile shorter than this share of its parts has cancelled to rounding noise: it has no direction."""
+"""A profile shorter than this share of the summed lengths of its parts is rounding noise: it has no direction."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """``values`` (k, n, B): they add up to each item's score. ``cosines`` (k, n, B): how alike an item and a part are
-    within a block, NaN where one of them has nothing there. ``without`` (k, n): the score if the part were not there.
+    """The terms of the scores, and the scores without each part.
+
+    ``values`` (k, n, B) add up to each item's score. ``cosines`` (k, n, B): of an item and a part within a block, NaN
+    where one of them is zero there. ``without`` (k, n): the score if the part were removed.
     """
 
-    values: Wide
-    cosines: Wide
-    without: Wide
+    values: Float64Array
+    cosines: Float64Array
+    without: Float64Array
 
 
-def vector_contributions(items: Wide, parts: Wide, weights: Wide, widths: Mapping[str, int]) -> Contributions:
-    """Of the cosine of items and a profile Σ weight · part: weight · ⟨part, item⟩ / |profile|, block by block.
+def vector_contributions(
+    items: Float64Array, parts: Float64Array, weights: Float64Array, widths: Mapping[str, int]
+) -> Contributions:
+    """Terms of the cosine of items and the profile Σ weight · part: weight · ⟨part, item⟩ / |profile|, per block.
 
     Args:
         items: (k, d) unit rows.
-        parts: (n, d) what the profile is the sum of.
+        parts: (n, d) vectors whose weighted sum is the profile.
         weights: (n,).
-        widths: numbers of each block; they add up to d.
+        widths: width of each block; the widths add up to d.
     """
     profile = weights @ parts
     length = np.sqrt(profile @ profile)
@@ -57,40 +61,40 @@ def vector_contributions(items: Wide, parts: Wide, weights: Wide, widths: Mappin
     return Contributions(values, np.stack(cosines, axis=2), without)
 
 
-def best_of(found: Sequence[Contributions]) -> Contributions:
-    """For every item those of several profiles, of equal parts and blocks, that give it the greatest score."""
-    if len(found) == 1:
-        return found[0]
-    best = np.argmax([one.values.sum(axis=(1, 2)) for one in found], axis=0)
+def best_of(profiles: Sequence[Contributions]) -> Contributions:
+    """For each item the contributions of the profile that scores it highest. Profiles share parts and blocks."""
+    if len(profiles) == 1:
+        return profiles[0]
+    best = np.argmax([one.values.sum(axis=(1, 2)) for one in profiles], axis=0)
     rows = np.arange(len(best))
     values, cosines, without = (
-        np.stack([getattr(one, name) for one in found])[best, rows] for name in ("values", "cosines", "without")
+        np.stack([getattr(one, name) for one in profiles])[best, rows] for name in ("values", "cosines", "without")
     )
     return Contributions(values, cosines, without)
 
 
-def weight_contributions(weights: Wide, item_weights: Wide) -> Contributions:
-    """Of a sum over a history: ``weights`` (n,) what its events count, ``item_weights`` (k, n) of the item pairs."""
+def weight_contributions(weights: Float64Array, item_weights: Float64Array) -> Contributions:
+    """Terms of a weighted sum over a history: ``weights`` (n,) of its events, ``item_weights`` (k, n) of item pairs."""
     values = weights * item_weights
     return Contributions(
         values[:, :, None], np.full((*values.shape, 1), np.nan), values.sum(axis=1, keepdims=True) - values
     )
 
 
-def deletion_fidelity(found: Contributions, history: int) -> tuple[float, float] | None:
-    """Mean over the items: (how much the score falls without the history's top part, without another one on average).
+def deletion_fidelity(contributions: Contributions, history: int) -> tuple[float, float] | None:
+    """Means over the items of the score loss: (without the top part of the history, without another part of it).
 
-    The expectation over a random other one, not a draw. ``history``: so many of the parts, the first, may be removed.
-    None where there are fewer than two.
+    The second is the expectation over a random other part, not a draw. The first ``history`` parts are the history;
+    None if there are fewer than two.
     """
     if history < 2:
         return None
-    total = found.values.sum(axis=(1, 2))
-    falls = total[:, None] - found.without[:, :history]
-    top = np.argmax(found.values[:, :history].sum(axis=2), axis=1)
-    first = falls[np.arange(len(falls)), top]
-    return float(first.mean()), float(((falls.sum(axis=1) - first) / (history - 1)).mean())
+    total = contributions.values.sum(axis=(1, 2))
+    losses = total[:, None] - contributions.without[:, :history]
+    top = np.argmax(contributions.values[:, :history].sum(axis=2), axis=1)
+    top_loss = losses[np.arange(len(losses)), top]
+    return float(top_loss.mean()), float(((losses.sum(axis=1) - top_loss) / (history - 1)).mean())
 
 
-def _norms(rows: Wide) -> Wide:
+def _norms(rows: Float64Array) -> Float64Array:
     return np.sqrt(np.einsum("nd,nd->n", rows, rows))

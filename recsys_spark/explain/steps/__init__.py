@@ -1,1 +1,1 @@
-"""Steps of explain: they read tables, call transformations and publish."""
+"""Steps of explain: read tables, call transformations, publish."""

@@ -1,4 +1,4 @@
-"""Published lists and what they were made of → reasons that add up to each score."""
+"""Published lists and the inputs of their scores → reasons that add up to each score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from recsys_spark.blocks.steps.cached_blocks import cached_blocks
 from recsys_spark.errors import InputError
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights, weigh_pairs
-from recsys_spark.explain.inputs import event_kinds, explanation_inputs, titled_items, weighted_titles
+from recsys_spark.explain.inputs import explanation_inputs, newest_event_types, titled_items, weighted_titles
 from recsys_spark.explain.options import ReasonOptions
 from recsys_spark.explain.reasons import VECTOR, ExplainSpec, reason_rows
 from recsys_spark.hybrid.history_scorer import WEIGHT_COLUMNS
@@ -37,6 +37,7 @@ from recsys_spark.tables.schemas import (
     RECOMMENDATIONS,
     USER_PROFILES,
     USERS,
+    Table,
 )
 from recsys_spark.tables.task_stream import ArrowTransform, with_constant_columns
 
@@ -45,7 +46,7 @@ _BLOCK_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Sources:
-    """What scores are sums of: users with what counts for them, and the items."""
+    """The terms of the scores: weighted pairs of every user, and the items."""
 
     pairs: DataFrame
     events: DataFrame
@@ -59,10 +60,10 @@ class Sources:
 
 
 def sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
-    """Of lists that were made from ``inputs``; ``provenance``: of these lists.
+    """Sources of lists that were computed from ``inputs`` and have this provenance.
 
     Raises:
-        InputError: what the profiles were made of is gone, or is not what the lists were made of.
+        InputError: an input of the profiles was removed, or the profiles belong to other item vectors than the lists.
     """
     if provenance.scorer == "hybrid":
         return _hybrid_sources(run, inputs, provenance)
@@ -76,14 +77,14 @@ def explanation(
     constant_columns: Mapping[str, Any],
     user: str | None = None,
 ) -> tuple[DataFrame, ArrowTransform]:
-    """Rows of ``explanation_inputs`` and the transform to rows of ``recommendations``; of one ``user`` if given."""
-    pairs, kinds = sources.pairs, event_kinds(sources.events)
+    """Rows of ``explanation_inputs``, and their transform to rows of ``recommendations``; only of ``user`` if given."""
+    pairs, event_types = sources.pairs, newest_event_types(sources.events)
     if sources.ignored is not None:
-        kinds = kinds.unionByName(ignored_event_types(sources.ignored))
+        event_types = event_types.unionByName(ignored_event_types(sources.ignored))
     if user is not None:
-        pairs, kinds, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, kinds, lists))
-    users = explanation_inputs(lists, pairs, kinds, sources.own_texts, sources.segments)
-    telling = ExplainSpec(
+        pairs, event_types, lists = (rows.where(F.col("user_id") == user) for rows in (pairs, event_types, lists))
+    users = explanation_inputs(lists, pairs, event_types, sources.own_texts, sources.segments)
+    spec = ExplainSpec(
         options.explain,
         options.language,
         sources.widths,
@@ -91,7 +92,7 @@ def explanation(
         boosted=sources.items.boosted,
         interests=sources.interests,
     )
-    return users, reason_rows(sources.items, telling, constant_columns)
+    return users, reason_rows(sources.items, spec, constant_columns)
 
 
 def staged_lists(
@@ -103,16 +104,19 @@ def staged_lists(
     constant_columns: dict[str, Any],
     base: int | None = None,
 ) -> tuple[Staged, Report]:
-    """Lists (``user_id, item_id, score, rank``) staged as rows of ``recommendations``: with reasons where ``explain``
-    asks, and then how faithful those are."""
+    """Stage lists (``user_id, item_id, score, rank``) as rows of ``recommendations``.
+
+    With ``explain`` the rows get reasons, and the report their fidelity.
+    """
     if not options.explain:
-        # The date and empty reasons come in the task that writes: nested columns are what Arrow takes longest over.
+        # The writing task adds the date and empty reasons: Arrow is slowest with nested columns.
         plain = constant_columns | {"reasons": None}
-        make: ArrowTransform = lambda batches, _: (with_constant_columns(batch, plain) for batch in batches)  # noqa: E731
-        return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
-    users, make = explanation(sources(run, inputs, provenance), options, lists, constant_columns)
-    told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
-    return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
+        transform: ArrowTransform = lambda batches, _: (with_constant_columns(batch, plain) for batch in batches)  # noqa: E731
+        rows = lists.select("user_id", "item_id", "score", "rank")
+        return run.lake.stage(rows, RECOMMENDATIONS, transform, base=base), {}
+    users, transform = explanation(sources(run, inputs, provenance), options, lists, constant_columns)
+    staged = run.lake.stage(users, RECOMMENDATIONS, transform, base=base)
+    return staged, {"fidelity": fidelity_of([stats["fidelity"] for stats in staged.notes if "fidelity" in stats])}
 
 
 def staged_with_reasons(
@@ -123,93 +127,106 @@ def staged_with_reasons(
     staged: Staged,
     constant_columns: dict[str, Any],
 ) -> tuple[Staged, Report]:
-    """Staged lists with reasons where ``explain`` asks, and how faithful those are."""
+    """Staged lists as they are, or with ``explain`` the same with reasons, and the report with their fidelity."""
     if not options.explain:
         return staged, {}
     with run.progress.step(f"explain {staged.rows:,} rows"):
         lists = run.lake.read_staged(run.spark, staged)
-        told, fidelity = staged_lists(run, inputs, options, provenance, lists, constant_columns)
+        explained, fidelity = staged_lists(run, inputs, options, provenance, lists, constant_columns)
         run.lake.discard(staged)
-    return replace(told, notes=staged.notes, base=staged.base), fidelity
+    return replace(explained, notes=staged.notes, base=staged.base), fidelity
 
 
-def fidelity_of(notes: list[list[float]]) -> dict[str, float]:
-    """Over users with two events or more: how much a score falls without its top reason, without another event of the
-    user on average, and the margin between them with its interval of 95 % (normal)."""
-    users, top, other, margin, squares = (sum(column) for column in zip(*notes, strict=True)) if notes else [0.0] * 5
+def fidelity_of(stats: list[list[float]]) -> dict[str, float]:
+    """Mean loss of a user's scores without the top reason and without another event on average, over users with two
+    events or more; the margin of the two with its 95 % interval (normal approximation)."""
+    users, top, other, margin, squares = (sum(column) for column in zip(*stats, strict=True)) if stats else [0.0] * 5
     if not users:
         return {"users": 0}
     mean = margin / users
     half = 1.96 * (max(squares / users - mean**2, 0.0) / users) ** 0.5
-    found = {"top": top / users, "other": other / users, "margin": mean, "low": mean - half, "high": mean + half}
-    return {"users": int(users)} | {name: round(value, 5) for name, value in found.items()}
+    figures = {"top": top / users, "other": other / users, "margin": mean, "low": mean - half, "high": mean + half}
+    return {"users": int(users)} | {name: round(value, 5) for name, value in figures.items()}
 
 
 def _hybrid_sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
     events, day = inputs.frame(run, EVENTS), provenance.run_date
     assert day is not None
-    pairs = weigh_pairs(events, day, *_history_of(provenance))
-    items = inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
+    pairs = weigh_pairs(events, day, *_weighting(provenance))
     weights = weighted_items(inputs.frame(run, ITEM_WEIGHTS))
-    blocks = _blocks(run, inputs, ITEM_WEIGHTS, weighted_titles(weights, items, pairs), WEIGHT_COLUMNS)
+    rows = weighted_titles(weights, _items(run, inputs), pairs)
+    blocks = _blocks(run, inputs, ITEM_WEIGHTS, rows, WEIGHT_COLUMNS)
     return Sources(pairs, events_before(events, day), blocks, {})
 
 
-def _history_of(provenance: Provenance) -> tuple[EventWeights, History]:
-    """What the events of these lists or profiles counted."""
+def _weighting(provenance: Provenance) -> tuple[EventWeights, History]:
     return EventWeights(**(provenance.weights or {})), History(**(provenance.history or {}))
 
 
 def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
-    head = run.lake.last_commit(USER_PROFILES)
-    assert head is not None
-    made, provenance = Previous(run, USER_PROFILES, head), head.provenance
-    versions = provenance.versions or {}
-    shown = [IMPRESSIONS] if IMPRESSIONS.name in versions else []
-    for name in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS, *shown):
-        if name.name not in versions or not run.lake.can_read(name, versions[name.name]):
-            raise InputError(
-                f"reasons are told of what user_profiles were made of, and that version of table '{name.name}' is gone "
-                "or not known: run build_profiles with --full=true, then recommend_items"
-            )
-    if not made.saw(ITEM_VECTORS, inputs):
-        raise InputError(
-            "user_profiles were made of other item_vectors than the lists: run build_profiles, then recommend_items"
-        )
-    vectors, users, day = inputs.frame(run, ITEM_VECTORS), made.frame(USERS), made.run_date
-    events = made.frame(EVENTS)
-    weights, history = _history_of(provenance)
+    profiles = _profile_run(run, inputs)
+    provenance, day = profiles.head.provenance, profiles.run_date
+    vectors, users = inputs.frame(run, ITEM_VECTORS), profiles.frame(USERS)
+    events, embeddings = profiles.frame(EVENTS), profiles.frame(EMBEDDINGS)
+    weights, history = _weighting(provenance)
     pairs = weigh_pairs(events, day, weights, history)
     ignored = None
-    if shown:
-        what = Ignored(**(provenance.ignored or {}))
-        ignored = ignored_pairs(made.frame(IMPRESSIONS), events, day, what)
-        half_life = weights.half_life_days
-        pairs = pairs.unionByName(weighed_ignored(ignored, events, day, what.weight, half_life))
-    items = inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
-    blocks = _blocks(run, inputs, ITEM_VECTORS, titled_items(vectors.drop("model"), items), {})
+    if IMPRESSIONS.name in (provenance.versions or {}):
+        rule = Ignored(**(provenance.ignored or {}))
+        ignored = ignored_pairs(profiles.frame(IMPRESSIONS), events, day, rule)
+        pairs = pairs.unionByName(weighed_ignored(ignored, events, day, rule.weight, weights.half_life_days))
+    blocks = _blocks(run, inputs, ITEM_VECTORS, titled_items(vectors.drop("model"), _items(run, inputs)), {})
     segments = None
     if provenance.segment_weight:
         tasks = 2 * run.spark.sparkContext.defaultParallelism
         segments = user_segments(users, pool_items(segment_pairs(pairs, users), blocks, tasks=tasks))
     space = str(vectors.select("model").first()[0])  # type: ignore[index]
-    texts = user_text_vectors(run, users, made.frame(EMBEDDINGS), space) if provenance.user_text_weight else None
+    texts = user_text_vectors(run, users, embeddings, space) if provenance.user_text_weight else None
     own_weights = float(provenance.user_text_weight or 0), float(provenance.segment_weight or 0)
-    widths = _widths(run, made.frame(EMBEDDINGS), space, blocks.dimension)
+    widths = _widths(run, embeddings, space, blocks.dimension)
     return Sources(pairs, events_before(events, day), blocks, widths, ignored, texts, segments, own_weights)
 
 
-def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
-    """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
-    source = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
-    return cached_blocks(run, ITEMS, source, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
+def _profile_run(run: Run, inputs: InputVersions) -> Previous:
+    """The run that published the profiles. All its inputs can still be read.
+
+    Raises:
+        InputError: an input was removed, or the item vectors were others than in ``inputs``.
+    """
+    commit = run.lake.last_commit(USER_PROFILES)
+    assert commit is not None
+    versions = commit.provenance.versions or {}
+    impressions = [IMPRESSIONS] if IMPRESSIONS.name in versions else []
+    for table in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS, *impressions):
+        if table.name not in versions or not run.lake.can_read(table, versions[table.name]):
+            raise InputError(
+                f"reasons need the version of table '{table.name}' that user_profiles were built from, and it was "
+                "removed or is unknown: run build_profiles with --full=true, then recommend_items"
+            )
+    profiles = Previous(run, USER_PROFILES, commit)
+    if not profiles.saw(ITEM_VECTORS, inputs):
+        raise InputError(
+            "user_profiles were built from other item_vectors than the lists: run build_profiles, then recommend_items"
+        )
+    return profiles
+
+
+def _items(run: Run, inputs: InputVersions) -> DataFrame | None:
+    return inputs.frame(run, ITEMS) if ITEMS.name in inputs.versions else None
+
+
+def _blocks(run: Run, inputs: InputVersions, table: Table, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
+    """Item blocks of the vectors or weights, with titles; reused while their inputs do not change."""
+    settings = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
+    columns = {"title": "string", **carried}
+    return cached_blocks(run, ITEMS, settings, _BLOCK_ROWS, lambda: (frame, None), carried=columns)
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:
-    """The blocks of item vectors, as their commit describes them; one block where it does not."""
-    head = run.lake.last_commit(ITEM_VECTORS)
-    own = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
-    if head is None or head.provenance.feature_blocks is None or own is None:
+    """Widths of the feature blocks, from the commit of the item vectors; a single block if it does not tell."""
+    commit = run.lake.last_commit(ITEM_VECTORS)
+    first = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
+    if commit is None or commit.provenance.feature_blocks is None or first is None:
         return {VECTOR: dimension}
-    widths = block_widths(FeatureBlocks(**head.provenance.feature_blocks), own[0], dimension)
+    widths = block_widths(FeatureBlocks(**commit.provenance.feature_blocks), first[0], dimension)
     return widths if sum(widths.values()) == dimension else {VECTOR: dimension}

@@ -1,1 +1,1 @@
-"""Arithmetic of report: arrays only, no Spark."""
+"""Report arithmetic: arrays only, no Spark."""

@@ -1,1 +1,1 @@
-"""Steps of report: they read tables, call transformations and publish."""
+"""Steps of report: read tables, call transformations, write the page."""

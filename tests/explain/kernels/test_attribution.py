@@ -1,4 +1,4 @@
-"""Scores taken apart: the parts add up, and a part taken away is what a new sum says."""
+"""Contributions add up to the score, and a score without a part equals a new sum of the others."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def case(seed, items=4, parts=5):
 
 
 def spread(parts, weights):
-    """The length of a profile whose parts do not cancel."""
+    """The length that the profile would have if no parts cancelled."""
     return (np.abs(weights) * np.linalg.norm(parts, axis=1)).sum()
 
 
@@ -29,26 +29,28 @@ def cosine(items, parts, weights):
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 6))
 def test_parts_and_blocks_add_up_to_the_cosine(seed, parts):
     items, vectors, weights = case(seed, parts=parts)
-    found = vector_contributions(items, vectors, weights, WIDTHS)
+    result = vector_contributions(items, vectors, weights, WIDTHS)
     profile = weights @ vectors
     rounding = 1e-14 * spread(vectors, weights) / np.linalg.norm(profile)
-    assert found.values.sum(axis=(1, 2)) == pytest.approx(cosine(items, vectors, weights), rel=0, abs=rounding)
+    assert result.values.sum(axis=(1, 2)) == pytest.approx(cosine(items, vectors, weights), rel=0, abs=rounding)
     for row, item in enumerate(items):
         for number, (vector, weight) in enumerate(zip(vectors, weights, strict=True)):
-            own = [weight * sum(item[a:b] * vector[a:b]) / np.linalg.norm(profile) for a, b in ((0, 3), (3, 5), (5, 6))]
-            assert found.values[row, number] == pytest.approx(own, rel=0, abs=rounding)
+            terms = [
+                weight * sum(item[a:b] * vector[a:b]) / np.linalg.norm(profile) for a, b in ((0, 3), (3, 5), (5, 6))
+            ]
+            assert result.values[row, number] == pytest.approx(terms, rel=0, abs=rounding)
 
 
 @given(seed=st.integers(0, 2**32))
 def test_a_score_without_a_part_is_the_score_of_the_others(seed):
     items, vectors, weights = case(seed)
-    found = vector_contributions(items, vectors, weights, WIDTHS)
+    result = vector_contributions(items, vectors, weights, WIDTHS)
     for part in range(len(weights)):
         others = np.arange(len(weights)) != part
-        # The sums lose the part by subtraction, the length as a square: its rounding is relative to the whole.
+        # The part is subtracted from the sums and from the squared length: the rounding is relative to the whole.
         share = spread(vectors, weights) / np.linalg.norm(weights[others] @ vectors[others])
         expected = cosine(items, vectors[others], weights[others])
-        assert found.without[:, part] == pytest.approx(expected, rel=0, abs=1e-14 * share**2)
+        assert result.without[:, part] == pytest.approx(expected, rel=0, abs=1e-14 * share**2)
 
 
 def test_a_profile_of_one_part_has_no_score_without_it():
@@ -66,13 +68,13 @@ def test_blocks_that_are_missing_have_no_cosine_and_equal_ones_have_one():
 
 def test_sums_over_item_weights_lose_a_part_as_a_whole():
     weights, pairs = np.array([2.0, -1.0, 0.5]), np.array([[0.5, 0.25, 0.0], [1.0, 0.0, -2.0]])
-    found = weight_contributions(weights, pairs)
-    assert found.values[..., 0].tolist() == [[1.0, -0.25, 0.0], [2.0, 0.0, -1.0]]
-    assert found.without.tolist() == [[-0.25, 1.0, 0.75], [-1.0, 1.0, 2.0]]
+    result = weight_contributions(weights, pairs)
+    assert result.values[..., 0].tolist() == [[1.0, -0.25, 0.0], [2.0, 0.0, -1.0]]
+    assert result.without.tolist() == [[-0.25, 1.0, 0.75], [-1.0, 1.0, 2.0]]
 
 
 def test_the_margin_is_the_fall_without_the_top_part_and_without_the_mean_other():
     weights, pairs = np.array([2.0, -1.0, 0.5]), np.array([[0.5, 0.25, 0.0], [1.0, 0.0, -2.0]])
-    found = weight_contributions(weights, pairs)
-    assert deletion_fidelity(found, 3) == pytest.approx((1.5, (-0.125 + -0.5) / 2))
-    assert deletion_fidelity(found, 1) is None
+    result = weight_contributions(weights, pairs)
+    assert deletion_fidelity(result, 3) == pytest.approx((1.5, (-0.125 + -0.5) / 2))
+    assert deletion_fidelity(result, 1) is None
