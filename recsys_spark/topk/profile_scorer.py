@@ -10,7 +10,7 @@ from pyspark import TaskContext
 
 from recsys_spark.arrays.arrow import unit_vectors
 from recsys_spark.blocks.item_blocks import ItemBlocks
-from recsys_spark.blocks.kernels.spherical_kmeans import nearest_lists
+from recsys_spark.blocks.kernels.spherical_kmeans import nearest_clusters
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.task import task_device
 from recsys_spark.topk.kernels.cpu_product import cpu_product
@@ -162,8 +162,8 @@ def _multiplier(flops: float) -> TileProduct:
 
 def _probes(vectors: NDArray[np.float32], items: ItemBlocks, nprobe: int) -> list[list[Rows] | None]:
     """Which rows meet each list: first the nearest lists of every row, which raise its floor, then its others."""
-    probed = nearest_lists(vectors, items.centroids(), nprobe)
-    return [_rows_by_list(part, items.lists) for part in np.split(probed, _NEAREST, axis=1)]
+    probed = nearest_clusters(vectors, items.centroids(), nprobe)
+    return [_rows_by_list(part, items.clusters) for part in np.split(probed, _NEAREST, axis=1)]
 
 
 def _rows_by_list(probed: NDArray[np.int64], lists: int) -> list[Rows]:
@@ -175,7 +175,7 @@ def _rows_by_list(probed: NDArray[np.int64], lists: int) -> list[Rows]:
 
 def _runs(block: pa.RecordBatch) -> Iterator[tuple[str | None, int, int, int]]:
     """(match_key, list, start, stop) of each run of a block."""
-    lists, keys = block["list"].to_numpy(), block["match_key"].dictionary_encode()
+    lists, keys = block["cluster"].to_numpy(), block["match_key"].dictionary_encode()
     codes = keys.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(np.r_[True, (np.diff(lists) != 0) | (np.diff(codes) != 0)])
     names = [*keys.dictionary.to_pylist(), None]  # −1 is the last one

@@ -60,7 +60,7 @@ def fitted(shop, tmp_path_factory):
 
     def fit(options, rows=5, tasks=3, at_once=4):
         uri = str(scratch / uuid.uuid4().hex)
-        blocks = write_item_blocks(shop.features(), uri, rows, tasks=tasks, carried=FEATURE_COLUMNS)
+        blocks = write_item_blocks(shop.features(), uri, rows, tasks=tasks, extra_columns=FEATURE_COLUMNS)
         make = weight_rows(blocks, options, at_once)
         return parts_of(shop.spark, blocks).mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL)
 
@@ -138,7 +138,7 @@ def test_weights_do_not_depend_on_blocks_tasks_or_slices(fitted):
 
 def test_a_slice_of_a_block_has_its_own_vectors(spark, tmp_path):
     shop = Shop(spark, items=40, users=6)
-    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 40, tasks=1, carried=FEATURE_COLUMNS)
+    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 40, tasks=1, extra_columns=FEATURE_COLUMNS)
 
     def rows(at_once):
         make = weight_rows(blocks, WeightFit(candidates=5, ridge=4.0), at_once)
@@ -148,7 +148,7 @@ def test_a_slice_of_a_block_has_its_own_vectors(spark, tmp_path):
 
 
 def test_targets_that_ask_for_the_same_items_share_a_pass(shop, tmp_path, monkeypatch):
-    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 24, tasks=1, carried=FEATURE_COLUMNS)
+    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 24, tasks=1, extra_columns=FEATURE_COLUMNS)
     asked = []
 
     def counted(passing, ordinals):
@@ -249,7 +249,9 @@ class Lists:
         held = items_with_rules(
             weighted_items(weights), items, "locale" if rules.keyed else None, "brand" if rules.quota else None
         )
-        blocks = write_item_blocks(held, str(tmp_path / uuid.uuid4().hex), rows, tasks=tasks, carried=WEIGHT_COLUMNS)
+        blocks = write_item_blocks(
+            held, str(tmp_path / uuid.uuid4().hex), rows, tasks=tasks, extra_columns=WEIGHT_COLUMNS
+        )
         ids = "user_id string, item_id string"
         seen, allowed = (spark.createDataFrame(sorted(p), ids) for p in (self.seen, self.allowed))
         make = list_rows(blocks, k, rules, user_rows, scorer=HistoryScorer)

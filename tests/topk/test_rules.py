@@ -128,7 +128,7 @@ def test_each_rule_equals_a_walk_down_the_sorted_catalogue(shop, blocks, rules):
 def test_all_lists_met_is_the_exact_join_and_fewer_hold_its_scores(shop, pack, blocks):
     centroids = unit_rows(np.random.default_rng(1).normal(size=(5, 4)))
     grouped = pack(shop.catalogue(), centroids=centroids)
-    assert (grouped.rows, grouped.lists) == (blocks.rows, 5)
+    assert (grouped.rows, grouped.clusters) == (blocks.rows, 5)
     rules = ListRules(nprobe=5, quota=2, boosts=True)
     whole = collected(top_k_join(shop.profiles(), grouped, 6, rules=rules, tasks=2))
     exact = collected(top_k_join(shop.profiles(), blocks, 6, rules=ListRules(quota=2, boosts=True), tasks=2))

@@ -202,7 +202,9 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
 def _blocks(run: Run, inputs: InputVersions, table: Any, frame: DataFrame, carried: Mapping[str, str]) -> ItemBlocks:
     """Blocks of what scores are made of, with titles; kept while nothing of it changes."""
     source = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
-    return cached_blocks(run, ITEMS, source, _BLOCK_ROWS, lambda: (frame, None), carried={"title": "string", **carried})
+    return cached_blocks(
+        run, ITEMS, source, _BLOCK_ROWS, lambda: (frame, None), extra_columns={"title": "string", **carried}
+    )
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:

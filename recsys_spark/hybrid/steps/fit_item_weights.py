@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import cached_blocks
-from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.errors import InputError
 from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.events.weights import weigh_pairs
@@ -197,7 +197,7 @@ def _changes(fit: _Fit, last: Previous) -> DataFrame:
 def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None = None) -> ItemBlocks:
     """Features of all items; with ``due`` ids, it is marked which are to be fitted ``after`` the run of that key."""
     run, inputs, options, items = fit.run, fit.inputs, fit.options, fit.run.lake.rows(ITEMS)
-    lists = list_count(None, items) if options.hybrid_nprobe else 0
+    lists = cluster_count(None, items) if options.hybrid_nprobe else 0
 
     def make() -> tuple[DataFrame, Matrix | None]:
         pairs = weigh_pairs(inputs.frame(run, EVENTS), options.run_date, *options.undated_history)
@@ -209,10 +209,10 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
             features = marked.withColumn("due", F.coalesce("marked", F.lit(0))).drop("marked")
         return features, centroids(fit.vectors, lists, items, seed=0) if lists else None
 
-    carried = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
+    extra_columns = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
     tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
     source = {**fit.provenance.to_json(), "after": after}
-    return cached_blocks(run, ITEM_WEIGHTS, source, _BLOCK_ROWS, make, carried=carried, tasks=tasks)
+    return cached_blocks(run, ITEM_WEIGHTS, source, _BLOCK_ROWS, make, extra_columns=extra_columns, tasks=tasks)
 
 
 def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -> DataFrame:
