@@ -1,6 +1,6 @@
 """Item vectors as block files: written once, then read by every task of a join.
 
-Items need no shuffle and no broadcast to meet users, neither side has to fit into memory, and a task holds one block at
+A join needs no shuffle and no broadcast of items, neither side has to fit into memory, and a task holds one block at
 a time. A block is an Arrow file of one record batch: item ids, ordinals, unit vectors and the columns of RULE_COLUMNS.
 """
 

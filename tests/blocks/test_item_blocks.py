@@ -99,7 +99,7 @@ def test_a_flipped_byte_in_a_block_is_an_error_and_not_another_score(items, tmp_
         list(blocks.blocks())
 
 
-def test_more_items_than_a_task_can_number_are_refused(monkeypatch):
+def test_more_items_than_a_task_can_number_are_a_usage_error(monkeypatch):
     monkeypatch.setattr(block_files_module, "_POSITION_BITS", 1)
     batch = {"item_id": ["a", "b", "c"], "match_key": [None] * 3, "quota_group": [None] * 3, "boost": [None] * 3}
     batch |= {"available_from": [None] * 3, "available_until": [None] * 3, "embedding": [[1.0], [2.0], [3.0]]}

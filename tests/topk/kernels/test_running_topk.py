@@ -210,7 +210,7 @@ def ruled(draw):
 
 
 @given(ruled(), st.integers(1, 30))
-def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
+def test_rules_equal_a_greedy_choice_from_the_sorted_catalogue(problem, step):
     queries, items, k, groups, quota, allowed_pairs, routed, min_score, excluded = problem
     running = RunningTopK(queries, k, min_score=min_score, quota=quota)
     for start in range(0, len(items), step):
@@ -229,14 +229,14 @@ def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
         )
     expected = []
     for row, ranked in enumerate(brute_force(queries, items, len(items), excluded)):
-        taken, count = [], {}
+        chosen, count = [], {}
         for item, score in ranked:
             above = min_score is None or score >= np.float32(min_score)
             eligible = above and (routed[row] or (row, item) in allowed_pairs)
             if eligible and (groups[item] < 0 or count.get(groups[item], 0) < quota):
                 count[groups[item]] = count.get(groups[item], 0) + 1
-                taken.append((item, score))
-        expected.append(taken[:k])
+                chosen.append((item, score))
+        expected.append(chosen[:k])
     assert listed(running) == expected
 
 
