@@ -126,9 +126,8 @@ def _ordinals(entries: Entries) -> NDArray[np.int64]:
 
 def _as_users(targets: pa.RecordBatch) -> pa.Table:
     """Targets as users of the join; a target is excluded from its neighbours."""
-    vectors = (
-        targets["embedding"].flatten().to_numpy().reshape(targets.num_rows, -1)
-    )  # flatten heeds the slice, .values does not
+    # flatten() heeds that targets are a slice of a block; values would be those of the whole block.
+    vectors = targets["embedding"].flatten().to_numpy().reshape(targets.num_rows, -1)
     seen = pa.ListArray.from_arrays(np.arange(targets.num_rows + 1, dtype=np.int32), targets["item_id"])
     kinds = {name: ARROW_TYPES[kind] for name, kind in USER_COLUMNS.items()}
     absent = {name: pa.nulls(targets.num_rows, kind) for name, kind in kinds.items()}

@@ -153,7 +153,7 @@ NUMPY = TileProduct(numpy_product, 1024, 2048)
 
 
 def tile_rows(tile_product: TileProduct, routed: bool) -> int:
-    """Number of queries of one shortlist: more if each route has few of them; below 2¹⁶, as rows have 16 bits."""
+    """Number of queries of one shortlist: more if each route has few of them, at most 2¹⁶: rows have 16 bits."""
     return min(tile_product.rows * (16 if routed else 1), 1 << 16)
 
 
