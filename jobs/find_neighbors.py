@@ -1,4 +1,4 @@
-"""Similar items: every item against all others, itself left out."""
+"""Find similar items: the items of greatest cosine for every item."""
 
 from recsys_spark.runtime.lifecycle import Job, main
 from recsys_spark.topk.options import NeighborOptions

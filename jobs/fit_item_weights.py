@@ -1,4 +1,4 @@
-"""Events, texts and item vectors to the weights of hybrid lists."""
+"""Fit the item-item weights of the hybrid scorer on events, texts and item vectors."""
 
 from recsys_spark.hybrid.options import WeightOptions
 from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights

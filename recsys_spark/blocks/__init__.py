@@ -1,1 +1,1 @@
-"""Items packed into files that joins stream, and their clusters."""
+"""Item block files that joins stream, and item clusters."""

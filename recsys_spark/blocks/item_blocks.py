@@ -1,8 +1,7 @@
-"""Item vectors as block files: written once, then read by every task of a join on its own.
+"""Item vectors as block files: written once, then read by every task of a join.
 
-No item crosses a shuffle or a broadcast for the sake of a user, neither side has to fit into memory, and a task holds
-one block at a time. A block is an Arrow file of one record batch: ids, ordinals, unit vectors and what the rules of a
-list want to know of an item.
+A join needs no shuffle and no broadcast of items, neither side has to fit into memory, and a task holds one block at
+a time. A block is an Arrow file of one record batch: item ids, ordinals, unit vectors and the columns of RULE_COLUMNS.
 """
 
 import zlib
@@ -16,51 +15,37 @@ from pyarrow.fs import FileSystem
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.errors import InputError
 
+BLOCK_FORMAT = 2
+"""Version of the block files and their manifest, part of the folder name: blocks of another format are never opened.
+Raise it when a column or a field of ``ItemBlocks`` changes. 2: ``cluster``, ``clusters``; 1: ``list``, ``lists``."""
+
 RULE_COLUMNS = {
-    "match_key": "string",  # only users of an equal key meet it
-    "quota_group": "bigint",  # a list takes so many of a group
-    "boost": "float",  # joins the score
+    "match_key": "string",  # with ListRules.keyed, only users of an equal key can be recommended the item
+    "quota_group": "bigint",  # ListRules.quota limits the items of a group in a list
+    "boost": "float",  # added to the score
     "available_from": "date",  # both days inclusive
     "available_until": "date",
 }
-"""What a rule may know of an item; all may be null."""
+"""Item columns that rules read; all may be null."""
 
-PARTITIONS = 255
-"""At most: an ordinal is 8 bits of partition and 24 of place, ascending with item_id."""
+ROW_COLUMNS = {"item_id": "string", **RULE_COLUMNS, "ordinal": "bigint", "cluster": "int"}
+"""Columns of a block file, followed by extra columns and ``embedding``."""
 
-_PLACE_BITS = 24
+CENTROIDS_FILE = "centroids.npy"
 
-_ROW_COLUMNS = {"item_id": "string", **RULE_COLUMNS, "ordinal": "bigint", "list": "int"}
+_ROW_NAMES = list(ROW_COLUMNS)
 
-_ROW_NAMES = list(_ROW_COLUMNS)
-
-_FILE_DDL = "place bigint, path string, rows bigint, dimension int, boosts bigint, dates bigint"
-
-_FILE_SCHEMA = pa.schema(
-    {
-        "place": pa.int64(),
-        "path": pa.string(),
-        "rows": pa.int64(),
-        "dimension": pa.int32(),
-        "boosts": pa.int64(),
-        "dates": pa.int64(),
-    }
-)
-
-_SOUND: set[str] = set()
-"""Block files that this process has checked. A task reads them again and again; they are looked at once."""
-
-_MANIFEST, _CENTROIDS, _USED = "blocks.json", "centroids.npy", "used"
-
-_HOUR = 3_600_000_000_000  # ns
+_VERIFIED: set[str] = set()
+"""Block files whose checksum this process has verified: a task reads a file many times, but verifies it once."""
 
 
 @dataclass(frozen=True)
 class ItemBlocks:
-    """Where the blocks are. Small: it travels with every task.
+    """Location and sizes of item blocks. Small: it is serialized into every task.
 
-    ``block_rows`` is the most items in one; ``lists`` the number of centroids, 0 where items lie in the order of
-    item_id; ``boosted`` and ``dated``: whether any item has a boost, or days on which alone it is available.
+    ``block_rows`` is the maximum number of items of a block. ``clusters`` is the number of centroids, 0 where items are
+    in the order of item_id. ``boosted``: an item has a boost. ``dated``: an item has a first or last day of
+    availability.
     """
 
     uri: str
@@ -68,46 +53,46 @@ class ItemBlocks:
     rows: int
     dimension: int
     block_rows: int
-    lists: int = 0
+    clusters: int = 0
     boosted: bool = False
     dated: bool = False
 
     def blocks(self) -> Iterator[pa.RecordBatch]:
-        """One after the other: 4·n·d bytes and the ids of n items."""
+        """Read one block after the other: 4·n·d bytes and the ids of n items each."""
         yield from self._batches(None)
 
     def block(self, number: int) -> pa.RecordBatch:
-        """One of them."""
+        """Read the block with this number."""
         return next(self._batches(None, self.paths[number : number + 1]))
 
     def ids(self) -> Iterator[pa.RecordBatch]:
-        """``item_id, ordinal`` of one block after the other; vectors are not read."""
+        """Read ``item_id, ordinal`` of one block after the other, without the vectors."""
         yield from self._batches([_ROW_NAMES.index("item_id"), _ROW_NAMES.index("ordinal")])
 
     def centroids(self) -> Matrix:
-        """(lists, d): the directions that items are grouped by."""
+        """Read the centroids of the item clusters: (clusters, d)."""
         filesystem, folder = FileSystem.from_uri(self.uri)
-        with filesystem.open_input_file(f"{folder}/{_CENTROIDS}") as file:
+        with filesystem.open_input_file(f"{folder}/{CENTROIDS_FILE}") as file:
             return np.load(file)
 
     def _batches(self, fields: list[int] | None, paths: tuple[str, ...] | None = None) -> Iterator[pa.RecordBatch]:
         filesystem, folder = FileSystem.from_uri(self.uri)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         for path in self.paths if paths is None else paths:
-            place = f"{self.uri}/{path}"
+            uri = f"{self.uri}/{path}"
             with filesystem.open_input_file(f"{folder}/{path}") as file:
-                source = file if place in _SOUND else _sound(file.read_buffer(), place)
+                source = file if uri in _VERIFIED else _verified(file.read_buffer(), uri)
                 yield pa.ipc.open_file(source, options=options).get_batch(0)
 
 
-def _sound(content: pa.Buffer, place: str) -> pa.Buffer:
-    """``content``, if it is what was written to the file: its name holds the checksum.
+def _verified(content: pa.Buffer, uri: str) -> pa.Buffer:
+    """Return ``content`` if its checksum is the one in the name of the file.
 
     Raises:
-        InputError: it is not.
+        InputError: the checksums differ.
     """
-    if f"{zlib.crc32(content):08x}" != place.removesuffix(".arrow").rpartition("-")[2]:
-        folder = place.rpartition("/")[0]
-        raise InputError(f"block file {place} is damaged: remove folder {folder} and run again; it is written anew")
-    _SOUND.add(place)
+    if f"{zlib.crc32(content):08x}" != uri.removesuffix(".arrow").rpartition("-")[2]:
+        folder = uri.rpartition("/")[0]
+        raise InputError(f"block file {uri} is damaged: remove folder {folder} and run again, which rebuilds it")
+    _VERIFIED.add(uri)
     return content

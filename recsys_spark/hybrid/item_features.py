@@ -1,6 +1,6 @@
-"""Items to the features that weights are fitted on: who had them, their words, their vector. Pure DataFrame functions.
+"""Item features that weights are fitted on: users, words and vector of each item. Pure DataFrame functions.
 
-Users, words and items have codes here (xxhash64), so that nothing has to be numbered.
+Codes (xxhash64) stand for users, words and items, so that no numbering has to be built.
 """
 
 from pyspark.sql import DataFrame
@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from recsys_spark.events.codes import code
 
 FEATURE_COLUMNS = {"users": "array<bigint>", "words": "array<bigint>", "word_values": "array<float>"}
-"""What an item block carries for the fit: codes ascending; the values of words have length 1 together."""
+"""Extra columns of an item block for the fit: codes ascending; ``word_values`` is a unit vector."""
 
 _WORD = r"(?U)\b\w\w+\b"
 
@@ -17,9 +17,9 @@ _WORD = r"(?U)\b\w\w+\b"
 def word_values(items: DataFrame) -> DataFrame:
     """``item_id, words, word_values``: TF-IDF of the words of ``text``, at unit length.
 
-    Words are two letters or digits at least, in lower case. Value (1 + ln tf) · (ln((1 + n)/(1 + df)) + 1) with n
-    items that have words and df of them with the word (Manning et al., Introduction to Information Retrieval, §6.4; as
-    scikit-learn's TfidfVectorizer with sublinear_tf). Items without a word are absent.
+    A word is at least two letters or digits, in lower case. Its value is (1 + ln tf) · (ln((1 + n)/(1 + df)) + 1), with
+    n items that have words, df of them with this word (Manning et al., Introduction to Information Retrieval, §6.4; as
+    scikit-learn's TfidfVectorizer with sublinear_tf). Items without a word have no row.
     """
     words = F.regexp_extract_all(F.lower("text"), F.lit(_WORD), F.lit(0))
     counted = items.select("item_id", F.explode(words).alias("word")).groupBy("item_id", code(F.col("word")).alias("c"))
@@ -37,17 +37,17 @@ def word_values(items: DataFrame) -> DataFrame:
 
 
 def item_features(items: DataFrame, pairs: DataFrame, vectors: DataFrame, dimension: int) -> DataFrame:
-    """``item_id, embedding`` and FEATURE_COLUMNS of every item; what an item lacks is empty, or zeros.
+    """``item_id, embedding`` and FEATURE_COLUMNS of every item; a missing feature is an empty array, or zeros.
 
     Args:
         items: ``item_id, text``.
         pairs: ``user_id, item_id`` of positive events.
         vectors: ``item_id, embedding``.
-        dimension: numbers of a vector.
+        dimension: of the vectors.
     """
-    had = pairs.groupBy("item_id").agg(F.array_sort(F.collect_set(code(F.col("user_id")))).alias("users"))
-    known = items.select("item_id", "text")
-    rows = known.join(had, on="item_id", how="left").join(word_values(known), on="item_id", how="left")
+    users = pairs.groupBy("item_id").agg(F.array_sort(F.collect_set(code(F.col("user_id")))).alias("users"))
+    texts = items.select("item_id", "text")
+    rows = texts.join(users, on="item_id", how="left").join(word_values(texts), on="item_id", how="left")
     rows = rows.join(vectors.select("item_id", "embedding"), on="item_id", how="left")
     filled = [F.coalesce(name, F.array().cast(kind)).alias(name) for name, kind in FEATURE_COLUMNS.items()]
     zeros = F.array_repeat(F.lit(0.0).cast("float"), dimension)
@@ -55,8 +55,8 @@ def item_features(items: DataFrame, pairs: DataFrame, vectors: DataFrame, dimens
 
 
 def sample_of_users(pairs: DataFrame, share: float) -> DataFrame:
-    """All pairs of a ``share`` of the users, the same ones in every run; of all users from 1."""
+    """All pairs of a ``share`` of the users, drawn by a hash of the id; a share of 1 or more keeps all users."""
     if share >= 1:
         return pairs
-    drawn = F.pmod(code(F.col("user_id")), F.lit(1 << 20))
-    return pairs.where(drawn < int(share * (1 << 20)))
+    bucket = F.pmod(code(F.col("user_id")), F.lit(1 << 20))
+    return pairs.where(bucket < int(share * (1 << 20)))

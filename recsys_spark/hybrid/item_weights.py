@@ -1,7 +1,7 @@
-"""Item features to item-item weights: candidates by blockwise joins of items with themselves, then a ridge per item.
+"""Item-item weights from item features: candidates by blockwise joins of items with themselves, then a ridge per item.
 
-A task takes a block of items as targets and lets all blocks pass twice: once to find candidates, once to fetch the
-features of those it found. No pair of items is ever a row of a shuffle.
+A task takes a block of items as targets and reads all blocks twice: once for the candidates, once for the features of
+the candidates. No shuffle has a row for a pair of items.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from recsys_spark.tables.schemas import ARROW_TYPES
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 from recsys_spark.topk.join import USER_COLUMNS
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK, ordinals_of
-from recsys_spark.topk.lists import ListRules, Rows, where_found
+from recsys_spark.topk.lists import ListRules, Rows, locate_items
 from recsys_spark.topk.profile_scorer import ProfileScorer
 
 WEIGHTS_DDL = "item_id string, neighbor_id string, weight float"
@@ -33,16 +33,16 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class WeightFit:
-    """What weights depend on, beside the features.
+    """Settings that weights depend on, beside the features.
 
     Args:
-        candidates: items that an item's score is a sum over, at most.
-        vector_weight, word_weight: how many users in common a cosine of 1 of the vectors, or of the words, counts.
-        user_weight: what a user in common counts; 0 for weights of text alone.
+        candidates: most items that the score of an item sums over.
+        vector_weight, word_weight: number of common users that a cosine of 1 of the vectors, or of the words, is worth.
+        user_weight: weight of a common user; 0 for weights from text only.
         ridge: λ, in users.
-        shrink: users by which co-occurrence cosines of candidates are shrunk.
-        text_share: what the text counts beside co-occurrence in the choice of candidates.
-        nprobe: lists of items in which text neighbours are looked for; 0 for all.
+        shrink: shrinkage of the co-occurrence cosines of candidates, in users.
+        text_share: weight of the text cosines beside co-occurrence in the choice of candidates.
+        nprobe: item clusters that are searched for text neighbours; 0 for all.
     """
 
     candidates: int = 100
@@ -56,91 +56,95 @@ class WeightFit:
 
 
 def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> int:
-    """About the most memory of a task's Python process: the interpreter and its libraries; two item blocks; the
-    candidates of one; the features of the candidates of some targets, three times as many as are kept, with 100 users
-    and words each; 64 systems of equations."""
+    """Estimate the peak memory of a task's Python process in bytes.
+
+    It is the sum of: the interpreter and its libraries; two item blocks; the candidates of one; the features of the
+    candidates of some targets, three times ``fit.candidates`` each, with 100 users and words each; 64 systems of
+    equations.
+    """
     item = 4 * items.dimension + 100 * 16 + 64
-    found = min(3 * fit.candidates * targets_at_once, items.rows)
+    fetched = min(3 * fit.candidates * targets_at_once, items.rows)
     lists = min(items.block_rows, items.rows, _PASSES * targets_at_once) * fit.candidates * 100
-    return 230_000_000 + 2 * items.block_rows * item + lists + 3 * found * item + 64 * fit.candidates**2 * 24
+    return 230_000_000 + 2 * items.block_rows * item + lists + 3 * fetched * item + 64 * fit.candidates**2 * 24
 
 
 def weight_rows(
     items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512, tasks: int | None = None
 ) -> ArrowTransform:
-    """``part`` (of ``parts_of``, with as many ``tasks``) to ``item_id, neighbor_id, weight``; of items that are ``due``
-    only, where blocks say so.
+    """Transform ``part`` (of ``parts_of`` with the same ``tasks``) to ``item_id, neighbor_id, weight``.
 
-    Neighbours are items that somebody had. Weights that are 0 are left out; notes ``items`` and those ``without`` any
-    neighbour.
+    If blocks have a column ``due``, only items with a positive value are fitted. Neighbours are items that have a user.
+    Weights of 0 are left out. Stats of a task: ``items``, and ``without``, the items without a neighbour.
     """
 
-    def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
-        notes |= {"items": 0, "without": 0}
+    def transform(batches: Iterator[pa.RecordBatch], stats: TaskStats) -> Iterator[pa.RecordBatch]:
+        stats |= {"items": 0, "without": 0}
         for batch in batches:
             for part in batch["part"].to_pylist():
                 block = _targets(items, range(part, len(items.paths), tasks or len(items.paths)))
-                for start in range(0, block.num_rows, _PASSES * targets_at_once):  # all other blocks pass once
+                for start in range(0, block.num_rows, _PASSES * targets_at_once):  # one pass over all blocks
                     targets = block.slice(start, _PASSES * targets_at_once)
-                    found = _candidates(items, targets, fit)
-                    notes["items"] += len(found)
-                    for rows, fitted in _fitted(items, targets, found, fit, targets_at_once):
-                        notes["without"] += rows - len(pc.unique(fitted["item_id"]))
+                    candidates = _candidates(items, targets, fit)
+                    stats["items"] += len(candidates)
+                    for rows, fitted in _fitted(items, targets, candidates, fit, targets_at_once):
+                        stats["without"] += rows - len(pc.unique(fitted["item_id"]))
                         yield fitted
 
-    return make
+    return transform
 
 
 def _targets(items: ItemBlocks, numbers: range) -> pa.RecordBatch:
-    """The items of some blocks that are to be fitted."""
-    found = []
+    """The items to fit of the blocks with these numbers."""
+    targets = []
     for number in numbers:
         block = items.block(number)
-        found.append(block.filter(pc.greater(block["due"], 0)) if "due" in block.schema.names else block)
-    return pa.concat_batches(found) if len(found) > 1 else found[0]
+        targets.append(block.filter(pc.greater(block["due"], 0)) if "due" in block.schema.names else block)
+    return pa.concat_batches(targets) if len(targets) > 1 else targets[0]
 
 
 def _candidates(items: ItemBlocks, targets: pa.RecordBatch, fit: WeightFit) -> NDArray[np.int64]:
-    """(t, ·) ordinals: nearest by text, and twice as many by co-occurrence; −1 for none."""
+    """(t, 3·candidates) ordinals: the nearest by text, and twice as many by co-occurrence; −1 for none."""
     count = targets.num_rows
     texts = ProfileScorer(_as_users(targets), items, fit.candidates, ListRules(min_score=_SMALLEST, nprobe=fit.nprobe))
     users = _CoOccurrence(targets, 2 * fit.candidates, fit.shrink)
     for block in items.blocks():
-        had = block.filter(pc.greater(pc.list_value_length(block["users"]), 0))
-        if had.num_rows:
-            texts.update(had)
-            users.update(had)
-    found = np.full((count, 3 * fit.candidates), -1, np.int64)
+        warm = block.filter(pc.greater(pc.list_value_length(block["users"]), 0))
+        if warm.num_rows:
+            texts.update(warm)
+            users.update(warm)
+    candidates = np.full((count, 3 * fit.candidates), -1, np.int64)
     rows = pc.index_in(texts.ids, targets["item_id"]).to_numpy()
-    found[rows, : fit.candidates] = _ordinals(texts.best)
-    found[:, fit.candidates :] = _ordinals(users.best)
-    return found
+    candidates[rows, : fit.candidates] = _ordinals(texts.best)
+    candidates[:, fit.candidates :] = _ordinals(users.best)
+    return candidates
 
 
-def _ordinals(places: Entries) -> NDArray[np.int64]:
-    return np.where(places == EMPTY, -1, ordinals_of(places))
+def _ordinals(entries: Entries) -> NDArray[np.int64]:
+    """Ordinals of entries; −1 for EMPTY."""
+    return np.where(entries == EMPTY, -1, ordinals_of(entries))
 
 
 def _as_users(targets: pa.RecordBatch) -> pa.Table:
-    """Items in the place of users; none is its own neighbour."""
-    vectors = targets["embedding"].flatten().to_numpy().reshape(targets.num_rows, -1)  # of a slice, its own rows
-    own = pa.ListArray.from_arrays(np.arange(targets.num_rows + 1, dtype=np.int32), targets["item_id"])
+    """Targets as users of the join; a target is excluded from its neighbours."""
+    # flatten() heeds that targets are a slice of a block; values would be those of the whole block.
+    vectors = targets["embedding"].flatten().to_numpy().reshape(targets.num_rows, -1)
+    seen = pa.ListArray.from_arrays(np.arange(targets.num_rows + 1, dtype=np.int32), targets["item_id"])
     kinds = {name: ARROW_TYPES[kind] for name, kind in USER_COLUMNS.items()}
-    nothing = {name: pa.nulls(targets.num_rows, kind) for name, kind in kinds.items()}
-    return pa.table(nothing | {"user_id": targets["item_id"], "embedding": as_lists(vectors), "seen": own})
+    absent = {name: pa.nulls(targets.num_rows, kind) for name, kind in kinds.items()}
+    return pa.table(absent | {"user_id": targets["item_id"], "embedding": as_lists(vectors), "seen": seen})
 
 
 class _CoOccurrence:
-    """The items that share most users with each target, of the blocks so far."""
+    """The items of greatest co-occurrence with each target, over the blocks so far."""
 
-    def __init__(self, targets: pa.RecordBatch, most: int, shrink: float) -> None:
+    def __init__(self, targets: pa.RecordBatch, limit: int, shrink: float) -> None:
         self._vocabulary, self._users = coded(targets["users"])
         self._counts = np.diff(self._users.indptr).astype(np.float64)
         self._ordinals, self._shrink = targets["ordinal"].to_numpy(), shrink
-        self._running = RunningTopK(np.empty((targets.num_rows, 0), np.float32), most, least=_SMALLEST)
+        self._running = RunningTopK(np.empty((targets.num_rows, 0), np.float32), limit, min_score=_SMALLEST)
 
     def update(self, block: pa.RecordBatch) -> None:
-        """Count the users in common with the items of a block."""
+        """Score the items of a block by the users that they share with the targets."""
         if not len(self._vocabulary):
             return
         users = within(block["users"], self._vocabulary)
@@ -150,42 +154,44 @@ class _CoOccurrence:
             common = sp.csr_array(self._users[first : first + 1024] @ users.T)
             rows = first + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
             scores = co_occurrence(common.data, self._counts[rows], counts[common.indices], self._shrink)
-            other = ordinals[common.indices] != self._ordinals[rows]
-            rows, columns, scores = rows[other], common.indices[other], scores[other]
+            distinct = ordinals[common.indices] != self._ordinals[rows]
+            rows, columns, scores = rows[distinct], common.indices[distinct], scores[distinct]
             self._running.offer(rows, scores.astype(np.float32), ordinals[columns])
 
     @property
     def best(self) -> Entries:
-        """(t, most) places."""
+        """(t, limit) entries."""
         return self._running.entries
 
 
 def _fitted(
-    items: ItemBlocks, targets: pa.RecordBatch, found: NDArray[np.int64], fit: WeightFit, at_once: int
+    items: ItemBlocks, targets: pa.RecordBatch, candidates: NDArray[np.int64], fit: WeightFit, at_once: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(targets, their weights), ``at_once`` targets or fewer. All blocks pass for as many of them as ask for no more
-    items than ``at_once`` might: those that lie together ask for the same ones."""
-    own, first = targets["ordinal"].to_numpy(), 0
-    while first < len(own):
-        last, needed = first, own[:0]
-        while last < len(own):
+    """Yield (number of targets, their weights) for at most ``at_once`` targets at a time.
+
+    One pass over all blocks fetches the features for as many targets as need no more items than ``at_once`` targets
+    could: neighbouring targets need mostly the same items.
+    """
+    ordinals, first = targets["ordinal"].to_numpy(), 0
+    while first < len(ordinals):
+        last, needed = first, ordinals[:0]
+        while last < len(ordinals):
             part = slice(last, last + at_once)
-            more = np.unique(np.concatenate([needed, own[part], found[part][found[part] >= 0]]))
-            if last > first and len(more) > 3 * fit.candidates * at_once:
+            extended = np.unique(np.concatenate([needed, ordinals[part], candidates[part][candidates[part] >= 0]]))
+            if last > first and len(extended) > 3 * fit.candidates * at_once:
                 break
-            last, needed = last + at_once, more
+            last, needed = last + at_once, extended
         ids, features = _features(items, needed)
-        for start in range(first, min(last, len(own)), at_once):
+        for start in range(first, min(last, len(ordinals)), at_once):
             part = slice(start, start + at_once)
-            yield (
-                len(own[part]),
-                _weights(ids, features, np.searchsorted(needed, own[part]), _places(found[part], needed), fit),
-            )
+            rows = np.searchsorted(needed, ordinals[part])
+            yield len(rows), _weights(ids, features, rows, _rows_of(candidates[part], needed), fit)
         first = last
 
 
-def _places(found: NDArray[np.int64], needed: Rows) -> NDArray[np.int64]:
-    return _distinct(np.where(found >= 0, np.searchsorted(needed, found), -1))
+def _rows_of(candidates: NDArray[np.int64], needed: Rows) -> NDArray[np.int64]:
+    """Candidates as rows of ``needed``, ascending and distinct in each row; −1 for none."""
+    return _distinct(np.where(candidates >= 0, np.searchsorted(needed, candidates), -1))
 
 
 def _weights(
@@ -201,30 +207,30 @@ def _weights(
         user_weight=fit.user_weight,
         ridge=fit.ridge,
     )
-    target, place = np.nonzero((support >= 0) & (weights != 0))
+    target, column = np.nonzero((support >= 0) & (weights != 0))
     columns = [
         ids.take(pa.array(rows[target])),
-        ids.take(pa.array(support[target, place])),
-        pa.array(weights[target, place]),
+        ids.take(pa.array(support[target, column])),
+        pa.array(weights[target, column]),
     ]
     return pa.RecordBatch.from_arrays(columns, names=["item_id", "neighbor_id", "weight"])
 
 
 def _distinct(candidates: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each row ascending, every number once, −1 elsewhere."""
+    """Each row ascending and without repeats; repeats become −1."""
     ordered = np.sort(candidates, axis=1)
     ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1
     return np.sort(ordered, axis=1)
 
 
 def _features(items: ItemBlocks, ordinals: Rows) -> tuple[pa.Array, Features]:
-    """The ids and features of items, in the order of ``ordinals`` (distinct)."""
+    """Ids and features of items, in the order of ``ordinals`` (distinct)."""
     names = ["item_id", "users", "words", "word_values", "embedding"]
-    places, parts = [], []
-    for where, block, rows in where_found(items.blocks(), ordinals):
-        places.append(where)
+    positions, parts = [], []
+    for part, block, rows in locate_items(items.blocks(), ordinals):
+        positions.append(part)
         parts.append(block.select(names).take(pa.array(rows)))
-    table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(np.argsort(np.concatenate(places))))
+    table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(np.argsort(np.concatenate(positions))))
     columns = {name: table[name].combine_chunks() for name in names}
     vectors = columns["embedding"].flatten().to_numpy().reshape(table.num_rows, -1)
     _, users = coded(columns["users"])

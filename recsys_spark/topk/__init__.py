@@ -1,1 +1,1 @@
-"""The exact Top-K join: scorers, list rules, neighbours."""
+"""Exact Top-K join of users with items: scorers, list rules, item neighbours."""

@@ -1,4 +1,4 @@
-"""Users with several interests on their way past the item blocks: a list for each, merged by the best score."""
+"""Score a batch of users by several interests each: one list for each interest, merged by the greatest score."""
 
 from collections.abc import Iterator
 
@@ -21,60 +21,59 @@ _Wide = NDArray[np.float64]
 
 
 class InterestScorer:
-    """As ``ProfileScorer``; an item's score is the best of a user's interests.
+    """Running Top-K lists of a batch of users: the score of an item is its greatest cosine to an interest of the user.
 
-    An interest is the profile without what the items of the others add to it, so negative events, the user's own text
-    and segment belong to all. A user with too few items has one: the profile.
+    An interest is the profile less the items of the other interests. Negative events, the text and the segment of the
+    user are therefore part of every interest. A user with too few items has one interest: the profile.
     """
 
     def __init__(self, part: pa.Table, items: ItemBlocks, k: int, rules: ListRules) -> None:
         usable, _ = unit_vectors(part["embedding"].combine_chunks())
         part = part.take(pa.array(usable))
         self._items, self._k = items, k
-        found = list(_interests(part, items, rules.interests)) if len(part) else []
-        owners = np.repeat(np.arange(len(found)), [len(rows) for rows in found])
-        rows = np.concatenate(found) if found else np.zeros((0, items.dimension))
+        interests = list(_interests(part, items, rules.interests)) if len(part) else []
+        owners = np.repeat(np.arange(len(interests)), [len(rows) for rows in interests])
+        rows = np.concatenate(interests) if interests else np.zeros((0, items.dimension))
         vectors = pa.chunked_array([as_lists(rows.astype(np.float32))])
-        place = part.schema.get_field_index("embedding")
+        column = part.schema.get_field_index("embedding")
         expanded = (
-            part.take(pa.array(owners)).drop_columns(list(POSITIVE_COLUMNS)).set_column(place, "embedding", vectors)
+            part.take(pa.array(owners)).drop_columns(list(POSITIVE_COLUMNS)).set_column(column, "embedding", vectors)
         )
-        there, _ = unit_vectors(vectors.combine_chunks())
-        self._owners = owners[there]
-        self._users = ProfileScorer(expanded.take(pa.array(there)), items, k, rules)
-        self._kept, self._rows = np.unique(self._owners, return_index=True)
-        self.ids: pa.ChunkedArray = part["user_id"].take(pa.array(self._kept))
+        usable, _ = unit_vectors(vectors.combine_chunks())
+        self._interests = ProfileScorer(expanded.take(pa.array(usable)), items, k, rules)
+        users, self._starts = np.unique(owners[usable], return_index=True)
+        self.ids: pa.ChunkedArray = part["user_id"].take(pa.array(users))
 
     def update(self, block: pa.RecordBatch) -> None:
-        """Let the lists meet the next item block."""
-        self._users.update(block)
+        """Score the items of a block for every interest."""
+        self._interests.update(block)
 
     @property
     def unfilled_slots(self) -> int:
-        """Places that found no item."""
+        """Number of list positions without an item, over all users."""
         return int((self._merged() == EMPTY).sum())
 
     def recall_samples(self) -> list[tuple[int, float]]:
-        """None: these lists are exact."""
+        """Return no samples: these lists are exact."""
         return []
 
     def lists(self) -> Iterator[pa.RecordBatch]:
-        """The finished lists as rows, in the order of users and ranks."""
+        """Finished lists as rows, in the order of users and ranks."""
         yield from as_rows(self._items, self.ids, self._merged())
 
     def _merged(self) -> Entries:
-        best = self._users.best
-        merged = np.full((len(self._kept), self._k), EMPTY)
-        for number, rows in enumerate(np.split(best, self._rows[1:])[: len(merged)]):
-            entries = np.sort(rows[rows != EMPTY])  # the best of an item comes first
+        """(B, k) entries of the users from the entries of their interests."""
+        merged = np.full((len(self.ids), self._k), EMPTY)
+        for number, rows in enumerate(np.split(self._interests.best, self._starts[1:])[: len(merged)]):
+            entries = np.sort(rows[rows != EMPTY])  # of the entries of an item, the greatest score comes first
             _, first = np.unique(ordinals_of(entries), return_index=True)
-            kept = entries[np.sort(first)[: self._k]]
-            merged[number, : len(kept)] = kept
+            best = entries[np.sort(first)[: self._k]]
+            merged[number, : len(best)] = best
         return merged
 
 
-def _interests(part: pa.Table, items: ItemBlocks, most: int) -> Iterator[_Wide]:
-    """The profiles of every user; the item blocks pass once for some of them."""
+def _interests(part: pa.Table, items: ItemBlocks, limit: int) -> Iterator[_Wide]:
+    """(at most ``limit``, d) interests of each user. Reads all blocks once for every ``USERS_AT_ONCE`` users."""
     for first in range(0, len(part), USERS_AT_ONCE):
         users = part.slice(first, USERS_AT_ONCE)
         lists = users["liked"].combine_chunks()
@@ -86,7 +85,8 @@ def _interests(part: pa.Table, items: ItemBlocks, most: int) -> Iterator[_Wide]:
             vectors[entries] = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)[columns]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         for number, profile in enumerate(matrix(users["embedding"])):
-            own = slice(starts[number], starts[number + 1])
-            labels, wide = interests_of(vectors[own], weights[own], most), vectors[own].astype(np.float64)
-            others = weights[own] - weights_of(labels, weights[own])
-            yield profile.astype(np.float64) - others @ wide
+            part_of_user = slice(starts[number], starts[number + 1])
+            user_vectors, user_weights = vectors[part_of_user], weights[part_of_user]
+            labels = interests_of(user_vectors, user_weights, limit)
+            removed = user_weights - weights_of(labels, user_weights)
+            yield profile.astype(np.float64) - removed @ user_vectors.astype(np.float64)

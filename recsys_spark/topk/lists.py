@@ -1,4 +1,4 @@
-"""What lists have in common, whatever scores them: rules that act inside a block, and finished lists as rows."""
+"""Parts that all scorers share: list rules within a block, and finished lists as rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, ordinals_of, 
 from recsys_spark.topk.kernels.shortlist import NO_PAIRS, Pairs
 
 POSITIVE_COLUMNS = ("liked", "liked_weights")
-"""What a user has beside the columns of rules: items of positive weight in the order of item_id, what each counts."""
+"""User columns of the interest scorer: items of positive weight in the order of item_id, and their weights."""
 
 HISTORY_COLUMNS = {"history": "array<bigint>", "history_weights": "array<double>"}
-"""What a user has beside the columns of rules: codes of items, ascending, and what each counts."""
+"""User columns of the history scorer: codes of items, ascending, and their weights."""
 
 Rows = NDArray[np.int64]
 
@@ -27,18 +27,19 @@ _USERS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class ListRules:
-    """What holds for every list.
+    """Rules of every list.
 
     Args:
-        min_score: lower scores are not listed.
+        min_score: items with a lower score are not listed.
         quota: most items of one ``quota_group`` in a list; items without a group have no quota.
-        boosts: add each item's ``boost`` to its scores.
+        boosts: add the ``boost`` of an item to its scores.
         run_date: items that are not available on this day are not listed.
-        keyed: a user meets items of the same ``match_key`` only; without a key, none.
-        nprobe: how many lists of items, by their centroid, a user meets; 0 for all, which is exact.
-        diversity: 0 for lists by score; above, k of the best ``diversify_from`` by maximal marginal relevance. Ranks
-            then follow that order.
-        interests: most interests of a user; an item's score is the best of them.
+        keyed: list only items with the ``match_key`` of the user; a missing key matches nothing.
+        nprobe: number of item clusters that a user probes, nearest first; 0 scores all items, which is exact.
+        diversity: 0 ranks by score; above 0, the list is k of the ``diversify_from`` best items, chosen and ranked by
+            maximal marginal relevance.
+        diversify_from: number of candidates by score that diversity chooses from.
+        interests: most interests of a user; the score of an item is the greatest over the interests.
     """
 
     min_score: float | None = None
@@ -53,7 +54,7 @@ class ListRules:
 
 
 class UserItems:
-    """The (user, item_id) pairs of a column of lists of ids."""
+    """The (user, item) pairs of a column with one list of item ids for each user."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         lists = column.combine_chunks()
@@ -61,36 +62,37 @@ class UserItems:
         self._ids = IdIndex(lists.flatten()) if len(self._rows) else None
 
     def within(self, block: pa.RecordBatch) -> Pairs:
-        """(rows, columns) of the pairs whose item is in the block, by row."""
+        """(rows of users, columns of the block) of the pairs whose item is in the block, rows ascending."""
         if self._ids is None:
             return NO_PAIRS
         entries, columns = self._ids.matches(block["item_id"])
         return self._rows[entries], columns
 
 
-def available(block: pa.RecordBatch, day: date | None) -> pa.RecordBatch:
-    """The items of a block that may be listed on this day."""
+def available_items(block: pa.RecordBatch, day: date | None) -> pa.RecordBatch:
+    """Items of a block that are available on this day; all for None."""
     if day is None or block["available_from"].null_count + block["available_until"].null_count == 2 * block.num_rows:
         return block
-    begun = pc.fill_null(pc.less_equal(block["available_from"], pa.scalar(day)), True)
-    return block.filter(pc.and_(begun, pc.fill_null(pc.greater_equal(block["available_until"], pa.scalar(day)), True)))
+    started = pc.fill_null(pc.less_equal(block["available_from"], pa.scalar(day)), True)
+    not_ended = pc.fill_null(pc.greater_equal(block["available_until"], pa.scalar(day)), True)
+    return block.filter(pc.and_(started, not_ended))
 
 
-def without(pairs: Pairs, others: Pairs, width: int) -> Pairs:
-    """Pairs that are not among others, in a block of ``width`` items."""
-    kept = np.isin(pairs[0] * width + pairs[1], others[0] * width + others[1], invert=True)
-    return pairs[0][kept], pairs[1][kept]
+def pairs_except(pairs: Pairs, removed: Pairs, width: int) -> Pairs:
+    """Pairs that are not in ``removed``, in a block of ``width`` items."""
+    rest = np.isin(pairs[0] * width + pairs[1], removed[0] * width + removed[1], invert=True)
+    return pairs[0][rest], pairs[1][rest]
 
 
 def rows_by_key(keys: pa.ChunkedArray) -> dict[str | None, Rows]:
-    """A missing key equals nothing, as in a join."""
+    """Rows of each key. A missing key has none: it matches nothing, as in a join."""
     coded = keys.combine_chunks().dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return {key: np.flatnonzero(codes == code) for code, key in enumerate(coded.dictionary.to_pylist())}
 
 
 def user_codes(keys: dict[str | None, Rows], users: int) -> Rows:
-    """The number of each user's key; −1 without one."""
+    """(users,) the index in ``keys`` of each user's key; −1 without a key."""
     codes = np.full(users, -1)
     for number, rows in enumerate(keys.values()):
         codes[rows] = number
@@ -98,40 +100,41 @@ def user_codes(keys: dict[str | None, Rows], users: int) -> Rows:
 
 
 def item_codes(keys: dict[str | None, Rows], block: pa.RecordBatch) -> Rows:
-    """Numbers of the users' keys in a block of items; −2, which equals no user's, for any other."""
+    """(n,) the index in ``keys`` of each item's key; −2, which no user has, for other keys."""
     names = pa.array(list(keys), pa.string())
     return pc.index_in(block["match_key"], names, skip_nulls=True).fill_null(-2).to_numpy().astype(np.int64)
 
 
-def where_found(blocks: Iterator[pa.RecordBatch], ordinals: Rows) -> Iterator[tuple[Rows, pa.RecordBatch, Rows]]:
-    """Where ordinals lie: (places in ``ordinals``, a block, the rows in it), one block after the other."""
+def locate_items(blocks: Iterator[pa.RecordBatch], ordinals: Rows) -> Iterator[tuple[Rows, pa.RecordBatch, Rows]]:
+    """Find the items of ``ordinals``: for each block (positions in ``ordinals``, the block, their rows in it)."""
     order = np.argsort(ordinals)
     ordered = ordinals[order]
     for block in blocks:
         numbers = block["ordinal"].to_numpy()
         first, last = np.searchsorted(ordered, numbers), np.searchsorted(ordered, numbers, "right")
-        asked = np.repeat(np.arange(len(numbers)), last - first)
-        within = np.arange(len(asked)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
-        yield order[first[asked] + within], block, asked
+        counts = last - first
+        rows = np.repeat(np.arange(len(numbers)), counts)
+        repeats = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield order[first[rows] + repeats], block, rows
 
 
 def _ids_of(items: ItemBlocks, ordinals: Rows) -> pa.Array:
-    """The item_id of each ordinal, by one more pass over the ids alone."""
-    entries, ids = [np.empty(0, np.int64)], [pa.array([], pa.string())]
-    for where, block, rows in where_found(items.ids(), ordinals):
-        entries.append(where)
+    """item_id of each ordinal, by a second pass over the blocks that reads no vectors."""
+    positions, ids = [np.empty(0, np.int64)], [pa.array([], pa.string())]
+    for part, block, rows in locate_items(items.ids(), ordinals):
+        positions.append(part)
         ids.append(block["item_id"].take(pa.array(rows)))
-    back = np.empty(len(ordinals), np.int64)
-    back[np.concatenate(entries)] = np.arange(len(ordinals))
-    return pa.concat_arrays(ids).take(pa.array(back))
+    order = np.empty(len(ordinals), np.int64)
+    order[np.concatenate(positions)] = np.arange(len(ordinals))
+    return pa.concat_arrays(ids).take(pa.array(order))
 
 
-def as_rows(items: ItemBlocks, users: pa.ChunkedArray, taken: Entries) -> Iterator[pa.RecordBatch]:
-    """(B, k) places of B users as ``user_id, item_id, score, rank``, in the order of users and ranks."""
-    ids = _ids_of(items, ordinals_of(taken[taken != EMPTY]))
+def as_rows(items: ItemBlocks, users: pa.ChunkedArray, entries: Entries) -> Iterator[pa.RecordBatch]:
+    """(B, k) entries of B users as ``user_id, item_id, score, rank``, in the order of users and ranks."""
+    ids = _ids_of(items, ordinals_of(entries[entries != EMPTY]))
     done = 0
-    for first in range(0, len(taken), _USERS_AT_ONCE):
-        part = taken[first : first + _USERS_AT_ONCE]
+    for first in range(0, len(entries), _USERS_AT_ONCE):
+        part = entries[first : first + _USERS_AT_ONCE]
         rows, ranks = np.nonzero(part != EMPTY)
         columns = [
             users.take(pa.array(first + rows)).combine_chunks(),

@@ -1,5 +1,4 @@
-"""How much of the exact lists an approximate join finds, from a stratified sample of users. Pure DataFrame functions
-and the estimate on their few rows."""
+"""Recall of an approximate join against the exact lists, estimated from a stratified sample of users."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ _BUCKETS = 1 << 40
 
 @dataclass(frozen=True)
 class Recall:
-    """Mean recall@k over all users, with a 95 % confidence interval; ``users`` were looked at."""
+    """Mean recall@k over all users with a 95 % confidence interval, measured on ``users`` of them."""
 
     mean: float
     low: float
@@ -22,32 +21,38 @@ class Recall:
 
 
 def stratum() -> Column:
-    """Users of similarly many events: 0, 1, 2–3, 4–7, …"""
+    """Stratum of a user by the number of events: 0, 1, 2–3, 4–7, …"""
     return F.floor(F.log2(F.greatest(F.col("events"), F.lit(0)) + 1)).cast("int")
 
 
 def strata(profiles: DataFrame) -> DataFrame:
-    """``stratum, users``: a few dozen rows."""
+    """``stratum, users``: the number of users of each stratum, a few dozen rows."""
     return profiles.groupBy(stratum().alias("stratum")).agg(F.count("*").alias("users"))
 
 
 def with_strata(profiles: DataFrame, sizes: Mapping[int, int], users: int) -> DataFrame:
-    """Profiles with ``stratum``: of about ``users`` of them, as many of each stratum as of any other where it has them,
-    picked by a hash of the id; null for all others."""
+    """Mark a stratified sample of about ``users`` profiles, by a hash of the id, in a column ``stratum``.
+
+    Strata get equal shares of the sample, as far as they have the users. ``stratum`` is null outside the sample.
+    """
     each = users / max(len(sizes), 1)
     limits = [F.lit(x) for number, size in sizes.items() for x in (number, int(min(1.0, each / size) * _BUCKETS))]
     if not limits:
         return profiles.withColumn("stratum", F.lit(None).cast("int"))
-    picked = F.pmod(F.xxhash64("user_id"), F.lit(_BUCKETS)) < F.element_at(F.create_map(*limits), stratum())
-    return profiles.withColumn("stratum", F.when(picked, stratum()))
+    sampled = F.pmod(F.xxhash64("user_id"), F.lit(_BUCKETS)) < F.element_at(F.create_map(*limits), stratum())
+    return profiles.withColumn("stratum", F.when(sampled, stratum()))
 
 
 def estimated(shares: Sequence[tuple[int, float]], sizes: Mapping[int, int]) -> Recall:
-    """The mean over all users from shares by stratum: Σ Wₕ·x̄ₕ ± 1.96·√(Σ Wₕ²·sₕ²/nₕ·(1 − nₕ/Nₕ)).
+    """Estimate the mean over all users from shares by stratum: Σ Wₕ·x̄ₕ ± 1.96·√(Σ Wₕ²·sₕ²/nₕ·(1 − nₕ/Nₕ)).
 
-    Cochran, Sampling Techniques (1977), chapter 5. A stratum of one sampled user has the variance of all. Without users
-    the recall is 1: nothing is missing. Where all n sampled shares are equal, what was not sampled may still differ:
-    with 95 % no more than 3/n of the users do (Hanley and Lippman-Hand, JAMA 249, 1983).
+    Cochran, Sampling Techniques (1977), chapter 5. A stratum with one sampled user gets the variance of the whole
+    sample. The recall of an empty sample is 1. If all n sampled shares are equal, users outside the sample may still
+    differ: with 95 % confidence at most 3/n of them do (Hanley and Lippman-Hand, JAMA 249, 1983).
+
+    Args:
+        shares: stratum and recall of each sampled user.
+        sizes: number of users of each stratum.
     """
     if not shares:
         return Recall(1.0, 1.0, 1.0, 0)
@@ -57,10 +62,10 @@ def estimated(shares: Sequence[tuple[int, float]], sizes: Mapping[int, int]) -> 
     total = sum(sizes[number] for number in by_stratum)
     overall = _variance([share for _, share in shares])
     mean = spread = 0.0
-    for number, found in by_stratum.items():
-        weight, n = sizes[number] / total, len(found)
-        mean += weight * sum(found) / n
-        variance = _variance(found) if n > 1 else overall
+    for number, values in by_stratum.items():
+        weight, n = sizes[number] / total, len(values)
+        mean += weight * sum(values) / n
+        variance = _variance(values) if n > 1 else overall
         spread += weight**2 * variance / n * (1 - min(n / sizes[number], 1))
     half = 1.96 * math.sqrt(spread) if spread else 3 / len(shares) * max(1 - len(shares) / total, 0.0)
     return Recall(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(shares))

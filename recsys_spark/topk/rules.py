@@ -1,4 +1,4 @@
-"""What the rules of a list want to know of items and users. Pure DataFrame functions."""
+"""Columns that list rules read, from the tables items, users and user_rules. Pure DataFrame functions."""
 
 from datetime import date
 
@@ -7,9 +7,9 @@ from pyspark.sql import functions as F
 
 
 def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None, quota_on: str | None) -> DataFrame:
-    """``vectors`` (item_id and what else a block holds) with the rule columns of the item blocks."""
+    """Add the rule columns of item blocks to ``vectors`` (item_id, and further columns of a block)."""
     group, key = _value(quota_on), _value(match_on)
-    about = items.select(
+    rules = items.select(
         "item_id",
         key.alias("match_key"),
         F.when(group.isNotNull(), F.xxhash64(group).bitwiseAND((1 << 62) - 1)).alias("quota_group"),
@@ -18,42 +18,42 @@ def items_with_rules(vectors: DataFrame, items: DataFrame, match_on: str | None,
         "available_until",
     )
     if not match_on:
-        about = about.drop("match_key")  # blocks are sorted by a key that is there
-    return vectors.drop("model").join(about, on="item_id", how="left")
+        rules = rules.drop("match_key")  # blocks would be sorted by it
+    return vectors.drop("model").join(rules, on="item_id", how="left")
 
 
 def _value(name: str | None) -> Column:
-    """What a rule compares of an item; of a category path its last name."""
+    """Value of an item that a rule compares: the column, or the last name of a category path."""
     if name is None:
         return F.lit(None).cast("string")
     return F.try_element_at("category", F.lit(-1)) if name == "category" else F.col(name)
 
 
 def item_eligibility(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
-    """``item_id`` and what decides, beside its vector, where an item is listed on ``run_date``."""
+    """``item_id, boost, available`` and ``match_on``: what lists of ``run_date`` depend on beside item vectors."""
     day = F.lit(run_date)
-    begun = F.col("available_from").isNull() | (F.col("available_from") <= day)
-    there = begun & (F.col("available_until").isNull() | (F.col("available_until") >= day))
-    return items.select("item_id", "boost", there.alias("available"), *([match_on] if match_on else []))
+    started = F.col("available_from").isNull() | (F.col("available_from") <= day)
+    available = started & (F.col("available_until").isNull() | (F.col("available_until") >= day))
+    return items.select("item_id", "boost", available.alias("available"), *([match_on] if match_on else []))
 
 
 def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> DataFrame:
-    """Profiles with the value that their items must equal."""
+    """Add ``match_key`` to profiles: the value that items must equal."""
     keys = users.select("user_id", F.col(match_on).alias("match_key"))
     return profiles.join(keys, on="user_id", how="left")
 
 
 def items_as_users(vectors: DataFrame) -> DataFrame:
-    """Items in the place of users, who must not be listed to themselves; with their ``match_key``, if they have one."""
+    """Items as users of the join, with ``match_key`` if they have one. An item is excluded from its neighbours."""
     keys = [name for name in ("match_key",) if name in vectors.columns]
     return vectors.select(F.col("item_id").alias("user_id"), "embedding", F.array("item_id").alias("seen"), *keys)
 
 
 def denied(seen: DataFrame, rules: DataFrame) -> DataFrame:
-    """``user_id, item_id`` that must not be listed: seen before, or denied."""
+    """``user_id, item_id`` that must not be listed: ``seen`` pairs and pairs with a rule 'deny'."""
     return seen.unionByName(rules.where(F.col("rule") == "deny").select("user_id", "item_id"))
 
 
 def allowed(rules: DataFrame) -> DataFrame:
-    """``user_id, item_id``: a user named here is listed nothing else."""
+    """``user_id, item_id`` with a rule 'allow': these users are listed nothing else."""
     return rules.where(F.col("rule") == "allow").select("user_id", "item_id")

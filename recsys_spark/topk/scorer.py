@@ -1,4 +1,4 @@
-"""What the Top-K join asks of a scorer: a batch of users that meets one item block after another."""
+"""Protocol of the scorers of the Top-K join: a batch of users against one item block after another."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -10,25 +10,25 @@ from recsys_spark.topk.lists import ListRules
 
 
 class UserScorer(Protocol):
-    """The running Top-K lists of a batch of users. One instance serves one batch, within one task."""
+    """Running Top-K lists of a batch of users. One instance serves one batch, within one task."""
 
     @property
     def ids(self) -> pa.ChunkedArray:
-        """The users that get a list; users without a usable vector or history are left out."""
+        """Users that get a list: those with a usable vector or history."""
 
     def update(self, block: pa.RecordBatch) -> None:
-        """Score the items of one block and keep the best k of every user. Blocks come in any order, each once."""
+        """Score the items of a block and keep the best k of every user. Each block comes once, in any order."""
 
     @property
     def unfilled_slots(self) -> int:
         """Number of list positions without an item, over all users."""
 
     def recall_samples(self) -> list[tuple[int, float]]:
-        """(stratum, share of the exact list that was found) of sampled users; empty if the lists are exact."""
+        """(stratum, recall of the exact list) of sampled users; empty if the lists are exact."""
 
     def lists(self) -> Iterator[pa.RecordBatch]:
-        """``user_id, item_id, score, rank`` of the finished lists, in the order of users and ranks."""
+        """Finished lists: ``user_id, item_id, score, rank`` in the order of users and ranks."""
 
 
 ScorerFactory = Callable[[pa.Table, ItemBlocks, int, ListRules], UserScorer]
-"""Users with their rules, the items, k, the rules of every list → a scorer of these users."""
+"""(users with their rules, item blocks, k, rules of every list) → scorer of these users."""

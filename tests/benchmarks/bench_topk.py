@@ -37,7 +37,7 @@ from recsys_spark.arrays.arrow import as_lists
 from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.block_files import write_item_blocks
-from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.lake.lake import Lake, Staged
 from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.approximate import stage_with_recall
@@ -179,7 +179,7 @@ class Bench:
     def approximate(self, pairs: int) -> dict[str, object]:
         """Against the exact join over the same blocks; the index, like the blocks, is built apart."""
         options = TopKOptions(lake=self.lake.uri, run_date="2000-01-01", k=self.k, approximate=True)
-        count, started = list_count(options.lists, len(self.items)), time.perf_counter()
+        count, started = cluster_count(options.clusters, len(self.items)), time.perf_counter()
         vectors = self.lake.read(self.spark, ITEM_VECTORS)
         groups = centroids(vectors, count, len(self.items), options.grouping_seed)
         index = write_item_blocks(vectors, f"{self.lake.uri}/_b/lists", ITEM_BLOCK_ROWS, tasks=CORES, centroids=groups)

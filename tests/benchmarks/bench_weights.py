@@ -28,7 +28,7 @@ from pyspark.sql import functions as F
 from recsys_spark.arrays.arrow import as_lists
 from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.blocks.steps.block_files import write_item_blocks
-from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features
 from recsys_spark.hybrid.item_weights import WeightFit, fit_bytes, weight_rows
 from recsys_spark.hybrid.steps.fit_item_weights import parts_of
@@ -77,7 +77,7 @@ def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
     pairs = timed("events", histories(spark, asked.items, asked.events // EVENTS_OF_USER))
     started = time.perf_counter()
     features = item_features(items, pairs, vectors, asked.dim)
-    lists = list_count(None, asked.items) if asked.nprobe else 0
+    lists = cluster_count(None, asked.items) if asked.nprobe else 0
     groups = centroids(vectors, lists, asked.items, seed=0) if lists else None
     blocks = write_item_blocks(
         features,
@@ -85,7 +85,7 @@ def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         16_384,
         tasks=max(4 * CORES, asked.items // 16_384),
         centroids=groups,
-        carried=FEATURE_COLUMNS,
+        extra_columns=FEATURE_COLUMNS,
     )
     seconds["features and blocks"] = round(time.perf_counter() - started, 1)
     print(seconds, file=sys.stderr, flush=True)

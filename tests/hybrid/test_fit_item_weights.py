@@ -1,4 +1,4 @@
-"""fit_item_weights on a lake: what it fits on, which items keep their weights from one night to the next."""
+"""fit_item_weights on a lake: its inputs, and the items that keep their weights from one night to the next."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -36,13 +36,13 @@ class Night:
             EMBEDDINGS: [(hashes[text], "enc", draws[text]) for text in hashes],
             ITEM_VECTORS: [("i0", space or self.space, [1.0, 0.0])],
         }
-        for table, found in rows.items():
-            frame = self.spark.createDataFrame(found, table.ddl).repartition(2)
+        for table, table_rows in rows.items():
+            frame = self.spark.createDataFrame(table_rows, table.ddl).repartition(2)
             self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
 
-    def fit(self, *, anew=False, **options):
-        given = {"lake": self.lake.uri, "run_date": self.run_date, "hybrid_ridge": 2.0} | options
-        report = fit_item_weights(Run("fit_item_weights", self.lake, Progress()), WeightOptions(**given), anew=anew)
+    def fit(self, *, force=False, **options):
+        keys = {"lake": self.lake.uri, "run_date": self.run_date, "hybrid_ridge": 2.0} | options
+        report = fit_item_weights(Run("fit_item_weights", self.lake, Progress()), WeightOptions(**keys), force=force)
         rows = self.lake.read(self.spark, ITEM_WEIGHTS).collect()
         return report, {(row["item_id"], row["neighbor_id"]): row["weight"] for row in rows}
 
@@ -57,34 +57,34 @@ def of(weights, *items):
 
 @pytest.fixture
 def night(spark, tmp_path):
-    made = Night(spark, tmp_path)
-    made.sources()
-    return made
+    night = Night(spark, tmp_path)
+    night.sources()
+    return night
 
 
-def test_new_items_join_and_the_others_keep_their_weights(night):
+def test_new_items_are_fitted_and_the_others_keep_their_weights(night):
     first, before = night.fit()
     assert first["weights_made"] == "all: it is the first run"
     night.run_date += timedelta(days=1)  # and nothing else
     report, same = night.fit()
     assert (report["status"], report["weights_made"], same == before) == ("unchanged", "none", True)
-    night.texts[20] = "thing1 word1 new"  # nobody had it
+    night.texts[20] = "thing1 word1 new"  # no user has it
     night.texts[3] = "another text"
-    night.events.add((1, 20, 0))  # but now somebody has
+    night.events.add((1, 20, 0))  # now a user has it
     del night.texts[5]
     night.run_date += timedelta(days=1)
     night.sources()
     report, after = night.fit()
-    assert report["weights_made"] == "2 items that are new or have another text"
-    kept = [f"i{n}" for n in range(ITEMS_AT_FIRST) if n not in (3, 5)]
-    assert of(after, *kept) == {pair: w for pair, w in of(before, *kept).items() if pair[1] != "i5"}
-    _, whole = night.fit(anew=True)
+    assert report["weights_made"] == "2 items that are new or have a changed text"
+    unchanged = [f"i{n}" for n in range(ITEMS_AT_FIRST) if n not in (3, 5)]
+    assert of(after, *unchanged) == {pair: w for pair, w in of(before, *unchanged).items() if pair[1] != "i5"}
+    _, whole = night.fit(force=True)
     assert of(after, "i20", "i3") == of(whole, "i20", "i3") != {}
-    assert of(whole, *kept) != of(after, *kept)
+    assert of(whole, *unchanged) != of(after, *unchanged)
     assert night.fit()[0]["status"] == "unchanged"
 
 
-def test_all_are_fitted_anew_when_it_is_due(night):
+def test_all_items_are_fitted_when_a_refit_is_due(night):
     first = night.fit()[1]
     for n in range(2):  # a fifth of the items
         night.texts[20 + n] = f"thing{n} newcomer"
@@ -97,7 +97,7 @@ def test_all_are_fitted_anew_when_it_is_due(night):
     night.events |= {(u, n, -9) for u in range(20, 30) for n in range(3)}
     night.sources()
     report, _ = night.fit(refit_share=0.5)
-    assert report["weights_made"] == "all: 48 events at the last fit of all, 78 now"
+    assert report["weights_made"] == "all: 48 events at the last fit of all items, 78 now"
     night.run_date -= timedelta(days=2)
     report, earlier = night.fit(refit_share=0.5)
     assert report["weights_made"] == "all: run_date was 2024-03-01, is 2024-02-28"
@@ -113,23 +113,23 @@ def test_the_fit_is_that_of_the_evaluation_whatever_item_vectors_and_half_lives_
     assert raw != before
 
 
-def test_weights_that_were_fitted_with_somebody_who_must_go_are_not_kept(night):
+def test_weights_that_were_fitted_on_a_forgotten_user_are_not_kept(night):
     _, before = night.fit()
     night.events = {event for event in night.events if event[0] != 3}
     night.sources()
-    gone = night.spark.createDataFrame([("user", "hash of u3")], FORGOTTEN.ddl)
-    night.lake.commit(night.lake.stage(gone, FORGOTTEN), "forget", append=True)
+    tombstones = night.spark.createDataFrame([("user", "hash of u3")], FORGOTTEN.ddl)
+    night.lake.commit(night.lake.stage(tombstones, FORGOTTEN), "forget", append=True)
     report, after = night.fit()
     assert report["weights_made"].startswith("all: forgotten was None")
     assert after != before
 
 
-def test_the_hybrid_scorer_counts_age_in_steps_unless_told_otherwise():
-    def asked(**options):
+def test_the_hybrid_scorer_counts_age_in_steps_by_default():
+    def half_lives(**options):
         weights, history = TopKOptions(lake="-", run_date=FIRST, **options).hybrid_history
         return weights.half_life_days, history.half_life_steps
 
-    assert asked() == (0.0, 3.0)
-    assert asked(half_life_steps=1.5) == (0.0, 1.5)
-    assert asked(half_life_days=30) == (30.0, None)
+    assert half_lives() == (0.0, 3.0)
+    assert half_lives(half_life_steps=1.5) == (0.0, 1.5)
+    assert half_lives(half_life_days=30) == (30.0, None)
     assert TopKOptions(lake="-", run_date=FIRST).weights.half_life_days == 180.0

@@ -18,7 +18,7 @@ from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, WeightFit, weight_rows
 from recsys_spark.hybrid.sparse_histories import histories, weighted_items
 from recsys_spark.hybrid.steps.fit_item_weights import parts_of
 from recsys_spark.topk.join import RESULT_DDL, list_rows, users_with_rules
-from recsys_spark.topk.lists import ListRules, where_found
+from recsys_spark.topk.lists import ListRules, locate_items
 from recsys_spark.topk.rules import items_with_rules
 
 DAY = date(2024, 5, 1)
@@ -60,9 +60,9 @@ def fitted(shop, tmp_path_factory):
 
     def fit(options, rows=5, tasks=3, at_once=4):
         uri = str(scratch / uuid.uuid4().hex)
-        blocks = write_item_blocks(shop.features(), uri, rows, tasks=tasks, carried=FEATURE_COLUMNS)
-        make = weight_rows(blocks, options, at_once)
-        return parts_of(shop.spark, blocks).mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL)
+        blocks = write_item_blocks(shop.features(), uri, rows, tasks=tasks, extra_columns=FEATURE_COLUMNS)
+        transform = weight_rows(blocks, options, at_once)
+        return parts_of(shop.spark, blocks).mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL)
 
     return fit
 
@@ -85,13 +85,13 @@ def _words(text):
 
 def test_word_values_are_tf_idf_at_unit_length(shop):
     expected = tfidf(shop.texts)
-    found = {row["item_id"]: sorted(row["word_values"]) for row in word_values(shop.items()).collect()}
-    assert found.keys() == expected.keys()
-    for item, values in found.items():
+    values_of = {row["item_id"]: sorted(row["word_values"]) for row in word_values(shop.items()).collect()}
+    assert values_of.keys() == expected.keys()
+    for item, values in values_of.items():
         np.testing.assert_allclose(values, sorted(expected[item].values()), rtol=1e-6)
 
 
-def test_every_item_has_features_and_what_it_lacks_is_empty(shop):
+def test_every_item_has_features_and_missing_ones_are_empty(shop):
     rows = {row["item_id"]: row for row in shop.features().collect()}
     assert rows.keys() == set(shop.ids)
     had = Counter(item for items in shop.had.values() for item in items)
@@ -103,7 +103,7 @@ def test_every_item_has_features_and_what_it_lacks_is_empty(shop):
 
 def test_weights_with_all_items_as_candidates_equal_the_dense_ridge(shop, fitted):
     fit = WeightFit(candidates=24, vector_weight=2.0, word_weight=3.0, ridge=4.0)
-    found = {(row["item_id"], row["neighbor_id"]): row["weight"] for row in fitted(fit).collect()}
+    weight_of = {(row["item_id"], row["neighbor_id"]): row["weight"] for row in fitted(fit).collect()}
     values, users = tfidf(shop.texts), sorted(shop.had)
     words = sorted({word for row in values.values() for word in row})
     z = {}
@@ -119,12 +119,12 @@ def test_weights_with_all_items_as_candidates_equal_the_dense_ridge(shop, fitted
         matrix = np.array([z[item] for item in support]).reshape(len(support), -1)
         weights = np.linalg.solve(matrix @ matrix.T + 4.0 * np.eye(len(support)), matrix @ z[target])
         for item, weight in zip(support, weights, strict=True):
-            assert found.pop((target, item), 0) == pytest.approx(weight, rel=1e-4, abs=1e-6)
-    assert not found
+            assert weight_of.pop((target, item), 0) == pytest.approx(weight, rel=1e-4, abs=1e-6)
+    assert not weight_of
 
 
 def _related(shop, z, item, target):
-    """What the candidate search can know of: users in common, or vectors with a cosine above 0."""
+    """Whether the candidate search can find the pair: by common users, or by vectors with a cosine above 0."""
     both = sum(item in items and target in items for items in shop.had.values())
     vectors = [shop.vectors.get(one) for one in (item, target)]
     return both > 0 or (vectors[0] is not None and vectors[1] is not None and float(vectors[0] @ vectors[1]) > 0)
@@ -136,32 +136,33 @@ def test_weights_do_not_depend_on_blocks_tasks_or_slices(fitted):
     assert one == other
 
 
-def test_a_slice_of_a_block_has_its_own_vectors(spark, tmp_path):
+def test_a_slice_of_a_block_has_the_vectors_of_its_rows(spark, tmp_path):
     shop = Shop(spark, items=40, users=6)
-    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 40, tasks=1, carried=FEATURE_COLUMNS)
+    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 40, tasks=1, extra_columns=FEATURE_COLUMNS)
 
     def rows(at_once):
-        make = weight_rows(blocks, WeightFit(candidates=5, ridge=4.0), at_once)
-        return sorted(map(tuple, parts_of(spark, blocks).mapInArrow(lambda b: make(b, {}), WEIGHTS_DDL).collect()))
+        transform = weight_rows(blocks, WeightFit(candidates=5, ridge=4.0), at_once)
+        frame = parts_of(spark, blocks).mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL)
+        return sorted(map(tuple, frame.collect()))
 
     assert rows(1) == rows(40)
 
 
-def test_targets_that_ask_for_the_same_items_share_a_pass(shop, tmp_path, monkeypatch):
-    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 24, tasks=1, carried=FEATURE_COLUMNS)
-    asked = []
+def test_targets_that_need_the_same_items_share_a_pass(shop, tmp_path, monkeypatch):
+    blocks = write_item_blocks(shop.features(), str(tmp_path / "blocks"), 24, tasks=1, extra_columns=FEATURE_COLUMNS)
+    requests = []
 
     def counted(passing, ordinals):
-        asked.append(len(ordinals))
-        return where_found(passing, ordinals)
+        requests.append(len(ordinals))
+        return locate_items(passing, ordinals)
 
     def rows(candidates, at_once):
-        asked.clear()
-        make = weight_rows(blocks, WeightFit(candidates, ridge=4.0), at_once)
-        found = make(iter([pa.record_batch({"part": pa.array([0])})]), {})
-        return sorted(tuple(row.values()) for batch in found for row in batch.to_pylist()), list(asked)
+        requests.clear()
+        transform = weight_rows(blocks, WeightFit(candidates, ridge=4.0), at_once)
+        batches = transform(iter([pa.record_batch({"part": pa.array([0])})]), {})
+        return sorted(tuple(row.values()) for batch in batches for row in batch.to_pylist()), list(requests)
 
-    monkeypatch.setattr(item_weights, "where_found", counted)
+    monkeypatch.setattr(item_weights, "locate_items", counted)
     assert rows(8, 2) == (rows(8, 24)[0], [24])
     few, passes = rows(1, 2)
     assert few == rows(1, 24)[0]
@@ -170,9 +171,9 @@ def test_targets_that_ask_for_the_same_items_share_a_pass(shop, tmp_path, monkey
 
 
 def test_a_share_of_the_users_keeps_them_whole(shop):
-    kept = sample_of_users(shop.pairs(), 0.5).select("user_id", "item_id").distinct().collect()
+    sampled = sample_of_users(shop.pairs(), 0.5).select("user_id", "item_id").distinct().collect()
     by_user = defaultdict(list)
-    for row in kept:
+    for row in sampled:
         by_user[row["user_id"]].append(row["item_id"])
     assert 5 < len(by_user) < 25
     assert all(sorted(items) == shop.had[user] for user, items in by_user.items())
@@ -180,7 +181,7 @@ def test_a_share_of_the_users_keeps_them_whole(shop):
 
 
 class Lists:
-    """Weights, histories and everything a rule may know, and the lists by brute force."""
+    """Weights, histories and all columns that rules read, and the lists by brute force."""
 
     def __init__(self, spark, seed=5):
         random = np.random.default_rng(seed)
@@ -216,13 +217,13 @@ class Lists:
                     and (rules.min_score is None or score >= rules.min_score)
                 ):
                     scores[item] = score
-            taken, brands = [], Counter()
+            chosen, brands = [], Counter()
             for item in sorted(scores, key=lambda i: (-scores[i], i)):
                 if rules.quota and self.brands[item] and brands[self.brands[item]] >= rules.quota:
                     continue
                 brands[self.brands[item]] += 1
-                taken.append(item)
-            lists += [(user, item, scores[item], rank + 1) for rank, item in enumerate(taken[:k])]
+                chosen.append(item)
+            lists += [(user, item, scores[item], rank + 1) for rank, item in enumerate(chosen[:k])]
         return lists
 
     def eligible(self, user, item, rules):
@@ -240,20 +241,23 @@ class Lists:
         if rules.keyed:
             users = users.join(keys, on="user_id", how="left")
         weights = spark.createDataFrame(self.weights, "item_id string, neighbor_id string, weight float")
-        about = [(i, self.keys[i], self.brands[i], None, self.boosts[i], None, self.until[i]) for i in self.items]
+        attributes = [(i, self.keys[i], self.brands[i], None, self.boosts[i], None, self.until[i]) for i in self.items]
         ddl = (
             "item_id string, locale string, brand string, category array<string>, boost float, available_from date, "
             "available_until date"
         )
-        items = spark.createDataFrame(about, ddl)
+        items = spark.createDataFrame(attributes, ddl)
         held = items_with_rules(
             weighted_items(weights), items, "locale" if rules.keyed else None, "brand" if rules.quota else None
         )
-        blocks = write_item_blocks(held, str(tmp_path / uuid.uuid4().hex), rows, tasks=tasks, carried=WEIGHT_COLUMNS)
+        blocks = write_item_blocks(
+            held, str(tmp_path / uuid.uuid4().hex), rows, tasks=tasks, extra_columns=WEIGHT_COLUMNS
+        )
         ids = "user_id string, item_id string"
         seen, allowed = (spark.createDataFrame(sorted(p), ids) for p in (self.seen, self.allowed))
-        make = list_rows(blocks, k, rules, user_rows, scorer=HistoryScorer)
-        frame = users_with_rules(users, seen, allowed, tasks).mapInArrow(lambda batches: make(batches, {}), RESULT_DDL)
+        transform = list_rows(blocks, k, rules, user_rows, scorer=HistoryScorer)
+        users = users_with_rules(users, seen, allowed, tasks)
+        frame = users.mapInArrow(lambda batches: transform(batches, {}), RESULT_DDL)
         return sorted((tuple(row) for row in frame.collect()), key=lambda row: (row[0], row[3]))
 
 
@@ -271,7 +275,7 @@ class Lists:
     ids=lambda rules: repr(rules)[10:60],
 )
 @pytest.mark.parametrize("k", [1, 4, 30])
-def test_hybrid_lists_equal_a_walk_down_the_sorted_catalogue(spark, tmp_path, rules, k):
+def test_hybrid_lists_equal_a_greedy_choice_from_the_sorted_catalogue(spark, tmp_path, rules, k):
     lists = Lists(spark)
     assert lists.joined(tmp_path, k, rules) == lists.brute_force(k, rules)
 

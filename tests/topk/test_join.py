@@ -149,14 +149,14 @@ def odd_lists(spark, packed):
     users, items = spark.createDataFrame(ODD_USERS, USER_DDL), spark.createDataFrame(ODD_ITEMS, ITEM_DDL)
     seen = spark.createDataFrame(ODD_SEEN, SEEN_DDL)
     lists = {}
-    for user, *place in collected(top_k_join(users, packed(items, 2), 50, seen=seen, user_block_rows=2)):
-        lists.setdefault(user, []).append(tuple(place))
+    for user, *row in collected(top_k_join(users, packed(items, 2), 50, seen=seen, user_block_rows=2)):
+        lists.setdefault(user, []).append(tuple(row))
     return lists
 
 
 def test_vectors_without_a_direction_are_left_out_on_both_sides(odd_lists):
     assert set(odd_lists) == {"north", "huge", "tiny", "Zoë 🙂"}
-    assert {item for places in odd_lists.values() for item, _, _ in places} == {"a", "B", "é", "🎬", ""}
+    assert {item for rows in odd_lists.values() for item, _, _ in rows} == {"a", "B", "é", "🎬", ""}
 
 
 def test_a_user_who_has_seen_everything_gets_no_list(odd_lists):
@@ -187,7 +187,7 @@ def test_seen_items_are_left_out_before_the_cut_and_lists_stay_full(spark, packe
     assert [row[1] for row in collected(top_k_join(users, packed(items), 3, seen=seen))] == ["i5", "i6", "i7"]
 
 
-def test_more_duplicates_than_places_fall_to_the_smallest_ids(spark, packed):
+def test_of_more_duplicates_than_k_the_smallest_ids_are_listed(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 2]}, {f"i{n:02}": [2, 4] for n in range(30)})
     lists = top_k_join(users, packed(items, 7, 3), 4, tasks=3)
     assert [row[1] for row in collected(lists)] == ["i00", "i01", "i02", "i03"]
@@ -201,19 +201,19 @@ def test_no_items_or_no_profiles_give_an_empty_result_with_its_schema(spark, pac
         assert lists.collect() == []
 
 
-def test_dimensions_that_differ_are_refused_in_words(spark, packed):
+def test_different_dimensions_are_a_usage_error_that_names_both(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0, 0]}, {"i": [1, 0]})
-    with pytest.raises(Exception, match="profiles have 3 numbers, items 2: they come from different models"):
+    with pytest.raises(Exception, match="profiles have 3 dimensions, items 2: they are of different models"):
         top_k_join(users, packed(items), 3).collect()
 
 
-def test_vectors_of_several_lengths_in_one_table_are_refused_in_words(spark, packed):
+def test_vectors_of_several_lengths_in_one_table_are_a_usage_error(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0], "j": [1, 0, 0]})
     with pytest.raises(Exception, match="vectors of 2 and of 3 numbers in one table: two models were mixed"):
         top_k_join(users, packed(items, tasks=1), 3).collect()
 
 
-def test_a_list_must_have_a_place(spark, packed):
+def test_k_must_be_at_least_1(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
     with pytest.raises(UsageError, match="k must be at least 1, found 0"):
         top_k_join(users, packed(items), 0)

@@ -1,4 +1,4 @@
-"""The rules of a list inside the join: each against a walk down the sorted catalogue."""
+"""List rules inside the join: each against a greedy choice from the sorted catalogue."""
 
 import uuid
 from datetime import date
@@ -39,7 +39,7 @@ def pack(tmp_path_factory):
 
 
 class Shop:
-    """40 items with everything a rule may know, 12 users, and what they have seen."""
+    """40 items with all columns that rules read, 12 users, and their seen items."""
 
     def __init__(self, spark, seed=3):
         random = np.random.default_rng(seed)
@@ -50,12 +50,12 @@ class Shop:
         self.items = []
         for n in range(40):
             vector = random.integers(-2, 3, 4).tolist()
-            about = KEYS[random.integers(3)], GROUPS[random.integers(4)], [0.25, -0.5, None][random.integers(3)]
+            attributes = KEYS[random.integers(3)], GROUPS[random.integers(4)], [0.25, -0.5, None][random.integers(3)]
             window = [None, date(2024, 4, 30), DAY, date(2024, 5, 2)]
             dates = window[random.integers(4)], window[random.integers(4)]
-            self.items.append((f"i{n:02}", vector if any(vector) else [0, 1, 0, 0], *about, *dates))
+            self.items.append((f"i{n:02}", vector if any(vector) else [0, 1, 0, 0], *attributes, *dates))
         self.seen = {(f"u{u:02}", f"i{i:02}") for u, i in random.integers(0, 40, (150, 2)) if u < 12}
-        self.allowed = {("u03", f"i{n:02}") for n in range(0, 40, 3)} | {("u05", "gone")}
+        self.allowed = {("u03", f"i{n:02}") for n in range(0, 40, 3)} | {("u05", "withdrawn")}
 
     def profiles(self):
         rows = [(u, [float(x) for x in v], self.user_keys[u]) for u, v in self.users.items()]
@@ -86,14 +86,14 @@ class Shop:
                     eligible &= bool(score >= np.float32(rules.min_score))
                 if eligible:
                     scores[item] = (score, group)
-            taken, counts = [], {}
+            chosen, counts = [], {}
             for item in sorted(scores, key=lambda item: (-scores[item][0], item)):
                 score, group = scores[item]
                 if rules.quota and group is not None and counts.get(group, 0) >= rules.quota:
                     continue
                 counts[group] = counts.get(group, 0) + 1
-                taken.append((item, float(score)))
-            lists += [(user, item, score, rank) for rank, (item, score) in enumerate(taken[:k], 1)]
+                chosen.append((item, float(score)))
+            lists += [(user, item, score, rank) for rank, (item, score) in enumerate(chosen[:k], 1)]
         return lists
 
 
@@ -119,36 +119,36 @@ def blocks(shop, pack):
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
-def test_each_rule_equals_a_walk_down_the_sorted_catalogue(shop, blocks, rules):
+def test_each_rule_equals_a_greedy_choice_from_the_sorted_catalogue(shop, blocks, rules):
     seen, allowed = shop.pairs(shop.seen), shop.pairs(shop.allowed)
     lists = top_k_join(shop.profiles(), blocks, 6, seen=seen, allowed=allowed, rules=rules, user_block_rows=5, tasks=2)
     assert collected(lists) == shop.brute_force(6, rules)
 
 
-def test_all_lists_met_is_the_exact_join_and_fewer_hold_its_scores(shop, pack, blocks):
+def test_probing_all_clusters_is_the_exact_join_and_fewer_give_its_scores(shop, pack, blocks):
     centroids = unit_rows(np.random.default_rng(1).normal(size=(5, 4)))
-    grouped = pack(shop.catalogue(), centroids=centroids)
-    assert (grouped.rows, grouped.lists) == (blocks.rows, 5)
+    clustered = pack(shop.catalogue(), centroids=centroids)
+    assert (clustered.rows, clustered.clusters) == (blocks.rows, 5)
     rules = ListRules(nprobe=5, quota=2, boosts=True)
-    whole = collected(top_k_join(shop.profiles(), grouped, 6, rules=rules, tasks=2))
+    whole = collected(top_k_join(shop.profiles(), clustered, 6, rules=rules, tasks=2))
     exact = collected(top_k_join(shop.profiles(), blocks, 6, rules=ListRules(quota=2, boosts=True), tasks=2))
     assert whole == exact
     every = {row[:2]: row[2] for row in collected(top_k_join(shop.profiles(), blocks, 40, tasks=1))}
-    some = collected(top_k_join(shop.profiles(), grouped, 6, rules=ListRules(nprobe=1), tasks=1))
-    assert some
-    assert all(every[row[:2]] == row[2] for row in some)
+    approximate = collected(top_k_join(shop.profiles(), clustered, 6, rules=ListRules(nprobe=1), tasks=1))
+    assert approximate
+    assert all(every[row[:2]] == row[2] for row in approximate)
 
 
 def test_an_item_is_no_neighbour_of_itself(shop, blocks):
-    make = list_rows(blocks, 3)
+    transform = list_rows(blocks, 3)
     users = users_with_rules(items_as_users(shop.catalogue()), None, None, 2)
     ddl = "user_id string, item_id string, score float, rank int"
-    rows = users.mapInArrow(lambda batches: make(batches, {}), ddl).collect()
+    rows = users.mapInArrow(lambda batches: transform(batches, {}), ddl).collect()
     assert len(rows) == 3 * 40
     assert not [row for row in rows if row["user_id"] == row["item_id"]]
 
 
-def test_diversity_takes_the_best_first_and_then_what_differs(shop, blocks):
+def test_diversity_lists_the_best_item_and_then_the_most_different_ones(shop, blocks):
     rules = ListRules(diversity=0.5, diversify_from=12)
     lists = collected(top_k_join(shop.profiles(), blocks, 4, rules=rules, user_block_rows=5, tasks=2))
     candidates = collected(top_k_join(shop.profiles(), blocks, 12, tasks=2))
@@ -156,9 +156,9 @@ def test_diversity_takes_the_best_first_and_then_what_differs(shop, blocks):
     expected = []
     for user in shop.users:
         rows = [row for row in candidates if row[0] == user]
-        own = np.array([vectors[row[1]] for row in rows])
-        order = mmr_order(np.array([row[2] for row in rows], np.float32), own, 0.5, 4)
-        expected += [(*rows[place][:3], rank) for rank, place in enumerate(order, 1)]
+        candidate_vectors = np.array([vectors[row[1]] for row in rows])
+        order = mmr_order(np.array([row[2] for row in rows], np.float32), candidate_vectors, 0.5, 4)
+        expected += [(*rows[position][:3], rank) for rank, position in enumerate(order, 1)]
     assert lists == expected
     assert lists != collected(top_k_join(shop.profiles(), blocks, 4, tasks=2))
 
@@ -179,8 +179,8 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     changed_items = changed_keys(shop.catalogue(), later.catalogue(), "item_id")
     assert sorted(row[0] for row in changed_items.collect()) == ["i03", "i07", "i10", "i99"]
     users = changed_keys(shop.profiles(), later.profiles(), "user_id")
-    more_seen = changed_keys(*(_seen_sets(s) for s in (shop, later)), "user_id")
-    redo = users_to_recompute(stored, users.unionByName(more_seen), changed_items)
+    changed_seen = changed_keys(*(_seen_sets(s) for s in (shop, later)), "user_id")
+    redo = users_to_recompute(stored, users.unionByName(changed_seen), changed_items)
     assert redo.count() < len(later.users)
     fresh = pack(later.catalogue().join(changed_items, on="item_id", how="left_semi"))
     seen = later.pairs(later.seen)

@@ -1,1 +1,1 @@
-"""Arithmetic of blocks: arrays only, no Spark."""
+"""Clustering of item vectors: arrays only, no Spark."""

@@ -1,4 +1,4 @@
-"""Spherical k-means: directions that unit vectors gather around."""
+"""Spherical k-means: cluster unit vectors by direction."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,32 +9,34 @@ _ROWS = 8192
 
 
 def nearest_rows(vectors: Matrix, centroids: NDArray[np.floating]) -> NDArray[np.int32]:
-    """(n,): the row of ``centroids`` of greatest inner product for each vector, the first of equal ones."""
+    """(n,): for each vector the row of ``centroids`` with the greatest inner product, the first of equal ones."""
     parts = [vectors[start : start + _ROWS] @ centroids.T for start in range(0, len(vectors), _ROWS)]
     return np.concatenate([part.argmax(axis=1) for part in parts] or [np.empty(0)]).astype(np.int32)
 
 
-def nearest_lists(vectors: Matrix, centroids: Matrix, nprobe: int) -> NDArray[np.int64]:
-    """(n, min(nprobe, lists)): the lists that a vector meets, the nearest first. Products in float64: the same whatever
-    the number of vectors."""
+def nearest_clusters(vectors: Matrix, centroids: Matrix, nprobe: int) -> NDArray[np.int64]:
+    """(n, min(nprobe, clusters)): the clusters that each vector probes, nearest first.
+
+    Products are in float64, so that the number of vectors does not change the result.
+    """
     nprobe, wide = min(nprobe, len(centroids)), centroids.T.astype(np.float64)
-    found = [np.empty((0, nprobe), np.int64)]
+    parts = [np.empty((0, nprobe), np.int64)]
     for start in range(0, len(vectors), _ROWS):
-        far = -(vectors[start : start + _ROWS] @ wide)
-        some = np.argpartition(far, nprobe - 1, axis=1)[:, :nprobe]
-        order = np.argsort(np.take_along_axis(far, some, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(some, order, axis=1))
-    return np.concatenate(found)
+        distances = -(vectors[start : start + _ROWS] @ wide)
+        nearest = np.argpartition(distances, nprobe - 1, axis=1)[:, :nprobe]
+        order = np.argsort(np.take_along_axis(distances, nearest, axis=1), axis=1, kind="stable")
+        parts.append(np.take_along_axis(nearest, order, axis=1))
+    return np.concatenate(parts)
 
 
-def spherical_kmeans(sample: Matrix, lists: int, *, rounds: int = 10, seed: int = 0) -> Matrix:
-    """(at most ``lists``, d) unit centroids of unit vectors, by Lloyd's rounds from a random choice of them.
+def spherical_kmeans(sample: Matrix, clusters: int, *, rounds: int = 10, seed: int = 0) -> Matrix:
+    """(at most ``clusters``, d) unit centroids of unit vectors, by Lloyd's algorithm from randomly chosen vectors.
 
-    A centroid without vectors, and one whose vectors cancel, keeps its place. Dhillon and Modha, Machine Learning 42
-    (2001).
+    A centroid stays as it is if no vector is nearest to it, or if the sum of its vectors is zero. Dhillon and Modha,
+    Machine Learning 42 (2001).
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    centroids = sample[np.sort(rng.choice(len(sample), min(lists, len(sample)), replace=False))]
+    centroids = sample[np.sort(rng.choice(len(sample), min(clusters, len(sample)), replace=False))]
     for _ in range(rounds):
         nearest = nearest_rows(sample, centroids)
         order = np.argsort(nearest, kind="stable")

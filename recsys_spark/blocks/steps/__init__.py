@@ -1,1 +1,1 @@
-"""Steps of blocks: they read tables, call transformations and publish."""
+"""Steps that write and reuse item block files."""

@@ -1,4 +1,4 @@
-"""Cluster the items of an approximate join."""
+"""Cluster the items for an approximate join."""
 
 import numpy as np
 from pyspark.sql import DataFrame
@@ -8,17 +8,17 @@ from recsys_spark.arrays.arrow import unit_vectors
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.kernels.spherical_kmeans import spherical_kmeans
 
-_PER_LIST = 64  # sampled vectors for each centroid
+_SAMPLED_PER_CLUSTER = 64
 
 
-def list_count(asked: int | None, items: int) -> int:
-    """The number of lists: by default the power of two nearest to 2·√items."""
-    return asked or 2 ** max(0, round(np.log2(2 * max(items, 1) ** 0.5)))
+def cluster_count(requested: int | None, items: int) -> int:
+    """Number of item clusters: by default the power of two nearest to 2·√items."""
+    return requested or 2 ** max(0, round(np.log2(2 * max(items, 1) ** 0.5)))
 
 
-def centroids(vectors: DataFrame, lists: int, items: int, seed: int) -> Matrix:
-    """Directions of a sample of at most about 64 vectors a list, picked by a hash of the id: it fits on the driver."""
-    share = min(1.0, lists * _PER_LIST / max(items, 1))
-    picked = vectors.where(F.pmod(F.xxhash64("item_id"), F.lit(1 << 40)) < int(share * (1 << 40)))
-    sample = picked.orderBy("item_id").select("embedding").toArrow()["embedding"].combine_chunks()
-    return spherical_kmeans(unit_vectors(sample)[1], lists, seed=seed)
+def centroids(vectors: DataFrame, clusters: int, items: int, seed: int) -> Matrix:
+    """Centroids of a sample of about 64 vectors a cluster, drawn by a hash of the id: it fits on the driver."""
+    share = min(1.0, clusters * _SAMPLED_PER_CLUSTER / max(items, 1))
+    sampled = vectors.where(F.pmod(F.xxhash64("item_id"), F.lit(1 << 40)) < int(share * (1 << 40)))
+    sample = sampled.orderBy("item_id").select("embedding").toArrow()["embedding"].combine_chunks()
+    return spherical_kmeans(unit_vectors(sample)[1], clusters, seed=seed)

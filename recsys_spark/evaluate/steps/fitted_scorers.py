@@ -213,4 +213,6 @@ class ScorerFitter:
         vectors = whitened(self._items.embeddings, "item_id", self._items.whitening(_WHITENING_OF_HYBRID))
         features = item_features(self._items.texts, pairs, vectors, self._items.vectors.shape[1])
         tasks = 2 * self._run.spark.sparkContext.defaultParallelism
-        return write_item_blocks(features, f"{self._uri}/blocks", _BLOCK_ROWS, tasks=tasks, carried=FEATURE_COLUMNS)
+        return write_item_blocks(
+            features, f"{self._uri}/blocks", _BLOCK_ROWS, tasks=tasks, extra_columns=FEATURE_COLUMNS
+        )

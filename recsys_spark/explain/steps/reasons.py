@@ -219,7 +219,7 @@ def _blocks(run: Run, inputs: InputVersions, table: Table, frame: DataFrame, car
     """Item blocks of the vectors or weights, with titles; reused while their inputs do not change."""
     settings = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
     columns = {"title": "string", **carried}
-    return cached_blocks(run, ITEMS, settings, _BLOCK_ROWS, lambda: (frame, None), carried=columns)
+    return cached_blocks(run, ITEMS, settings, _BLOCK_ROWS, lambda: (frame, None), extra_columns=columns)
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:

@@ -1,1 +1,1 @@
-"""Arithmetic of hybrid: arrays only, no Spark."""
+"""Ridge regression of item weights: arrays only, no Spark."""

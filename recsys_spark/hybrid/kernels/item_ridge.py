@@ -1,9 +1,9 @@
 """Item-item weights by one small ridge regression per item, on a support of candidates.
 
-An item's features lie side by side: who had it (sparse, one column per user), its words (sparse TF-IDF) and its
-embedding (dense), each scaled by the root of its weight. With Z the features of the support and z those of the target,
-the weights solve (Z·Zᵀ + λI) w = Z·z: co-occurrence and text in one Gram matrix. With all other items as support and
-no text this is EASE (Steck, WWW 2019).
+The features of an item are concatenated: its users (sparse, one column per user), its words (sparse TF-IDF) and
+its embedding (dense), each scaled by the square root of its weight. With Z the features of the support and z those of
+the target, the weights solve (Z·Zᵀ + λI) w = Z·z: co-occurrence and text in one Gram matrix. With all other items as
+support and no text this is EASE (Steck, WWW 2019).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Features:
-    """Of m items: ``users`` (m, U) ones; ``words`` (m, V) and ``vectors`` (m, d) with unit rows, or rows of zeros."""
+    """Of m items: ``users`` (m, U) of ones; ``words`` (m, V) and ``vectors`` (m, d) with unit rows or zero rows."""
 
     users: sp.csr_array
     words: sp.csr_array
@@ -31,27 +31,37 @@ class Features:
 def co_occurrence(
     common: NDArray[np.float64], count: NDArray[np.float64], counts: NDArray[np.float64], shrink: float
 ) -> NDArray[np.float64]:
-    """The cosine of two items by their users, shrunk towards 0: common / (√(count · counts) + shrink)."""
+    """Cosine of two items by their users, shrunk towards 0: common / (√(count · counts) + shrink)."""
     return common / (np.sqrt(count * counts) + shrink)
 
 
 def supports(
     features: Features, targets: Rows, candidates: Rows, size: int, *, shrink: float, text_share: float
 ) -> Rows:
-    """(t, size) the best candidates of each target, ascending, −1 at the end where there are fewer.
+    """Choose the best candidates of each target.
 
-    Best: co-occurrence + text_share · mean of both text cosines; of equals the first. ``candidates``: (t, c) rows of
-    ``features``, ascending, −1 for none.
+    The criterion is co-occurrence + text_share · mean of both text cosines; of equal ones the first.
+
+    Args:
+        features: of m items.
+        targets: (t,) rows of ``features``.
+        candidates: (t, c) rows of ``features``, ascending, −1 for none.
+        size: most candidates to choose.
+        shrink: as for ``co_occurrence``, in users.
+        text_share: weight of the text cosines.
+
+    Returns:
+        (t, size) rows, ascending, padded with −1 at the end.
     """
     counts = np.diff(features.users.indptr).astype(np.float64)
     users, words = _Lookup(features.users), _Lookup(features.words)
     chosen = np.full((len(targets), size), -1, np.int64)
     for number, (target, row) in enumerate(zip(targets, candidates, strict=True)):
-        some = row[row >= 0]
-        text = features.vectors[some].astype(np.float64) @ features.vectors[target].astype(np.float64)
-        text += words.products(target, some)
-        co = co_occurrence(users.products(target, some), counts[target], counts[some], shrink)
-        best = np.sort(some[np.argsort(-(co + text_share / 2 * text), kind="stable")[:size]])
+        valid = row[row >= 0]
+        text = features.vectors[valid].astype(np.float64) @ features.vectors[target].astype(np.float64)
+        text += words.products(target, valid)
+        co = co_occurrence(users.products(target, valid), counts[target], counts[valid], shrink)
+        best = np.sort(valid[np.argsort(-(co + text_share / 2 * text), kind="stable")[:size]])
         chosen[number, : len(best)] = best
     return chosen
 
@@ -66,15 +76,15 @@ def ridge_weights(
     ridge: float,
     user_weight: float = 1.0,
 ) -> NDArray[np.float32]:
-    """(t, K) weights of each target's support.
+    """Solve the ridge regression of each target on its support: (t, K) weights.
 
     Args:
         features: of m items.
         targets: (t,) rows.
-        supports: (t, K) rows, −1 where a support is shorter (its weight is 0); never the target itself.
-        vector_weight, word_weight: how many users in common a cosine of 1 counts.
+        supports: (t, K) rows without the target itself; −1 where a support is shorter: its weight is 0.
+        vector_weight, word_weight: number of common users that a cosine of 1 is worth.
         ridge: λ > 0, in users.
-        user_weight: what a user in common counts.
+        user_weight: weight of a common user.
     """
     scaled = [np.sqrt(user_weight) * features.users, np.sqrt(word_weight) * features.words]
     sparse = _Lookup(sp.csr_array(sp.hstack(scaled, format="csr")))
@@ -84,24 +94,26 @@ def ridge_weights(
         part = slice(first, min(first + _AT_ONCE, count))
         rows = np.column_stack([supports[part], targets[part]])
         systems = np.stack([_gram(sparse, features.vectors, vector_weight, row) for row in rows])
-        left, right = systems[:, :width, :width], systems[:, :width, width:]
-        left[:, np.arange(width), np.arange(width)] += ridge
-        weights[part] = np.linalg.solve(left, right)[..., 0]
+        grams, products = systems[:, :width, :width], systems[:, :width, width:]
+        grams[:, np.arange(width), np.arange(width)] += ridge
+        weights[part] = np.linalg.solve(grams, products)[..., 0]
     return weights
 
 
 def _gram(sparse: "_Lookup", vectors: Matrix, vector_weight: float, rows: Rows) -> NDArray[np.float64]:
-    """Inner products in float64; of a row that is −1 they are 0."""
-    there = np.flatnonzero(rows >= 0)
-    some, wide = sparse.rows(rows[there]), vectors[rows[there]].astype(np.float64)
+    """Inner products of the rows in float64; those of a row −1 are 0."""
+    valid = np.flatnonzero(rows >= 0)
+    sparse_rows, wide = sparse.rows(rows[valid]), vectors[rows[valid]].astype(np.float64)
     gram = np.zeros((len(rows), len(rows)))
-    gram[np.ix_(there, there)] = (some @ some.T).toarray() + vector_weight * (wide @ wide.T)
+    gram[np.ix_(valid, valid)] = (sparse_rows @ sparse_rows.T).toarray() + vector_weight * (wide @ wide.T)
     return gram
 
 
 class _Lookup:
-    """A few rows of a wide sparse matrix at a time, at a cost that does not grow with its width. ``_scratch`` is only
-    ever read where it was just written."""
+    """Access a few rows of a wide sparse matrix, at a cost that does not grow with its width.
+
+    ``_scratch`` is read only at positions that the same call has written, so it needs no reset.
+    """
 
     def __init__(self, matrix: sp.csr_array) -> None:
         self._starts, self._columns, self._data = matrix.indptr, matrix.indices, matrix.data
@@ -109,24 +121,24 @@ class _Lookup:
         self._values = np.zeros(matrix.shape[1])
 
     def rows(self, rows: Rows) -> sp.csr_array:
-        """The rows, their columns numbered anew."""
+        """The rows as a matrix with columns renumbered, which keeps their inner products."""
         entries, starts = self._entries(rows)
         columns = self._columns[entries]
         self._scratch[columns] = np.arange(len(columns), dtype=np.int32)
         return sp.csr_array((self._data[entries], self._scratch[columns], starts), shape=(len(rows), len(columns)))
 
-    def products(self, one: int, others: Rows) -> NDArray[np.float64]:
-        """The inner product of one row and each of others."""
-        own = slice(self._starts[one], self._starts[one + 1])
-        self._values[self._columns[own]] = self._data[own]
-        entries, starts = self._entries(others)
+    def products(self, target: int, rows: Rows) -> NDArray[np.float64]:
+        """Inner product of the row ``target`` with each of ``rows``."""
+        target_entries = slice(self._starts[target], self._starts[target + 1])
+        self._values[self._columns[target_entries]] = self._data[target_entries]
+        entries, starts = self._entries(rows)
         parts = np.append(self._values[self._columns[entries]] * self._data[entries], 0.0)
-        self._values[self._columns[own]] = 0
-        sums = np.add.reduceat(parts, starts[:-1]) if len(others) else np.zeros(0)
+        self._values[self._columns[target_entries]] = 0
+        sums = np.add.reduceat(parts, starts[:-1]) if len(rows) else np.zeros(0)
         return np.where(np.diff(starts) > 0, sums, 0.0)
 
     def _entries(self, rows: Rows) -> tuple[Rows, Rows]:
-        """Places of the rows' entries, one row after the other, and where each row starts."""
+        """Positions of the rows' entries, one row after the other, and the start of each row."""
         first, lengths = self._starts[rows], self._starts[rows + 1] - self._starts[rows]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         return np.arange(starts[-1]) + np.repeat(first - starts[:-1], lengths), starts

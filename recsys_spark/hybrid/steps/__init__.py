@@ -1,1 +1,1 @@
-"""Steps of hybrid: they read tables, call transformations and publish."""
+"""Step that fits and publishes item weights."""

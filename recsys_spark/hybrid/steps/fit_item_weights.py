@@ -1,4 +1,4 @@
-"""items, their embeddings and events → item_weights."""
+"""items, embeddings and events → item_weights."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import cached_blocks
-from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.errors import InputError
 from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.events.weights import weigh_pairs
@@ -43,7 +43,7 @@ _BLOCK_ROWS = 16_384
 
 @dataclass(frozen=True)
 class _Fit:
-    """A run that fits items: what it reads, under which key it publishes, and what weights depend on."""
+    """Context of a run that fits weights: its pinned inputs, the run key, the provenance and the whitened vectors."""
 
     run: Run
     inputs: InputVersions
@@ -53,32 +53,41 @@ class _Fit:
     vectors: DataFrame
     dimension: int
 
-    def publish(self, staged: Staged, made: str, sizes: Mapping[str, int], blocks: ItemBlocks) -> Report:
-        """``sizes``: what items and events were when all items were fitted."""
+    def publish(self, staged: Staged, scope: str, sizes: Mapping[str, int], blocks: ItemBlocks) -> Report:
+        """Publish staged weights.
+
+        Args:
+            staged: the new version of the table.
+            scope: in words, the items that were fitted and why.
+            sizes: the numbers of items and events at the last fit of all items.
+            blocks: the features, for the memory estimate.
+        """
         run, day = self.run, self.options.run_date
-        change = snapshot_change(run, staged, made, self.key)
+        change = snapshot_change(run, staged, scope, self.key)
         outcome = Outcome(fitted=dict(sizes), changes=change.record(day))
         report = publish_staged(run, self.key, staged, self.inputs.recorded_in(self.provenance), outcome)
-        report |= {"weights_made": made}
+        report |= {"weights_made": scope}
         log_changes(run, self.key, day, [change])
         return report | {"fit_memory_mb": round(fit_bytes(blocks, self.options.weight_fit) / 1e6)}
 
-    def announce(self, blocks: ItemBlocks, items: int, made: str) -> None:
-        """Say before the start what is fitted, why, and what memory a task needs, about."""
+    def log_plan(self, blocks: ItemBlocks, items: int, scope: str) -> None:
+        """Log the items to fit, the reason and the estimated memory of a task before the fit starts."""
         bound = fit_bytes(blocks, self.options.weight_fit)
         self.run.progress.note(
-            f"fit_item_weights: {made}; {items:,} of {blocks.rows:,} items, a ridge on up to "
-            f"{self.options.hybrid_candidates} candidates each; about {bound / 1e6:,.0f} MB of Python memory a task"
+            f"fit_item_weights: {scope}; {items:,} of {blocks.rows:,} items, each by a ridge regression on up to "
+            f"{self.options.hybrid_candidates} candidates; about {bound / 1e6:,.0f} MB of Python memory a task"
         )
 
 
-def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) -> Report:
-    """Publish the weights that hybrid lists are sums of. Items that have some keep them until a refit is due; ``anew``:
-    all are fitted."""
+def fit_item_weights(run: Run, options: WeightOptions, *, force: bool = False) -> Report:
+    """Publish the weights of the hybrid scorer.
+
+    Items that have weights keep them until a refit of all items is due. ``force``: fit all items.
+    """
     encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
     provenance = _provenance(inputs, options, encoder)
     key = run_key("fit_item_weights", provenance)
-    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not anew:
+    if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not force:
         return done
     check_event_types(run, inputs, options)
     if options.dry_run:
@@ -93,12 +102,12 @@ def fit_item_weights(run: Run, options: WeightOptions, *, anew: bool = False) ->
     provenance = replace(provenance, settings=settings, forgotten=_forgotten(run))
     fit = _Fit(run, inputs, options, key, provenance, vectors, len(white.transform.mean))
     sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
-    last = FullRebuild("--full asks for it") if anew else _last_fit(fit, sizes)
-    return _all(fit, last, sizes) if isinstance(last, FullRebuild) else _newcomers(fit, last)
+    last = FullRebuild("--full asks for it") if force else _last_fit(fit, sizes)
+    return _fit_all(fit, last, sizes) if isinstance(last, FullRebuild) else _fit_due(fit, last)
 
 
 def _encoder(run: Run) -> str:
-    """The one that item_vectors were made with."""
+    """Name of the encoder of item_vectors."""
     first = pin_inputs(run, ITEM_VECTORS).frame(run, ITEM_VECTORS).select("model").first()
     if first is None:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
@@ -106,6 +115,7 @@ def _encoder(run: Run) -> str:
 
 
 def _provenance(inputs: InputVersions, options: WeightOptions, encoder: str) -> Provenance:
+    """Inputs and settings that weights depend on: the content of the run key."""
     weights, history = options.undated_history
     return Provenance.of(
         inputs=inputs.content_ids,
@@ -120,9 +130,9 @@ def _provenance(inputs: InputVersions, options: WeightOptions, encoder: str) -> 
 
 
 def _forgotten(run: Run) -> str | None:
-    """Weights that were fitted on the events of somebody who must go are not kept."""
-    head = run.lake.last_commit(FORGOTTEN)
-    return head.content_id if head else None
+    """Content id of the tombstones: weights that were fitted on the events of a forgotten user are not kept."""
+    last = run.lake.last_commit(FORGOTTEN)
+    return last.content_id if last else None
 
 
 def _events(fit: _Fit) -> DataFrame:
@@ -130,76 +140,82 @@ def _events(fit: _Fit) -> DataFrame:
 
 
 def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | FullRebuild:
-    """The weights to start from, or in words why all items must be fitted."""
+    """The last weights, or the reason to fit all items."""
     last = previous(fit.run, ITEM_WEIGHTS, fit.provenance)
     if isinstance(last, FullRebuild):
         return last
-    if fit.options.run_date < last.run_date:  # weights of a later day know what the earlier one must not
+    if fit.options.run_date < last.run_date:  # weights of a later day were fitted on later events
         return FullRebuild(f"run_date was {last.run_date}, is {fit.options.run_date}")
-    for name, was in (last.head.outcome.fitted or {}).items():
-        if abs(sizes[name] - was) >= fit.options.refit_share * was:
-            return FullRebuild(f"{was:,} {name} at the last fit of all, {sizes[name]:,} now")
+    for name, size in (last.head.outcome.fitted or {}).items():
+        if abs(sizes[name] - size) >= fit.options.refit_share * size:
+            return FullRebuild(f"{size:,} {name} at the last fit of all items, {sizes[name]:,} now")
     return last
 
 
-def _all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
+def _fit_all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
+    """Fit and publish the weights of all items."""
     run, options = fit.run, fit.options
-    blocks, made = _feature_blocks(fit), str(rebuild)
-    fit.announce(blocks, blocks.rows, made)
+    blocks, scope = _feature_blocks(fit), str(rebuild)
+    fit.log_plan(blocks, blocks.rows, scope)
     staged = run.lake.stage(parts_of(run.spark, blocks), ITEM_WEIGHTS, weight_rows(blocks, options.weight_fit))
     if not staged.rows:
         raise InputError(
             f"no item has a weight: table 'events' has no positive event before {options.run_date}; "
-            "use --scorer=cosine until there are some"
+            "use --scorer=cosine until it has some"
         )
-    # Named by its provenance: what a later night adds stays as it is. Earlier releases named no tombstones as null.
+    # The content id of a fit of all items is its provenance; earlier releases wrote null for no tombstones.
     named = {**fit.provenance.to_json(), "forgotten": fit.provenance.forgotten}
     staged = replace(staged, content=run_key("all", named))
     without = sum(note.get("without", 0) for note in staged.notes)
-    return fit.publish(staged, made, sizes, blocks) | {"items_without_weights": without}
+    return fit.publish(staged, scope, sizes, blocks) | {"items_without_weights": without}
 
 
-def _newcomers(fit: _Fit, last: Previous) -> Report:
-    """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
+def _fit_due(fit: _Fit, last: Previous) -> Report:
+    """Fit items that are new, have a changed text, or had no weights and have events now; the others keep theirs."""
     run, sizes = fit.run, last.head.outcome.fitted or {}
     with materialized(run, _changes(fit, last)) as scratch:
         changes = scratch.frame
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:
-            run.progress.note("fit_item_weights: no item is new, all keep their weights")
+            run.progress.note("fit_item_weights: no item is new or has a changed text; all weights are kept")
             report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.recorded_in(fit.provenance))
             return report | {"weights_made": "none"}
-        blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
-        fit.announce(blocks, number, made)
-        there = fit.inputs.frame(run, ITEMS).select("item_id")
-        stand = last.rows().join(there, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
-        stand = stand.join(there.withColumnRenamed("item_id", "neighbor_id"), on="neighbor_id", how="left_semi")
+        blocks, scope = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have a changed text"
+        fit.log_plan(blocks, number, scope)
+        items = fit.inputs.frame(run, ITEMS).select("item_id")
+        unchanged_rows = last.rows().join(items, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
+        unchanged_rows = unchanged_rows.join(
+            items.withColumnRenamed("item_id", "neighbor_id"), on="neighbor_id", how="left_semi"
+        )
         tasks = run.spark.sparkContext.defaultParallelism
-        make = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
-        new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL)
-        frame = stand.select(*ITEM_WEIGHTS.columns).unionByName(new)
+        transform = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
+        new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL)
+        frame = unchanged_rows.select(*ITEM_WEIGHTS.columns).unionByName(new)
         staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.head.version)
-    return fit.publish(staged, made, sizes, blocks)
+    return fit.publish(staged, scope, sizes, blocks)
 
 
 def _changes(fit: _Fit, last: Previous) -> DataFrame:
-    """``item_id, kind`` of items to fit (more than once where there are several reasons), and of those ``removed``."""
-    items, had = fit.inputs.frame(fit.run, ITEMS), last.rows().select("item_id").distinct()
-    sought = _events(fit).join(had, on="item_id", how="left_anti").select("item_id").distinct()
-    without = items.join(sought, on="item_id", how="left_semi").select("item_id", F.lit("without").alias("kind"))
+    """``item_id, kind`` of items to fit, once for each reason, and of items that were ``removed``."""
+    items, fitted_ids = fit.inputs.frame(fit.run, ITEMS), last.rows().select("item_id").distinct()
+    unfitted = _events(fit).join(fitted_ids, on="item_id", how="left_anti").select("item_id").distinct()
+    without = items.join(unfitted, on="item_id", how="left_semi").select("item_id", F.lit("without").alias("kind"))
     if last.saw(ITEMS, fit.inputs):
         return without
-    was, now = (rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items))
-    return without.unionByName(change_kinds(was, now, "item_id"))
+    before, after = (rows.select("item_id", "text_hash") for rows in (last.frame(ITEMS), items))
+    return without.unionByName(change_kinds(before, after, "item_id"))
 
 
 def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None = None) -> ItemBlocks:
-    """Features of all items; with ``due`` ids, it is marked which are to be fitted ``after`` the run of that key."""
-    run, inputs, options, items = fit.run, fit.inputs, fit.options, fit.run.lake.rows(ITEMS)
-    lists = list_count(None, items) if options.hybrid_nprobe else 0
+    """Blocks of the features of all items.
 
-    def make() -> tuple[DataFrame, Matrix | None]:
+    ``due``: ids of the items to fit, marked in a column ``due``. ``after``: key of the run that fitted the others.
+    """
+    run, inputs, options, items = fit.run, fit.inputs, fit.options, fit.run.lake.rows(ITEMS)
+    clusters = cluster_count(None, items) if options.hybrid_nprobe else 0
+
+    def build() -> tuple[DataFrame, Matrix | None]:
         pairs = weigh_pairs(inputs.frame(run, EVENTS), options.run_date, *options.undated_history)
         share = options.hybrid_max_events / max(run.lake.rows(EVENTS), 1)
         positive = sample_of_users(pairs.where("weight > 0").select("user_id", "item_id"), share)
@@ -207,15 +223,15 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
         if due is not None:
             marked = features.join(due.withColumn("marked", F.lit(1)), on="item_id", how="left")
             features = marked.withColumn("due", F.coalesce("marked", F.lit(0))).drop("marked")
-        return features, centroids(fit.vectors, lists, items, seed=0) if lists else None
+        return features, centroids(fit.vectors, clusters, items, seed=0) if clusters else None
 
-    carried = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
+    extra_columns = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
     tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
     source = {**fit.provenance.to_json(), "after": after}
-    return cached_blocks(run, ITEM_WEIGHTS, source, _BLOCK_ROWS, make, carried=carried, tasks=tasks)
+    return cached_blocks(run, ITEM_WEIGHTS, source, _BLOCK_ROWS, build, extra_columns=extra_columns, tasks=tasks)
 
 
 def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -> DataFrame:
-    """``part``, one task for each block; or so many ``tasks`` at most, each for several."""
+    """``part``: one row and one task for each block, or at most ``tasks`` tasks, each for several blocks."""
     count = min(len(items.paths), tasks or len(items.paths))
     return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias("part"))

@@ -28,9 +28,9 @@ def stage_with_recall(
     """
     sizes = {row["stratum"]: row["users"] for row in strata(profiles).collect()}
     users = with_strata(profiles, sizes, options.recall_users)
-    nprobe = options.nprobe or max(1, blocks.lists // _SHARE)
+    nprobe = options.nprobe or max(1, blocks.clusters // _SHARE)
     attempts = []
-    while nprobe < blocks.lists:
+    while nprobe < blocks.clusters:
         staged = stage(users, nprobe)
         recall = estimated([tuple(share) for note in staged.notes for share in note["shares"]], sizes)
         if sizes and not recall.users:
@@ -41,7 +41,7 @@ def stage_with_recall(
         if recall.mean >= options.target_recall:
             return staged, _record(options, blocks, nprobe, recall, attempts)
         run.progress.note(
-            f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.lists} lists is below "
+            f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.clusters} lists is below "
             f"{options.target_recall}: half as many again"
         )
         run.lake.discard(staged)
@@ -54,4 +54,4 @@ def _record(
     options: TopKOptions, blocks: ItemBlocks, nprobe: int, recall: Recall, attempts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     figures = {name: round(value, 5) for name, value in asdict(recall).items()}
-    return {"recall": figures | {"k": options.k, "lists": blocks.lists, "nprobe": nprobe, "attempts": attempts}}
+    return {"recall": figures | {"k": options.k, "lists": blocks.clusters, "nprobe": nprobe, "attempts": attempts}}

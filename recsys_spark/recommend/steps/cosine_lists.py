@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import cached_blocks
-from recsys_spark.blocks.steps.centroids import centroids, list_count
+from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.errors import UsageError
 from recsys_spark.explain.steps.reasons import sources
 from recsys_spark.lake.lake import Staged
@@ -54,7 +54,7 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
     run.progress.note(f"recommend_items: {rebuild}")
     users = run.lake.rows(USER_PROFILES)
     tasks, rules = tasks_for(run, options, users), request.rules(items)
-    task_bytes = log_join_plan(run, options, items, users, tasks, replace(rules, nprobe=items.lists))
+    task_bytes = log_join_plan(run, options, items, users, tasks, replace(rules, nprobe=items.clusters))
     columns = request.constant_columns | {"reasons": None}
     scorer = InterestScorer if options.interests > 1 else ProfileScorer
 
@@ -80,7 +80,7 @@ def _item_blocks(request: ListRequest) -> ItemBlocks:
     """The item blocks that profiles are joined with, and the clusters of an approximate join."""
     run, options = request.run, request.options
     vectors, rows = request.frame(ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)
-    clusters = list_count(options.clusters, rows) if options.approximate else 0
+    clusters = cluster_count(options.clusters, rows) if options.approximate else 0
     source = request.item_source(ITEM_VECTORS) | {"lists": [clusters, options.grouping_seed if clusters else 0]}
 
     def build() -> tuple[DataFrame, Matrix | None]:

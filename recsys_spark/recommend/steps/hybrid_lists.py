@@ -70,4 +70,4 @@ def _item_blocks(request: ListRequest) -> ItemBlocks:
 
     rows = min(request.options.item_block_rows, _BLOCK_ROWS)
     source = request.item_source(ITEM_WEIGHTS)
-    return cached_blocks(request.run, RECOMMENDATIONS, source, rows, build, carried=WEIGHT_COLUMNS)
+    return cached_blocks(request.run, RECOMMENDATIONS, source, rows, build, extra_columns=WEIGHT_COLUMNS)

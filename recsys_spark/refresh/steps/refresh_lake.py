@@ -53,7 +53,7 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
             run, part(BlockOptions), model, part(HistoryOptions), force=options.full
         ),
         "build_profiles": lambda: build_profiles(run, part(ProfileOptions)),
-        "fit_item_weights": lambda: fit_item_weights(run, part(WeightOptions), anew=options.full),
+        "fit_item_weights": lambda: fit_item_weights(run, part(WeightOptions), force=options.full),
         "recommend_items": lambda: _lists(run, part(TopKOptions)),
     }
     if not options.evaluate:

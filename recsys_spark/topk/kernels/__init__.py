@@ -1,1 +1,1 @@
-"""Arithmetic of topk: arrays only, no Spark."""
+"""Exact Top-K over tiles of a matrix product: arrays only, no Spark."""

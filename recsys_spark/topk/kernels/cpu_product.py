@@ -1,4 +1,4 @@
-"""What the processor of this machine can do, and what multiplies on it."""
+"""Choose the matrix product for the CPU of this machine."""
 
 import sys
 from functools import cache
@@ -9,13 +9,15 @@ from recsys_spark.topk.kernels.tiles import BF16_TILES, Tiles
 
 _FLAGS = {"avx512_bf16", "amx_bf16"}
 
-_WORTH_TORCH = 3e11  # operations that take as long as loading torch
+_WORTH_TORCH = 3e11  # floating-point operations that take as long as loading torch
 
 
 @cache
 def multiplies_bf16() -> bool:
-    """Whether products of numbers with 8 bits are twice as fast as those of float32, or faster. Without torch: the
-    driver asks too, for its estimate of memory."""
+    """Whether the CPU has instructions for bfloat16, whose products are at least twice as fast as those of float32.
+
+    Reads /proc/cpuinfo instead of loading torch, because the driver calls this too, for its memory estimate.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -24,14 +26,14 @@ def multiplies_bf16() -> bool:
 
 
 def cpu_tiles() -> Tiles:
-    """Of a task on this CPU, where there is work enough to choose the fastest products."""
+    """Tiles of a task on this CPU that has enough work for the fastest product."""
     if multiplies_bf16():
         return BF16_TILES
     return Tiles(NUMPY.rows, NUMPY.columns, 6, 0)
 
 
 def cpu_product(flops: float, threads: int) -> TileProduct:
-    """In bfloat16 where the processor is made for it and there is work enough to load torch for, or it is there."""
+    """bfloat16 if the CPU has it and torch is loaded already or worth loading; otherwise float32 in NumPy."""
     if multiplies_bf16() and ("torch" in sys.modules or flops > _WORTH_TORCH):
         from recsys_spark.topk.kernels.bf16_product import bf16_product
 

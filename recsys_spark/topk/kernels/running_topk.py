@@ -1,11 +1,11 @@
 """Exact blockwise Top-K by inner product, in bounded memory.
 
-The product of two tiles runs in float32 and only shortlists (``shortlist.py``): what could still belong to a list is
-scored again in float64, pair by pair, and rounded to float32. Lists therefore do not depend on block sizes, on the
+The product of two tiles runs in float32 and only shortlists (``shortlist.py``): pairs that may still belong to a list
+are scored again in float64, pair by pair, and rounded to float32. Lists therefore do not depend on block sizes, on the
 order in which blocks arrive, nor on the machine that multiplies.
 
-A place in a list is one unsigned number: the score, turned so that greater scores are smaller numbers, then the item's
-ordinal. The order of these numbers is the order of the list, ties included.
+An entry of a list is one unsigned integer: the score, turned so that greater scores are smaller integers, then the
+item's ordinal. The order of these integers is the order of the list, ties included.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_spark.topk.kernels.quota import crowded_out, within_quota
+from recsys_spark.topk.kernels.quota import over_quota, within_quota
 from recsys_spark.topk.kernels.shortlist import (
     NO_PAIRS,
     NUMPY,
@@ -30,11 +30,12 @@ from recsys_spark.topk.kernels.shortlist import (
 )
 
 Entries = NDArray[np.uint64]
+"""Elements of lists: score and ordinal as one integer."""
 
 EMPTY = np.uint64(np.iinfo(np.uint64).max)
-"""A place that holds no item."""
+"""An entry without item and score."""
 
-_NO_ITEM = np.int64(2**32 - 1)  # in a place with a score: what takes it must be at least as good
+_NO_ITEM = np.int64(2**32 - 1)  # ordinal of an entry that only has a score: its successor must score at least as much
 
 _PAIRS_AT_ONCE = 256
 
@@ -42,49 +43,56 @@ _QUOTA_COLUMNS = 512
 
 
 def entries_of(scores: Scores, ordinals: Rows) -> Entries:
-    """Finite scores and ordinals (below 2³²) as one number each, ascending in the order of a list."""
+    """Pack finite scores and ordinals (below 2³²) as entries, ascending in the order of a list."""
     return descending(scores) << np.uint64(32) | ordinals.astype(np.uint64)
 
 
-def scores_of(taken: Entries) -> Scores:
-    """The scores of places; −inf where a place is empty."""
-    return np.where(taken == EMPTY, np.float32(-np.inf), ascending(taken >> np.uint64(32)))
+def scores_of(entries: Entries) -> Scores:
+    """Scores of entries; −inf for EMPTY."""
+    return np.where(entries == EMPTY, np.float32(-np.inf), ascending(entries >> np.uint64(32)))
 
 
-def ordinals_of(taken: Entries) -> NDArray[np.int64]:
-    """The ordinals of places that are not empty."""
-    return (taken & np.uint64(0xFFFFFFFF)).astype(np.int64)
+def ordinals_of(entries: Entries) -> NDArray[np.int64]:
+    """Ordinals of entries that are not EMPTY."""
+    return (entries & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 class RunningTopK:
-    """The k best items so far for each of B queries. Beside the inputs: 8·B·k bytes (16 with a quota) and one tile."""
+    """The k best items so far of each of B queries. Beside the inputs: 8·B·k bytes (16 with a quota) and one tile."""
 
     def __init__(
         self,
         queries: Scores,
         k: int,
         *,
-        least: float | None = None,
+        min_score: float | None = None,
         quota: int | None = None,
-        multiplier: TileProduct = NUMPY,
+        tile_product: TileProduct = NUMPY,
     ) -> None:
-        """``least``: lower scores are not listed. ``quota``: most items of one group in a list. ``multiplier``:
-        what multiplies."""
+        """Start with empty lists.
+
+        Args:
+            queries: (B, d).
+            k: list length.
+            min_score: lower scores are not listed.
+            quota: most items of one group in a list.
+            tile_product: multiplies queries and items.
+        """
         if k < 1:
             raise ValueError(f"k must be at least 1, found {k}")
         self._queries = np.ascontiguousarray(queries)
-        self._least = np.float32(np.finfo(np.float32).min if least is None else least)
-        self._quota, self._multiplier = quota or 0, multiplier
+        self._min_score = np.float32(np.finfo(np.float32).min if min_score is None else min_score)
+        self._quota, self._tile_product = quota or 0, tile_product
         self.entries: Entries = np.full((len(queries), k), EMPTY)
         self._groups = np.full(self.entries.shape if quota else (0, 0), -1, np.int64)
 
     def start_at(self, rows: Rows, floors: Scores) -> None:
-        """Before any offer: nothing below ``floors``, finite scores, is listed to these ``rows`` of queries."""
+        """Set score floors (finite) of ``rows`` of queries before the first offer: lower scores are not listed."""
         self.entries[rows] = entries_of(floors.astype(np.float32), np.full(len(rows), _NO_ITEM))[:, None]
 
     @property
-    def taken(self) -> Entries:
-        """(B, k) places, EMPTY where there is no item."""
+    def listed_entries(self) -> Entries:
+        """(B, k) entries in the order of the lists, EMPTY where there is no item."""
         return np.where(ordinals_of(self.entries) == _NO_ITEM, EMPTY, self.entries)
 
     def update(
@@ -94,20 +102,20 @@ class RunningTopK:
         *,
         routes: Sequence[Route] | None = None,
         excluded: Pairs = NO_PAIRS,
-        given: Pairs = NO_PAIRS,
+        allowed: Pairs = NO_PAIRS,
         groups: NDArray[np.int64] | None = None,
     ) -> None:
         """Offer a block of n items.
 
         Args:
             items, ordinals: (n, d) and (n,).
-            routes: which queries meet which part of the block; by default all meet all.
+            routes: the parts of the block that queries are scored against; by default all queries against all items.
             excluded: (rows, columns) that must not be listed.
-            given: (rows, columns) offered whatever the routes say.
+            allowed: (rows, columns) that are scored in addition to the routes.
             groups: (n,) for the quota; a negative group has none.
         """
         routes = [Route(np.arange(len(self._queries)), 0, len(items))] if routes is None else routes
-        step = _QUOTA_COLUMNS if self._quota else max(len(items), 1)  # no floor rises within a block under a quota
+        step = _QUOTA_COLUMNS if self._quota else max(len(items), 1)  # under a quota, floors rise only between updates
         for start in range(0, len(items), step):
             part = slice(start, start + step)
             self._update(
@@ -115,7 +123,7 @@ class RunningTopK:
                 ordinals[part],
                 [route.clipped(start, start + step) for route in routes],
                 _of_columns(excluded, start, start + step),
-                _of_columns(given, start, start + step),
+                _of_columns(allowed, start, start + step),
                 None if groups is None else groups[part],
             )
 
@@ -124,13 +132,13 @@ class RunningTopK:
 
         Beside the inputs: 8·(k + p) bytes for each of 1,024 queries with at most p pairs.
         """
-        good = scores >= self._least
+        eligible = scores >= self._min_score
         if not self._quota:
-            good &= scores >= scores_of(self.entries[:, -1])[rows]
-        rows, scores, ordinals = rows[good], scores[good], ordinals[good]
-        groups = None if groups is None else groups[good]
-        for first in range(0, len(self._queries), self._multiplier.rows):
-            tile = slice(first, min(first + self._multiplier.rows, len(self._queries)))
+            eligible &= scores >= scores_of(self.entries[:, -1])[rows]
+        rows, scores, ordinals = rows[eligible], scores[eligible], ordinals[eligible]
+        groups = None if groups is None else groups[eligible]
+        for first in range(0, len(self._queries), self._tile_product.rows):
+            tile = slice(first, min(first + self._tile_product.rows, len(self._queries)))
             part = slice(*np.searchsorted(rows, (tile.start, tile.stop)))
             new = entries_of(scores[part], ordinals[part])
             self._merge(tile, rows[part] - first, new, groups, np.arange(part.start, part.stop))
@@ -141,58 +149,63 @@ class RunningTopK:
         ordinals: Rows,
         routes: list[Route],
         excluded: Pairs,
-        given: Pairs,
+        allowed: Pairs,
         groups: NDArray[np.int64] | None,
     ) -> None:
-        error = self._multiplier.error(self._queries, items)
+        error = self._tile_product.error_bound(self._queries, items)
         routed = any(len(route.rows) < len(self._queries) for route in routes)
-        height = tile_rows(self._multiplier, routed)
+        height = tile_rows(self._tile_product, routed)
         for first in range(0, len(self._queries), height):
             tile = slice(first, min(first + height, len(self._queries)))
-            found = Shortlist(
-                self._queries[tile], items, scores_of(self.entries[tile]), self._least, error, bool(self._quota)
+            shortlist = Shortlist(
+                self._queries[tile], items, scores_of(self.entries[tile]), self._min_score, error, bool(self._quota)
             )
-            found.scan([route.of_rows(tile) for route in routes], _of_rows(excluded, tile), self._multiplier)
-            rows, columns, products = found.pairs()
+            shortlist.scan([route.of_rows(tile) for route in routes], _of_rows(excluded, tile), self._tile_product)
+            rows, columns, products = shortlist.pairs()
             if groups is not None:
-                kept = ~crowded_out(
-                    rows, groups[columns], -error.scores(-products), self._groups[tile], found.listed, self._quota
-                )
-                rows, columns = rows[kept], columns[kept]
-            more = _of_rows(given, tile)
-            order = np.argsort(np.concatenate([rows, more[0]]), kind="stable")
-            rows, columns = np.concatenate([rows, more[0]])[order], np.concatenate([columns, more[1]])[order]
+                max_scores = -error.scores(-products)
+                full = over_quota(rows, groups[columns], max_scores, self._groups[tile], shortlist.listed, self._quota)
+                rows, columns = rows[~full], columns[~full]
+            rows, columns = _merged(rows, columns, _of_rows(allowed, tile))
             scores = exact_scores(self._queries[tile], rows, items, columns)
-            good = scores >= self._least
-            self._merge(tile, rows[good], entries_of(scores[good], ordinals[columns[good]]), groups, columns[good])
+            eligible = scores >= self._min_score
+            new = entries_of(scores[eligible], ordinals[columns[eligible]])
+            self._merge(tile, rows[eligible], new, groups, columns[eligible])
 
     def _merge(self, tile: slice, rows: Rows, new: Entries, groups: NDArray[np.int64] | None, columns: Rows) -> None:
         lists = self.entries[tile]
-        touched, line, place, width = in_rows(rows, len(lists))
+        touched, line, position, width = in_rows(rows, len(lists))
         k = lists.shape[1]
         wide = np.full((len(touched), k + width), EMPTY)
         wide[:, :k] = lists[touched]
-        wide[line, k + place] = new
+        wide[line, k + position] = new
         if groups is None:
             wide.partition(k - 1, axis=1)
             lists[touched] = np.sort(wide[:, :k], axis=1)
             return
         wide_groups = np.full(wide.shape, -1, np.int64)
         wide_groups[:, :k] = self._groups[tile][touched]
-        wide_groups[line, k + place] = groups[columns]
+        wide_groups[line, k + position] = groups[columns]
         wide, wide_groups = within_quota(wide, wide_groups, self._quota, EMPTY)
         lists[touched], self._groups[tile][touched] = wide[:, :k], wide_groups[:, :k]
 
 
 def exact_scores(queries: Scores, rows: Rows, items: Scores, columns: Rows) -> Scores:
-    """The dot product of each pair in float64, rounded to float32: a function of the two vectors alone."""
+    """Dot product of each pair in float64, rounded to float32: it depends on nothing but the two vectors."""
     scores = np.empty(len(rows), np.float32)
-    order = np.argsort(columns)  # neighbours in memory
-    for start in range(0, len(rows), _PAIRS_AT_ONCE):  # what fits in the cache of a core
+    order = np.argsort(columns)  # adjacent in memory
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):  # fits in the cache of a core
         part = order[start : start + _PAIRS_AT_ONCE]
-        left, right = queries[rows[part]].astype(np.float64), items[columns[part]].astype(np.float64)
-        scores[part] = np.einsum("ij,ij->i", left, right)
+        wide_queries, wide_items = queries[rows[part]].astype(np.float64), items[columns[part]].astype(np.float64)
+        scores[part] = np.einsum("ij,ij->i", wide_queries, wide_items)
     return scores
+
+
+def _merged(rows: Rows, columns: Rows, pairs: Pairs) -> Pairs:
+    """(rows, columns) and ``pairs`` together, rows ascending."""
+    both_rows, both_columns = np.concatenate([rows, pairs[0]]), np.concatenate([columns, pairs[1]])
+    order = np.argsort(both_rows, kind="stable")
+    return both_rows[order], both_columns[order]
 
 
 def _of_rows(pairs: Pairs, tile: slice) -> Pairs:

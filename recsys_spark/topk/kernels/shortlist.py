@@ -1,4 +1,4 @@
-"""Which pairs of a tile of queries and a block of items may enter a list: float32 products above a rising floor.
+"""Shortlist the pairs of a tile of queries and a block of items: float32 products above a rising floor.
 
 A pair is dropped only when its product proves that k others have a greater exact score.
 """
@@ -20,30 +20,30 @@ Pairs = tuple[Rows, Rows]
 """(rows of queries, columns of a block)."""
 
 Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, "ErrorBound"], tuple[Rows, Rows, Scores]]
-"""(queries, items, floor, least, excluded, k, error) to the pairs at or above both floors, row by row, and their
-products.
+"""(queries, items, floor, min_product, excluded, k, error) → (rows, columns, products) of the pairs whose product is at
+or above ``floor`` of the query and ``min_product``, row by row.
 
-``floor`` is −inf for queries without a full list: for k > 0 it is raised in place to what may be as good as the k-th
-product of the tile (``ErrorBound.rival``). ``excluded`` pairs are left out.
+``floor`` is −inf for queries without a full list: for k > 0 it is raised in place to the smallest product that may be
+as good as the k-th of the tile (``ErrorBound.rival``). ``excluded`` pairs are left out.
 """
 
 
 @dataclass(frozen=True)
 class ErrorBound:
-    """How far a product may be from the exact score: by no more than ``absolute``."""
+    """A product differs from the exact score by at most ``absolute``."""
 
     absolute: np.float32
 
     def scores(self, products: Scores) -> Scores:
-        """The least score of pairs with these products."""
+        """Smallest exact score of pairs with these products."""
         return products - self.absolute
 
     def products(self, scores: Scores) -> Scores:
-        """The least product of pairs with these scores."""
+        """Smallest product of pairs with these exact scores."""
         return scores - self.absolute
 
     def rival(self, products: Scores) -> Scores:
-        """The least product of pairs that may score as much as those with these products."""
+        """Smallest product of pairs whose exact score may equal that of pairs with these products."""
         return self.products(self.scores(products))
 
 
@@ -51,58 +51,58 @@ NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def descending(scores: Scores) -> NDArray[np.uint64]:
-    """Finite scores as numbers below 2³² that rise as scores fall; 0 and −0 are one."""
+    """Finite scores as integers below 2³² that rise as scores fall; 0 and −0 are the same integer."""
     bits = (scores + np.float32(0)).view(np.uint32)
     return (~np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))).astype(np.uint64)
 
 
 def ascending(numbers: NDArray[np.uint64]) -> Scores:
-    """The scores that the low 32 bits stand for: the inverse of ``descending``."""
+    """Scores of the low 32 bits: the inverse of ``descending``."""
     rising = ~numbers.astype(np.uint32)
     return np.where(rising >> 31, rising & np.uint32((1 << 31) - 1), ~rising).view(np.float32)
 
 
-_LEAST = np.float32(-1e37)  # of any score: sums with an error stay finite
+_MIN_SCORE = np.float32(-1e37)  # of any score: sums with an error stay finite
 
 
 @dataclass(frozen=True)
 class Route:
-    """The queries ``rows`` (ascending) meet the items ``start … stop − 1`` of a block."""
+    """The queries ``rows`` (ascending) are scored against the items ``start … stop − 1`` of a block."""
 
     rows: Rows
     start: int
     stop: int
 
     def clipped(self, start: int, stop: int) -> "Route":
-        """The part within these columns, counted from ``start``."""
+        """The part of the route within these columns, counted from ``start``."""
         return Route(self.rows, max(self.start, start) - start, min(self.stop, stop) - start)
 
     def of_rows(self, tile: slice) -> "Route":
-        """The part within these rows, counted from the first."""
+        """The part of the route within these rows, counted from the first."""
         first, last = np.searchsorted(self.rows, (tile.start, tile.stop))
         return Route(self.rows[first:last] - tile.start, self.start, self.stop)
 
 
 def numpy_product(
-    queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: ErrorBound
+    queries: Scores, items: Scores, floor: Scores, min_product: np.float32, excluded: Pairs, k: int, error: ErrorBound
 ) -> tuple[Rows, Rows, Scores]:
-    """A ``Product`` on the CPU."""
+    """Multiply in float32 with NumPy: a ``Product``."""
     shape = len(queries), len(items)
     product, above = tile_buffer("float32", shape, np.float32), tile_buffer("above", shape, np.bool_)
     np.matmul(queries, items.T, out=product)
     product[excluded] = -np.inf
     width = len(items)
-    without = np.flatnonzero(np.isneginf(floor))
-    if 0 < k < width and len(without):
-        floor[without] = error.rival(np.partition(product[without], width - k, axis=1)[:, width - k])
-    np.greater_equal(product, np.maximum(floor, least)[:, None], out=above)
+    unbounded = np.flatnonzero(np.isneginf(floor))
+    if 0 < k < width and len(unbounded):
+        floor[unbounded] = error.rival(np.partition(product[unbounded], width - k, axis=1)[:, width - k])
+    np.greater_equal(product, np.maximum(floor, min_product)[:, None], out=above)
     flat = np.flatnonzero(above)
     rows, columns = np.divmod(flat, width)
     return rows, columns, product.ravel()[flat]
 
 
 def tile_buffer(name: str, shape: tuple[int, int], kind: type[Number]) -> NDArray[Number]:
-    """Memory of the last tile: a new one for every tile would be new pages for the system to clear."""
+    """Reuse the memory of the last tile: for new memory, the system would have to clear pages."""
     size = shape[0] * shape[1]
     if len(_BUFFERS.get(name, ())) < size:
         _BUFFERS[name] = np.empty(size, kind)
@@ -113,7 +113,7 @@ _BUFFERS: dict[str, NDArray[Any]] = {}
 
 
 def product_error_bound(queries: Scores, items: Scores) -> ErrorBound:
-    """How far a float32 product may be from the exact score: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
+    """Bound of a float32 product: |fl(x·y) − x·y| ≤ γ·|x||y|, γ = d·u/(1 − d·u), u = 2⁻²⁴.
 
     Higham, Accuracy and Stability of Numerical Algorithms, §3.1; another 2·u for the rounding of the score itself.
     """
@@ -128,88 +128,99 @@ def _longest(vectors: Scores) -> float:
 
 @dataclass(frozen=True)
 class TileProduct:
-    """What multiplies, and in tiles of how many queries and items: large enough for a matrix product, small enough for
-    a cache."""
+    """Multiply tiles of ``rows`` queries and ``columns`` items.
 
-    product: Product
+    Tiles are large enough for a fast matrix product and small enough for a cache.
+    """
+
+    multiply: Product
     rows: int
     columns: int
-    error: Callable[[Scores, Scores], ErrorBound] = product_error_bound
-    """How far a product of (queries, items) may be from the exact score."""
+    error_bound: Callable[[Scores, Scores], ErrorBound] = product_error_bound
+    """(queries, items) → the bound of their products."""
 
     def probabilistic(self) -> "TileProduct":
-        """For lists that are approximate anyway: as far as four standard deviations of d independent roundings."""
+        """With a bound of four standard deviations of d independent roundings: for approximate lists only."""
 
-        def error(queries: Scores, items: Scores) -> ErrorBound:
-            proven = self.error(queries, items)
+        def error_bound(queries: Scores, items: Scores) -> ErrorBound:
+            proven = self.error_bound(queries, items)
             return replace(proven, absolute=proven.absolute * np.float32(min(1.0, 4 / items.shape[1] ** 0.5)))
 
-        return replace(self, error=error)
+        return replace(self, error_bound=error_bound)
 
 
 NUMPY = TileProduct(numpy_product, 1024, 2048)
 
 
-def tile_rows(multiplier: TileProduct, routed: bool) -> int:
-    """Queries of one shortlist: more where few of them take each route; their numbers have 16 bits."""
-    return min(multiplier.rows * (16 if routed else 1), 1 << 16)
+def tile_rows(tile_product: TileProduct, routed: bool) -> int:
+    """Number of queries of one shortlist: more if each route has few of them, at most 2¹⁶: rows have 16 bits."""
+    return min(tile_product.rows * (16 if routed else 1), 1 << 16)
 
 
 class Shortlist:
-    """The pairs found so far. Holds 14 bytes a pair, 3·k of a query and those of one tile."""
+    """Pairs that may still enter a list. Holds at 14 bytes each: 3·k pairs a query, and the pairs of one tile."""
 
     def __init__(
-        self, queries: Scores, items: Scores, listed: Scores, least: np.float32, error: ErrorBound, by_group: bool
+        self, queries: Scores, items: Scores, listed: Scores, min_score: np.float32, error: ErrorBound, by_group: bool
     ) -> None:
-        """``listed``: the scores of the lists so far, −inf where a place is empty. ``by_group``: k greater scores do
-        not keep an item out, for some may be of a full group."""
+        """Start without pairs.
+
+        Args:
+            queries: (n, d).
+            items: (m, d), a block.
+            listed: (n, k) scores of the lists so far, descending; −inf where an entry is empty.
+            min_score: lower scores are not listed.
+            error: bound of the products of queries and items.
+            by_group: a quota applies: k greater scores do not exclude an item, because the quota may exclude them.
+        """
         self._queries, self._items = queries, items
         self.listed, self._error, self._by_group = listed, error, by_group
         self._floor = error.products(listed[:, -1])
-        self._least = np.float32(error.products(np.maximum(least, _LEAST)))
-        self._found: list[tuple[Rows, Rows, Scores]] = [_NOTHING]
+        self._min_product = np.float32(error.products(np.maximum(min_score, _MIN_SCORE)))
+        self._parts: list[tuple[Rows, Rows, Scores]] = [_NO_PRODUCTS]
         self._count = 0
 
-    def scan(self, routes: Sequence[Route], excluded: Pairs, multiplier: TileProduct) -> None:
-        """Multiply along the routes."""
+    def scan(self, routes: Sequence[Route], excluded: Pairs, tile_product: TileProduct) -> None:
+        """Add the pairs of the routes."""
         order = np.argsort(excluded[1], kind="stable")
         excluded = excluded[0][order], excluded[1][order]
         for route in routes:
-            for start in range(route.start, route.stop if len(route.rows) else 0, multiplier.columns):
-                part = Route(route.rows, start, min(start + multiplier.columns, route.stop))
-                self._tile(part, excluded, multiplier.product)
+            for start in range(route.start, route.stop if len(route.rows) else 0, tile_product.columns):
+                part = Route(route.rows, start, min(start + tile_product.columns, route.stop))
+                self._add_tile(part, excluded, tile_product.multiply)
                 if self._count > 3 * self.listed.size:
                     self._prune()
         self._prune()
 
     def pairs(self) -> tuple[Rows, Rows, Scores]:
-        """Rows ascending, columns, products."""
-        rows, columns, products = self._found[0]
+        """(rows, columns, products) of the pairs, rows ascending."""
+        rows, columns, products = self._parts[0]
         order = np.argsort(rows, kind="stable")  # 16 bits: a radix sort
         return rows[order], columns[order], products[order]
 
-    def _tile(self, route: Route, excluded: Pairs, product: Product) -> None:
-        rows, columns = route.rows, slice(route.start, route.stop)
-        queries = self._queries if len(rows) == len(self._queries) else self._queries[rows]
-        floor = self._floor[rows]
+    def _add_tile(self, route: Route, excluded: Pairs, multiply: Product) -> None:
+        rows, items = route.rows, self._items[route.start : route.stop]
         whole = len(rows) == len(self._queries)
-        k = self.listed.shape[1] if whole and not self._by_group else 0  # a short route proves little
-        found = product(queries, self._items[columns], floor, self._least, _on(route, excluded), k, self._error)
+        queries, floor = self._queries if whole else self._queries[rows], self._floor[rows]
+        k = self.listed.shape[1] if whole and not self._by_group else 0  # a route of few queries raises few floors
+        lines, columns, products = multiply(
+            queries, items, floor, self._min_product, _on_route(route, excluded), k, self._error
+        )
         self._floor[rows] = floor
-        self._found.append((rows[found[0]].astype(np.uint16), (found[1] + route.start).astype(np.int64), found[2]))
-        self._count += len(found[0])
+        self._parts.append((rows[lines].astype(np.uint16), (columns + route.start).astype(np.int64), products))
+        self._count += len(lines)
 
     def _prune(self) -> None:
-        """Raise the floor to what k lower bounds prove, and drop what lies below."""
-        rows, columns, products = (np.concatenate(part) for part in zip(*self._found, strict=True))
+        """Raise the floor to the k-th lower bound of each query, and drop the pairs below it."""
+        rows, columns, products = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         if not self._by_group and len(rows):
             self._raise_floor(rows, products)
-            kept = products >= self._floor[rows]
-            rows, columns, products = rows[kept], columns[kept], products[kept]
-        self._found, self._count = [(rows, columns, products)], len(rows)
+            above = products >= self._floor[rows]
+            rows, columns, products = rows[above], columns[above], products[above]
+        self._parts, self._count = [(rows, columns, products)], len(rows)
 
     def _raise_floor(self, rows: Rows, products: Scores) -> None:
-        """One sort of (row, bound) as one number each finds the k-th bound of every row."""
+        """Find the k-th bound of every row by one sort: (row, bound) is one integer."""
         listed_rows, _ = np.nonzero(self.listed > -np.inf)
         bounds = np.concatenate([self._error.scores(products), self.listed[self.listed > -np.inf]])
         owners = np.concatenate([rows, listed_rows]).astype(np.uint64)
@@ -221,12 +232,16 @@ class Shortlist:
         self._floor[full] = np.maximum(self._floor[full], self._error.products(kth))
 
 
-_NOTHING = np.empty(0, np.uint16), np.empty(0, np.int64), np.empty(0, np.float32)
+_NO_PRODUCTS = np.empty(0, np.uint16), np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 def in_rows(rows: Rows, count: int) -> tuple[Rows, Rows, Rows, int]:
-    """For ascending rows below ``count``: the distinct ones, for each entry the number of its row among them and its
-    place within the row, and the most entries of a row."""
+    """Group ascending ``rows`` below ``count``.
+
+    Returns:
+        The distinct rows; for each element the index of its row among them, and its position within that row; the
+        greatest number of elements of a row.
+    """
     counts = np.bincount(rows, minlength=count)
     touched = np.flatnonzero(counts)
     starts = np.cumsum(counts) - counts
@@ -234,12 +249,12 @@ def in_rows(rows: Rows, count: int) -> tuple[Rows, Rows, Rows, int]:
     return touched, line, np.arange(len(rows)) - starts[rows], int(counts.max(initial=0))
 
 
-def _on(route: Route, excluded: Pairs) -> Pairs:
-    """Excluded pairs (sorted by column) of a route, by place in its rows and columns."""
+def _on_route(route: Route, excluded: Pairs) -> Pairs:
+    """Excluded pairs (sorted by column) of a route, as indices into its rows and columns."""
     first, last = np.searchsorted(excluded[1], (route.start, route.stop))
     if first == last:
         return NO_PAIRS
     rows, columns = excluded[0][first:last], excluded[1][first:last] - route.start
-    place = np.searchsorted(route.rows, rows).clip(max=len(route.rows) - 1)
-    there = route.rows[place] == rows
-    return place[there], columns[there]
+    lines = np.searchsorted(route.rows, rows).clip(max=len(route.rows) - 1)
+    matches = route.rows[lines] == rows
+    return lines[matches], columns[matches]

@@ -1,11 +1,11 @@
-"""Sizes of the tiles in which a processor multiplies best."""
+"""Tile sizes of the matrix products of a task."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """What the products of a task take of its memory: tiles of so many queries and items, and the library."""
+    """Tiles of ``rows`` queries and ``columns`` items, with ``bytes_each`` a pair, and the memory of the library."""
 
     rows: int
     columns: int

@@ -1,4 +1,4 @@
-"""The product of two tiles on a GPU. Imports torch: loaded only where a task has a GPU."""
+"""Product of two tiles on a GPU. Imports torch, so it is loaded only in tasks that have a GPU."""
 
 import numpy as np
 import torch
@@ -7,21 +7,28 @@ from recsys_spark.topk.kernels.shortlist import ErrorBound, Pairs, Rows, Scores,
 
 
 def torch_product(device: str) -> TileProduct:
-    """In float32 proper (no TF32); only pairs above the floor leave the device."""
+    """Multiply in float32 (no TF32) on ``device``; only pairs at or above the floor leave it."""
     torch.backends.cuda.matmul.allow_tf32 = False
 
     @torch.inference_mode()
-    def product(
-        queries: Scores, items: Scores, floor: Scores, least: np.float32, excluded: Pairs, k: int, error: ErrorBound
+    def multiply(
+        queries: Scores,
+        items: Scores,
+        floor: Scores,
+        min_product: np.float32,
+        excluded: Pairs,
+        k: int,
+        error: ErrorBound,
     ) -> tuple[Rows, Rows, Scores]:
         scores = torch.from_numpy(queries).to(device) @ torch.from_numpy(items).to(device).T
         rows, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in excluded)
         scores[rows, columns] = -torch.inf
-        without = np.flatnonzero(np.isneginf(floor))
-        if 0 < k < len(items) and len(without):
-            kth = scores[torch.from_numpy(without).to(device)].topk(k, dim=1, sorted=True).values[:, -1]
-            floor[without] = error.rival(kth.cpu().numpy())
-        found = torch.nonzero(scores >= torch.from_numpy(np.maximum(floor, least)).to(device)[:, None], as_tuple=True)
-        return found[0].cpu().numpy(), found[1].cpu().numpy(), scores[found].cpu().numpy()
+        unbounded = np.flatnonzero(np.isneginf(floor))
+        if 0 < k < len(items) and len(unbounded):
+            kth = scores[torch.from_numpy(unbounded).to(device)].topk(k, dim=1, sorted=True).values[:, -1]
+            floor[unbounded] = error.rival(kth.cpu().numpy())
+        bounds = torch.from_numpy(np.maximum(floor, min_product)).to(device)
+        above = torch.nonzero(scores >= bounds[:, None], as_tuple=True)
+        return above[0].cpu().numpy(), above[1].cpu().numpy(), scores[above].cpu().numpy()
 
-    return TileProduct(product, 8192, 65_536)
+    return TileProduct(multiply, 8192, 65_536)

@@ -1,1 +1,1 @@
-"""Steps of topk: they read tables, call transformations and publish."""
+"""Steps that plan a join and publish item neighbours."""

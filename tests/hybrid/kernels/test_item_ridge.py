@@ -22,11 +22,15 @@ def features(seed, items=9, users=20, words=7, width=3):
 
 @given(st.integers(0, 1000), st.integers(1, 8))
 def test_weights_solve_the_ridge_of_each_target_on_its_support(seed, size):
-    found, random = features(seed), np.random.default_rng(seed + 1)
+    item_features, random = features(seed), np.random.default_rng(seed + 1)
     targets = random.permutation(9)[:4]
     support = np.array([np.sort(random.choice([i for i in range(9) if i != t], size, replace=False)) for t in targets])
-    weights = ridge_weights(found, targets, support, vector_weight=2.0, word_weight=3.0, ridge=1.5)
-    dense = [found.users.toarray(), np.sqrt(3.0) * found.words.toarray(), np.sqrt(2.0) * found.vectors.astype(float)]
+    weights = ridge_weights(item_features, targets, support, vector_weight=2.0, word_weight=3.0, ridge=1.5)
+    dense = [
+        item_features.users.toarray(),
+        np.sqrt(3.0) * item_features.words.toarray(),
+        np.sqrt(2.0) * item_features.vectors.astype(float),
+    ]
     z = np.hstack(dense)
     for target, rows, row in zip(targets, support, weights, strict=True):
         expected = np.linalg.solve(z[rows] @ z[rows].T + 1.5 * np.eye(size), z[rows] @ z[target])
@@ -34,18 +38,20 @@ def test_weights_solve_the_ridge_of_each_target_on_its_support(seed, size):
 
 
 def test_a_shorter_support_has_weight_0_where_it_ends_and_the_same_weights_before():
-    found, targets = features(4), np.array([0])
-    short = ridge_weights(found, targets, np.array([[2, 5]]), vector_weight=1.0, word_weight=1.0, ridge=1.0)
-    padded = ridge_weights(found, targets, np.array([[2, 5, -1, -1]]), vector_weight=1.0, word_weight=1.0, ridge=1.0)
+    item_features, targets = features(4), np.array([0])
+    short = ridge_weights(item_features, targets, np.array([[2, 5]]), vector_weight=1.0, word_weight=1.0, ridge=1.0)
+    padded = ridge_weights(
+        item_features, targets, np.array([[2, 5, -1, -1]]), vector_weight=1.0, word_weight=1.0, ridge=1.0
+    )
     assert padded[0, 2:].tolist() == [0, 0]
     np.testing.assert_allclose(padded[:, :2], short, rtol=1e-6)
 
 
 def test_all_items_as_support_without_text_is_the_closed_form():
-    found = features(2)
+    item_features = features(2)
     every = np.array([[i for i in range(9) if i != t] for t in range(9)])
-    weights = ridge_weights(found, np.arange(9), every, vector_weight=0.0, word_weight=0.0, ridge=2.0)
-    gram = (found.users @ found.users.T).toarray()
+    weights = ridge_weights(item_features, np.arange(9), every, vector_weight=0.0, word_weight=0.0, ridge=2.0)
+    gram = (item_features.users @ item_features.users.T).toarray()
     closed = ease(gram.astype(np.float32), 2.0)
     for target in range(9):
         np.testing.assert_allclose(weights[target], closed[every[target], target], rtol=1e-3, atol=1e-5)
@@ -55,11 +61,12 @@ def test_all_items_as_support_without_text_is_the_closed_form():
 
 @given(st.integers(0, 1000), st.integers(1, 9))
 def test_supports_are_the_best_candidates_by_co_occurrence_and_text(seed, size):
-    found = features(seed)
+    item_features = features(seed)
     candidates = np.array([[0, 2, 3, 5, 8], [1, 4, 6, -1, -1]])
     candidates = np.sort(candidates, axis=1)
-    chosen = supports(found, np.array([7, 2]), candidates, size, shrink=3.0, text_share=0.4)
-    had, words, vectors = found.users.toarray(), found.words.toarray(), found.vectors.astype(float)
+    chosen = supports(item_features, np.array([7, 2]), candidates, size, shrink=3.0, text_share=0.4)
+    had, words = item_features.users.toarray(), item_features.words.toarray()
+    vectors = item_features.vectors.astype(float)
     for target, row, best in zip([7, 2], candidates, chosen, strict=True):
         score = {
             c: had[c] @ had[target] / (np.sqrt(had[c].sum() * had[target].sum()) + 3.0)
@@ -110,6 +117,6 @@ def test_target_ranks_count_greater_scores_and_half_of_the_ties(seed, masked):
         assert rank == 1 + sum(x > level for x in rest) + sum(x == level for x in rest) / 2
 
 
-def test_a_ridge_too_small_for_the_gram_matrix_is_refused_in_words():
+def test_a_ridge_too_small_for_the_gram_matrix_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="a ridge of 0.0 is too small"):
         ease(np.ones((3, 3), np.float32), 0.0)

@@ -9,12 +9,12 @@ from recsys_spark.topk.kernels.mmr import mmr_order
 
 
 def greedy(scores, vectors, diversity, k):
-    taken = []
-    while len(taken) < min(k, len(scores)):
-        left = [place for place in range(len(scores)) if place not in taken]
-        near = {p: max((float(vectors[p].astype(float) @ vectors[t]) for t in taken), default=0.0) for p in left}
-        taken.append(max(left, key=lambda p: ((1 - diversity) * float(scores[p]) - diversity * near[p], -p)))
-    return taken
+    chosen = []
+    while len(chosen) < min(k, len(scores)):
+        rest = [position for position in range(len(scores)) if position not in chosen]
+        near = {p: max((float(vectors[p].astype(float) @ vectors[c]) for c in chosen), default=0.0) for p in rest}
+        chosen.append(max(rest, key=lambda p: ((1 - diversity) * float(scores[p]) - diversity * near[p], -p)))
+    return chosen
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.floats(0, 1), st.integers(1, 12))

@@ -1,4 +1,4 @@
-"""The running Top-K against a full sort, however the items are cut into blocks."""
+"""The running Top-K against a full sort, for any division of the items into blocks."""
 
 import numpy as np
 import pytest
@@ -30,13 +30,13 @@ def in_bf16():
     return bf16_product(1)
 
 
-MULTIPLIERS = pytest.mark.parametrize("multiplier", [lambda: NUMPY, in_bf16], ids=["float32", "bfloat16"])
+TILE_PRODUCTS = pytest.mark.parametrize("tile_product", [lambda: NUMPY, in_bf16], ids=["float32", "bfloat16"])
 
 
-def in_blocks(queries, items, k, cuts, excluded=(), order=None, multiplier=NUMPY):
-    running = RunningTopK(queries, k, multiplier=multiplier)
+def in_blocks(queries, items, k, cuts, excluded=(), order=None, tile_product=NUMPY):
+    running = RunningTopK(queries, k, tile_product=tile_product)
     blocks = list(zip([0, *cuts], [*cuts, len(items)], strict=True))
-    for start, stop in blocks if order is None else [blocks[place] for place in order]:
+    for start, stop in blocks if order is None else [blocks[number] for number in order]:
         inside = sorted((row, column - start) for row, column in excluded if start <= column < stop)
         pairs = np.array(inside, np.int64).reshape(-1, 2)
         running.update(items[start:stop], np.arange(start, stop), excluded=(pairs[:, 0], pairs[:, 1]))
@@ -44,7 +44,7 @@ def in_blocks(queries, items, k, cuts, excluded=(), order=None, multiplier=NUMPY
 
 
 def listed(running):
-    """The lists without their empty places."""
+    """The lists without their empty entries."""
     lists = [row[row != EMPTY] for row in running.entries]
     return [list(zip(ordinals_of(row).tolist(), scores_of(row), strict=True)) for row in lists]
 
@@ -62,22 +62,22 @@ def problems(draw):
     return queries, items, draw(st.integers(1, 12)), cuts, draw(st.sets(pairs, max_size=40)), order
 
 
-@MULTIPLIERS
+@TILE_PRODUCTS
 @given(problem=problems())
-def test_any_cut_and_any_order_of_the_blocks_equals_brute_force(multiplier, problem):
+def test_any_cut_and_any_order_of_the_blocks_equals_brute_force(tile_product, problem):
     queries, items, k, cuts, excluded, order = problem
-    running = in_blocks(queries, items, k, cuts, excluded, order, multiplier())
+    running = in_blocks(queries, items, k, cuts, excluded, order, tile_product())
     assert listed(running) == brute_force(queries, items, k, excluded)
 
 
-@MULTIPLIERS
+@TILE_PRODUCTS
 @given(seed=st.integers(0, 2**32 - 1), dimension=st.sampled_from([3, 64, 257]), step=st.integers(1, 40))
-def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_score(multiplier, seed, dimension, step):
+def test_near_ties_below_the_error_of_the_products_are_ordered_by_the_exact_score(tile_product, seed, dimension, step):
     random = np.random.default_rng(seed)
     centre = random.normal(size=dimension)
     items = unit(centre + random.normal(size=(40, dimension)) * 3e-7)  # cosines differ in the last bits only
     queries = unit(centre + random.normal(size=(6, dimension)) * 1e-3)
-    running = in_blocks(queries, items, 5, list(range(step, 40, step)), multiplier=multiplier())
+    running = in_blocks(queries, items, 5, list(range(step, 40, step)), tile_product=tile_product())
     assert listed(running) == brute_force(queries, items, 5)
 
 
@@ -88,7 +88,7 @@ def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, sc
     random = np.random.default_rng(seed)
     queries, items = (np.float32(scale) * random.normal(size=(n, dimension)).astype(np.float32) for n in (7, 50))
     free = np.full(7, -np.finfo(np.float32).max, np.float32)
-    rows, columns, products = in_bf16().product(
+    rows, columns, products = in_bf16().multiply(
         queries, items, free, np.finfo(np.float32).min, NO_PAIRS, 0, ErrorBound(np.float32(0))
     )
     exact = queries.astype(np.float64) @ items.T.astype(np.float64)
@@ -102,12 +102,12 @@ def test_a_bfloat16_product_is_off_by_no_more_than_its_bound(seed, dimension, sc
 
 @given(st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=2, max_size=2))
 def test_bounds_in_bfloat16_are_never_below_and_keep_their_order(pair):
-    from recsys_spark.topk.kernels.bf16_product import at_least, floats, ordered
+    from recsys_spark.topk.kernels.bf16_product import floats, ordered, round_up
 
     values = np.array(pair, np.float32)
-    bounds = at_least(values)
+    bounds = round_up(values)
     assert (floats(bounds) >= values).all()
-    assert (floats(at_least(floats(bounds))) == floats(bounds)).all()
+    assert (floats(round_up(floats(bounds))) == floats(bounds)).all()
     low, high = sorted(range(2), key=lambda i: floats(bounds)[i])
     assert ordered(bounds)[low] <= ordered(bounds)[high] or floats(bounds)[low] == floats(bounds)[high]
 
@@ -116,7 +116,7 @@ def test_a_large_block_equals_many_small_ones_bit_for_bit():
     random = np.random.default_rng(3)
     queries, items = unit(random.normal(size=(50, 33))), unit(random.normal(size=(2000, 33)))
     whole, cut = in_blocks(queries, items, 10, []), in_blocks(queries, items, 10, list(range(7, 2000, 7)))
-    assert whole.places.tobytes() == cut.places.tobytes()
+    assert whole.entries.tobytes() == cut.entries.tobytes()
     assert listed(whole) == brute_force(queries, items, 10)
 
 
@@ -128,7 +128,7 @@ def test_duplicates_longer_than_the_list_fall_to_the_smallest_ordinals():
     assert ordinals_of(running.entries).tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
-def test_a_list_longer_than_the_catalogue_ends_in_empty_places():
+def test_a_list_longer_than_the_catalogue_ends_in_empty_entries():
     running = RunningTopK(unit([[1, 0]]), 4)
     running.update(unit([[0, 1], [1, 0]]), np.array([10, 11]))
     assert listed(running) == [[(11, 1.0), (10, 0.0)]]
@@ -166,7 +166,7 @@ def test_the_product_of_torch_gives_the_same_lists(problem):
     from recsys_spark.topk.kernels.torch_product import torch_product
 
     queries, items, k, _, excluded, _ = problem
-    running = RunningTopK(queries, k, multiplier=torch_product("cpu"))
+    running = RunningTopK(queries, k, tile_product=torch_product("cpu"))
     pairs = np.array(sorted(excluded), np.int64).reshape(-1, 2)
     inside = pairs[:, 1] < len(items)
     running.update(items, np.arange(len(items)), excluded=(pairs[inside, 0], pairs[inside, 1]))
@@ -177,63 +177,66 @@ def test_the_product_of_torch_gives_the_same_lists(problem):
 def test_tiles_of_any_size_give_the_same_lists(size):
     random = np.random.default_rng(6)
     queries, items = unit(random.normal(size=(9, 5))), unit(random.integers(-1, 2, (60, 5)) + 0.5)
-    running = RunningTopK(queries, 4, multiplier=TileProduct(numpy_product, *size))
+    running = RunningTopK(queries, 4, tile_product=TileProduct(numpy_product, *size))
     running.update(items, np.arange(60))
     assert listed(running) == brute_force(queries, items, 4)
 
 
 @pytest.mark.parametrize("k", [0, -1])
-def test_a_list_must_have_a_place(k):
+def test_k_must_be_at_least_1(k):
     with pytest.raises(ValueError, match=f"k must be at least 1, found {k}"):
         RunningTopK(unit([[1, 0]]), k)
 
 
 @given(st.lists(st.tuples(st.floats(-2, 2, width=32), st.integers(0, 2**32 - 1)), min_size=1, max_size=30))
-def test_places_are_in_the_order_of_scores_descending_and_ordinals_ascending(found):
-    scores, ordinals = np.array([s for s, _ in found], np.float32), np.array([o for _, o in found], np.int64)
+def test_entries_are_in_the_order_of_scores_descending_and_ordinals_ascending(pairs):
+    scores, ordinals = np.array([s for s, _ in pairs], np.float32), np.array([o for _, o in pairs], np.int64)
     ordered = np.sort(entries_of(scores, ordinals))
-    expected = sorted(((-np.float32(score) + 0.0, ordinal) for score, ordinal in found))
+    expected = sorted(((-np.float32(score) + 0.0, ordinal) for score, ordinal in pairs))
     assert [(-s + 0.0, o) for s, o in zip(scores_of(ordered), ordinals_of(ordered).tolist(), strict=True)] == expected
 
 
 @st.composite
 def ruled(draw):
-    """A problem with groups, a least score, routes and given pairs."""
+    """A problem with groups, a minimum score, routes and allowed pairs."""
     queries, items, k, cuts, excluded, order = draw(problems())
     groups = np.array(draw(st.lists(st.integers(-1, 3), min_size=len(items), max_size=len(items))), np.int64)
-    given_pairs = draw(st.sets(st.tuples(st.integers(0, len(queries) - 1), st.integers(0, len(items) - 1)), max_size=9))
-    meets = np.array(draw(st.lists(st.booleans(), min_size=len(queries), max_size=len(queries))))
-    least = draw(st.one_of(st.none(), st.floats(-1, 1, width=32)))
-    return queries, items, k, groups, draw(st.integers(1, 3)), given_pairs - excluded, meets, least, excluded
+    allowed_pairs = draw(
+        st.sets(st.tuples(st.integers(0, len(queries) - 1), st.integers(0, len(items) - 1)), max_size=9)
+    )
+    routed = np.array(draw(st.lists(st.booleans(), min_size=len(queries), max_size=len(queries))))
+    min_score = draw(st.one_of(st.none(), st.floats(-1, 1, width=32)))
+    return queries, items, k, groups, draw(st.integers(1, 3)), allowed_pairs - excluded, routed, min_score, excluded
 
 
 @given(ruled(), st.integers(1, 30))
-def test_rules_equal_a_greedy_walk_down_the_sorted_catalogue(problem, step):
-    queries, items, k, groups, quota, given_pairs, meets, least, excluded = problem
-    running = RunningTopK(queries, k, least=least, quota=quota)
+def test_rules_equal_a_greedy_choice_from_the_sorted_catalogue(problem, step):
+    queries, items, k, groups, quota, allowed_pairs, routed, min_score, excluded = problem
+    running = RunningTopK(queries, k, min_score=min_score, quota=quota)
     for start in range(0, len(items), step):
         stop = min(start + step, len(items))
         seen, extra = (
             np.array([(r, c - start) for r, c in sorted(pairs) if start <= c < stop], np.int64).reshape(-1, 2).T
-            for pairs in (excluded, {(r, c) for r, c in given_pairs if not meets[r]})
+            for pairs in (excluded, {(r, c) for r, c in allowed_pairs if not routed[r]})
         )
         running.update(
             items[start:stop],
             np.arange(start, stop),
-            routes=[Route(np.flatnonzero(meets), 0, stop - start)],
+            routes=[Route(np.flatnonzero(routed), 0, stop - start)],
             excluded=(seen[0], seen[1]),
-            given=(extra[0], extra[1]),
+            allowed=(extra[0], extra[1]),
             groups=groups[start:stop],
         )
     expected = []
     for row, ranked in enumerate(brute_force(queries, items, len(items), excluded)):
-        taken, count = [], {}
+        chosen, count = [], {}
         for item, score in ranked:
-            eligible = (meets[row] or (row, item) in given_pairs) and (least is None or score >= np.float32(least))
+            above = min_score is None or score >= np.float32(min_score)
+            eligible = above and (routed[row] or (row, item) in allowed_pairs)
             if eligible and (groups[item] < 0 or count.get(groups[item], 0) < quota):
                 count[groups[item]] = count.get(groups[item], 0) + 1
-                taken.append((item, score))
-        expected.append(taken[:k])
+                chosen.append((item, score))
+        expected.append(chosen[:k])
     assert listed(running) == expected
 
 
@@ -243,7 +246,7 @@ def test_more_queries_than_sixteen_bits_can_number_take_their_routes():
     count = (1 << 16) + 900
     angles = np.linspace(0, 3, count)
     queries = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    running = RunningTopK(queries, 1, multiplier=torch_product("cpu"))
+    running = RunningTopK(queries, 1, tile_product=torch_product("cpu"))
     running.update(unit([[1, 0], [0, 1]]), np.arange(2), routes=[Route(np.arange(1, count), 0, 2)])
     nearest = (queries[:, 1] > queries[:, 0]).astype(int)
     assert running.entries[0, 0] == EMPTY
