@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from safetensors.numpy import load_file, save_file
 
 from recsys_spark.encode.embedding import embed_udf, embedding_rows, estimated_tokens, in_slice
-from recsys_spark.encode.kernels.model_folder import of_users, read_model
+from recsys_spark.encode.kernels.model_folder import read_model, user_fingerprint
 from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.encode.steps import embed_texts as step
 from recsys_spark.encode.steps.embed_texts import embed_texts
@@ -270,7 +270,7 @@ def test_users_are_encoded_with_their_own_prompt_and_still_meet_the_items(bench,
     assert {(name, model) for name, model, _ in rows_of(bench)} == {
         (named(shared), spec.fingerprint),
         (named("a new land story"), spec.fingerprint),
-        (named(shared), of_users(spec.fingerprint)),
+        (named(shared), user_fingerprint(spec.fingerprint)),
     }
     build_item_vectors(bench.run, BlockOptions(lake=bench.lake.uri), spec)
     bench.put_events()

@@ -34,7 +34,7 @@ def check_usable(spec: ModelSpec) -> None:
     width = int(load_config(spec.folder).get_text_config().hidden_size)
     check_widths(Path(spec.folder), read_head(Path(spec.folder)), width * len(spec.pooling.split("+")))
     tokenizer = load_tokenizer(spec.folder)
-    for role in (spec, spec.of_users):
+    for role in (spec, spec.for_users):
         _check_prompt(role, tokenizer)
     weights = sum(path.stat().st_size for path in module_files(Path(spec.folder)) if path.suffix == ".safetensors")
     if weights * _MEMORY > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):

@@ -72,7 +72,7 @@ class ModelSpec:
         return (self.files, self.precision, self.engine)
 
     @property
-    def of_users(self) -> "ModelSpec":
+    def for_users(self) -> "ModelSpec":
         """The same model for texts of users."""
         return replace(self, role="user")
 
@@ -87,7 +87,7 @@ class ModelSpec:
         return whole.lower() if self.lower_case else whole
 
 
-def of_users(fingerprint: str) -> str:
+def user_fingerprint(fingerprint: str) -> str:
     """The fingerprint under which the texts of users stand, for that of the items."""
     return fingerprint.replace(".passage", ".query")
 

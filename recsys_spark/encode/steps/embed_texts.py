@@ -92,9 +92,9 @@ def _is_encoded(run: Run, key: str) -> bool:
 def _roles(run: Run, inputs: InputVersions, model: ModelSpec) -> Iterable[tuple[ModelSpec, DataFrame]]:
     """A text that items and users share is encoded once, unless their prompts differ."""
     items, users = inputs.frame(run, ITEMS), inputs.frame(run, USERS)
-    if model.of_users.fingerprint == model.fingerprint:
+    if model.for_users.fingerprint == model.fingerprint:
         return [(model, distinct_texts(items, users))]
-    return [(model, distinct_texts(items)), (model.of_users, distinct_texts(users))]
+    return [(model, distinct_texts(items)), (model.for_users, distinct_texts(users))]
 
 
 def _survey(run: Run, model: ModelSpec, texts: DataFrame, retry: bool) -> _Work:

@@ -235,15 +235,15 @@ def test_the_first_numbers_of_a_vector_are_scaled_to_unit_length_again(tiny_bert
 
 def test_items_and_users_have_prompts_of_their_own_in_one_space(tiny_bert):
     from recsys_spark.encode.kernels.encoder import Encoder
-    from recsys_spark.encode.kernels.model_folder import of_users
+    from recsys_spark.encode.kernels.model_folder import user_fingerprint
 
     spec = read_model(str(tiny_bert), prompt="passage: ", user_prompt="query: ")
     plain = encoder_of(tiny_bert).encode(["passage: a film", "query: a film"]).vectors
     np.testing.assert_array_equal(Encoder(spec).encode(["a film"]).vectors[0], plain[0])
-    np.testing.assert_array_equal(Encoder(spec.of_users).encode(["a film"]).vectors[0], plain[1])
-    assert of_users(spec.fingerprint) == spec.of_users.fingerprint != spec.fingerprint
+    np.testing.assert_array_equal(Encoder(spec.for_users).encode(["a film"]).vectors[0], plain[1])
+    assert user_fingerprint(spec.fingerprint) == spec.for_users.fingerprint != spec.fingerprint
     same = read_model(str(tiny_bert), prompt="x: ", user_prompt="x: ")
-    assert of_users(same.fingerprint) == same.of_users.fingerprint == same.fingerprint
+    assert user_fingerprint(same.fingerprint) == same.for_users.fingerprint == same.fingerprint
 
 
 def test_a_huge_text_is_cut_counted_and_equals_its_beginning(encoder):

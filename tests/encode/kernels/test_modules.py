@@ -132,7 +132,7 @@ def test_a_prompt_that_is_not_included_is_read_and_not_pooled(folder, mode, long
     np.testing.assert_allclose(vectors(folder, TEXTS[:4], long_text=long_text), expected[:4], atol=1e-5)
     included = vectors(folder, TEXTS[:4], pooling="mean", prompt="")
     assert abs(included - expected[:4]).max() > 0.01
-    assert resolve(folder).fingerprint != resolve(folder).of_users.fingerprint
+    assert resolve(folder).fingerprint != resolve(folder).for_users.fingerprint
 
 
 def test_a_prompt_that_is_not_included_needs_a_role_for_the_token_that_ends_a_text(folder):
