@@ -138,9 +138,9 @@ def test_a_missing_file_another_format_and_a_folder_that_is_there_are_readable_m
     (tmp_path / "pickle.gguf").write_bytes(b"PK\x03\x04")
     (tmp_path / "good.gguf").write_bytes(b"GGUF")
     cases = [
-        ("absent.gguf", "made", 4, "is not there"),
+        ("absent.gguf", "made", 4, "does not exist"),
         ("pickle.gguf", "made", 4, "is not GGUF"),
-        ("good.gguf", ".", 2, "is there already"),
+        ("good.gguf", ".", 2, "exists already"),
     ]
     for file, folder, code, words in cases:
         assert gguf.main([str(tmp_path / file), str(tmp_path / folder)]) == code
