@@ -1,4 +1,4 @@
-"""The model that the options name: folders, packages, the hub's cache, archives; and what is refused before it loads."""
+"""The model that the options name: folder, package, hub cache or archive; and what is refused before it loads."""
 
 import json
 import shutil

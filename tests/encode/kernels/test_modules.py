@@ -424,8 +424,8 @@ def test_incomplete_weights_are_refused(folder):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90\n"
     for content, message in (
         (whole[:-100], "has [0-9]+ bytes, its header says"),
-        (whole[:200], "does not begin with a header"),
-        (b"", "does not begin with a header"),
+        (whole[:200], "does not begin with a safetensors header"),
+        (b"", "does not begin with a safetensors header"),
         (pointer, "git lfs pull"),
     ):
         (folder / "model.safetensors").write_bytes(content)
