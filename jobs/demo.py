@@ -1,4 +1,4 @@
-"""A real model on real data: MovieLens 100K and MiniLM, from raw files to lists a person can read."""
+"""Run the demo on real data: MovieLens 100K and MiniLM, from raw files to recommendations that a person can read."""
 
 from recsys_spark.demo.steps.demo import DemoOptions, demo
 from recsys_spark.runtime.lifecycle import Job, main

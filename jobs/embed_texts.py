@@ -1,4 +1,4 @@
-"""Encode the distinct texts of items and users that the model has not embedded yet."""
+"""Embed the distinct texts of items and users that the model has not embedded yet."""
 
 from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.encode.steps.embed_texts import embed_texts

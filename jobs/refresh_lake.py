@@ -1,4 +1,4 @@
-"""The whole chain for one run_date: ingest, embed, vectors, profiles, recommendations."""
+"""Refresh the whole lake for one run_date: ingest tables, embed texts, build vectors and profiles, recommend items."""
 
 from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
 from recsys_spark.runtime.lifecycle import Job, main

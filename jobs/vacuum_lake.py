@@ -1,4 +1,4 @@
-"""Remove old versions of all tables and what killed runs left behind."""
+"""Remove replaced versions of all tables, files of killed runs and unused item blocks."""
 
 from recsys_spark.refresh.options import VacuumOptions
 from recsys_spark.refresh.steps.vacuum_lake import vacuum_lake

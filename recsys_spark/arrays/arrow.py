@@ -1,4 +1,4 @@
-"""Rows as blocks, so that kernels work on matrices."""
+"""Arrow columns as NumPy matrices and back, and record batches cut to tables of a given size."""
 
 from collections.abc import Iterator
 
@@ -11,31 +11,33 @@ from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.errors import UsageError
 
 SLICE_BYTES = 2**29
-"""Of the rows that a task works on at once, at most, but for one Arrow batch."""
+"""Upper bound of the rows that a task works on at once, unless a single Arrow batch is larger."""
 
 
 def slices(batches: Iterator[pa.RecordBatch], rows: int, most_bytes: int = SLICE_BYTES) -> Iterator[pa.Table]:
-    """Arrow batches cut anew into tables of exactly ``rows`` rows, the last one shorter; and shorter ones where they
-    would hold more than ``most_bytes``: a list of strings in Arrow ends at 2 GB."""
-    held: list[pa.RecordBatch] = []
+    """Recut Arrow batches into tables of exactly ``rows`` rows; the last one may be shorter.
+
+    A table also ends before it exceeds ``most_bytes``, because an Arrow list of strings must stay below 2 GB.
+    """
+    pending: list[pa.RecordBatch] = []
     count = size = 0
     for batch in batches:
-        if held and size + batch.nbytes > most_bytes:
-            yield pa.Table.from_batches(held).combine_chunks()
-            held, count, size = [], 0, 0
-        held.append(batch)
+        if pending and size + batch.nbytes > most_bytes:
+            yield pa.Table.from_batches(pending).combine_chunks()
+            pending, count, size = [], 0, 0
+        pending.append(batch)
         count, size = count + batch.num_rows, size + batch.nbytes
         while count >= rows:
-            table = pa.Table.from_batches(held)
+            table = pa.Table.from_batches(pending)
             yield table.slice(0, rows).combine_chunks()
             rest = table.slice(rows)
-            held, count, size = rest.to_batches(), rest.num_rows, rest.nbytes
+            pending, count, size = rest.to_batches(), rest.num_rows, rest.nbytes
     if count:
-        yield pa.Table.from_batches(held).combine_chunks()
+        yield pa.Table.from_batches(pending).combine_chunks()
 
 
 def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """A column of equally long vectors as (n, d), without Python objects.
+    """(n, d) matrix of a column of equally long vectors, without Python objects.
 
     Raises:
         UsageError: the vectors have different lengths.
@@ -52,9 +54,9 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 
 def unit_vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(rows that have a direction, their vectors at unit length) of a column of equally long vectors.
+    """(row numbers of usable vectors, (n, d) these vectors at unit length) of a column of equally long vectors.
 
-    Null, NaN, infinite and zero vectors have none.
+    Null, empty, NaN, infinite and zero vectors are not usable.
 
     Raises:
         UsageError: the vectors have different lengths.
@@ -69,6 +71,6 @@ def unit_vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float3
 
 
 def as_lists(vectors: NDArray[np.floating]) -> pa.ListArray:
-    """(n, d) as a column of lists, without Python objects."""
+    """Column of lists from an (n, d) matrix, without Python objects."""
     rows, width = vectors.shape
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width)), vectors.ravel())

@@ -8,22 +8,28 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 
 
-def coded(lists: pa.ListArray, values: pa.ListArray | None = None) -> tuple[Rows, sp.csr_array]:
-    """The distinct codes of a column of lists, ascending, and (n, codes) the values of each row; ones without."""
+def code_matrix(lists: pa.ListArray, values: pa.ListArray | None = None) -> tuple[Rows, sp.csr_array]:
+    """(vocabulary, (n, codes) matrix of ``values``) of a column of lists of codes.
+
+    The vocabulary holds the distinct codes, ascending. Without ``values`` every entry is 1.
+    """
     codes, offsets = flat(lists)
     vocabulary, columns = np.unique(codes, return_inverse=True)
     data = np.ones(len(codes)) if values is None else values.flatten().to_numpy().astype(np.float64)
     return vocabulary, sp.csr_array((data, columns.astype(np.int64), offsets), shape=(len(lists), len(vocabulary)))
 
 
-def within(lists: pa.ListArray, vocabulary: Rows, values: pa.ListArray | None = None) -> sp.csr_array:
-    """(n, codes) the values of rows that have a code of ``vocabulary`` (not empty); ones without ``values``."""
+def code_matrix_within(lists: pa.ListArray, vocabulary: Rows, values: pa.ListArray | None = None) -> sp.csr_array:
+    """(n, codes) matrix of ``values`` over a given ``vocabulary`` (ascending, not empty); other codes are left out.
+
+    Without ``values`` every entry is 1.
+    """
     codes, offsets = flat(lists)
-    place = np.searchsorted(vocabulary, codes).clip(max=len(vocabulary) - 1)
-    known = vocabulary[place] == codes
-    starts = np.concatenate([[0], np.cumsum(known)])[offsets]
-    data = np.ones(int(known.sum())) if values is None else values.flatten().to_numpy().astype(np.float64)[known]
-    return sp.csr_array((data, place[known], starts), shape=(len(lists), len(vocabulary)))
+    columns = np.searchsorted(vocabulary, codes).clip(max=len(vocabulary) - 1)
+    matches = vocabulary[columns] == codes
+    starts = np.concatenate([[0], np.cumsum(matches)])[offsets]
+    data = np.ones(int(matches.sum())) if values is None else values.flatten().to_numpy().astype(np.float64)[matches]
+    return sp.csr_array((data, columns[matches], starts), shape=(len(lists), len(vocabulary)))
 
 
 def flat(lists: pa.ListArray) -> tuple[Rows, Rows]:

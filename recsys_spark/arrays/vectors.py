@@ -1,4 +1,4 @@
-"""Rows of vectors as NumPy arrays: unit length in one place."""
+"""Matrices whose rows are vectors, and their scaling to unit length."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,1 +1,1 @@
-"""MovieLens 100K from download to lists."""
+"""The demo on MovieLens 100K, from the download to recommendations and a report."""

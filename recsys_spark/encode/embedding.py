@@ -1,4 +1,4 @@
-"""Distinct texts to embeddings: the stage that costs money. Pure DataFrame functions."""
+"""Encode distinct texts, the expensive stage of a refresh. Pure DataFrame functions."""
 
 import os
 import socket
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from recsys_spark.encode.kernels.encoder import Encoded, Encoder
 
 WINDOW_TEXTS = 4096
-"""Texts sorted together by length: over several Arrow batches, since small windows waste most of the gain."""
+"""Texts grouped together by length, across Arrow batches: in small windows few texts have the same length."""
 
-FAILURES_KEPT = 10_000
-"""Texts without a vector that a task tells the driver of, by hash and reason; the others it counts, and they are tried
-again."""
+MAX_FAILURES = 10_000
+"""Failed texts that a task reports to the driver with hash and reason; further ones are counted and tried again."""
 
-COSTS = (
+COUNTERS = (
     "tokens",
     "padded_tokens",
     "text_tokens",
@@ -48,58 +47,62 @@ _ENCODED_DDL = (
 
 
 def distinct_texts(*frames: DataFrame) -> DataFrame:
-    """Every text once, whoever it belongs to: ``text_hash, text``."""
+    """Distinct texts of all frames: ``text_hash, text``."""
     texts = [frame.where(F.col("text").isNotNull()).select("text_hash", "text") for frame in frames]
-    whole = texts[0]
-    for more in texts[1:]:
-        whole = whole.unionByName(more)
-    return whole.groupBy("text_hash").agg(F.min("text").alias("text")).select("text_hash", "text")
+    union = texts[0]
+    for frame in texts[1:]:
+        union = union.unionByName(frame)
+    return union.groupBy("text_hash").agg(F.min("text").alias("text")).select("text_hash", "text")
 
 
 def missing_texts(texts: DataFrame, embeddings: DataFrame, failed: DataFrame, model: str) -> DataFrame:
-    """The texts that ``model`` has not embedded yet, without those that it could not: ``text_hash, model`` of
-    ``failed``."""
-    seen = embeddings.select("text_hash", "model").unionByName(failed.select("text_hash", "model"))
-    known = seen.where(F.col("model") == model).select("text_hash")
-    return texts.join(known, on="text_hash", how="left_anti").select("text_hash", "text")
+    """``text_hash, text`` of texts that ``model`` has neither embedded nor failed on.
+
+    ``embeddings`` and ``failed`` have ``text_hash, model``.
+    """
+    tried = embeddings.select("text_hash", "model").unionByName(failed.select("text_hash", "model"))
+    tried = tried.where(F.col("model") == model).select("text_hash")
+    return texts.join(tried, on="text_hash", how="left_anti").select("text_hash", "text")
 
 
 def count_texts(texts: DataFrame, embeddings: DataFrame, failed: DataFrame, model: ModelSpec) -> DataFrame:
-    """One row ``known, failed, missing, tokens``: texts that are embedded, that could not be, that nobody has tried,
-    and what these will cost, about."""
-    parts = [frame.select("text_hash", "model", F.lit(n).alias("found")) for n, frame in ((1, embeddings), (0, failed))]
-    own = parts[0].unionByName(parts[1]).where(F.col("model") == model.fingerprint)
-    joined = texts.join(own.groupBy("text_hash").agg(F.max("found").alias("found")), on="text_hash", how="left")
-    missing = F.col("found").isNull()
-    cost = F.sum(F.when(missing, estimated_tokens(model.max_length)).otherwise(0))
+    """One row ``embedded, failed, missing, tokens``: numbers of texts by state, and the estimated tokens of the missing
+    texts."""
+    embedded = embeddings.select("text_hash", "model", F.lit(True).alias("embedded"))
+    tried = embedded.unionByName(failed.select("text_hash", "model", F.lit(False).alias("embedded")))
+    tried = tried.where(F.col("model") == model.fingerprint)
+    states = tried.groupBy("text_hash").agg(F.max("embedded").alias("embedded"))
+    joined = texts.join(states, on="text_hash", how="left")
+    missing = F.col("embedded").isNull()
+    tokens = F.sum(F.when(missing, estimated_tokens(model.max_length)).otherwise(0))
     return joined.agg(
-        F.count_if(F.col("found") == 1).alias("known"),
-        F.count_if(F.col("found") == 0).alias("failed"),
+        F.count_if("embedded").alias("embedded"),
+        F.count_if(~F.col("embedded")).alias("failed"),
         F.count_if(missing).alias("missing"),
-        F.coalesce(cost, F.lit(0)).alias("tokens"),
+        F.coalesce(tokens, F.lit(0)).alias("tokens"),
     )
 
 
 def estimated_tokens(max_length: int) -> Column:
-    """What a text will cost, roughly and without a tokenizer: about four characters a token, at most ``max_length``."""
+    """Rough number of tokens of ``text`` without a tokenizer: a token per four characters, at most ``max_length``."""
     return F.least(F.lit(max_length), F.ceil(F.length("text") / 4) + 2).cast("bigint")
 
 
 def in_slice(slice_number: int, slices: int) -> Column:
-    """Whether a text belongs to one of ``slices`` parts of about the same size: by its hash, so for ever."""
+    """Whether a text belongs to slice ``slice_number`` of ``slices`` of about equal size, by its hash: in every run."""
     return F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("bigint"), F.lit(slices)) == slice_number
 
 
 def spread_texts(texts: DataFrame, tasks: int) -> DataFrame:
-    """``text_hash, text`` in even tasks: by hash. Their number is explicit because Spark merges small partitions
-    otherwise, and this work is not small."""
+    """``text_hash, text`` in ``tasks`` partitions by hash. The number is explicit because Spark would merge partitions
+    of few bytes, and encoding these takes long."""
     return texts.select("text_hash", "text").repartition(tasks, "text_hash")
 
 
 def embedded_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_tokens: int = 1024) -> DataFrame:
-    """Encode ``text_hash, text``, one row each: ``text_hash, model, embedding, reason, tokens, padded, truncated``.
+    """Encode ``text_hash, text`` to ``text_hash, model, embedding, reason, tokens, padded, truncated``, a row per text.
 
-    A text without a vector has a null embedding and its reason.
+    A failed text has a null embedding and a reason.
     """
 
     def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -112,32 +115,34 @@ def embedded_texts(texts: DataFrame, model: ModelSpec, *, tasks: int, batch_toke
 
 
 def embedding_rows(model: ModelSpec, batch_tokens: int = 1024) -> ArrowTransform:
-    """``embedded_texts`` within the task that writes: rows of the table ``embeddings``; as notes what they cost, the
-    worker, and the first failures (hash, reason)."""
+    """``embedded_texts`` within the writing task: rows of the table ``embeddings``.
 
-    def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
-        notes |= {"worker": f"{socket.gethostname()}:{os.getpid()}", "failures": [], **dict.fromkeys(COSTS, 0)}
+    Task statistics are the ``COUNTERS``, the worker, and the first failures as (hash, reason).
+    """
+
+    def embed(batches: Iterator[pa.RecordBatch], stats: TaskStats) -> Iterator[pa.RecordBatch]:
+        stats |= {"worker": f"{socket.gethostname()}:{os.getpid()}", "failures": [], **dict.fromkeys(COUNTERS, 0)}
         for window in _windows(batches, WINDOW_TEXTS):
-            encoder, loaded = _task_encoder(model)
+            encoder, is_new = _task_encoder(model)
             encoded = encoder.encode(window["text"].to_pylist(), batch_tokens)
             rows = _rows(window, model, encoded)
             failed = rows.filter(rows["reason"].is_valid()).select(["text_hash", "reason"])
-            kept = failed.slice(0, FAILURES_KEPT - len(notes["failures"])).to_pylist()
-            notes["failures"] += [list(row.values()) for row in kept]
+            reported = failed.slice(0, MAX_FAILURES - len(stats["failures"])).to_pylist()
+            stats["failures"] += [list(row.values()) for row in reported]
             counts = (encoded.tokens, encoded.padded, encoded.text_tokens, encoded.unknown, encoded.truncated)
             sums = [count.sum() for count in counts]
-            for name, cost in zip(COSTS, (*sums, failed.num_rows, encoded.back_offs, loaded), strict=True):
-                notes[name] += int(cost)
+            for name, count in zip(COUNTERS, (*sums, failed.num_rows, encoded.back_offs, is_new), strict=True):
+                stats[name] += int(count)
             yield rows.filter(rows["reason"].is_null()).select(["text_hash", "model", "embedding"])
 
-    return make
+    return embed
 
 
 def embed_udf(model: ModelSpec, batch_tokens: int = 1024) -> Any:
-    """The encoder as a column function, for DataFrames of your own: ``df.select(embed_udf(model)("text"))``.
+    """The encoder as a column function for any DataFrame: ``df.select(embed_udf(model)("text"))``.
 
-    Returns array<float> of unit length; null for null or blank text, and where the model gives no finite vector. The
-    model is loaded once per Python worker.
+    Returns array<float> of unit length; null if the text is null or blank or fails to encode. The model is loaded once
+    per Python worker.
     """
 
     @F.pandas_udf("array<float>")  # type: ignore[call-overload]
@@ -145,10 +150,10 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 1024) -> Any:
         encoder, _ = _task_encoder(model)
         for batch in batches:
             result = pd.Series([None] * len(batch), dtype=object)
-            there = [i for i, text in enumerate(batch) if text and text.strip()]
-            if there:
-                encoded = encoder.encode([batch.iloc[i] for i in there], batch_tokens)
-                for i, vector, reason in zip(there, encoded.vectors, encoded.reasons, strict=True):
+            rows = [i for i, text in enumerate(batch) if text and text.strip()]
+            if rows:
+                encoded = encoder.encode([batch.iloc[i] for i in rows], batch_tokens)
+                for i, vector, reason in zip(rows, encoded.vectors, encoded.reasons, strict=True):
                     result.iat[i] = vector if reason is None else None
             yield result
 
@@ -170,13 +175,13 @@ def _rows(window: pa.Table, model: ModelSpec, encoded: "Encoded") -> pa.RecordBa
 
 
 def _windows(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    held: list[pa.RecordBatch] = []
+    pending: list[pa.RecordBatch] = []
     for batch in chain(batches, [None]):
-        if held and (batch is None or sum(b.num_rows for b in held) >= rows):
-            yield pa.Table.from_batches(held)
-            held = []
+        if pending and (batch is None or sum(b.num_rows for b in pending) >= rows):
+            yield pa.Table.from_batches(pending)
+            pending = []
         if batch is not None and batch.num_rows:
-            held.append(batch)
+            pending.append(batch)
 
 
 def _task_encoder(model: ModelSpec) -> "tuple[Encoder, bool]":
@@ -184,23 +189,25 @@ def _task_encoder(model: ModelSpec) -> "tuple[Encoder, bool]":
 
     context = TaskContext.get()
     threads = max(1, context.cpus()) if context else 1
-    loaded, anew = load_model(model, _local_folder(model), task_device(context), threads)
-    return Encoder(model, loaded), anew
+    loaded, is_new = load_model(model, _local_folder(model), task_device(context), threads)
+    return Encoder(model, loaded), is_new
 
 
 def shipped_name(model: ModelSpec) -> str:
-    """The name under which a model folder travels to the executors."""
+    """Name of a model folder shipped to the executors."""
     return f"model-{model.files[:16]}"
 
 
 def _local_folder(model: ModelSpec) -> str:
-    """The model on this machine: as shipped with the job, at the driver's path, or as an archive of the user's."""
+    """Path of the model on this machine: shipped by the job, at the driver's path, or in an archive of the user."""
     name = Path(model.folder).name
-    places = [SparkFiles.get(shipped_name(model)), model.folder, SparkFiles.get(name), str(Path.cwd() / name)]
-    return next((place for place in places if os.path.isdir(place)), model.folder)
+    candidates = [SparkFiles.get(shipped_name(model)), model.folder, SparkFiles.get(name), str(Path.cwd() / name)]
+    return next((folder for folder in candidates if os.path.isdir(folder)), model.folder)
 
 
 def gpu_profile(share: float, cpus: int = 1) -> ResourceProfile:
-    """Tasks with ``share`` of a GPU (0.5: two on one) and ``cpus`` cores each, for the encoding stage alone: the
-    executors have the GPUs that ``spark.executor.resource.gpu.amount`` gave them."""
+    """Resource profile of encoding tasks: ``share`` of a GPU (0.5: two tasks per GPU) and ``cpus`` cores each.
+
+    Executors stay as they are, with the GPUs of ``spark.executor.resource.gpu.amount``.
+    """
     return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cpus).resource("gpu", share)).build

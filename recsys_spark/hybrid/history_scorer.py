@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys_spark.arrays.sparse import coded, within
+from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK
 from recsys_spark.topk.kernels.shortlist import Pairs
@@ -52,7 +52,7 @@ class HistoryScorer:
         self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
         self._key_codes = user_codes(self._keys or {}, len(part))
         history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
-        self._vocabulary, self._histories = coded(history, weights)
+        self._vocabulary, self._histories = code_matrix(history, weights)
         queries = np.empty((len(part), 0), np.float32)
         self._running = RunningTopK(queries, k, min_score=rules.min_score, quota=rules.quota)
 
@@ -96,7 +96,7 @@ class HistoryScorer:
     def _weights(self, block: pa.RecordBatch) -> sp.csr_array:
         """Weights as (items of the histories, items of the block). A score is summed in the order of codes, so that
         blocks do not change it."""
-        return sp.csr_array(within(block["neighbors"], self._vocabulary, block["weights"]).T)
+        return sp.csr_array(code_matrix_within(block["neighbors"], self._vocabulary, block["weights"]).T)
 
 
 def _flat(pairs: Pairs, block: pa.RecordBatch) -> Rows:

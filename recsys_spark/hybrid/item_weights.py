@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys_spark.arrays.arrow import as_lists
-from recsys_spark.arrays.sparse import coded, within
+from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.hybrid.kernels.item_ridge import Features, co_occurrence, ridge_weights, supports
 from recsys_spark.tables.schemas import ARROW_TYPES
@@ -138,7 +138,7 @@ class _CoOccurrence:
     """The items of greatest co-occurrence with each target, over the blocks so far."""
 
     def __init__(self, targets: pa.RecordBatch, limit: int, shrink: float) -> None:
-        self._vocabulary, self._users = coded(targets["users"])
+        self._vocabulary, self._users = code_matrix(targets["users"])
         self._counts = np.diff(self._users.indptr).astype(np.float64)
         self._ordinals, self._shrink = targets["ordinal"].to_numpy(), shrink
         self._running = RunningTopK(np.empty((targets.num_rows, 0), np.float32), limit, min_score=_SMALLEST)
@@ -147,7 +147,7 @@ class _CoOccurrence:
         """Score the items of a block by the users that they share with the targets."""
         if not len(self._vocabulary):
             return
-        users = within(block["users"], self._vocabulary)
+        users = code_matrix_within(block["users"], self._vocabulary)
         counts = pc.list_value_length(block["users"]).to_numpy().astype(np.float64)
         ordinals = block["ordinal"].to_numpy()
         for first in range(0, len(self._counts), 1024):
@@ -233,6 +233,6 @@ def _features(items: ItemBlocks, ordinals: Rows) -> tuple[pa.Array, Features]:
     table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(np.argsort(np.concatenate(positions))))
     columns = {name: table[name].combine_chunks() for name in names}
     vectors = columns["embedding"].flatten().to_numpy().reshape(table.num_rows, -1)
-    _, users = coded(columns["users"])
-    _, words = coded(columns["words"], columns["word_values"])
+    _, users = code_matrix(columns["users"])
+    _, words = code_matrix(columns["words"], columns["word_values"])
     return columns["item_id"], Features(users, words, vectors)

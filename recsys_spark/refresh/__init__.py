@@ -1,1 +1,1 @@
-"""Jobs on the whole lake: refresh and vacuum."""
+"""Jobs on the whole lake: refresh all its tables, and remove old files."""

@@ -1,4 +1,4 @@
-"""Configuration keys of upkeep."""
+"""Configuration keys of vacuum_lake."""
 
 from pydantic import Field
 
@@ -6,10 +6,10 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class VacuumOptions(JobConfig):
-    """Old versions."""
+    """Age of removed files."""
 
     keep_hours: int = Field(
         168,
         ge=1,
-        description="hours for which replaced versions, and files of killed runs, are kept",
+        description="remove replaced versions, files of killed runs and unused item blocks older than N hours",
     )

@@ -1,4 +1,4 @@
-"""Packing rows into blocks."""
+"""Arrow columns to matrices, tables of a given size, and the index of ids."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,11 @@ IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
 
 
 @given(st.lists(IDS, max_size=30), st.sets(IDS, min_size=1, max_size=10))
-def test_equal_ids_are_found_wherever_they_stand(ids, block):
+def test_the_index_matches_equal_ids_in_any_order(ids, block):
     block_ids = sorted(block)
-    places, columns = IdIndex(pa.array(ids, pa.string())).matches(pa.array(block_ids, pa.string()))
-    expected = [(place, block_ids.index(name)) for place, name in enumerate(ids) if name in block]
-    assert list(zip(places.tolist(), columns.tolist(), strict=True)) == expected
+    rows, columns = IdIndex(pa.array(ids, pa.string())).matches(pa.array(block_ids, pa.string()))
+    expected = [(row, block_ids.index(name)) for row, name in enumerate(ids) if name in block]
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == expected
 
 
 @given(st.lists(st.integers(0, 6), max_size=8), st.integers(1, 7))
@@ -62,15 +62,15 @@ def test_a_vector_is_usable_when_it_has_a_direction(spark):
         (None, False),
     ]
     frame = spark.createDataFrame(table, "embedding array<float>, expected boolean")
-    rows = frame.select("embedding", "expected", is_usable(F.col("embedding")).alias("found")).collect()
-    assert [row["found"] for row in rows] == [expected for _, expected in table]
+    rows = frame.select("embedding", "expected", is_usable(F.col("embedding")).alias("usable")).collect()
+    assert [row["usable"] for row in rows] == [expected for _, expected in table]
 
 
 def test_slices_are_cut_by_bytes_too_so_that_long_lists_never_overflow():
     lists = pa.array([["x" * 100] * 10] * 40 + [[]] * 60, pa.list_(pa.string()))
     table = pa.table({"user_id": [f"u{n}" for n in range(100)], "seen": lists})
-    found = list(slices(iter(table.to_batches(max_chunksize=5)), 50, most_bytes=20_000))
-    assert pa.concat_tables(found).equals(table.combine_chunks())
-    assert len(found) > 3
-    assert all(part.nbytes <= 20_000 and len(part) <= 50 for part in found)
+    parts = list(slices(iter(table.to_batches(max_chunksize=5)), 50, most_bytes=20_000))
+    assert pa.concat_tables(parts).equals(table.combine_chunks())
+    assert len(parts) > 3
+    assert all(part.nbytes <= 20_000 and len(part) <= 50 for part in parts)
     assert [len(part) for part in slices(iter(table.to_batches(max_chunksize=5)), 30)] == [30, 30, 30, 10]

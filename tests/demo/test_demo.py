@@ -1,4 +1,4 @@
-"""The demo as a user runs it, and the hybrid scorer over the same lake: every row's reasons, every figure's source."""
+"""The demo as a user runs it, then with the hybrid scorer on the same lake: the reasons of every row, every number."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def ran(request):
     return request.getfixturevalue(request.param)
 
 
-def test_it_ends_with_the_path_of_its_report(ran, lake):
+def test_the_demo_ends_with_the_path_of_its_report(ran, lake):
     assert ran.report["status"] == "done"
     assert ran.report["report"] == f"{lake}/_reports/1998-03-01.html"
     assert f"The report: {ran.report['report']}" in ran.done.stdout
@@ -56,10 +56,10 @@ def test_it_ends_with_the_path_of_its_report(ran, lake):
     assert "WARN" not in ran.done.stderr
 
 
-def test_reasons_of_every_row_add_up_to_its_score_and_name_own_events_only(ran):
-    own = {}
+def test_reasons_of_every_row_add_up_to_its_score_and_name_only_the_users_events(ran):
+    items_of_user = {}
     for event in ran.tables["events"]:
-        own.setdefault(event["user_id"], set()).add(event["item_id"])
+        items_of_user.setdefault(event["user_id"], set()).add(event["item_id"])
     rows = ran.tables["recommendations"]
     assert len(rows) == ran.report["tables"]["recommendations"] > 7000
     for row in rows:
@@ -69,10 +69,10 @@ def test_reasons_of_every_row_add_up_to_its_score_and_name_own_events_only(ran):
             blocks = math.fsum(block["contribution"] for block in reason["blocks"])
             assert abs(blocks - reason["contribution"]) < 1e-5, row
             assert reason["sentence"]
-            assert reason["item_id"] is None or reason["item_id"] in own[row["user_id"]]
+            assert reason["item_id"] is None or reason["item_id"] in items_of_user[row["user_id"]]
 
 
-def test_the_top_reason_is_the_one_that_counts(ran):
+def test_the_top_reason_counts_more_than_other_reasons(ran):
     fidelity = ran.report["fidelity"]
     assert fidelity["users"] > 700
     assert fidelity["low"] > 0
@@ -83,11 +83,11 @@ def test_the_page_loads_nothing(ran):
     assert links
     assert all(link.startswith(("#", "data:,")) for link in links)
     outside = set(re.findall(r"https?://[^\s\"'<>)]+", ran.text))
-    assert all(address.startswith("http://www.w3.org/") for address in outside), "names of XML, which nobody loads"
+    assert all(address.startswith("http://www.w3.org/") for address in outside), "XML namespaces are never loaded"
     assert not re.search(r"@import|url\((?!#)", ran.text)
 
 
-def test_numbers_of_the_page_are_those_of_the_tables(ran):
+def test_numbers_of_the_page_equal_those_of_the_tables(ran):
     tables, parts = ran.tables, ran.parts.tables
     versions = {row[0]: row for row in parts["Tables"]}
     for name in ("items", "users", "events", "recommendations", "metrics"):
@@ -96,29 +96,29 @@ def test_numbers_of_the_page_are_those_of_the_tables(ran):
     assert parts["Events"][1:] == [[kind, f"{number:,}"] for kind, number in kinds.most_common()]
     have = {row[0]: row[1] for row in parts["Completeness of items"]}
     assert have["category"] == f"{sum(item['category'] is not None for item in tables['items']):,}"
-    shown = {row["item_id"] for row in tables["recommendations"]}
-    exposed = next(rows for caption, rows in parts.items() if caption.startswith("Distribution over items"))[2]
-    assert exposed[2] == f"{100 * len(shown) / len(tables['items']):.3g} %"
-    assert float(exposed[1]) == pytest.approx(_gini(tables), abs=1e-4)
-    judged = next(rows for caption, rows in parts.items() if caption.startswith("Metrics on events"))
-    place = judged[0].index("ndcg@10")
+    recommended = {row["item_id"] for row in tables["recommendations"]}
+    exposure = next(rows for caption, rows in parts.items() if caption.startswith("Distribution over items"))[2]
+    assert exposure[2] == f"{100 * len(recommended) / len(tables['items']):.3g} %"
+    assert float(exposure[1]) == pytest.approx(_gini(tables), abs=1e-4)
+    metrics = next(rows for caption, rows in parts.items() if caption.startswith("Metrics on events"))
+    column = metrics[0].index("ndcg@10")
     ndcg = [row for row in tables["metrics"] if row["metric"] == "ndcg"]  # of both scorers after the second run
     means = {row["scorer"]: row for row in ndcg if row["users"] == ran.report["users_evaluated"]}
     scorer = "hybrid" if any(name == "hybrid" for name in means) else "cosine"
-    assert judged[1][place].startswith(f"{means[scorer]['value']:.4f} ±")
-    assert judged[2][place].startswith(f"{means['popularity']['value']:.4f} ±")
-    assert int(judged[1][1]) == means[scorer]["users"] == ran.report["users_evaluated"]
+    assert metrics[1][column].startswith(f"{means[scorer]['value']:.4f} ±")
+    assert metrics[2][column].startswith(f"{means['popularity']['value']:.4f} ±")
+    assert int(metrics[1][1]) == means[scorer]["users"] == ran.report["users_evaluated"]
 
 
 def _gini(tables):
-    """Of how often items are listed: 0 all alike, 1 one item has all."""
+    """Gini coefficient of exposure: 0 = equal exposure, 1 = one item takes all."""
     counts = Counter(row["item_id"] for row in tables["recommendations"])
     values = sorted(counts[item["item_id"]] for item in tables["items"])
     number = len(values)
-    return sum((2 * place - number - 1) * value for place, value in enumerate(values, 1)) / ((number - 1) * sum(values))
+    return sum((2 * rank - number - 1) * value for rank, value in enumerate(values, 1)) / ((number - 1) * sum(values))
 
 
-def test_the_gallery_shows_the_lists_that_were_published(ran):
+def test_the_gallery_shows_the_published_lists(ran):
     titles = {item["item_id"]: item["title"] for item in ran.tables["items"]}
     users = re.findall(r"<h3>User (\S+)</h3>", ran.text)
     assert len(users) == 4
@@ -132,22 +132,22 @@ def test_the_gallery_shows_the_lists_that_were_published(ran):
 def test_drift_counts_what_the_other_scorer_changed(cosine, hybrid):
     was, now = (_lists(ran.tables["recommendations"]) for ran in (cosine, hybrid))
     rows = next(rows for caption, rows in hybrid.parts.tables.items() if caption.startswith("Lists: version "))
-    told = {row[0]: row[1] for row in rows}
+    drift = {row[0]: row[1] for row in rows}
     both = was.keys() & now.keys()
-    kept = sum(len(now[user] & was[user]) / len(now[user]) for user in both) / len(both)
-    assert told["users with a list in both versions"] == f"{len(both):,}"
-    assert told["mean share of a list that was in the last one"] == f"{100 * kept:.3g} %"
-    assert told["users with a list only before"] == f"{len(was.keys() - now.keys()):,}"
+    overlap = sum(len(now[user] & was[user]) / len(now[user]) for user in both) / len(both)
+    assert drift["users with a list in both versions"] == f"{len(both):,}"
+    assert drift["mean share of a list that was in the last one"] == f"{100 * overlap:.3g} %"
+    assert drift["users with a list only before"] == f"{len(was.keys() - now.keys()):,}"
 
 
 def _lists(rows):
-    found = {}
+    items = {}
     for row in rows:
-        found.setdefault(row["user_id"], set()).add(row["item_id"])
-    return found
+        items.setdefault(row["user_id"], set()).add(row["item_id"])
+    return items
 
 
-def test_a_run_with_nothing_to_do_keeps_the_figures_of_the_one_before(lake, hybrid):
+def test_an_unchanged_run_keeps_the_numbers_of_the_one_before(lake, hybrid):
     again = _demo(lake, "--scorer=hybrid")
     assert again.report["status"] == "unchanged"
     assert again.status["1998-03-01.json"]["status"] == "unchanged"
@@ -156,12 +156,12 @@ def test_a_run_with_nothing_to_do_keeps_the_figures_of_the_one_before(lake, hybr
     assert again.parts.tables["Duration of each stage"] == hybrid.parts.tables["Duration of each stage"]
 
 
-def test_no_status_names_a_user_or_holds_what_is_written_about_one(lake, hybrid):
+def test_no_status_holds_the_id_or_the_text_of_a_user(lake, hybrid):
     done = submit("explain_user", f"--lake={lake}", "--user_id=545")
     assert done.returncode == 0, done.stderr[-3000:]
     assert last_json(done)["personal"]["user_id"] == "545"
-    kept = json.loads((lake / "_status" / "explain_user" / "latest.json").read_text())
-    assert set(kept) == {
+    status = json.loads((lake / "_status" / "explain_user" / "latest.json").read_text())
+    assert set(status) == {
         "job",
         "status",
         "run_date",

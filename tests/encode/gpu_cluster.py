@@ -1,4 +1,4 @@
-"""The driver of test_gpu_scheduling: which device each task of a stage was given, as JSON.
+"""The driver of test_gpu_scheduling: print the device of each task of a stage as JSON.
 
 python -m tests.encode.gpu_cluster MASTER APPLICATION|STAGE GPUS-OF-AN-EXECUTOR GPUS-OF-A-TASK FOLDER
 """
@@ -20,8 +20,8 @@ from recsys_spark.runtime.task import task_device
 TASKS = 6
 
 
-def meet(folder: Path) -> int:
-    """Return once a second task is here as well; the number of the pair. A named pipe opens when both ends are."""
+def wait_for_pair(folder: Path) -> int:
+    """Wait for a second task and return the number of the pair. A named pipe opens once both ends are open."""
     for ticket in count():
         try:
             os.close(os.open(folder / f"ticket-{ticket}", os.O_CREAT | os.O_EXCL))
@@ -48,7 +48,7 @@ def main(master: str, way: str, executor: str, share: str, folder: str) -> None:
     session = SparkSession.builder.master(master).config(map=settings).getOrCreate()
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        device, pair = task_device(TaskContext.get()), meet(Path(folder))
+        device, pair = task_device(TaskContext.get()), wait_for_pair(Path(folder))
         for _ in batches:
             pass
         yield pa.RecordBatch.from_pydict({"pair": [pair], "executor": [os.getppid()], "device": [device]})

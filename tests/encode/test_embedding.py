@@ -21,14 +21,14 @@ def model(tiny_bert):
 
 @pytest.fixture(scope="module")
 def alone(model):
-    """Hash → what the encoder says of each text by itself."""
+    """text_hash → result of the encoder for this text in a batch of one."""
     from recsys_spark.encode.kernels.encoder import Encoder
 
     encoder = Encoder(model)
     return {name: encoder.encode([text]) for name, text in TEXTS}
 
 
-def test_embeddings_equal_the_encoder_alone_whatever_the_number_of_tasks(spark, model, alone):
+def test_embeddings_equal_the_encoders_for_any_number_of_tasks(spark, model, alone):
     texts = spark.createDataFrame(TEXTS, TEXT_DDL)
     for tasks, batch_tokens in [(1, 2048), (4, 16)]:
         frame = embedded_texts(texts, model, tasks=tasks, batch_tokens=batch_tokens)
@@ -46,13 +46,13 @@ def test_the_column_function_gives_the_same_vectors_and_null_for_blank_texts(spa
     blank = [("null", None), ("empty", ""), ("blank", " \t\n")]
     texts = spark.createDataFrame([*blank[:2], *TEXTS, blank[2]], TEXT_DDL).coalesce(1)
     rows = texts.select("text_hash", embed_udf(model)("text").alias("embedding")).collect()
-    found = {row["text_hash"]: row["embedding"] for row in rows}
-    assert [found[name] for name, _ in blank] == [None, None, None]
+    vectors = {row["text_hash"]: row["embedding"] for row in rows}
+    assert [vectors[name] for name, _ in blank] == [None, None, None]
     for name, expected in alone.items():
-        np.testing.assert_allclose(found[name], expected.vectors[0], atol=1e-5)
+        np.testing.assert_allclose(vectors[name], expected.vectors[0], atol=1e-5)
 
 
-def test_texts_are_taken_once_whoever_they_belong_to(spark):
+def test_a_text_of_several_items_and_users_is_taken_once(spark):
     items = spark.createDataFrame([("h1", "one", 1), ("h1", "one", 2), (None, None, 3)], f"{TEXT_DDL}, more int")
     users = spark.createDataFrame([("h2", "two"), ("h1", "one"), (None, None)], TEXT_DDL)
     assert sorted(distinct_texts(items, users).collect()) == [("h1", "one"), ("h2", "two")]
@@ -60,11 +60,12 @@ def test_texts_are_taken_once_whoever_they_belong_to(spark):
 
 def test_texts_are_missing_until_this_model_has_embedded_them(spark):
     texts = spark.createDataFrame([("h1", "one"), ("h2", "two"), ("h3", "three")], TEXT_DDL)
-    known = spark.createDataFrame([("h1", "mine"), ("h2", "another"), ("h9", "mine")], "text_hash string, model string")
-    known = known.withColumn("embedding", F.array(F.lit(1.0)))
-    failed = spark.createDataFrame([("h3", "mine"), ("h2", "another")], "text_hash string, model string")
-    assert sorted(missing_texts(texts, known, failed.limit(0), "mine").collect()) == [("h2", "two"), ("h3", "three")]
-    assert missing_texts(texts, known, failed, "mine").collect() == [("h2", "two")]
+    key = "text_hash string, model string"
+    embedded = spark.createDataFrame([("h1", "mine"), ("h2", "another"), ("h9", "mine")], key)
+    embedded = embedded.withColumn("embedding", F.array(F.lit(1.0)))
+    failed = spark.createDataFrame([("h3", "mine"), ("h2", "another")], key)
+    assert sorted(missing_texts(texts, embedded, failed.limit(0), "mine").collect()) == [("h2", "two"), ("h3", "three")]
+    assert missing_texts(texts, embedded, failed, "mine").collect() == [("h2", "two")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""GPUs as Spark hands them out: a standalone worker with two that exist in its discovery script only."""
+"""Spark's scheduling of GPUs on a standalone worker with two, which exist only in its discovery script."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def devices_of_pairs(master: str, way: str, executor: str, share: str, folder: Path) -> list[set[str]]:
-    """The devices of every two tasks that ran at the same moment, all in one executor."""
+    """The devices of each pair of tasks that ran at the same time, all in one executor."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     environment |= {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
     command = [sys.executable, "-m", "tests.encode.gpu_cluster", master, way, executor, share, str(folder)]
@@ -67,5 +67,5 @@ def test_two_tasks_with_half_a_gpu_each_share_it(master: str, tmp_path: Path, wa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["application", "stage"])
-def test_tasks_with_a_whole_gpu_each_never_meet_on_one(master: str, tmp_path: Path, way: str):
+def test_tasks_with_a_whole_gpu_each_never_share_one(master: str, tmp_path: Path, way: str):
     assert devices_of_pairs(master, way, "2", "1", tmp_path) == [{"cuda:0", "cuda:1"}] * (TASKS // 2)

@@ -1,4 +1,4 @@
-"""Which model the options name: folders, packages, the hub's cache, archives; and what is refused before it loads."""
+"""The model that the options name: folder, package, hub cache or archive; and what is refused before it loads."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def resolve(model, **options):
 
 @pytest.fixture
 def folder(tiny_bert, tmp_path):
-    """A copy of the tiny model, for changing."""
+    """A copy of the tiny model that a test can change."""
     return shutil.copytree(tiny_bert, tmp_path / "models" / "tiny")
 
 
@@ -30,7 +30,7 @@ def write(folder, name, content):
     path.write_text(json.dumps(content))
 
 
-def test_a_copy_of_a_folder_is_the_same_model_and_a_changed_one_another(folder, tiny_bert):
+def test_a_copy_of_a_folder_is_the_same_model_and_a_changed_copy_is_another(folder, tiny_bert):
     assert resolve(folder).fingerprint == resolve(tiny_bert).fingerprint
     write(folder, "tokenizer_config.json", {})
     assert resolve(folder).fingerprint != resolve(tiny_bert).fingerprint
@@ -57,7 +57,7 @@ def test_everything_that_changes_a_vector_changes_the_fingerprint(folder, change
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "found"),
+    ("name", "content", "expected"),
     [
         ("1_Pooling/config.json", {"pooling_mode_cls_token": True}, {"pooling": "cls"}),
         ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, {"pooling": "weighted_mean"}),
@@ -71,36 +71,36 @@ def test_everything_that_changes_a_vector_changes_the_fingerprint(folder, change
         ("config_sentence_transformers.json", {"prompts": None}, {"prompt": "", "user_prompt": ""}),
     ],
 )
-def test_a_folder_of_sentence_transformers_is_understood_without_configuration(folder, name, content, found):
+def test_a_folder_of_sentence_transformers_needs_no_configuration(folder, name, content, expected):
     write(folder, name, content)
     spec = resolve(folder)
-    assert {key: getattr(spec, key) for key in found} == found
+    assert {key: getattr(spec, key) for key in expected} == expected
     assert resolve(folder, pooling="mean", max_length=9, prompt="p", user_prompt="u").prompt == "p"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("config.json", {"auto_map": {"AutoModel": "modeling.Evil"}}, "config.json asks to run code"),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["t.E", None]}}, "tokenizer_config.json asks to run"),
-        ("modules.json", [{"type": "sentence_transformers.models.LSTM"}], "asks for LSTM"),
+        ("modules.json", [{"type": "sentence_transformers.models.LSTM"}], "names LSTM"),
         ("1_Pooling/config.json", {"pooling_mode_median_tokens": True}, "'pooling_mode_median_tokens', which is not"),
         ("1_Pooling/config.json", {"pooling_mode": "median"}, "pooling 'median', which is not supported"),
     ],
 )
-def test_what_a_folder_asks_and_is_not_done_is_refused(folder, name, content, said):
+def test_an_unsupported_setting_of_a_folder_is_refused(folder, name, content, message):
     write(folder, name, content)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         resolve(folder)
 
 
 @pytest.mark.parametrize("model", ["https://example.org/m", "file:///etc", "s3://b/m", "models/../../etc", "a\0b"])
-def test_what_is_not_a_plain_path_is_refused(model):
+def test_a_model_that_is_not_a_plain_path_is_refused(model):
     with pytest.raises(UsageError, match="is not a folder"):
         resolve(model)
 
 
-def test_outside_of_models_root_nothing_is_accepted(folder, tiny_bert, tmp_path):
+def test_no_model_outside_of_models_root_is_accepted(folder, tiny_bert, tmp_path):
     root = folder.parent
     assert resolve(folder, models_root=str(root)) == resolve(folder)
     with pytest.raises(UsageError, match="outside of models_root"):
@@ -115,15 +115,15 @@ def test_outside_of_models_root_nothing_is_accepted(folder, tiny_bert, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("precision", "engine", "said"),
+    ("precision", "engine", "message"),
     [
         ("int8", "torch", "engine 'torch' has no precision 'int8'; it has fp32, bf16"),
         ("int8", "openvino", "engine 'openvino' has no precision 'int8'"),
         ("bf16", "onnx", "engine 'onnx' has no precision 'bf16'"),
     ],
 )
-def test_an_engine_is_asked_only_for_what_it_can(folder, precision, engine, said):
-    with pytest.raises(UsageError, match=said):
+def test_a_precision_that_an_engine_does_not_have_is_refused(folder, precision, engine, message):
+    with pytest.raises(UsageError, match=message):
         resolve(folder, precision=precision, engine=engine)
 
 
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written_is_converted_into_the_cache(folder, mon
     assert not list(folder.glob("recsys-*"))
 
 
-def test_weights_that_are_replaced_in_place_are_converted_anew(folder, tiny_bert):
+def test_weights_that_are_replaced_in_place_are_converted_again(folder, tiny_bert):
     from safetensors.numpy import load_file, save_file
 
     from recsys_spark.encode.kernels.encoder import Encoder

@@ -35,7 +35,7 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_a_flipped_byte_in_a_raw_file_is_named_and_no_other_value",
         "test_a_flipped_byte_in_a_block_is_an_error_and_not_another_score",
     ),
-    "NaN from the model": ("test_a_text_that_the_model_answers_with_nan_is_kept_apart_with_its_reason",),
+    "NaN from the model": ("test_a_text_that_fails_with_nan_is_stored_apart_with_its_reason",),
     "zero vectors, empty texts": (
         "test_vectors_without_a_direction_are_left_out_on_both_sides",
         "test_no_text_has_no_hash_and_what_is_no_number_has_no_price",
@@ -57,9 +57,9 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
     "another model": ("test_two_vector_spaces_never_meet", "test_a_table_that_mixes_vector_spaces_is_refused"),
     "poisoned pickle": (
         "test_pickled_weights_are_named_refused_and_never_opened",
-        "test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by",
+        "test_a_pickle_is_not_opened_even_if_the_folder_was_not_checked",
     ),
-    "a model's name that leaves its folder": ("test_what_is_not_a_plain_path_is_refused",),
+    "a model's name that leaves its folder": ("test_a_model_that_is_not_a_plain_path_is_refused",),
     "a user with very many events": ("test_a_user_with_very_many_events_is_one_sum",),
     "an item in most events": "pairs are grouped by user and meet item blocks: no task is an item's",
     "clock skew": ("test_latest_run_date_believes_one_day_after_it", "test_no_clock_but_run_date"),

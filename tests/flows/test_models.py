@@ -138,9 +138,9 @@ def test_a_missing_file_another_format_and_a_folder_that_is_there_are_readable_m
     (tmp_path / "pickle.gguf").write_bytes(b"PK\x03\x04")
     (tmp_path / "good.gguf").write_bytes(b"GGUF")
     cases = [
-        ("absent.gguf", "made", 4, "is not there"),
+        ("absent.gguf", "made", 4, "does not exist"),
         ("pickle.gguf", "made", 4, "is not GGUF"),
-        ("good.gguf", ".", 2, "is there already"),
+        ("good.gguf", ".", 2, "exists already"),
     ]
     for file, folder, code, words in cases:
         assert gguf.main([str(tmp_path / file), str(tmp_path / folder)]) == code
@@ -276,7 +276,7 @@ def test_a_decoder_padded_on_the_left_in_a_batch_gives_the_same_vectors(smollm2,
 def test_e5_in_spark_gives_the_vectors_of_plain_transformers_for_either_role(spark, e5):
     spec = read_model(str(e5))
     assert (spec.pooling, spec.max_length, spec.prompt, spec.user_prompt) == ("mean", 512, "passage: ", "query: ")
-    for of_role, prompt in [(spec, "passage: "), (spec.of_users, "query: ")]:
+    for of_role, prompt in [(spec, "passage: "), (spec.for_users, "query: ")]:
         plain = plain_vectors(e5, [prompt + text for text in TEXTS], "mean")
         cosines = (spark_vectors(spark, TEXTS, of_role) * plain).sum(1)
         assert cosines.min() > 0.9999
@@ -286,7 +286,7 @@ def test_e5_in_spark_gives_the_vectors_of_plain_transformers_for_either_role(spa
 def test_e5_puts_a_translation_before_every_other_text(spark, e5):
     english, foreign = zip(*SAME_MEANING, strict=True)
     spec = read_model(str(e5))
-    cosines = spark_vectors(spark, english, spec.of_users) @ spark_vectors(spark, foreign, spec).T
+    cosines = spark_vectors(spark, english, spec.for_users) @ spark_vectors(spark, foreign, spec).T
     assert cosines.argmax(0).tolist() == cosines.argmax(1).tolist() == list(range(len(cosines)))
 
 

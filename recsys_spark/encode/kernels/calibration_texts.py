@@ -1,4 +1,4 @@
-"""Texts that fix the scales of a quantised model: many domains, languages and lengths, the same everywhere."""
+"""Calibration texts for the scales of a quantised model: many domains, languages and lengths, the same everywhere."""
 
 TEXTS = (
     "Stainless steel water bottle, 750 ml, double wall, keeps drinks cold for 24 hours. Kitchen, Outdoor. Northpeak.",

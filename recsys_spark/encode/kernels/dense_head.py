@@ -1,5 +1,7 @@
-"""What stands between pooling and the vector: dense layers, layer norms and scalings to unit length, as
-sentence-transformers keeps them (``2_Dense/config.json``, ``2_Dense/model.safetensors``). Read without torch."""
+"""The dense head between pooling and the vector: dense layers, layer norms and scalings to unit length.
+
+Files are those of sentence-transformers (``2_Dense/config.json``, ``2_Dense/model.safetensors``), read without torch.
+"""
 
 import hashlib
 import json
@@ -39,14 +41,14 @@ class Dense:
     activation: str = "Identity"
 
     def apply(self, vectors: Matrix) -> Matrix:
-        """(n, in) to (n, out). Row by row: in the product of a matrix a row's last bits depend on its place."""
+        """(n, in) to (n, out), row by row: in a matrix product the last bits of a row depend on its position."""
         rows = [self.weight @ row for row in np.ascontiguousarray(vectors, np.float32)]
         return _ACTIVATIONS[self.activation](np.array(rows) + self.bias).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Scales rows to length 1."""
+    """Scaling of rows to length 1."""
 
     def apply(self, vectors: Matrix) -> Matrix:
         """(n, d) to (n, d)."""
@@ -55,7 +57,7 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """Shifts and scales each row to mean 0 and variance 1, then multiplies by ``weight`` and adds ``bias``, (d,)."""
+    """Layer norm: each row to mean 0 and variance 1, then times ``weight`` (d,) plus ``bias`` (d,)."""
 
     weight: Matrix
     bias: Matrix
@@ -71,17 +73,17 @@ Layer = Dense | Unit | Norm
 
 
 def apply_head(layers: Sequence[Layer], vectors: Matrix) -> Matrix:
-    """(n, d) pooled vectors through all layers. A row's bits depend on that row alone. No layers: as it is."""
+    """Apply all layers to (n, d) pooled vectors. The bits of a row depend only on that row."""
     for layer in layers:
         vectors = layer.apply(vectors)
     return vectors
 
 
 def read_head(root: Path) -> list[Layer]:
-    """The layers that modules.json of a folder names after pooling; none where nothing was trained there.
+    """Layers that modules.json lists after pooling; empty if none of them is trained.
 
     Raises:
-        UsageError: a module does something else, its weights are no safetensors, or layers do not fit each other.
+        UsageError: a module is not supported, or its weights are not in safetensors.
         InputError: a file is missing or broken.
     """
     layers: list[Layer] = []
@@ -96,24 +98,26 @@ def read_head(root: Path) -> list[Layer]:
 
 
 def check_widths(root: Path, layers: Sequence[Layer], width: int) -> int:
-    """The width of a vector after all layers, ``width`` before them.
+    """Width of a vector after all layers, given its ``width`` before them.
 
     Raises:
-        UsageError: a layer takes another width than it is given.
+        UsageError: a layer expects another input width than the layer before it gives.
     """
     for layer in layers:
         if isinstance(layer, Unit):
             continue
-        takes = layer.weight.shape[-1]
-        if takes != width:
-            raise UsageError(f"model folder {root}: a {type(layer).__name__} layer takes {takes} numbers, not {width}")
+        expected = layer.weight.shape[-1]
+        if expected != width:
+            raise UsageError(
+                f"model folder {root}: a {type(layer).__name__} layer takes {expected} numbers, not {width}"
+            )
         width = len(layer.weight)
     return width
 
 
 def write_head(root: Path, layers: Sequence[Layer]) -> None:
-    """modules.json for transformer, pooling and these layers, and their folders, numbered as sentence-transformers
-    does."""
+    """Write modules.json for transformer, pooling and these layers, and the layers' folders as numbered by
+    sentence-transformers."""
     modules = [Module("Transformer", ""), Module("Pooling", "1_Pooling")]
     names = {"Unit": "Normalize", "Norm": "LayerNorm"}
     for number, layer in enumerate(layers, 2):
@@ -130,35 +134,35 @@ def write_head(root: Path, layers: Sequence[Layer]) -> None:
 
 
 def head_digest(root: Path) -> bytes:
-    """Over everything in the layers; empty where nothing was trained."""
-    modules = [one for one in read_modules(root) if one.kind in (*_TRAINED, "Normalize")]
-    if not any(one.kind in _TRAINED for one in modules):
+    """sha256 over kinds and files of all layers; empty if none of them is trained."""
+    modules = [module for module in read_modules(root) if module.kind in (*_TRAINED, "Normalize")]
+    if not any(module.kind in _TRAINED for module in modules):
         return b""
     total = hashlib.sha256()
-    for one in modules:
-        total.update(one.kind.encode())
+    for module in modules:
+        total.update(module.kind.encode())
         for name in ("config.json", "model.safetensors"):
-            path = root / one.path / name
+            path = root / module.path / name
             if path.is_file():
                 total.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return total.digest()
 
 
 def _weights(folder: Path, names: list[str]) -> list[NDArray[np.float32]]:
-    """The tensors of a layer, exactly those."""
+    """Tensors of a layer by name; the file must hold exactly these."""
     path = folder / "model.safetensors"
     if not path.is_file():
         raise UsageError(f"model folder {folder}: needs model.safetensors; pickled weights are refused")
-    found = read_tensors(path)
-    if set(found) != set(names):
-        raise UsageError(f"model file {path} holds {', '.join(sorted(found))}; wanted are {', '.join(names)}")
-    return [found[name] for name in names]
+    tensors = read_tensors(path)
+    if set(tensors) != set(names):
+        raise UsageError(f"model file {path} holds {', '.join(sorted(tensors))}; expected are {', '.join(names)}")
+    return [tensors[name] for name in names]
 
 
 def _read_dense(folder: Path) -> Dense:
     config: dict[str, Any] = read_json(folder / "config.json")
     if not config:
-        raise InputError(f"model folder {folder}: no config.json of the dense layer there")
+        raise InputError(f"model folder {folder}: the config.json of the dense layer is missing")
     for name, value in (("use_residual", False), ("module_input_name", "sentence_embedding")):
         if config.get(name, value) != value:
             raise UsageError(f"model folder {folder}: a dense layer with {name} {config[name]} is not supported")

@@ -1,8 +1,8 @@
-"""A transformer converted once, on the driver, for a faster engine: ONNX Runtime in fp32 or int8, OpenVINO in fp32.
+"""Convert a transformer once, on the driver, for a faster engine: ONNX Runtime in fp32 or int8, OpenVINO in fp32.
 
-int8 is static quantisation: activations have fixed scales, found on calibration texts, so that a vector does not depend
-on what else is in its batch (dynamic quantisation takes its scale from the whole batch). Before it, each channel's
-outliers are moved from the activations into the weights (SmoothQuant: Xiao et al., ICML 2023).
+int8 is static quantisation: activations have fixed scales, measured on calibration texts, so that a vector does not
+depend on the other texts of its batch (dynamic quantisation takes its scale from the whole batch). Before that, each
+channel's outliers are moved from the activations into the weights (SmoothQuant: Xiao et al., ICML 2023).
 """
 
 import logging
@@ -27,23 +27,24 @@ from recsys_spark.encode.kernels.modules import module_files, transformer_folder
 from recsys_spark.errors import UsageError
 
 MIGRATION = 0.75
-"""Share of the outliers that moves into the weights; 0.5 leaves too many in the activations (benchmarks/LOG.md)."""
+"""SmoothQuant's migration strength, the share of the outliers that moves into the weights; 0.5 leaves too many in the
+activations (benchmarks/LOG.md)."""
 
 
 class _Tokens(torch.nn.Module):
-    """The model as a function of ids and mask to token vectors, which is all that is converted."""
+    """The converted part of a model: token ids and mask to token vectors."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(n, t) ids and mask to (n, t, d)."""
+        """(n, t) ids and (n, t) mask to (n, t, d) token vectors."""
         return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
 
 class _Smoothed(torch.nn.Module):
-    """``linear(x)`` as ``linear'(x · inverse)``: the same function, with the channels of x evened out."""
+    """``linear(x)`` as ``linear'(x · inverse)``: the same function, with channels of x at similar scales."""
 
     def __init__(self, linear: torch.nn.Linear, inverse: torch.nn.Parameter) -> None:
         super().__init__()
@@ -51,13 +52,15 @@ class _Smoothed(torch.nn.Module):
         linear.weight.data = linear.weight.data / inverse.data
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The scaled input through the scaled weights."""
+        """(…, n) to (…, m): scaled input times scaled weights."""
         return self.linear(x * self.inverse)
 
 
 def convert(folder: str, engine: str, precision: str, target: Path) -> None:
-    """Make the folder ``target`` of the model in ``folder``, for ``engine`` (``onnx`` or ``openvino``) in ``precision``
-    (``fp32``, or ``int8`` for onnx): the engine's file, tokenizer and configuration. Whole or not at all.
+    """Convert the model in ``folder`` to the folder ``target``: the engine's file, tokenizer and configuration.
+
+    ``engine`` is ``onnx`` or ``openvino``; ``precision`` is ``fp32``, or ``int8`` for onnx. ``target`` appears only
+    when it is complete.
 
     Raises:
         UsageError: a package of the engine is missing, or the engine cannot express this architecture.
@@ -67,8 +70,8 @@ def convert(folder: str, engine: str, precision: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     model = load_transformer(folder, torch.float32)
     with TemporaryDirectory(dir=target.parent, prefix=".converting-") as scratch:
-        made = Path(scratch) / target.name
-        inner = made / transformer_folder(Path(folder)).relative_to(folder)
+        staging = Path(scratch) / target.name
+        inner = staging / transformer_folder(Path(folder)).relative_to(folder)
         inner.mkdir(parents=True)
         try:
             with quiet(), torch.no_grad():
@@ -78,32 +81,32 @@ def convert(folder: str, engine: str, precision: str, target: Path) -> None:
             raise UsageError(f"engine '{engine}' cannot convert a {kind} ({error}); use --engine=torch") from error
         for path in module_files(Path(folder)):
             if path.parent != transformer_folder(Path(folder)) or path.suffix in (".json", ".txt", ".model"):
-                (made / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, made / path.relative_to(folder))
+                (staging / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, staging / path.relative_to(folder))
         if not target.exists():  # another run may have been faster
-            made.rename(target)
+            staging.rename(target)
 
 
-def _write(model: torch.nn.Module, folder: str, engine: str, precision: str, made: Path) -> None:
+def _write(model: torch.nn.Module, folder: str, engine: str, precision: str, target: Path) -> None:
     if engine == "openvino":
-        _openvino(model, made / "openvino.xml")
+        _openvino(model, target / "openvino.xml")
     elif precision == "int8":
-        _int8(model, _tokens(folder), made / "model.onnx")
+        _int8(model, _calibration_ids(folder), target / "model.onnx")
     else:
-        _onnx(model, made / "model.onnx")
+        _onnx(model, target / "model.onnx")
 
 
 def _example() -> tuple[torch.Tensor, torch.Tensor]:
-    # Padding in the example: a mask of ones may be optimised away while the model is traced.
+    # The example has padding, because tracing may optimise a mask of ones away.
     return torch.ones(2, 7, dtype=torch.long), torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
 
 
-def _onnx(model: torch.nn.Module, made: Path) -> None:
+def _onnx(model: torch.nn.Module, file: Path) -> None:
     axes = {0: "texts", 1: "tokens"}
     torch.onnx.export(
         _Tokens(model).eval(),
         _example(),
-        made,
+        file,
         input_names=["input_ids", "attention_mask"],
         output_names=["hidden"],
         dynamic_shapes={"input_ids": axes, "attention_mask": axes},
@@ -113,14 +116,14 @@ def _onnx(model: torch.nn.Module, made: Path) -> None:
     )
 
 
-def _openvino(model: torch.nn.Module, made: Path) -> None:
+def _openvino(model: torch.nn.Module, file: Path) -> None:
     import openvino
 
     graph = openvino.convert_model(_Tokens(model).eval(), example_input=_example())
-    openvino.save_model(graph, made, compress_to_fp16=False)
+    openvino.save_model(graph, file, compress_to_fp16=False)
 
 
-def _int8(model: torch.nn.Module, rows: Sequence[Sequence[int]], made: Path) -> None:
+def _int8(model: torch.nn.Module, rows: Sequence[Sequence[int]], file: Path) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -132,26 +135,27 @@ def _int8(model: torch.nn.Module, rows: Sequence[Sequence[int]], made: Path) -> 
             return {"input_ids": np.array([row]), "attention_mask": np.ones((1, len(row)), np.int64)} if row else None
 
     _smooth(model, rows)
-    whole = made.with_name("fp32.onnx")
-    _onnx(model, whole)
-    quant_pre_process(str(whole), str(whole), skip_symbolic_shape=True)
+    fp32 = file.with_name("fp32.onnx")
+    _onnx(model, fp32)
+    quant_pre_process(str(fp32), str(fp32), skip_symbolic_shape=True)
     quantize_static(
-        str(whole),
-        str(made),
+        str(fp32),
+        str(file),
         Calibration(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        reduce_range=True,  # 7 bit weights: two products of 8 bit overflow the 16 bit sums of AVX2
+        reduce_range=True,  # 7-bit weights: two 8-bit products overflow the 16-bit sums of AVX2
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        nodes_to_quantize=_weighted_products(whole),
+        nodes_to_quantize=_weighted_products(fp32),
         extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
     )
-    whole.unlink()
+    fp32.unlink()
 
 
 def _weighted_products(path: Path) -> list[str]:
-    """The products with weights: attention's own products stay in fp32, where int8 costs accuracy and saves little."""
+    """Names of the products with weights. Products within attention stay in fp32: int8 loses accuracy there and saves
+    little."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -160,7 +164,10 @@ def _weighted_products(path: Path) -> list[str]:
 
 
 def _smooth(model: torch.nn.Module, rows: Sequence[Sequence[int]]) -> None:
-    """Linear layers that read one tensor share one scale, so that it is scaled and quantised once."""
+    """Move outliers from activations into weights (SmoothQuant), in place.
+
+    Linear layers that read the same tensor share one scale, so that the tensor is scaled and quantised once.
+    """
     linears = {name: layer for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
     for names, peak in _peaks(model, linears, rows):
         weights = torch.cat([linears[name].weight.data for name in names]).abs().amax(0).clamp(min=1e-5)
@@ -174,17 +181,17 @@ def _smooth(model: torch.nn.Module, rows: Sequence[Sequence[int]]) -> None:
 def _peaks(
     model: torch.nn.Module, linears: dict[str, torch.nn.Linear], rows: Sequence[Sequence[int]]
 ) -> Iterator[tuple[list[str], torch.Tensor]]:
-    """(layers that read the same tensor, largest absolute value of each of its channels)."""
+    """Yield (names of the layers that read one tensor, (channels,) largest absolute value of each of its channels)."""
     peaks: dict[str, torch.Tensor] = {}
-    inputs: dict[str, torch.Tensor] = {}  # kept, so that no two tensors of one pass can have the same address
+    inputs: dict[str, torch.Tensor] = {}  # holding them ensures that no two tensors of a pass have the same address
 
-    def watch(name: str, x: torch.Tensor) -> None:
+    def record(name: str, x: torch.Tensor) -> None:
         inputs[name] = x
         peak = x.abs().flatten(0, -2).amax(0)
         peaks[name] = torch.maximum(peaks.get(name, peak), peak)
 
     hooks = [
-        layer.register_forward_pre_hook(lambda _, given, name=name: watch(name, given[0]))
+        layer.register_forward_pre_hook(lambda _, arguments, name=name: record(name, arguments[0]))
         for name, layer in linears.items()
     ]
     for row in rows:
@@ -198,21 +205,21 @@ def _peaks(
         yield names, peaks[names[0]]
 
 
-def _tokens(folder: str) -> list[list[int]]:
+def _calibration_ids(folder: str) -> list[list[int]]:
     tokenizer = load_tokenizer(folder)
     return list(tokenizer(list(TEXTS), truncation=True, max_length=min(128, max_length_of(Path(folder))))["input_ids"])
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the progress bars, warnings and advice of exporters and loaders, which speak of their own insides."""
+    """Silence the progress bars, warnings and advice of exporters and loaders: users cannot act on them."""
     logging.disable(logging.WARNING)
     try:
         with (
             warnings.catch_warnings(),
-            Path(os.devnull).open("w") as nowhere,
-            redirect_stdout(nowhere),
-            redirect_stderr(nowhere),
+            Path(os.devnull).open("w") as sink,
+            redirect_stdout(sink),
+            redirect_stderr(sink),
         ):
             warnings.simplefilter("ignore")
             yield

@@ -1,4 +1,4 @@
-"""What multiplies the matrices: PyTorch, ONNX Runtime or OpenVINO behind one function. Imports torch."""
+"""Inference engines: PyTorch, ONNX Runtime and OpenVINO behind one function. Imports torch."""
 
 import sys
 from collections.abc import Callable
@@ -18,26 +18,28 @@ from recsys_spark.errors import UsageError
 Ids = NDArray[np.int64]
 
 Engine = Callable[[Ids, Ids], torch.Tensor]
-"""(n, t) token ids and their mask of 0 and 1 to (n, t, d) token vectors on the engine's device."""
+"""(n, t) token ids and their (n, t) mask of 0 and 1 to (n, t, d) token vectors on the engine's device."""
 
 PACKAGES = {"onnx": "onnxruntime onnx onnxscript", "openvino": "openvino"}
-"""What an engine needs, the extras of setup.py."""
+"""Python packages that an engine needs, as in the extras of setup.py."""
 
 
 def torch_engine(folder: str, device: str, precision: str) -> Engine:
-    """PyTorch in ``fp32`` or ``bf16``, with its fused attention; position ids follow the mask, so padding may stand on
-    either side."""
+    """PyTorch in ``fp32`` or ``bf16`` with its fused attention.
+
+    Position ids follow the mask, so padding may be on either side.
+    """
     model = load_transformer(folder, torch.bfloat16 if precision == "bf16" else torch.float32).to(device)
-    model.config.use_cache = False  # keys and values of a decoder: memory for nothing
+    model.config.use_cache = False  # a decoder would store keys and values that nothing reads
     if device == "cpu" and precision == "fp32" and can_pack():
         with torch.inference_mode():
             pack_linear_layers(model)
 
     @torch.inference_mode()
     def run(ids: Ids, mask: Ids) -> torch.Tensor:
-        where = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-        left = {} if mask[:, 0].all() else {"position_ids": (where[1].cumsum(1) - 1).clamp(min=0)}
-        return model(input_ids=where[0], attention_mask=where[1], **left).last_hidden_state
+        tokens, attention = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+        left_padded = {} if mask[:, 0].all() else {"position_ids": (attention.cumsum(1) - 1).clamp(min=0)}
+        return model(input_ids=tokens, attention_mask=attention, **left_padded).last_hidden_state
 
     return run
 
@@ -55,7 +57,7 @@ def onnx_engine(folder: str, threads: int) -> Engine:
 
 
 def openvino_engine(folder: str, threads: int) -> Engine:
-    """OpenVINO on the CPU, in fp32 whatever the machine could do faster: vectors of two machines must agree."""
+    """OpenVINO on the CPU, in fp32 even where the machine has a faster type: vectors of two machines must agree."""
     openvino = _package("openvino", "openvino")
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     request = (
@@ -74,7 +76,7 @@ def _package(name: str, engine: str) -> Any:
 
 
 def missing_package(engine: str, name: str) -> UsageError:
-    """What to do where an engine is not installed."""
+    """The error for an engine that is not installed, with the command that installs it."""
     return UsageError(
         f"engine '{engine}' needs the package {name}, here and on all executors: {sys.executable} -m pip install "
         + PACKAGES[engine]

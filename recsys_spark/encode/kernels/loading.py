@@ -1,6 +1,6 @@
-"""Transformers and tokenizers from a model folder: as the folder says, or refused by name. Imports torch.
+"""Load transformer and tokenizer of a model folder exactly, or refuse them with the reason. Imports torch.
 
-transformers only warns of weights that it does not find and fills them with random numbers.
+transformers only warns of missing weights and fills them with random numbers; here they are errors.
 """
 
 from collections.abc import Iterable
@@ -25,20 +25,20 @@ _ENCODERS = {
     "longt5": "LongT5EncoderModel",
     "switch_transformers": "SwitchTransformersEncoderModel",
 }
-"""Encoder-decoders, by type, and the class of the encoder alone."""
+"""Supported encoder-decoders by model type, and the class that loads only the encoder."""
 
-_NAMED = 3  # of the weights that are missing
+_NAMES_SHOWN = 3  # names of weights in an error message
 
 transformers_logging.disable_progress_bar()
 
-transformers_logging.set_verbosity_error()  # what it would report is checked here
+transformers_logging.set_verbosity_error()  # this module checks what transformers would report
 
 
 def load_config(folder: str) -> Any:
-    """The configuration of the transformer.
+    """Configuration of the transformer.
 
     Raises:
-        UsageError: transformers does not know the architecture, or it is an encoder-decoder that is not supported.
+        UsageError: transformers does not know the architecture, or it is an unsupported encoder-decoder.
     """
     inner = transformer_folder(Path(folder))
     try:
@@ -48,60 +48,60 @@ def load_config(folder: str) -> Any:
     if config.is_encoder_decoder and config.model_type not in _ENCODERS:
         raise UsageError(
             f"model folder {inner}: {_architecture(config)} is an encoder-decoder of type {config.model_type}, which "
-            f"is not supported; of these {', '.join(_ENCODERS)} are"
+            f"is not supported; supported encoder-decoders are {', '.join(_ENCODERS)}"
         )
     return config
 
 
 def load_transformer(folder: str, dtype: torch.dtype) -> Any:
-    """The model of a folder, ready to run: from safetensors, without code of its own, without a network.
+    """Load the model of a folder, ready to run: only from safetensors, without code of the folder, without a network.
 
     Raises:
-        UsageError: weights are missing or of another size than config.json says, or transformers cannot load them.
+        UsageError: weights are missing, their shapes differ from config.json, or transformers cannot load them.
     """
     return load_weights(folder, dtype)[0]
 
 
 def load_weights(folder: str, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """The model as of ``load_transformer``, and the names of weights that belong to its layers and are not used.
+    """(model as of ``load_transformer``, names of unused weights that belong to the model's own layers).
 
     Raises:
-        UsageError: weights are missing or of another size than config.json says, or transformers cannot load them.
+        UsageError: weights are missing, their shapes differ from config.json, or transformers cannot load them.
     """
-    check_model(Path(folder))  # also on executors: an adapter would be loaded where peft is installed
+    check_model(Path(folder))  # on executors too: transformers loads an adapter if peft is installed
     config, inner = load_config(folder), transformer_folder(Path(folder))
     kind = getattr(transformers, _ENCODERS[config.model_type]) if config.model_type in _ENCODERS else AutoModel
     options = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}
     try:
-        model, found = kind.from_pretrained(inner, config=config, **options, **_SAFE)
+        model, loading = kind.from_pretrained(inner, config=config, **options, **_SAFE)
     except MemoryError:
         raise
     except Exception as error:
         raise UsageError(
             f"model folder {inner}: transformers cannot load {_architecture(config)} ({_reason(error)})"
         ) from error
-    if missing := sorted(name for name in found["missing_keys"] if "pooler" not in name.split(".")):
+    if missing := sorted(name for name in loading["missing_keys"] if "pooler" not in name.split(".")):
         raise UsageError(
             f"model folder {inner}: {len(missing)} weights of {type(model).__name__} are missing: {_some(missing)}"
-            f"{_instead(found['unexpected_keys'])}; save the model with save_pretrained of transformers"
+            f"{_unexpected(loading['unexpected_keys'])}; save the model with save_pretrained of transformers"
         )
-    if found["mismatched_keys"]:
-        name, there, wanted = min(found["mismatched_keys"])
+    if loading["mismatched_keys"]:
+        name, stored, expected = min(loading["mismatched_keys"])
         raise UsageError(
-            f"model folder {inner}: {len(found['mismatched_keys'])} weights are not of the size that config.json "
-            f"says, such as {name}: {tuple(there)}, not {tuple(wanted)}"
+            f"model folder {inner}: {len(loading['mismatched_keys'])} weights differ in shape from config.json, "
+            f"such as {name}: {tuple(stored)}, not {tuple(expected)}"
         )
-    return model.eval(), _unused(model, found["unexpected_keys"])
+    return model.eval(), _unused(model, loading["unexpected_keys"])
 
 
 def load_tokenizer(folder: str) -> Any:
-    """The tokenizer of a folder, with a token to pad with.
+    """Load the tokenizer of a folder and give it a padding token if it has none.
 
     Raises:
-        UsageError: there is none, or it exists in Python only and is not one of the fast ones.
+        UsageError: there is no tokenizer, it has no vocabulary, or transformers has no fast version of it.
     """
     inner = transformer_folder(Path(folder))
-    remedy = "a tokenizer.json is needed: save the tokenizer as a fast one, or take a model that has it"
+    remedy = "a tokenizer.json is needed: save the tokenizer as a fast one, or take a model that has one"
     try:
         tokenizer = AutoTokenizer.from_pretrained(inner, **_SAFE)
     except Exception as error:
@@ -109,7 +109,7 @@ def load_tokenizer(folder: str) -> Any:
             f"model folder {inner}: transformers cannot load its tokenizer ({_reason(error)}); {remedy}"
         ) from error
     if not tokenizer.is_fast:
-        raise UsageError(f"model folder {inner}: {type(tokenizer).__name__} exists in Python only; {remedy}")
+        raise UsageError(f"model folder {inner}: {type(tokenizer).__name__} has no fast version; {remedy}")
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UsageError(f"model folder {inner}: its tokenizer has no vocabulary; {remedy}")
     if tokenizer.pad_token is None:
@@ -118,7 +118,7 @@ def load_tokenizer(folder: str) -> Any:
 
 
 def _unused(model: Any, names: Iterable[str]) -> list[str]:
-    """Those of weights that were not expected that are of the model itself, not of a head for another task."""
+    """Names of unexpected weights that belong to the model's own layers, not to a head for another task."""
     layers, prefix = {name for name, _ in model.named_children()}, f"{model.base_model_prefix}."
     return sorted(name for name in names if name.removeprefix(prefix).partition(".")[0] in layers)
 
@@ -134,8 +134,8 @@ def _reason(error: Exception) -> str:
 
 def _some(names: Iterable[str]) -> str:
     names = sorted(names)
-    return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+    return ", ".join(names[:_NAMES_SHOWN]) + (" …" if len(names) > _NAMES_SHOWN else "")
 
 
-def _instead(names: Iterable[str]) -> str:
+def _unexpected(names: Iterable[str]) -> str:
     return f"; found instead {_some(names)}" if names else ""

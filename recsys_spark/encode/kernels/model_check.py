@@ -1,6 +1,6 @@
-"""A model tried once on the driver, before any data is read: what does not work fails here. Imports torch.
+"""Try a model once on the driver, so that an unusable one fails before any data is read. Imports torch.
 
-A model too large for the driver's memory is left to the executors, which check its weights when they load it.
+A model too large for the driver's memory is not tried; executors check its weights when they load it.
 """
 
 import logging
@@ -19,22 +19,22 @@ from recsys_spark.errors import UsageError
 
 _TEXT = "one tea cup 2"
 
-_LONGEST = 512  # tokens of the trial: a longer one takes a large model minutes
+_LONGEST = 512  # tokens of the trial: with more, a large model needs minutes
 
-_MEMORY = 4  # of this machine's memory, the share that weights may take as they are kept: they are loaded as fp32
+_MEMORY = 4  # weights are tried if their files fill at most 1 / 4 of this machine's memory: they are loaded as fp32
 
 
 def check_usable(spec: ModelSpec) -> None:
-    """Load the model and let it read a text as long as the texts may be.
+    """Load the model and encode a short text and one of the maximum length (512 tokens at most).
 
     Raises:
-        UsageError: weights are missing, the tokenizer is not usable or does not belong to the model, layers do not fit
-            each other, or the model cannot read texts.
+        UsageError: weights are missing, the tokenizer is not usable or belongs to another model, the widths of layers
+            differ, a prompt leaves no room for a text, or the model cannot read texts.
     """
     width = int(load_config(spec.folder).get_text_config().hidden_size)
     check_widths(Path(spec.folder), read_head(Path(spec.folder)), width * len(spec.pooling.split("+")))
     tokenizer = load_tokenizer(spec.folder)
-    for role in (spec, spec.of_users):
+    for role in (spec, spec.for_users):
         _check_prompt(role, tokenizer)
     weights = sum(path.stat().st_size for path in module_files(Path(spec.folder)) if path.suffix == ".safetensors")
     if weights * _MEMORY > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
@@ -50,11 +50,11 @@ def check_usable(spec: ModelSpec) -> None:
 
 
 def _check_prompt(spec: ModelSpec, tokenizer: Any) -> None:
-    frame = len(tokenizer(spec.prepared(""))["input_ids"])
-    if frame >= spec.max_length:
+    overhead = len(tokenizer(spec.prepared(""))["input_ids"])
+    if overhead >= spec.max_length:
         raise UsageError(
-            f"model folder {spec.folder}: prompt and special tokens take {frame} tokens and texts are cut at "
-            f"{spec.max_length}, so nothing of a text would be read; set a shorter --prompt or a larger --max_length"
+            f"model folder {spec.folder}: prompt and special tokens take {overhead} tokens and max_length is "
+            f"{spec.max_length}, which leaves no room for a text; set a shorter --prompt or a larger --max_length"
         )
     if not spec.include_prompt:
         prompt_length(tokenizer, spec)
@@ -62,12 +62,12 @@ def _check_prompt(spec: ModelSpec, tokenizer: Any) -> None:
 
 def _check_vocabulary(spec: ModelSpec, model: Any, tokenizer: Any) -> None:
     rows, special = len(model.get_input_embeddings().weight), set(tokenizer.all_special_tokens)
-    # Special tokens such as [MASK] may lie beyond: transformers adds them where a model has none.
-    largest = max(place for token, place in tokenizer.get_vocab().items() if token not in special)
+    # Special tokens such as [MASK] may have larger ids: transformers adds them to tokenizers that lack them.
+    largest = max(token_id for token, token_id in tokenizer.get_vocab().items() if token not in special)
     if largest >= rows:
         raise UsageError(
-            f"model folder {spec.folder}: its tokenizer has tokens up to {largest}, its weights have {rows} rows for "
-            "them; take tokenizer and weights of one model"
+            f"model folder {spec.folder}: its tokenizer has token ids up to {largest}, its weights have {rows} token "
+            "embeddings; take tokenizer and weights of the same model"
         )
 
 
@@ -82,7 +82,7 @@ def _try(spec: ModelSpec, model: Any, tokenizer: Any) -> None:
         except Exception as error:
             raise UsageError(
                 f"model folder {spec.folder}: {type(model).__name__} cannot read a text of {len(row)} tokens "
-                f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}); it is not supported"
+                f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}); the model is unsupported"
                 + (", or --max_length is too large" if row is not ids else "")
             ) from error
         if hidden.shape[:2] != tokens.shape:

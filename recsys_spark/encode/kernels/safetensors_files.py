@@ -1,4 +1,4 @@
-"""Safetensors files read without torch: whether a file is whole, and its numbers in fp32 whatever they are kept in."""
+"""Read safetensors files without torch: check that a file is complete, and convert its tensors to fp32."""
 
 import json
 from pathlib import Path
@@ -18,15 +18,15 @@ _LARGEST_HEADER = 100_000_000
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Every tensor of a file. bf16 is the upper half of fp32, so nothing is lost.
+    """All tensors of a file in fp32. bf16 is the upper half of fp32, so its conversion is exact.
 
     Raises:
         InputError: the file is broken.
-        UsageError: a tensor is kept in a type that is none of fp64, fp32, fp16, bf16.
+        UsageError: a tensor has another type than fp64, fp32, fp16 or bf16.
     """
     check_file(path)
     try:
-        return {name: _numbers(path, name, one) for name, one in deserialize(path.read_bytes())}
+        return {name: _numbers(path, name, tensor) for name, tensor in deserialize(path.read_bytes())}
     except (SafetensorError, ValueError) as error:
         raise InputError(f"model file {path} is broken: {error}") from error
 
@@ -38,31 +38,31 @@ def _numbers(path: Path, name: str, tensor: dict[str, Any]) -> NDArray[np.float3
     elif kind in _TYPES:
         numbers = np.frombuffer(data, _TYPES[kind]).astype(np.float32)
     else:
-        raise UsageError(f"model file {path}: {name} is kept as {kind}; known are BF16, {', '.join(_TYPES)}")
+        raise UsageError(f"model file {path}: {name} has type {kind}; supported are BF16, {', '.join(_TYPES)}")
     return numbers.reshape(tensor["shape"])
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is not a whole safetensors file, by its header and its size alone.
+    """Refuse a file that is not a complete safetensors file; read only its header and its size.
 
     Raises:
-        UsageError: it is a pointer of git-lfs, no safetensors file, or shorter than its header says.
+        UsageError: the file is a git-lfs pointer, has no safetensors header, or its size differs from the header.
     """
     with path.open("rb") as stream:
         start = stream.read(8)
         size = int.from_bytes(start, "little")
         if start == _POINTER[:8]:
-            raise UsageError(f"model file {path} is a pointer of git-lfs and holds no weights: run git lfs pull there")
+            raise UsageError(f"model file {path} is a git-lfs pointer and holds no weights: run git lfs pull there")
         header = stream.read(size) if size <= _LARGEST_HEADER else b""
     try:
         tensors = json.loads(header)
-        end = max((one["data_offsets"][1] for name, one in tensors.items() if name != "__metadata__"), default=0)
+        end = max((entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UsageError(
-            f"model file {path} is broken: it does not begin with a header of safetensors; fetch it again"
+            f"model file {path} is broken: it does not begin with a safetensors header; download it again"
         ) from error
     if path.stat().st_size != 8 + size + end:
         raise UsageError(
             f"model file {path} is broken: it has {path.stat().st_size} bytes, its header says {8 + size + end}; "
-            "fetch it again"
+            "download it again"
         )

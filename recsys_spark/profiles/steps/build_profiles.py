@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blocks.steps.cached_blocks import cached_blocks
-from recsys_spark.encode.kernels.model_folder import of_users
+from recsys_spark.encode.kernels.model_folder import user_fingerprint
 from recsys_spark.errors import InputError, QualityError
 from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.events.weights import weigh_pairs
@@ -182,7 +182,7 @@ def _profiles(
 
 def user_text_vectors(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:
     """``user_id, embedding``: the vectors of users' texts in the text block of ``space``."""
-    texts = embeddings.where(F.col("model") == of_users(encoder_of(space)))
+    texts = embeddings.where(F.col("model") == user_fingerprint(encoder_of(space)))
     vectors = users.join(texts, on="text_hash", how="inner").select("user_id", "embedding")
     name = whitening_of(space)
     return whitened(vectors, "user_id", stored_whitening(run, name)) if name else vectors

@@ -1,4 +1,4 @@
-"""The whole chain for one run_date."""
+"""All steps of a refresh for one run_date, from raw files to recommendations."""
 
 import platform
 import time
@@ -36,14 +36,18 @@ _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokeniz
 class RefreshOptions(
     IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions, MetricOptions
 ):
-    """Keys of all steps."""
+    """Steps of a refresh."""
 
-    evaluate: bool = Field(True, description="score the stored lists against the events that came since, in 'metrics'")
+    evaluate: bool = Field(
+        True, description="evaluate the last lists on events since their run_date; the table 'metrics' has the results"
+    )
 
 
 def refresh_lake(run: Run, options: RefreshOptions) -> Report:
-    """Ingest, evaluate, embed, build, recommend. Each step publishes on its own, so a run that was cut off goes on
-    where it stopped."""
+    """Ingest tables, evaluate the last lists, embed texts, build vectors and profiles, recommend items.
+
+    Each step publishes its tables itself, so that the next run continues where a killed one stopped.
+    """
     model, part = resolve_model(options.part(EncoderOptions), run), options.part
     steps = {
         "ingest_tables": lambda: ingest_tables(run, part(IngestOptions), force=options.full),
@@ -54,31 +58,31 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
         ),
         "build_profiles": lambda: build_profiles(run, part(ProfileOptions)),
         "fit_item_weights": lambda: fit_item_weights(run, part(WeightOptions), force=options.full),
-        "recommend_items": lambda: _lists(run, part(TopKOptions)),
+        "recommend_items": lambda: _recommend(run, part(TopKOptions)),
     }
     if not options.evaluate:
         del steps["evaluate_recommendations"]
     if options.scorer != "hybrid":
         del steps["fit_item_weights"]
-    if options.dry_run:  # later steps have nothing to read yet
+    if options.dry_run:  # the input of later steps does not exist yet
         steps = {"ingest_tables": steps["ingest_tables"]}
-    whole: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0, "stages": {}}
-    whole |= {"software": _software(), "model_name": options.model}
+    report: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0, "stages": {}}
+    report |= {"software": _software(), "model_name": options.model}
     for name, step in steps.items():
         started = time.monotonic()
         with run.progress.step(name):
-            report = step()
-        whole["stages"][name] = round(time.monotonic() - started, 2)
-        tables = whole["tables"] | report.pop("tables")
-        status = "done" if "done" in (report.pop("status", None), whole["status"]) else "unchanged"
-        whole |= report | {"tables": tables, "status": status}
-    return whole
+            step_report = step()
+        report["stages"][name] = round(time.monotonic() - started, 2)
+        tables = report["tables"] | step_report.pop("tables")
+        status = "done" if "done" in (step_report.pop("status", None), report["status"]) else "unchanged"
+        report |= step_report | {"tables": tables, "status": status}
+    return report
 
 
 def _software() -> dict[str, str]:
-    """Versions on the driver of what decides about a result."""
-    own = {"recsys_spark": __version__, "python": platform.python_version(), "pyspark": pyspark.__version__}
-    return own | {name: found for name in _LIBRARIES if (found := _version(name)) is not None}
+    """Versions on the driver of the software that can change a result."""
+    versions = {"recsys_spark": __version__, "python": platform.python_version(), "pyspark": pyspark.__version__}
+    return versions | {name: installed for name in _LIBRARIES if (installed := _version(name)) is not None}
 
 
 def _version(name: str) -> str | None:
@@ -87,16 +91,16 @@ def _version(name: str) -> str | None:
     return None
 
 
-def _lists(run: Run, options: TopKOptions) -> Report:
-    """The lists, unless another refresh has put profiles of another day in the place of ours.
+def _recommend(run: Run, options: TopKOptions) -> Report:
+    """Recommend items, unless another refresh has replaced the profiles with those of another run_date.
 
     Raises:
-        ConflictError: it has.
+        ConflictError: the profiles are of another run_date.
     """
-    head = run.lake.last_commit(USER_PROFILES)
-    if head is not None and head.provenance.run_date != options.run_date:
+    last = run.lake.last_commit(USER_PROFILES)
+    if last is not None and last.provenance.run_date != options.run_date:
         raise ConflictError(
-            f"user_profiles are of run_date {head.provenance.run_date} now: another refresh was at work meanwhile; "
-            "run again"
+            f"user_profiles are now of run_date {last.provenance.run_date}, not {options.run_date}: another refresh "
+            "has run at the same time; run again"
         )
     return recommend_items(run, options)

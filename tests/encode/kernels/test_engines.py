@@ -35,7 +35,7 @@ def pair(request, tiny_bert, tmp_path_factory):
     return Encoder(spec), Encoder(other)
 
 
-def test_the_vectors_are_those_of_torch(pair):
+def test_vectors_equal_those_of_torch(pair):
     exact, other = (encoder.encode(TEXTS).vectors for encoder in pair)
     if pair[1].spec.precision == "fp32":
         np.testing.assert_allclose(other, exact, atol=1e-5)
@@ -43,7 +43,7 @@ def test_the_vectors_are_those_of_torch(pair):
         assert (exact * other).sum(1).min() > 0.99
 
 
-def test_a_vector_does_not_depend_on_what_is_encoded_with_it(pair):
+def test_a_vector_does_not_depend_on_the_other_texts(pair):
     together = pair[1].encode(TEXTS * 3).vectors
     alone = np.concatenate([pair[1].encode([text]).vectors for text in TEXTS])
     np.testing.assert_array_equal(together, np.tile(alone, (3, 1)))
@@ -54,7 +54,7 @@ def test_only_another_precision_makes_another_space(pair):
     assert (torch_name == other_name) == (pair[1].spec.precision == "fp32")
 
 
-def test_the_converted_folder_needs_nothing_of_the_original_and_holds_no_weights_twice(pair):
+def test_the_converted_folder_is_complete_and_holds_no_weights_twice(pair):
     names = {path.name for path in Path(pair[1].spec.folder).iterdir()}
     engine_files = {"onnx": {"model.onnx"}, "openvino": {"openvino.xml", "openvino.bin"}}[pair[1].spec.engine]
     assert engine_files | {"config.json", "tokenizer.json"} <= names

@@ -1,4 +1,4 @@
-"""What a model folder says of itself, and what is refused."""
+"""Settings read from a model folder, and folders that are refused."""
 
 import json
 import pickle
@@ -72,7 +72,7 @@ def test_pickled_weights_are_named_refused_and_never_opened(tmp_path, name):
         ({"pooling_mode_mean_tokens": False}, "mean"),
     ],
 )
-def test_pooling_is_what_the_folder_says_and_the_mean_where_it_says_nothing(tmp_path, pooling, expected):
+def test_pooling_is_that_of_the_folder_and_the_mean_by_default(tmp_path, pooling, expected):
     assert read_model(folder(tmp_path, pooling=pooling)).pooling == expected
 
 
@@ -84,20 +84,20 @@ def test_pooling_is_what_the_folder_says_and_the_mean_where_it_says_nothing(tmp_
         {"pooling_mode": ["mean", "attention"]},
     ],
 )
-def test_a_pooling_that_is_not_supported_is_refused_unless_another_is_asked_for(tmp_path, pooling):
+def test_an_unsupported_pooling_is_refused_unless_the_options_override_it(tmp_path, pooling):
     root = folder(tmp_path, pooling=pooling)
     with pytest.raises(UsageError, match="not supported; set --pooling"):
         read_model(root)
     assert read_model(root, pooling="cls").pooling == "cls"
 
 
-def test_an_unknown_pooling_is_refused_with_the_known_ones(tmp_path):
+def test_an_unknown_pooling_is_refused_with_the_names_of_the_supported_ones(tmp_path):
     with pytest.raises(UsageError, match="pooling 'median' is not one of mean, cls, last_token"):
         read_model(folder(tmp_path), pooling="median")
 
 
 @pytest.mark.parametrize(
-    ("config", "sentence", "asked", "expected"),
+    ("config", "sentence", "override", "expected"),
     [
         ({}, None, None, 512),
         ({"max_position_embeddings": 64}, None, None, 64),
@@ -108,8 +108,10 @@ def test_an_unknown_pooling_is_refused_with_the_known_ones(tmp_path):
         ({"max_position_embeddings": 512}, {"max_seq_length": 256}, 32, 32),
     ],
 )
-def test_the_longest_text_is_what_is_asked_then_what_the_folder_says(tmp_path, config, sentence, asked, expected):
-    assert read_model(folder(tmp_path, config=config, sentence=sentence), max_length=asked).max_length == expected
+def test_the_maximum_length_is_the_override_then_the_setting_of_the_folder(
+    tmp_path, config, sentence, override, expected
+):
+    assert read_model(folder(tmp_path, config=config, sentence=sentence), max_length=override).max_length == expected
 
 
 def test_a_broken_file_is_named(tmp_path):

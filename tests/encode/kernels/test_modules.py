@@ -24,7 +24,7 @@ TYPE = "sentence_transformers.models"
 
 @pytest.fixture(autouse=True)
 def _cache(monkeypatch, tmp_path):
-    """Nothing counts as checked before."""
+    """An empty cache, in which no model counts as checked."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -61,8 +61,8 @@ def vectors(folder, texts=TEXTS, **options):
     return Encoder(resolve(folder, **options)).encode(texts).vectors
 
 
-def oracle(folder, *modes, prompt="", left_out=0, lower=False, limit=64, layers=(), texts=TEXTS):
-    """Unit vectors of texts, one at a time: no padding."""
+def oracle(folder, *modes, prompt="", skipped=0, lower=False, limit=64, layers=(), texts=TEXTS):
+    """Unit vectors of texts, encoded one at a time without padding."""
     import torch
     from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
@@ -73,8 +73,8 @@ def oracle(folder, *modes, prompt="", left_out=0, lower=False, limit=64, layers=
         text = (prompt + text).lower() if lower else prompt + text
         ids = tokenizer(text, truncation=True, max_length=limit, return_tensors="pt")["input_ids"]
         with torch.inference_mode():
-            hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0][left_out:]
-        places = torch.arange(left_out + 1, left_out + 1 + len(hidden))[:, None].float()
+            hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0][skipped:]
+        positions = torch.arange(skipped + 1, skipped + 1 + len(hidden))[:, None].float()
         pooled = {
             "cls": lambda h, w: h[0],
             "max": lambda h, w: h.max(0).values,
@@ -83,7 +83,7 @@ def oracle(folder, *modes, prompt="", left_out=0, lower=False, limit=64, layers=
             "weightedmean": lambda h, w: (h * w).sum(0) / w.sum(),
             "lasttoken": lambda h, w: h[-1],
         }
-        vector = torch.cat([pooled[mode](hidden, places) for mode in modes])
+        vector = torch.cat([pooled[mode](hidden, positions) for mode in modes])
         for layer in layers:
             vector = layer(vector)
         rows.append((vector / vector.norm()).detach().numpy())
@@ -103,12 +103,12 @@ def oracle(folder, *modes, prompt="", left_out=0, lower=False, limit=64, layers=
     ],
     ids=str,
 )
-def test_pooling_is_done_as_the_folder_that_modules_json_names_says(folder, settings, modes):
+def test_pooling_is_configured_in_the_folder_that_modules_json_names(folder, settings, modes):
     modules(folder, pooling="2_Pooling", **settings)
     np.testing.assert_allclose(vectors(folder), oracle(folder, *modes), atol=1e-5)
 
 
-def test_several_poolings_are_written_down_as_they_were_read(folder):
+def test_several_poolings_are_written_as_they_were_read(folder):
     from recsys_spark.tune.steps.model_publishing import describe
 
     prompts = {"prompts": {"document": "the item: "}}
@@ -128,11 +128,11 @@ def test_a_prompt_that_is_not_included_is_read_and_not_pooled(folder, mode, long
     name_special_tokens(folder)
     write(folder, "config_sentence_transformers.json", {"prompts": {"document": prompt, "query": ""}})
     modules(folder, pooling_mode=mode, include_prompt=False)
-    expected = oracle(folder, mode, prompt=prompt, left_out=1 + len("showntobuyers:"))
+    expected = oracle(folder, mode, prompt=prompt, skipped=1 + len("showntobuyers:"))
     np.testing.assert_allclose(vectors(folder, TEXTS[:4], long_text=long_text), expected[:4], atol=1e-5)
     included = vectors(folder, TEXTS[:4], pooling="mean", prompt="")
     assert abs(included - expected[:4]).max() > 0.01
-    assert resolve(folder).fingerprint != resolve(folder).of_users.fingerprint
+    assert resolve(folder).fingerprint != resolve(folder).for_users.fingerprint
 
 
 def test_a_prompt_that_is_not_included_needs_a_role_for_the_token_that_ends_a_text(folder):
@@ -153,7 +153,7 @@ def test_whether_the_prompt_is_pooled_is_part_of_the_name_where_there_is_a_promp
     assert resolve(folder, prompt="x", user_prompt="x").fingerprint != names[1]
 
 
-def test_training_leaves_the_same_tokens_out(folder):
+def test_training_skips_the_same_tokens_in_pooling(folder):
     from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 
     write(folder, "sentence_bert_config.json", {"do_lower_case": True})
@@ -161,7 +161,7 @@ def test_training_leaves_the_same_tokens_out(folder):
     modules(folder, pooling_mode=["mean", "max"], include_prompt=False)
     tunable = TrainableEncoder(resolve(folder, prompt="Item: ", user_prompt=""), AdapterConfig("head"))
     pooled = tunable(tunable.token_ids(TEXTS)).detach().numpy()
-    expected = oracle(folder, "mean", "max", prompt="Item: ", left_out=6, lower=True)
+    expected = oracle(folder, "mean", "max", prompt="Item: ", skipped=6, lower=True)
     np.testing.assert_allclose(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), expected, atol=1e-5)
     assert tunable.width == pooled.shape[1]
 
@@ -174,7 +174,7 @@ def test_texts_are_put_in_lower_case_where_the_folder_says_so(folder):
 
 
 @pytest.mark.parametrize(
-    ("found", "prompts"),
+    ("settings", "prompts"),
     [
         ({"prompts": {"query": "q: ", "document": "d: "}, "default_prompt_name": None}, ("d: ", "q: ")),
         ({"prompts": {"query": "q: ", "passage": "p: "}}, ("p: ", "q: ")),
@@ -184,16 +184,16 @@ def test_texts_are_put_in_lower_case_where_the_folder_says_so(folder):
     ],
     ids=str,
 )  # fmt: skip
-def test_prompts_are_those_of_documents_and_queries_else_the_default(folder, found, prompts):
-    write(folder, "config_sentence_transformers.json", found)
+def test_prompts_are_those_of_documents_and_queries_else_the_default(folder, settings, prompts):
+    write(folder, "config_sentence_transformers.json", settings)
     assert read_prompts(folder) == prompts
-    write(folder, "config_sentence_transformers.json", {**found, "default_prompt_name": "absent"})
+    write(folder, "config_sentence_transformers.json", {**settings, "default_prompt_name": "absent"})
     with pytest.raises(UsageError, match="default_prompt_name 'absent'"):
         resolve(folder)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("sentence_bert_config.json", {"max_seq_length": "many"}, "max_seq_length is 'many', not a number of tokens"),
         ("sentence_bert_config.json", {"max_seq_length": -3}, "max_seq_length is -3, not a number"),
@@ -203,25 +203,25 @@ def test_prompts_are_those_of_documents_and_queries_else_the_default(folder, fou
         ("model.safetensors.index.json", {"weight_map": [1]}, "weight_map names no file for each weight"),
     ],
 )
-def test_settings_of_another_type_are_refused(folder, name, content, said):
+def test_settings_of_another_type_are_refused(folder, name, content, message):
     if "index" in name:
         (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     write(folder, name, content)
-    with pytest.raises(UsageError, match=f"model file .*{name}: {said}"):
+    with pytest.raises(UsageError, match=f"model file .*{name}: {message}"):
         resolve(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "1_Pooling/config.json"])
-def test_settings_that_are_a_pointer_of_git_lfs_are_refused(folder, name):
+def test_settings_that_are_a_git_lfs_pointer_are_refused(folder, name):
     write(folder, name, {})
     (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    with pytest.raises(UsageError, match=f"{name} is a pointer of git-lfs .* git lfs pull"):
+    with pytest.raises(UsageError, match=f"{name} is a git-lfs pointer .* git lfs pull"):
         resolve(folder)
 
 
 def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(folder):
     for options in ({"max_length": 2}, {"prompt": "x" * 62}, {"prompt": "", "user_prompt": "x" * 62}):
-        with pytest.raises(UsageError, match="nothing of a text would be read; set a shorter --prompt or a larger"):
+        with pytest.raises(UsageError, match="leaves no room for a text; set a shorter --prompt or a larger"):
             resolve(folder, **options)
     resolve(folder, prompt="x" * 61)
 
@@ -247,7 +247,7 @@ def put_layers(folder, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-def test_layers_after_pooling_are_read_whatever_they_are_kept_in(folder, dtype):
+def test_layers_after_pooling_are_read_in_every_supported_type(folder, dtype):
     import torch
 
     layers = put_layers(folder, getattr(torch, dtype))
@@ -255,25 +255,25 @@ def test_layers_after_pooling_are_read_whatever_they_are_kept_in(folder, dtype):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"activation_function": "torch.nn.modules.activation.GELU"},
             "activation '.*GELU' is not one of Identity, ReLU",
         ),
         ({"activation_function": "evil.module.ReLU"}, "activation 'evil.module.ReLU' is not one of"),
-        ({"bias": True}, r"holds linear\.weight; wanted are linear\.weight, linear\.bias"),
+        ({"bias": True}, r"holds linear\.weight; expected are linear\.weight, linear\.bias"),
         ({"use_residual": True}, "use_residual True is not supported"),
         ({"module_input_name": "token_embeddings"}, "module_input_name token_embeddings is not supported"),
     ],
 )
-def test_a_dense_layer_that_does_something_else_is_refused(folder, change, said):
+def test_a_dense_layer_with_an_unsupported_setting_is_refused(folder, change, message):
     import torch
 
     put_layers(folder, torch.float32)
     config = json.loads((folder / "2_Dense" / "config.json").read_text())
     write(folder, "2_Dense/config.json", config | change)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         resolve(folder)
 
 
@@ -284,27 +284,27 @@ def test_a_dense_layer_of_another_width_or_type_is_refused(folder):
     with pytest.raises(UsageError, match="a Dense layer takes 48 numbers, not 32"):
         resolve(folder)
     save_file({"linear.weight": np.zeros((8, 32), np.int8)}, folder / "2_Dense" / "model.safetensors")
-    with pytest.raises(UsageError, match=r"linear\.weight is kept as I8"):
+    with pytest.raises(UsageError, match=r"linear\.weight has type I8"):
         resolve(folder)
 
 
 @pytest.mark.parametrize(
-    ("listed", "said"),
+    ("listed", "message"),
     [
         ([("", f"{TYPE}.Transformer"), ("1_Pooling", f"{TYPE}.Pooling"), ("../outside", f"{TYPE}.Dense")],
          r"path '\.\./outside' of Dense in modules.json leads out of the folder"),
         ([("/etc", f"{TYPE}.Transformer"), ("1_Pooling", f"{TYPE}.Pooling")], "path '/etc' of Transformer"),
-        ([("", f"{TYPE}.Transformer"), ("1", f"{TYPE}.WordWeights"), ("2", f"{TYPE}.Pooling")], "asks for WordWeights"),
+        ([("", f"{TYPE}.Transformer"), ("1", f"{TYPE}.WordWeights"), ("2", f"{TYPE}.Pooling")], "names WordWeights"),
         ([("", f"{TYPE}.Transformer"), ("1", f"{TYPE}.Dense"), ("2", f"{TYPE}.Pooling")], "Transformer, Dense, P"),
         ([("", f"{TYPE}.Transformer"), ("1", f"{TYPE}.Normalize")], "lists Normalize before a Pooling"),
         ([("", f"{TYPE}.Transformer")], "lists no Pooling; set --pooling"),
         ([("", "custom_st.Transformer"), ("1_Pooling", f"{TYPE}.Pooling")], "code that comes with the model"),
     ],
 )  # fmt: skip
-def test_modules_that_are_unknown_out_of_order_or_outside_are_refused(folder, listed, said):
+def test_modules_that_are_unknown_out_of_order_or_outside_are_refused(folder, listed, message):
     modules(folder)
     write(folder, "modules.json", [{"path": path, "type": kind} for path, kind in listed])
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         resolve(folder)
 
 
@@ -322,17 +322,17 @@ def test_a_transformer_in_a_folder_of_its_own_is_the_same_model(folder, tmp_path
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_a_converted_folder_keeps_modules_wherever_they_lie(folder, engine):
+def test_a_converted_folder_keeps_modules_in_any_folder(folder, engine):
     import torch
 
     pytest.importorskip("onnxruntime" if engine == "onnx" else "openvino")
     layers = put_layers(folder, torch.bfloat16)
     listed = json.loads((folder / "modules.json").read_text())
     listed[0]["path"], listed[2]["path"] = "encoder", "layers/first"
-    for place, name in ((0, "encoder"), (2, "layers/first")):
+    for index, name in ((0, "encoder"), (2, "layers/first")):
         (folder / name).mkdir(parents=True)
-        moved = (folder / "2_Dense").iterdir() if place else [*folder.glob("*.safetensors"), *folder.glob("*en*.json")]
-        for path in [*moved, *([] if place else [folder / "config.json"])]:
+        moved = (folder / "2_Dense").iterdir() if index else [*folder.glob("*.safetensors"), *folder.glob("*en*.json")]
+        for path in [*moved, *([] if index else [folder / "config.json"])]:
             path.rename(folder / name / path.name)
     write(folder, "modules.json", listed)
     expected = oracle(folder / "encoder", "mean", layers=layers)
@@ -351,13 +351,13 @@ def test_the_encoder_of_t5_is_read(tiny_bert, tmp_path):
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     modules(folder)
-    long = "x " * 150  # T5 knows distances and no positions
+    long = "x " * 150  # T5 uses distances instead of positions
     write(folder, "sentence_bert_config.json", {"max_seq_length": 128})
     expected = oracle(folder, "mean", limit=128, texts=[*TEXTS, long])
     np.testing.assert_allclose(vectors(folder, [*TEXTS, long]), expected, atol=1e-5)
 
 
-def test_another_encoder_decoder_is_refused_by_its_name(tiny_bert, tmp_path):
+def test_an_unsupported_encoder_decoder_is_refused_by_its_name(tiny_bert, tmp_path):
     from transformers import AutoTokenizer, PegasusConfig, PegasusModel
 
     tokenizer, folder = AutoTokenizer.from_pretrained(tiny_bert), tmp_path / "pegasus"
@@ -376,19 +376,19 @@ def rename_weights(folder, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda name, value: (f"model.bert.{name}", value),
          "37 weights of BertModel are missing: embeddings.*found instead model.bert.emb"),
         (lambda name, value: (name, value) if "layer.1" not in name else None, "16 weights of BertModel are missing"),
         (lambda name, value: (name, value[:8].copy() if "intermediate" in name else value),
-         r"4 weights are not of the size .* encoder\.layer\.0\.intermediate\.dense\.bias: \(8,\), not \(64,\)"),
+         r"4 weights differ in shape .* encoder\.layer\.0\.intermediate\.dense\.bias: \(8,\), not \(64,\)"),
         (lambda name, value: (name, value[:50].copy() if "word_emb" in name else value), r"\(50, 32\), not \(192"),
     ],
 )  # fmt: skip
-def test_weights_that_would_be_random_are_refused(folder, change, said):
+def test_weights_that_would_be_random_are_refused(folder, change, message):
     rename_weights(folder, change)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         resolve(folder)
 
 
@@ -399,7 +399,7 @@ def test_weights_that_would_be_random_are_refused(folder, change, said):
         lambda name, value: (f"bert.{name}", value),
     ],
 )
-def test_a_missing_pooler_and_a_prefix_that_transformers_knows_change_nothing(folder, tiny_bert, change):
+def test_a_missing_pooler_and_the_prefix_of_transformers_change_nothing(folder, tiny_bert, change):
     rename_weights(folder, change)
     np.testing.assert_array_equal(vectors(folder), vectors(tiny_bert))
 
@@ -419,17 +419,17 @@ def test_an_adapter_beside_the_weights_is_refused(folder, name):
         resolve(folder)
 
 
-def test_weights_that_are_not_whole_are_refused(folder):
+def test_incomplete_weights_are_refused(folder):
     whole = (folder / "model.safetensors").read_bytes()
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90\n"
-    for content, said in (
+    for content, message in (
         (whole[:-100], "has [0-9]+ bytes, its header says"),
-        (whole[:200], "does not begin with a header"),
-        (b"", "does not begin with a header"),
+        (whole[:200], "does not begin with a safetensors header"),
+        (b"", "does not begin with a safetensors header"),
         (pointer, "git lfs pull"),
     ):
         (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(UsageError, match=f"model.safetensors .*{said}"):
+        with pytest.raises(UsageError, match=f"model.safetensors .*{message}"):
             resolve(folder)
 
 
@@ -477,7 +477,7 @@ def test_a_tokenizer_without_files_or_of_another_model_is_refused(folder, tmp_pa
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["teapot", "teacup"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(UsageError, match="has tokens up to 193, its weights have 192 rows"):
+    with pytest.raises(UsageError, match="has token ids up to 193, its weights have 192 token embeddings"):
         resolve(folder)
 
 
@@ -491,7 +491,7 @@ def test_texts_are_cut_where_the_positions_of_the_model_end(folder, caplog):
     write(folder, "sentence_bert_config.json", {"max_seq_length": 512})
     with caplog.at_level(logging.WARNING):
         assert [resolve(folder).max_length, resolve(folder).max_length] == [64, 64]
-    assert caplog.text.count("asks for 512 tokens, its model has 64 positions: texts are cut there") == 1
+    assert caplog.text.count("sets max_seq_length 512, its model has 64 positions: texts are cut at 64 tokens") == 1
     np.testing.assert_allclose(vectors(folder, ["x " * 100]), oracle(folder, "mean", texts=["x " * 100]), atol=1e-5)
     with pytest.raises(UsageError, match="max_length 65 is more than the 64 positions"):
         resolve(folder, max_length=65)
@@ -525,13 +525,13 @@ def test_positions_of_roberta_begin_after_the_padding_token(tiny_bert, tmp_path)
         ({"model_type": "gpt2", "n_positions": 64}, 64),
     ],
 )
-def test_only_a_table_of_positions_ends(tmp_path, config, longest):
+def test_only_a_table_of_positions_limits_the_length(tmp_path, config, longest):
     write(tmp_path, "config.json", config)
     write(tmp_path, "sentence_bert_config.json", {"max_seq_length": 100})
     assert max_length_of(tmp_path) == longest
 
 
-def test_the_length_that_the_tokenizer_is_saved_with_counts_where_nothing_else_is_said(folder):
+def test_the_length_of_the_tokenizer_counts_where_no_other_is_set(folder):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     write(folder, "tokenizer_config.json", config | {"model_max_length": 16})
     assert resolve(folder).max_length == 16
@@ -570,7 +570,7 @@ def test_a_dry_run_converts_nothing(folder, precision, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_tokens_that_the_model_does_not_know_are_counted(folder):
+def test_unknown_tokens_are_counted(folder):
     from recsys_spark.encode.kernels.encoder import Encoder
 
     write(folder, "config_sentence_transformers.json", {"prompts": {"document": "a b: "}})
