@@ -34,12 +34,10 @@ def train_in_processes(
     device = "cpu" if options.method == "projector" else chosen_device(options.device)
     if device.startswith("cuda"):
         _check_gpus(run, options)
-    # Workers cannot import the options class of a job: it is defined in the job's script.
-    picklable = TuningOptions(**options.model_dump()).model_copy(update={"device": device})
     launcher = TorchDistributor(
         options.processes, local_mode=not options.on_executors, use_gpu=device.startswith("cuda")
     )
-    task_arguments = (build_task, picklable, *arguments)
+    task_arguments = (build_task, options.model_copy(update={"device": device}), *arguments)
     launcher.run(train_in_parallel, _task_on_local_device, task_arguments, plan, str(folder), run_id, device)
 
 
