@@ -16,6 +16,7 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.config import load
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.next_item_eval import Histories, NextItemResult
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.options import TuningOptions
@@ -254,7 +255,7 @@ def test_gpus_that_spark_does_not_manage_are_refused(walks, tiny_bert, tmp_path,
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # device is auto
     options = options_of(walks, tiny_bert, tmp_path, tuning="lora", processes=2, on_executors=on_executors)
     with pytest.raises(UsageError, match=key):
-        train_in_processes(run, options, None, (), options.plan, tmp_path, "a")
+        train_in_processes(run, options, None, (), options.plan, Checkpoints(tmp_path, "a"))
 
 
 def study_of(folder, goal=0.0):

@@ -24,16 +24,16 @@ class Checkpoints:
     """The checkpoints of one training run in a folder; ``run_id`` names the run, and only that run may resume them."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
-        self._folder, self._run_id = folder, run_id
+        self.folder, self.run_id = folder, run_id
 
     def save(self, step: int, tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> None:
         """Write a checkpoint atomically: a kill at any moment leaves the earlier ones intact."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft, target = self._folder / ".draft", self._folder / f"{step:09d}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft, target = self.folder / ".draft", self.folder / f"{step:09d}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, draft / "tensors")
-        content = {"facts": self._run_id, "step": step, "sha256": _digest(draft / "tensors"), "values": values}
+        content = {"facts": self.run_id, "step": step, "sha256": _digest(draft / "tensors"), "values": values}
         (draft / "values.json").write_text(json.dumps(content), encoding="utf-8")
         for path in draft.iterdir():
             with path.open("rb") as stream:
@@ -49,9 +49,7 @@ class Checkpoints:
         Raises:
             UsageError: the checkpoints belong to a run with other data or settings, or the folder holds a pickle.
         """
-        if self._folder.is_dir() and (
-            pickles := [p for e in ("pt", "bin", "pkl") for p in self._folder.rglob(f"*.{e}")]
-        ):
+        if self.folder.is_dir() and (pickles := [p for e in ("pt", "bin", "pkl") for p in self.folder.rglob(f"*.{e}")]):
             raise UsageError(f"checkpoint {pickles[0]} is a pickle, which can run code; checkpoints are safetensors")
         for folder in self._newest_first():
             if (state := self._read(folder)) is not None:
@@ -59,7 +57,7 @@ class Checkpoints:
         return None
 
     def _newest_first(self) -> list[Path]:
-        return sorted((p for p in self._folder.glob("[0-9]*") if p.is_dir()), reverse=True)
+        return sorted((p for p in self.folder.glob("[0-9]*") if p.is_dir()), reverse=True)
 
     def _read(self, folder: Path) -> State | None:
         try:
@@ -69,9 +67,9 @@ class Checkpoints:
             tensors, values = load_file(folder / "tensors"), content["values"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             return None
-        if content.get("facts") != self._run_id:
+        if content.get("facts") != self.run_id:
             raise UsageError(
-                f"{self._folder} holds checkpoints of a training with other data or settings: remove it, or "
+                f"{self.folder} holds checkpoints of a training with other data or settings: remove it, or "
                 "give another --output"
             )
         return tensors, values

@@ -1,11 +1,11 @@
 """Training in several processes, started by TorchDistributor."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.training_loop import Plan
 from recsys_spark.tune.options import TuningOptions
 
@@ -16,12 +16,11 @@ def train_in_processes(
     build_task: Callable[..., Any],
     arguments: tuple[Any, ...],
     plan: Plan,
-    folder: Path,
-    run_id: str,
+    checkpoints: Checkpoints,
 ) -> None:
     """Train ``build_task(options, *arguments)`` in ``options.processes`` processes; do nothing if that is 1.
 
-    The last checkpoint goes to ``folder``. The driver's own ``train`` then finds the training finished.
+    After that, ``train`` on the driver finds the training finished in ``checkpoints``.
     """
     if options.processes == 1 or plan.stop_after == 0:
         return
@@ -38,7 +37,8 @@ def train_in_processes(
         options.processes, local_mode=not options.on_executors, use_gpu=device.startswith("cuda")
     )
     task_arguments = (build_task, options.model_copy(update={"device": device}), *arguments)
-    launcher.run(train_in_parallel, _task_on_local_device, task_arguments, plan, str(folder), run_id, device)
+    folder, run_id = str(checkpoints.folder), checkpoints.run_id
+    launcher.run(train_in_parallel, _task_on_local_device, task_arguments, plan, folder, run_id, device)
 
 
 def _task_on_local_device(build_task: Callable[..., Any], options: TuningOptions, *arguments: Any) -> Any:

@@ -34,7 +34,7 @@ from recsys_spark.tune.kernels.next_item_eval import (
 from recsys_spark.tune.kernels.projector_task import ProjectorTask
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, chosen_device, copy_base
-from recsys_spark.tune.kernels.training_loop import Plan, Trained, train
+from recsys_spark.tune.kernels.training_loop import Trained, train
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.distributed import train_in_processes
 from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, model_report, publish_model
@@ -61,18 +61,22 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, paths: 
         frozen = best_on_validation(catalogue.vectors, histories, _WHITENINGS)
     provenance = options.settings() | {"model": model.fingerprint, "data": _digest(catalogue, histories)}
     run_id = run_key("fine_tune", provenance)
+    arguments, checkpoints = (model, catalogue, histories, FIT), Checkpoints(paths.work / "checkpoints", run_id)
+    task = _build_task(options, *arguments)
     trackers = tracked(options.tracker, paths.work.parent / "runs", run_id, provenance)
     with run.progress.step("train"), trackers as tracker:
-        arguments, folder = (model, catalogue, histories, FIT), paths.work / "checkpoints"
-        task, trained = _fit(run, options, arguments, options.plan, folder, run_id, tracker)
+        train_in_processes(run, options, _build_task, arguments, options.plan, checkpoints)
+        trained = train(task, options.plan, checkpoints, progress(run, options.plan, tracker))
     with run.progress.step("evaluate the tuned encoder"):
         tuned = best_on_validation(task.item_vectors(), histories, _WHITENINGS)
     ndcg_gain = gain(tuned.ndcg, frozen.ndcg, options.seed)
     better = ndcg_gain[1] > 0
     if better and options.refit:
-        plan, arguments = replace(options.plan, stop_after=trained.epoch + 1), (model, catalogue, histories, VALID)
+        arguments, checkpoints = (model, catalogue, histories, VALID), Checkpoints(paths.work / "refit", run_id)
+        task, plan = _build_task(options, *arguments), replace(options.plan, stop_after=trained.epoch + 1)
         with run.progress.step("train again with the validation events"):
-            task, _ = _fit(run, options, arguments, plan, paths.work / "refit", run_id, lambda _: None)
+            train_in_processes(run, options, _build_task, arguments, plan, checkpoints)
+            train(task, plan, checkpoints, progress(run, plan, lambda _: None))
     with run.progress.step("test"):
         figures = _figures(catalogue.vectors, task, histories, frozen, tuned, trained)
     figures["gain"] = {"valid_ndcg@10": [round(value, 5) for value in ndcg_gain]}
@@ -93,21 +97,6 @@ def contrastive_objective(
             return train(task, trial_options.plan, Checkpoints(Path(scratch), "trial"), report).best["valid_total"]
 
     return TrialObjective("valid_total", _digest(catalogue, histories), score)
-
-
-def _fit(
-    run: Run,
-    options: TuningOptions,
-    arguments: tuple[ModelSpec, Catalogue, Histories, int],
-    plan: Plan,
-    folder: Path,
-    run_id: str,
-    tracker: Callable[[dict[str, float]], None],
-) -> tuple[Task, Trained]:
-    """Build the task from ``arguments`` and train it with checkpoints in ``folder``."""
-    task = _build_task(options, *arguments)
-    train_in_processes(run, options, _build_task, arguments, plan, folder, run_id)
-    return task, train(task, plan, Checkpoints(folder, run_id), progress(run, plan, tracker))
 
 
 def _build_task(

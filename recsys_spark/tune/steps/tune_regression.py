@@ -54,9 +54,9 @@ def tune_regression(
     run_id = run_key("fine_tune", provenance)
     trackers = tracked(options.tracker, paths.work.parent / "runs", run_id, provenance)
     with run.progress.step("train"), trackers as tracker:
-        folder = paths.work / "checkpoints"
-        train_in_processes(run, options, _build_task, (model, data), plan, folder, run_id)
-        trained = train(task, plan, Checkpoints(folder, run_id), progress(run, plan, tracker))
+        checkpoints = Checkpoints(paths.work / "checkpoints", run_id)
+        train_in_processes(run, options, _build_task, (model, data), plan, checkpoints)
+        trained = train(task, plan, checkpoints, progress(run, plan, tracker))
     tuned = task.predict()
     if options.method != "head":
         baseline_scores["frozen_encoder_ridge"] = best_rescale(data, frozen).apply(frozen)
