@@ -1,4 +1,4 @@
-"""A model folder of one's own: an encoder tuned on scores (regression) or histories (contrastive)."""
+"""Fine-tune an encoder on scores (regression) or histories (contrastive) and publish a model folder."""
 
 from recsys_spark.runtime.lifecycle import Job, main
 from recsys_spark.tune.options import TuningOptions

@@ -8,119 +8,135 @@ from pydantic import Field
 from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.events.options import EventOptions
 
-if TYPE_CHECKING:  # it imports torch, which --help must not wait for
+if TYPE_CHECKING:  # imports torch, which --help should not wait for
     from recsys_spark.tune.kernels.training_loop import Plan
 
 RATES = {"full": 2e-5, "lora": 1e-3, "adalora": 2e-3, "ia3": 3e-3, "head": 1e-3, "projector": 1e-3}
-"""Learning rates that were found best (benchmarks/LOG.md)."""
+"""Default learning rates, the best of the benchmarks (tests/benchmarks/LOG.md)."""
 
 
 class TuningOptions(EncoderOptions, EventOptions):
-    """What is trained, on what, and for how long."""
+    """Data, model and schedule of a training."""
 
-    lake: str = Field("lake/tuning", description="lake for the data set, or one that is there already")
-    run_date: date = Field(date(2100, 1, 1), description="events and reviews before it are known, YYYY-MM-DD")
+    lake: str = Field("lake/tuning", description="lake that holds the tables of the data set; new or existing")
+    run_date: date = Field(date(2100, 1, 1), description="train on events and reviews before this date, YYYY-MM-DD")
     dataset: str | None = Field(
         None,
-        description="name of a file in conf/datasets, or a path to one of your own (.toml); default: the lake's tables",
+        description="name of a file in conf/datasets, or path of a dataset file (.toml); default: the lake's tables",
     )
-    data: str | None = Field(None, description="folder or URI that holds the raw sources of the dataset")
+    data: str | None = Field(None, description="folder or URI with the raw sources of the dataset")
     max_bad_share: float = Field(
-        0.05, ge=0, le=1, description="share of bad rows in a table above which nothing is published"
+        0.05, ge=0, le=1, description="maximum share of bad rows in a table; above it nothing is published"
     )
-    max_text_chars: int = Field(20_000, ge=1, description="longer texts are cut, in characters")
-    output: str = Field(description="folder of the new model; must not exist. Rejected: the same name with .rejected")
+    max_text_chars: int = Field(
+        20_000, ge=1, description="maximum text length in characters; longer texts are truncated"
+    )
+    output: str = Field(
+        description="folder of the new model, which must not exist; a rejected model gets the same name with .rejected"
+    )
     objective: Literal["regression", "contrastive"] = Field(
-        "contrastive", description="regression: texts to scores; contrastive: histories to the next item"
+        "contrastive",
+        description="regression: predict scores from texts; contrastive: predict the next item from histories",
     )
     tuning: Literal["full", "lora", "adalora", "ia3", "adapter", "head", "projector"] | None = Field(
         None,
-        description="what moves: all weights, adapters that are merged (adapter: ia3, the smallest), or a head on the "
-        "frozen encoder; default: head for regression, projector for contrastive",
+        description="trainable part: all weights (full), merged adapters (adapter: ia3, the smallest), or a head or "
+        "projector on the frozen encoder; default: head for regression, projector for contrastive",
     )
-    min_pairs: int = Field(100, ge=1, description="texts with a score, or events, below which nothing is trained")
+    min_pairs: int = Field(100, ge=1, description="minimum number of texts with a score, or of events, to train on")
     training_max_events: int = Field(
-        20_000_000, ge=1, description="contrastive: with more events it learns from a sample of the users, by a hash"
+        20_000_000, ge=1, description="contrastive: above this number of events, train on a hash sample of the users"
     )
-    split: Literal["time", "user"] = Field("time", description="regression: newest texts, or whole users, are the test")
+    split: Literal["time", "user"] = Field(
+        "time", description="regression: validate and test on the newest texts (time), or on whole users (user)"
+    )
     valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
     test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")
     biases: bool = Field(
-        True, description="regression: learn from texts what the biases of user and item leave of a score"
+        True, description="regression: predict from texts the residual of a score after user and item biases"
     )
-    loss: Literal["mse", "huber"] = Field("mse", description="regression: huber minds outliers less")
+    loss: Literal["mse", "huber"] = Field("mse", description="regression: loss; huber is more robust to outliers")
     epochs: int | None = Field(
-        None, ge=1, description="passes over the data, at most; default: 8 for the projector, 4 for others"
+        None, ge=1, description="maximum passes over the data; default: 8 for the projector, 4 for others"
     )
-    patience: int = Field(2, ge=0, description="epochs in a row that may be no better on validation before it stops")
-    learning_rate: float | None = Field(None, gt=0, description="of AdamW; default: by tuning")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW, on matrices")
-    warm_up: float = Field(0.1, ge=0, le=1, description="share of all steps in which the learning rate rises")
-    clip: float = Field(1.0, gt=0, description="longest gradient; longer ones are cut")
-    batch: int | None = Field(None, ge=2, description="examples in a batch; default: 32 texts, 1024 for the projector")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients make one step")
-    rank: int = Field(8, ge=1, description="lora: rank; adalora: mean rank of a layer at the end")
-    dropout: float | None = Field(None, ge=0, lt=1, description="of adapters (default 0.05) or the projector (0.3)")
-    temperature: float = Field(0.05, gt=0, description="contrastive: of the softmax")
-    decay: float = Field(0.75, gt=0, le=1, description="contrastive: what an event counts for each newer one")
-    both_sides: bool = Field(True, description="contrastive: learn an item from the events after it too")
+    patience: int = Field(
+        2, ge=0, description="early stopping: stop after more than N epochs in a row without a better validation"
+    )
+    learning_rate: float | None = Field(None, gt=0, description="peak learning rate of AdamW; default: by tuning")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW, on matrices only")
+    warm_up: float = Field(0.1, ge=0, le=1, description="warm-up steps as a share of all steps")
+    clip: float = Field(1.0, gt=0, description="gradient clipping: maximum global norm")
+    batch: int | None = Field(
+        None,
+        ge=2,
+        description="examples per batch; default: 32 for regression, 128 for contrastive, 1024 for the projector",
+    )
+    accumulate: int = Field(1, ge=1, description="gradient accumulation: batches per optimizer step")
+    rank: int = Field(8, ge=1, description="lora: rank; adalora: mean final rank of a layer")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout; default: 0.05 for adapters, 0.3 for the projector"
+    )
+    temperature: float = Field(0.05, gt=0, description="contrastive: softmax temperature")
+    decay: float = Field(
+        0.75, gt=0, le=1, description="contrastive: weight factor of an event per event between it and the target"
+    )
+    both_sides: bool = Field(True, description="contrastive: use the events after a target as context too")
     shrink: float | None = Field(
-        0.1, ge=0, description="projector: of the whitening that becomes part of it, as --whitening of item vectors"
+        0.1, ge=0, description="projector: shrinkage of its built-in whitening, like --whitening of item vectors"
     )
-    hidden: int = Field(1024, ge=0, description="projector: width of its inner layer; 0: a matrix alone")
+    hidden: int = Field(1024, ge=0, description="projector: width of the inner layer; 0: no inner layer")
     memory: int = Field(
-        10_000, ge=0, description="projector: items, those with the most events, that learn an offset of their own"
+        10_000, ge=0, description="projector: number of items, those with the most events, that learn their own offset"
     )
-    negatives: int = Field(128, ge=0, description="contrastive adapters: drawn items each anchor is told from as well")
+    negatives: int = Field(128, ge=0, description="contrastive adapters: uniformly sampled negatives per batch")
     hard_negatives: int = Field(
         0,
         ge=0,
-        description="contrastive adapters: of each anchor's best items as the epoch starts, so many are negatives of "
-        "the batch too",
+        description="contrastive adapters: hard negatives per anchor, mined at the start of each epoch",
     )
     margin: float = Field(
-        0.05, ge=0, description="contrastive adapters: a hard negative scores at least so much below the positive"
+        0.05, ge=0, description="contrastive adapters: minimum score difference of a positive to its hard negatives"
     )
     piece: int = Field(
-        64, ge=0, description="contrastive adapters: texts in one backward pass, by gradient caching; 0: all of a batch"
+        64, ge=0, description="contrastive adapters: texts per backward pass (gradient caching); 0: the whole batch"
     )
     refit: bool = Field(
-        True, description="contrastive: train again with the validation events, as long as was best, before the test"
+        True,
+        description="contrastive: before the test, train again with the validation events, up to the best epoch",
     )
-    seed: int = Field(0, ge=0, description="of weights, order, dropout and intervals")
-    checkpoint_steps: int = Field(100, ge=1, description="steps after which a killed training goes on from there")
-    device: str = Field("auto", description="cpu, cuda, cuda:1; auto: a GPU where there is one")
+    seed: int = Field(0, ge=0, description="random seed of weights, batch order, dropout and bootstrap intervals")
+    checkpoint_steps: int = Field(
+        100, ge=1, description="steps between checkpoints, from which a killed training resumes"
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1; auto: a GPU if there is one")
     processes: int = Field(
         1,
         ge=1,
-        description="more: TorchDistributor starts so many, each on a GPU where device is one; not for adapters "
-        "on histories",
+        description="data-parallel processes, started by TorchDistributor, one per GPU if device is a GPU; contrastive "
+        "adapters train in one",
     )
     on_executors: bool = Field(
-        False, description="processes on the executors, --output on storage that all see; else on the driver's machine"
+        False, description="run the processes on the executors, with --output on shared storage; default: on the driver"
     )
     tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
-        "none", description="where figures go while it runs, beside metrics.jsonl; each is an extra of setup.py"
+        "none", description="experiment tracker, besides metrics.jsonl; each is an extra of setup.py"
     )
 
     @property
     def method(self) -> str:
-        """``tuning``, or what the objective is best with. peft has no bottleneck adapters: of its adapters that are
-        neither LoRA nor AdaLoRA, IA³ is the one that merges at no cost."""
-        return (
-            "ia3"
-            if self.tuning == "adapter"
-            else self.tuning or ("head" if self.objective == "regression" else "projector")
-        )
+        """``tuning``, by default the best one for the objective. ``adapter`` is IA³: peft has no bottleneck adapters,
+        and of its adapters besides LoRA and AdaLoRA, IA³ merges at no cost."""
+        default = "head" if self.objective == "regression" else "projector"
+        return "ia3" if self.tuning == "adapter" else self.tuning or default
 
     @property
     def passes(self) -> int:
-        """``epochs``, or what was found enough."""
+        """``epochs``, by default as many as the method needs."""
         return self.epochs or (8 if self.method == "projector" else 4)
 
     @property
     def plan(self) -> "Plan":
-        """How long and how fast."""
+        """Length and learning rate of the training."""
         from recsys_spark.tune.kernels.training_loop import Plan
 
         return Plan(
@@ -135,8 +151,8 @@ class TuningOptions(EncoderOptions, EventOptions):
             seed=self.seed,
         )
 
-    def facts(self) -> dict[str, Any]:
-        """Everything that a training depends on beside the data."""
-        kept = {"lake", "output", "tracker", "checkpoint_steps", "dry_run", "data", "models_root"}
-        kept |= {"processes", "on_executors"}  # a training goes on with more or fewer
-        return {key: value for key, value in self.model_dump(mode="json").items() if key not in kept}
+    def settings(self) -> dict[str, Any]:
+        """All keys that change the result of a training; the data is identified separately."""
+        neutral = {"lake", "output", "tracker", "checkpoint_steps", "dry_run", "data", "models_root"}
+        neutral |= {"processes", "on_executors"}  # a training may resume with more or fewer
+        return {key: value for key, value in self.model_dump(mode="json").items() if key not in neutral}

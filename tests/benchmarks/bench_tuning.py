@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A tuned encoder next to its base under one protocol, by the jobs themselves. Prints one JSON line last.
+"""Compare fine-tuned encoders with their base under one protocol, by the jobs. The last line printed is JSON.
 
     tests/benchmarks/bench_tuning.py --data=../shared/data/amazon-scientific [--dataset=amazon_scientific --seeds=3]
 
@@ -29,21 +29,25 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--dataset", default="amazon_scientific")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--lake", help="one that is there already saves reading and embedding; default: a new one")
-    asked, others = parser.parse_known_args()
+    parser.add_argument("--lake", help="an existing lake saves ingestion and embedding; default: a new one")
+    arguments, others = parser.parse_known_args()
     scratch = Path(tempfile.mkdtemp(prefix="bench-tuning-"))
     try:
-        print(json.dumps(measure(asked, others, scratch)))
+        print(json.dumps(measure(arguments, others, scratch)))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def measure(asked: argparse.Namespace, others: list[str], scratch: Path) -> dict[str, Any]:
-    """Figures of base and tuned models on the test, what is gained, and seconds of every training."""
-    given = [f"--dataset={asked.dataset}", f"--data={asked.data}", f"--lake={asked.lake or scratch / 'lake'}"]
+def measure(arguments: argparse.Namespace, others: list[str], scratch: Path) -> dict[str, Any]:
+    """Test metrics of base and tuned models, their relative lift, and the seconds of each training."""
+    given = [
+        f"--dataset={arguments.dataset}",
+        f"--data={arguments.data}",
+        f"--lake={arguments.lake or scratch / 'lake'}",
+    ]
     frozen = evaluated(given)
     tuned, seconds = [], []
-    for seed in range(asked.seeds):
+    for seed in range(arguments.seeds):
         model, started = scratch / f"model-{seed}", time.monotonic()
         submit("fine_tune_encoder", *given, f"--output={model}", f"--seed={seed}", *others)
         seconds.append(round(time.monotonic() - started, 1))
@@ -52,18 +56,18 @@ def measure(asked: argparse.Namespace, others: list[str], scratch: Path) -> dict
         scorer: {m: [round(one[scorer][m] / frozen[scorer][m] - 1, 4) for one in tuned] for m in METRICS}
         for scorer in SCORERS
     }
-    means = {scorer: {m: round(mean(values), 4) for m, values in found.items()} for scorer, found in lift.items()}
+    means = {scorer: {m: round(mean(values), 4) for m, values in lifts.items()} for scorer, lifts in lift.items()}
     return {"frozen": frozen, "tuned": tuned, "lift": lift, "mean_lift": means, "tuning_seconds": seconds}
 
 
 def evaluated(given: list[str]) -> dict[str, dict[str, float]]:
-    """Test figures by scorer."""
+    """Test metrics by scorer."""
     report = submit("evaluate_models", *given, f"--scorers={','.join(SCORERS)}")
     return {scorer: {m: report["metrics"][scorer][m] for m in METRICS} | report["chosen"][scorer] for scorer in SCORERS}
 
 
 def submit(job: str, *arguments: str) -> dict[str, Any]:
-    """The last line of a job; its progress goes where this program's does."""
+    """Run a job and return its last line; its progress goes to standard error."""
     command = [str(ROOT / "spark-submit.sh"), job, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""A training killed with SIGKILL and started again ends with the loss curve and the weights of one that was not."""
+"""A training killed with SIGKILL and resumed ends with the loss curve and the weights of an undisturbed one."""
 
 import json
 import signal
@@ -24,11 +24,11 @@ def report(record):
         os.kill(os.getpid(), signal.SIGKILL)
 
 task = task_of(model, tuning)
-found = train(task, PLAN, Checkpoints(folder, "run"), report)
+trained = train(task, PLAN, Checkpoints(folder, "run"), report)
 total = hashlib.sha256()
 for name, value in sorted(task.module.state_dict().items()):
     total.update(name.encode() + value.numpy().tobytes())
-print(json.dumps({"records": found.records, "weights": total.hexdigest()}))
+print(json.dumps({"records": trained.records, "weights": total.hexdigest()}))
 """
 
 

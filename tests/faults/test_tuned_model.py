@@ -1,4 +1,4 @@
-"""A model of one's own from the command line: killed and continued, refused, embedded with, refreshed with."""
+"""A fine-tuned model from the command line: killed and resumed, rejected, used to embed and to refresh."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ KILLED = (-9, 137)
 
 
 def tuning(walks: Path, model: Path, lake: Path, output: Path, **given: object) -> list[str]:
-    asked = {"dataset": walks / "walks.toml", "data": walks, "model": model, "lake": lake, "output": output}
-    asked |= {"hidden": 16, "batch": 32, "learning_rate": 1e-2, "epochs": 12, "dropout": 0.1, "checkpoint_steps": 4}
-    return ["fine_tune_encoder", *(f"--{key}={value}" for key, value in (asked | given).items())]
+    settings = {"dataset": walks / "walks.toml", "data": walks, "model": model, "lake": lake, "output": output}
+    settings |= {"hidden": 16, "batch": 32, "learning_rate": 1e-2, "epochs": 12, "dropout": 0.1, "checkpoint_steps": 4}
+    return ["fine_tune_encoder", *(f"--{key}={value}" for key, value in (settings | given).items())]
 
 
 def embeddings(lake: Path) -> dict[tuple[str, str], list[float]]:
@@ -29,7 +29,7 @@ def records(folder: Path) -> list[dict]:
 
 @pytest.mark.slow
 def test_a_tuned_model_from_its_training_to_the_lists(walks, tiny_bert, tmp_path):
-    lake, models = tmp_path / "lake", tmp_path / "models"  # models/ is not there yet
+    lake, models = tmp_path / "lake", tmp_path / "models"  # models/ does not exist yet
     whole = submit(*tuning(walks, tiny_bert, lake, models / "whole"))
     assert whole.returncode == 0, whole.stderr
     for point in ("step.7:training", "step.31:training", "publish.before:model", "publish.after:model"):
@@ -49,9 +49,9 @@ def test_a_tuned_model_from_its_training_to_the_lists(walks, tiny_bert, tmp_path
 
     new, old = last_json(whole)["model"], last_json(whole)["base"]
     before = embeddings(lake)
-    for name, place in (("whole", lake), ("again", tmp_path / "other")):  # two folders, two processes, two lakes
-        asked = [f"--dataset={walks / 'walks.toml'}", f"--data={walks}", f"--lake={place}", f"--model={models / name}"]
-        done = submit("refresh_lake", *asked, "--run_date=2024-12-31")
+    for name, target in (("whole", lake), ("again", tmp_path / "other")):  # two folders, two processes, two lakes
+        keys = {"dataset": walks / "walks.toml", "data": walks, "lake": target, "model": models / name}
+        done = submit("refresh_lake", *(f"--{key}={value}" for key, value in keys.items()), "--run_date=2024-12-31")
         assert done.returncode == 0, done.stderr
     after = embeddings(lake)
     assert {model for _, model in after} == {old, new}
@@ -73,6 +73,6 @@ def test_two_processes_started_by_spark_train_as_one(walks, tiny_bert, tmp_path)
     folders = [next(tmp_path.glob(f"by_{number}*")) for number in (1, 2)]
     one, two = (records(folder) for folder in folders)
     assert len(one) == len(two) > 10
-    for expected, found in zip(one, two, strict=True):
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    for expected, record in zip(one, two, strict=True):
+        assert record == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert np.isfinite([record["loss"] for record in two if "loss" in record]).all()

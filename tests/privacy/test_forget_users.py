@@ -38,7 +38,7 @@ from recsys_spark.runtime.progress import Progress
 from recsys_spark.sources.dataset_file import load_dataset
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARANTINE, RECOMMENDATIONS, TABLES, USERS
 from recsys_spark.tune.options import TuningOptions
-from recsys_spark.tune.steps.training_data import scored_texts
+from recsys_spark.tune.steps.training_data import read_scored_texts
 from tests.conftest import ROOT
 from tests.flows.test_submit import last_json, submit
 from tests.ingest.test_event_log import DATASET, FIRST, Shop
@@ -329,7 +329,9 @@ def test_nothing_is_learned_from_reviews_of_the_forgotten(forgetful):
         lake=lake.uri, dataset=str(forgetful.folder / "shop.toml"), data=str(forgetful.folder), output="unused",
         objective="regression", min_pairs=10,
     )  # fmt: skip
-    rated, made_of = scored_texts(Run("fine_tune_encoder", lake, Progress()), options, load_dataset(options.dataset))
+    rated, made_of = read_scored_texts(
+        Run("fine_tune_encoder", lake, Progress()), options, load_dataset(options.dataset)
+    )
     assert sorted(rated.texts) == sorted(f"u2 gave {day}" for day in range(1, 21))
     assert "forgotten" in made_of
 

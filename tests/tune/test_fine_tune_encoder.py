@@ -1,4 +1,4 @@
-"""fine_tune_encoder on a small data set with a tiny model: what is published, what is refused, what is reported."""
+"""fine_tune_encoder on a small data set with a tiny model: publishing, refusals and reports."""
 
 import json
 import shutil
@@ -16,14 +16,15 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.config import load
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.next_item_eval import Histories, NextItemResult
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.options import TuningOptions
-from recsys_spark.tune.steps.distributed import in_processes
-from recsys_spark.tune.steps.fine_tune_encoder import checked_model, fine_tune_encoder
-from recsys_spark.tune.steps.model_publishing import describe, finished, output_paths
+from recsys_spark.tune.steps.distributed import train_in_processes
+from recsys_spark.tune.steps.fine_tune_encoder import fine_tune_encoder, trainable_model
+from recsys_spark.tune.steps.model_publishing import describe, output_paths, unreported_model
 from recsys_spark.tune.steps.search_hyperparameters import SEARCHED, SearchOptions, search_hyperparameters
-from recsys_spark.tune.steps.training_progress import Attempt
+from recsys_spark.tune.steps.training_progress import TrialObjective
 from recsys_spark.tune.steps.tune_contrastive import _figures
 
 
@@ -56,7 +57,7 @@ def test_regression_reports_its_errors_next_to_the_baselines(spark, walks, tiny_
     assert not (tmp_path / "mine.training").exists()
 
 
-def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny_bert, tmp_path):
+def test_a_published_projector_embeds_the_vectors_it_was_evaluated_with(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, epochs=12, refit="false")
     run = run_of(options)
     report = fine_tune_encoder(run, options)
@@ -68,20 +69,20 @@ def test_a_projector_is_published_and_embeds_as_it_was_judged(spark, walks, tiny
     assert (tmp_path / "mine" / "loss.png").read_bytes().startswith(b"\x89PNG")
     encoded = options_of(walks, tmp_path / "mine", tmp_path)
     from recsys_spark.encode.steps.embed_texts import embed_texts
-    from recsys_spark.tune.steps.training_data import histories
+    from recsys_spark.tune.steps.training_data import read_histories
 
     assert embed_texts(run, encoded)["texts_encoded"] == 40
-    before, _, _ = histories(run, encoded, report["base"])
-    after, known, _ = histories(run, encoded, report["model"])  # the old vectors stay beside the new ones
+    before, _, _ = read_histories(run, encoded, report["base"])
+    after, events, _ = read_histories(run, encoded, report["model"])  # the old vectors remain besides the new ones
     assert not np.allclose(before.vectors, after.vectors)
     from recsys_spark.tune.kernels.next_item_eval import VALID, evaluate_next_item
 
     used = report["tuned"]["used"]
-    again = evaluate_next_item(after.vectors, known, used["decay"], VALID, used["whitening"])
+    again = evaluate_next_item(after.vectors, events, used["decay"], VALID, used["whitening"])
     assert again.figures == report["tuned"]["validation"]
 
 
-def test_what_is_no_better_is_kept_as_rejected(spark, walks, tiny_bert, tmp_path):
+def test_a_model_that_is_not_better_is_named_as_rejected(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, learning_rate=1e-9, epochs=1)
     with pytest.raises(QualityError, match="not better than its base") as failed:
         fine_tune_encoder(run_of(options), options)
@@ -90,7 +91,7 @@ def test_what_is_no_better_is_kept_as_rejected(spark, walks, tiny_bert, tmp_path
     assert card["status"] == "rejected"
     assert failed.value.report["output"] == str(tmp_path / "mine.rejected")
     assert failed.value.report["validation_ndcg@10"] == card["figures"]["validation_ndcg@10"]
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="exists; a model is never overwritten"):
         fine_tune_encoder(run_of(options), options)
 
 
@@ -109,16 +110,16 @@ def test_lora_trains_on_histories_through_the_job(spark, walks, tiny_bert, tmp_p
     [
         ({"min_pairs": 10_000, "objective": "regression"}, InputError, "fewer than min_pairs"),
         ({"min_pairs": 10_000}, InputError, "too little to learn from"),
-        ({"tuning": "head"}, UsageError, "has no objective 'contrastive'"),
-        ({"tuning": "projector", "objective": "regression"}, UsageError, "has no objective 'regression'"),
+        ({"tuning": "head"}, UsageError, "objective 'contrastive' has no tuning"),
+        ({"tuning": "projector", "objective": "regression"}, UsageError, "objective 'regression' has no tuning"),
         ({"model": "/nowhere"}, InputError, "config.json"),
-        ({"precision": "int8"}, UsageError, "training is in fp32"),
-        ({"output": "/dev/null/mine"}, InputError, "cannot be made"),
+        ({"precision": "int8"}, UsageError, "--precision=fp32"),
+        ({"output": "/dev/null/mine"}, InputError, "cannot be created"),
         ({"long_text": "chunk"}, UsageError, "--long_text=truncate"),
         ({"objective": "regression", "split": "user", "valid_share": 0.001}, InputError, "a part has no text"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before(spark, walks, tiny_bert, tmp_path, given, fault, message):
+def test_options_and_data_that_cannot_be_trained_are_refused(spark, walks, tiny_bert, tmp_path, given, fault, message):
     options = options_of(walks, tiny_bert, tmp_path, **given)
     with pytest.raises(fault, match=message):
         fine_tune_encoder(run_of(options), options)
@@ -128,22 +129,20 @@ def test_what_cannot_be_trained_is_refused_before(spark, walks, tiny_bert, tmp_p
 @pytest.mark.parametrize(
     ("column", "value", "message"), [("stars", "4", "all .* scores are 4"), ("words", "", "min_pairs")]
 )
-def test_scores_that_are_all_the_same_and_empty_texts_are_refused(
-    spark, walks, tiny_bert, tmp_path, column, value, message
-):
+def test_equal_scores_and_empty_texts_are_refused(spark, walks, tiny_bert, tmp_path, column, value, message):
     folder = tmp_path / "data"
     shutil.copytree(walks, folder)
     header, *lines = (folder / "log.csv").read_text().splitlines()
-    place = header.split(",").index(column)
+    number = header.split(",").index(column)
     rows = [line.split(",") for line in lines]
-    changed = [",".join([*row[:place], value, *row[place + 1 :]]) for row in rows]
+    changed = [",".join([*row[:number], value, *row[number + 1 :]]) for row in rows]
     (folder / "log.csv").write_text("\n".join([header, *changed]) + "\n")
     options = options_of(folder, tiny_bert, tmp_path, objective="regression")
     with pytest.raises(InputError, match=message):
         fine_tune_encoder(run_of(options), options)
 
 
-def test_a_model_with_code_of_its_own_is_refused(spark, walks, tiny_bert, tmp_path):
+def test_a_model_with_remote_code_is_refused(spark, walks, tiny_bert, tmp_path):
     folder = tmp_path / "remote"
     shutil.copytree(tiny_bert, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -161,13 +160,13 @@ def test_a_tracker_that_is_not_installed_is_named(spark, walks, tiny_bert, tmp_p
         fine_tune_encoder(run_of(options), options)
 
 
-def test_an_output_that_exists_is_never_written_over(tmp_path):
+def test_an_existing_output_is_never_overwritten(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UsageError, match="never written over"):
-        finished(output_paths(str(tmp_path / "mine")), {})
+    with pytest.raises(UsageError, match="never overwritten"):
+        unreported_model(output_paths(str(tmp_path / "mine")), {})
 
 
-def test_a_training_killed_after_its_model_got_its_name_is_finished_by_the_same_command(
+def test_a_training_killed_after_renaming_its_model_is_finished_by_the_same_command(
     spark, walks, tiny_bert, tmp_path, monkeypatch
 ):
     options = options_of(walks, tiny_bert, tmp_path, objective="regression", tuning="head", output=tmp_path / "a/b")
@@ -186,13 +185,13 @@ def test_a_training_killed_after_its_model_got_its_name_is_finished_by_the_same_
     other = options_of(
         walks, tiny_bert, tmp_path, objective="regression", tuning="head", output=tmp_path / "a/b", seed=1
     )
-    with pytest.raises(UsageError, match="never written over"):
+    with pytest.raises(UsageError, match="never overwritten"):
         fine_tune_encoder(run_of(other), other)
     report = fine_tune_encoder(run_of(options), options)
     assert read_model(report["output"]).fingerprint == report["model"]
     assert report["beats"]["global_mean"]
     assert not (tmp_path / "a/b.training").exists()
-    with pytest.raises(UsageError, match="never written over"):
+    with pytest.raises(UsageError, match="never overwritten"):
         fine_tune_encoder(run_of(options), options)
 
 
@@ -202,9 +201,9 @@ def test_dense_layers_of_the_base_are_not_lost(spark, walks, tiny_bert, tmp_path
     write_head(folder, [Dense(np.eye(32, dtype=np.float32), np.zeros(32, np.float32)), Unit()])
     options = options_of(walks, folder, tmp_path, tuning="lora")
     with pytest.raises(UsageError, match="dense layers"):
-        checked_model(run_of(options), options)
+        trainable_model(run_of(options), options)
     options = options_of(walks, folder, tmp_path)
-    assert checked_model(run_of(options), options).folder == str(folder)
+    assert trainable_model(run_of(options), options).folder == str(folder)
 
 
 def test_a_prompt_that_was_cleared_stays_cleared(tiny_bert, tmp_path):
@@ -217,26 +216,26 @@ def test_a_prompt_that_was_cleared_stays_cleared(tiny_bert, tmp_path):
     assert read_model(str(folder)).fingerprint == spec.fingerprint
 
 
-def test_a_frozen_figure_of_zero_has_no_lift(monkeypatch):
-    def judged(rate):
+def test_a_frozen_metric_of_zero_has_no_lift(monkeypatch):
+    def result(rate):
         return NextItemResult(None, 0.75, np.arange(4), np.full(4, rate), np.full(4, rate))
 
     monkeypatch.setattr(
-        "recsys_spark.tune.steps.tune_contrastive.evaluate_next_item", lambda rows, *_: judged(float(rows.max()))
+        "recsys_spark.tune.steps.tune_contrastive.evaluate_next_item", lambda rows, *_: result(float(rows.max()))
     )
-    known = Histories(np.arange(4), np.arange(4), np.zeros(4, np.int8))
-    task = SimpleNamespace(projected=lambda: np.ones((4, 2), np.float32), trainable_share=1.0)
+    events = Histories(np.arange(4), np.arange(4), np.zeros(4, np.int8))
+    task = SimpleNamespace(item_vectors=lambda: np.ones((4, 2), np.float32), trainable_share=1.0)
     trained = SimpleNamespace(epoch=1)
-    report = _figures(np.zeros((4, 2), np.float32), task, known, judged(0.0), judged(1.0), trained)
+    report = _figures(np.zeros((4, 2), np.float32), task, events, result(0.0), result(1.0), trained)
     assert report["lift"]["test_hit_rate@10"] is None
     json.dumps(report, allow_nan=False)
 
 
-def test_the_name_adapter_is_the_adapter_that_peft_has(walks, tiny_bert, tmp_path):
+def test_the_tuning_adapter_is_ia3(walks, tiny_bert, tmp_path):
     assert options_of(walks, tiny_bert, tmp_path, tuning="adapter").method == "ia3"
 
 
-def test_a_search_goes_on_where_it_stopped(spark, walks, tiny_bert, tmp_path):
+def test_a_search_continues_its_study(spark, walks, tiny_bert, tmp_path):
     first = options_of(walks, tiny_bert, tmp_path, SearchOptions, trials=2, epochs=2)
     report = search_hyperparameters(run_of(first), first)
     assert sum(report["trials"].values()) == 2
@@ -248,66 +247,64 @@ def test_a_search_goes_on_where_it_stopped(spark, walks, tiny_bert, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "key"), [(False, "spark.driver.resource.gpu.amount=2"), (True, "spark.task.resource.gpu.amount")]
+    ("on_executors", "key"), [(False, "spark.driver.resource.gpu.amount=2"), (True, "spark.task.resource.gpu.amount")]
 )
-def test_gpus_that_spark_does_not_know_are_asked_for(walks, tiny_bert, tmp_path, monkeypatch, place, key):
+def test_gpus_that_spark_does_not_manage_are_refused(walks, tiny_bert, tmp_path, monkeypatch, on_executors, key):
     context = SimpleNamespace(resources={}, getConf=lambda: SimpleNamespace(get=lambda name: None))
     run = SimpleNamespace(spark=SimpleNamespace(sparkContext=context))
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # device stands at auto
-    options = options_of(walks, tiny_bert, tmp_path, tuning="lora", processes=2, on_executors=place)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # device is auto
+    options = options_of(walks, tiny_bert, tmp_path, tuning="lora", processes=2, on_executors=on_executors)
     with pytest.raises(UsageError, match=key):
-        in_processes(run, options, None, (), options.plan, tmp_path, "a")
+        train_in_processes(run, options, None, (), options.plan, Checkpoints(tmp_path, "a"))
 
 
 def study_of(folder, goal=0.0):
-    """An objective of the search without any training: what it is asked is kept in ``asked``."""
-    asked = []
+    """A search objective without training; the options of each trial are appended to the returned list."""
+    tried = []
 
     def score(options, report):
-        asked.append(options)
+        tried.append(options)
         for epoch in range(5):
-            report({"epoch": epoch, "valid_total": goal[len(asked) - 1] if isinstance(goal, list) else goal})
-        return goal[len(asked) - 1] if isinstance(goal, list) else goal
+            report({"epoch": epoch, "valid_total": goal[len(tried) - 1] if isinstance(goal, list) else goal})
+        return goal[len(tried) - 1] if isinstance(goal, list) else goal
 
-    return asked, Attempt("valid_total", "the data", score)
+    return tried, TrialObjective("valid_total", "the data", score)
 
 
-def searched(monkeypatch, options, attempt):
+def searched(monkeypatch, options, objective):
     monkeypatch.setattr("recsys_spark.tune.steps.search_hyperparameters.read_dataset", lambda run, options: None)
-    monkeypatch.setattr("recsys_spark.tune.steps.tune_contrastive.trial_of_contrastive", lambda *_: attempt)
+    monkeypatch.setattr("recsys_spark.tune.steps.tune_contrastive.contrastive_objective", lambda *_: objective)
     return search_hyperparameters(run_of(options), options)
 
 
-def test_a_trial_without_a_number_and_one_that_falls_behind_do_not_end_a_search(
-    walks, tiny_bert, tmp_path, monkeypatch
-):
+def test_a_trial_with_a_nan_loss_and_a_pruned_one_do_not_end_a_search(walks, tiny_bert, tmp_path, monkeypatch):
     options = options_of(walks, tiny_bert, tmp_path, SearchOptions, trials=7)
-    asked, attempt = study_of(tmp_path, [0.5, 0.5, 0.0, 0.5, 0.5, 0.1, 0.9])
+    tried, objective = study_of(tmp_path, [0.5, 0.5, 0.0, 0.5, 0.5, 0.1, 0.9])
 
     def score(options, report):
-        if len(asked) == 2:
-            asked.append(options)
+        if len(tried) == 2:
+            tried.append(options)
             raise QualityError("the loss is nan")
-        return attempt.score(options, report)
+        return objective.score(options, report)
 
-    report = searched(monkeypatch, options, Attempt(attempt.goal, attempt.data, score))
+    report = searched(monkeypatch, options, TrialObjective(objective.goal, objective.data, score))
     assert report["trials"] == {"complete": 5, "fail": 1, "pruned": 1}
     assert report["best"] == 0.9
     assert set(report["settings"]) <= set(SEARCHED)
-    assert all(1e-4 <= one.learning_rate <= 1e-2 for one in asked)  # about the usual one of a projector
+    assert all(1e-4 <= one.learning_rate <= 1e-2 for one in tried)  # around the default of a projector
 
 
-def test_a_study_is_of_one_model_and_one_set_of_fixed_settings(walks, tiny_bert, tmp_path, monkeypatch):
+def test_a_study_has_one_model_and_one_set_of_fixed_settings(walks, tiny_bert, tmp_path, monkeypatch):
     given = {"kind": SearchOptions, "trials": 1, "output": tmp_path / "deep" / "study"}
     searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, **given), study_of(tmp_path)[1])
     for change, name in (({"epochs": 9}, "epochs"), ({"prompt": "p: "}, "model, prompt")):
-        with pytest.raises(UsageError, match=f"made with other {name}"):
+        with pytest.raises(UsageError, match=f"other values of {name}"):
             searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, **given | change), study_of(tmp_path)[1])
     again = options_of(walks, tiny_bert, tmp_path, **given | {"learning_rate": 0.1, "trials": 2})
     assert searched(monkeypatch, again, study_of(tmp_path)[1])["trials"] == {"complete": 2}
 
 
-def test_a_search_without_optuna_says_what_to_install(walks, tiny_bert, tmp_path, monkeypatch):
+def test_a_search_without_optuna_names_the_extra_to_install(walks, tiny_bert, tmp_path, monkeypatch):
     monkeypatch.setattr("recsys_spark.tune.steps.search_hyperparameters.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="extra 'train'"):
         searched(monkeypatch, options_of(walks, tiny_bert, tmp_path, SearchOptions), study_of(tmp_path)[1])
@@ -316,19 +313,19 @@ def test_a_search_without_optuna_says_what_to_install(walks, tiny_bert, tmp_path
 RECORDS = [{"step": 1, "epoch": 0, "loss": 0.5}, {"step": 1, "epoch": 0, "valid_ndcg@10": 0.25}]
 
 
-def test_tensorboard_gets_every_figure(tmp_path):
+def test_tensorboard_gets_every_metric(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tracked("tensorboard", tmp_path, "a", {"rank": 8}) as report:
         for record in RECORDS:
             report(record)
-    found = EventAccumulator(str(tmp_path / "tensorboard" / "a")).Reload()
-    assert [one.value for one in found.Scalars("loss")] == [0.5]
-    assert [one.value for one in found.Scalars("valid_ndcg@10")] == [0.25]
+    written = EventAccumulator(str(tmp_path / "tensorboard" / "a")).Reload()
+    assert [event.value for event in written.Scalars("loss")] == [0.5]
+    assert [event.value for event in written.Scalars("valid_ndcg@10")] == [0.25]
 
 
-def test_mlflow_keeps_figures_in_sqlite(tmp_path, monkeypatch):
+def test_mlflow_stores_metrics_in_sqlite(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)

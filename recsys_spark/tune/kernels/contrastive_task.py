@@ -1,8 +1,9 @@
-"""Contrastive training of the encoder itself: every batch encodes its texts anew. Imports torch.
+"""Contrastive training of the encoder: each batch encodes its own texts. Imports torch.
 
-Effective batches may be far larger than what one backward pass holds: the batch is encoded without gradients first, the
-gradient of the loss with respect to its vectors is kept, and pieces are encoded again to hand it on (gradient caching:
-Gao et al., RepL4NLP 2021). Dropout repeats itself, since each piece starts from the same random state.
+A batch may be far larger than one backward pass can hold (gradient caching: Gao et al., RepL4NLP 2021). The batch is
+encoded without gradients, and the gradient of the loss with respect to its vectors is cached. Each piece is then
+encoded again, and its cached gradient is propagated. Each piece starts from the same random state in both passes, so
+that dropout repeats.
 """
 
 from collections.abc import Sequence
@@ -12,27 +13,37 @@ import torch
 from torch.nn import functional
 
 from recsys_spark.arrays.vectors import Matrix
-from recsys_spark.tune.kernels.contrastive_loss import Examples, examples, own_items, owner_mask, pooled, softmax_loss
+from recsys_spark.tune.kernels.contrastive_loss import (
+    Examples,
+    build_examples,
+    pool_anchors,
+    positives_mask,
+    softmax_loss,
+    user_items,
+)
 from recsys_spark.tune.kernels.next_item_eval import FIT, VALID, Histories, evaluate_next_item
 from recsys_spark.tune.kernels.rng_state import random_states, set_random_states
 from recsys_spark.tune.kernels.trainable_encoder import TrainableEncoder
 from recsys_spark.tune.kernels.training_loop import Record
 
-_ROWS = 1024
+_EXAMPLES_PER_BLOCK = 1024
+_TEXTS_PER_PASS = 64
 
-MOST_ANCHORS = 5
-"""Texts of a history that are encoded for one anchor, those that count most."""
+MAX_CONTEXT_TEXTS = 5
+"""Maximum number of texts encoded for one anchor: the context items with the greatest weights."""
 
 
 class ContrastiveTask:
-    """Training an encoder on histories; for ``train``.
+    """Train an encoder on histories; a task for ``train``.
 
     Args:
-        texts: of the items; None where there is none: events with such items are left out.
-        negatives: further items, drawn evenly, that every anchor of a batch is told from.
-        hard: of the items that score best for an anchor as an epoch starts, so many are candidates of its batch too.
-        margin: by so much at least a hard negative scores below the positive: nearer ones may be right as well.
-        piece: texts in one backward pass; 0 for all at once.
+        texts: of the items; None for an item without a text, whose events are left out.
+        fitted: the last role to learn from; VALID events are validated on.
+        negatives: uniformly sampled negatives per batch.
+        hard: hard negatives per anchor, mined at the start of each epoch; candidates of its whole batch.
+        margin: a hard negative scores at least this much below the positive; nearer items may be positives too.
+        piece: texts per backward pass; 0 for the whole batch at once.
+        both_sides: learn from the events after a target too.
     """
 
     goal = ("valid_total", True)
@@ -56,147 +67,156 @@ class ContrastiveTask:
     ) -> None:
         self.encoder = self.module = encoder
         self.trainable_share = encoder.trainable_share
-        self._known = np.array([text is not None for text in texts])
-        self._rows = encoder.token_ids([text or "" for text in texts])
-        self._lengths = np.array([len(row) for row in self._rows])
-        self._histories = _with_text(histories, self._known)
-        self._learned = self._histories.upto(fitted)
-        self._examples: Examples = examples(self._learned, decay, both_sides=both_sides)
-        self._chance = np.bincount(self._examples.target, minlength=len(texts)) / max(1, len(self._examples.target))
+        self._has_text = np.array([text is not None for text in texts])
+        self._token_ids = encoder.token_ids([text or "" for text in texts])
+        self._lengths = np.array([len(ids) for ids in self._token_ids])
+        self._histories = _with_text(histories, self._has_text)
+        self._fitted = self._histories.upto(fitted)
+        self._examples: Examples = build_examples(self._fitted, decay, both_sides=both_sides)
+        targets = self._examples.target
+        self._target_share = np.bincount(targets, minlength=len(texts)) / max(1, len(targets))
         self._temperature, self._decay, self._batch = temperature, decay, batch
         self._negatives, self._piece, self._seed = negatives, piece, seed
-        self._most_hard, self._margin = hard, margin
-        self._hard, self._hard_epoch = np.empty((len(self._examples.target), 0), np.int64), -1
+        self._hard_per_anchor, self._margin = hard, margin
+        self._hard, self._hard_epoch = np.empty((len(targets), 0), np.int64), -1
 
     def batches(self, epoch: int) -> Sequence[tuple[int, np.ndarray]]:
-        """(number, examples) in random order."""
+        """(batch number, examples) in random order."""
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._examples.target))
         parts = [order[start : start + self._batch] for start in range(0, len(order), self._batch)]
         return [(epoch * len(parts) + number, part) for number, part in enumerate(parts)]
 
     def backward(self, batch: tuple[int, np.ndarray], share: float) -> float:
-        """Encode, cache gradients, hand them on piece by piece."""
+        """Encode the batch, cache the gradients of its vectors, propagate them piece by piece."""
         number, rows = batch
-        self._find_hard(number // -(-len(self._examples.target) // self._batch))
-        needed = self._needed(number, rows)
-        pieces = _pieces(self._lengths[needed], self._piece)
+        self._mine_hard_negatives(number // -(-len(self._examples.target) // self._batch))
+        items = self._batch_items(number, rows)
+        pieces = _pieces(self._lengths[items], self._piece)
         if len(pieces) == 1:
-            loss = self._loss(self._vectors(needed), needed, rows)
+            loss = self._loss(self._vectors(items), items, rows)
             (loss * share).backward()
             return float(loss.detach())
-        states, kept = [], torch.empty(len(needed), self.encoder.width, device=self.encoder.device)
+        states, cached = [], torch.empty(len(items), self.encoder.width, device=self.encoder.device)
         with torch.no_grad():
             for piece in pieces:
                 states.append(random_states(self.encoder.device))
-                kept[torch.from_numpy(piece)] = self._vectors(needed[piece])
+                cached[torch.from_numpy(piece)] = self._vectors(items[piece])
         after = random_states(self.encoder.device)
-        kept.requires_grad_(True)
-        loss = self._loss(kept, needed, rows)
+        cached.requires_grad_(True)
+        loss = self._loss(cached, items, rows)
         (loss * share).backward()
         for piece, state in zip(pieces, states, strict=True):
             set_random_states(state, self.encoder.device)
-            vectors = self._vectors(needed[piece])
-            vectors.backward(kept.grad[torch.from_numpy(piece)])  # type: ignore[index]
+            vectors = self._vectors(items[piece])
+            vectors.backward(cached.grad[torch.from_numpy(piece)])  # type: ignore[index]
         set_random_states(after, self.encoder.device)
         return float(loss.detach())
 
     def validate(self) -> Record:
-        """As ProjectorTask."""
-        found = evaluate_next_item(self.projected(), self._histories, self._decay, VALID)
-        return {f"valid_{name}": value for name, value in found.figures.items()} | {"valid_total": found.total}
+        """Hit rate and NDCG of the validation events, each ranked from the history before it."""
+        result = evaluate_next_item(self.item_vectors(), self._histories, self._decay, VALID)
+        return {f"valid_{name}": value for name, value in result.figures.items()} | {"valid_total": result.total}
 
-    def projected(self) -> Matrix:
+    def item_vectors(self) -> Matrix:
         """(n, d) vectors of all items, zeros for those without a text."""
         self.module.eval()
-        found = np.zeros((len(self._rows), self.encoder.width), np.float32)
-        rows = np.flatnonzero(self._known)
+        vectors = np.zeros((len(self._token_ids), self.encoder.width), np.float32)
+        items = np.flatnonzero(self._has_text)
         with torch.inference_mode():
-            for piece in _pieces(self._lengths[rows], 64):
-                found[rows[piece]] = self._vectors(rows[piece]).cpu().numpy()
-        return found
+            for piece in _pieces(self._lengths[items], _TEXTS_PER_PASS):
+                vectors[items[piece]] = self._vectors(items[piece]).cpu().numpy()
+        return vectors
 
     def after_step(self, step: int) -> None:
-        """AdaLoRA's ranks."""
+        """Update the AdaLoRA ranks."""
         self.encoder.after_step(step)
 
     def settled(self, step: int) -> bool:
-        """Whether AdaLoRA's ranks meet the budget."""
+        """Whether the AdaLoRA ranks are within the budget."""
         return self.encoder.settled(step)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """AdaLoRA's, and the hard negatives of the epoch: the weights that they were found with are gone."""
+        """The AdaLoRA state and the hard negatives of the epoch: the weights that mined them no longer exist."""
         hard = {"hard": torch.from_numpy(self._hard), "hard_epoch": torch.tensor(self._hard_epoch)}
         return self.encoder.state() | hard
 
     def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
-        """Go on with what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self._hard, self._hard_epoch = state["hard"].numpy(), int(state["hard_epoch"])
         self.encoder.restore(state, step)
 
-    def _find_hard(self, epoch: int) -> None:
-        """(examples, hard) items for the batches of an epoch, −1 where there are fewer."""
-        if not self._most_hard or epoch == self._hard_epoch:
+    def _mine_hard_negatives(self, epoch: int) -> None:
+        """Set the (examples, hard) items for the batches of an epoch, −1 where an example has fewer."""
+        if not self._hard_per_anchor or epoch == self._hard_epoch:
             return
-        vectors, found = torch.from_numpy(self.projected()), []
+        vectors, blocks = torch.from_numpy(self.item_vectors()), []
         self.module.train()
-        for start in range(0, len(self._examples.target), _ROWS):
-            rows = np.arange(start, min(start + _ROWS, len(self._examples.target)))
+        for start in range(0, len(self._examples.target), _EXAMPLES_PER_BLOCK):
+            rows = np.arange(start, min(start + _EXAMPLES_PER_BLOCK, len(self._examples.target)))
             owner, context, weight = self._anchors(rows)
-            scores = (pooled(vectors, owner, context, weight, len(rows)) @ vectors.T).numpy()
-            right = scores[np.arange(len(rows)), self._examples.target[rows]]
-            scores[(scores > right[:, None] - self._margin) | ~self._known] = -np.inf
-            scores[own_items(self._learned, self._examples.user[rows])] = -np.inf
-            best = np.argsort(-scores, axis=1, kind="stable")[:, : self._most_hard]
-            found.append(np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best))
-        self._hard, self._hard_epoch = np.concatenate(found), epoch
+            scores = (pool_anchors(vectors, owner, context, weight, len(rows)) @ vectors.T).numpy()
+            positive = scores[np.arange(len(rows)), self._examples.target[rows]]
+            scores[(scores > positive[:, None] - self._margin) | ~self._has_text] = -np.inf
+            scores[user_items(self._fitted, self._examples.user[rows])] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : self._hard_per_anchor]
+            blocks.append(np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best))
+        self._hard, self._hard_epoch = np.concatenate(blocks), epoch
 
     def _vectors(self, items: np.ndarray) -> torch.Tensor:
-        return functional.normalize(self.encoder([self._rows[item] for item in items]), dim=1)
+        return functional.normalize(self.encoder([self._token_ids[item] for item in items]), dim=1)
 
     def _anchors(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        owner, context, weight = self._examples.of(rows)
+        """The contexts of the examples in ``rows``, cut to their MAX_CONTEXT_TEXTS greatest weights."""
+        owner, context, weight = self._examples.contexts(rows)
         order = np.lexsort((-weight, owner))
         owner, context, weight = owner[order], context[order], weight[order]
-        place = np.arange(len(owner)) - np.searchsorted(owner, owner)
-        kept = place < MOST_ANCHORS
-        return owner[kept], context[kept], weight[kept]
+        rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
+        encoded = rank < MAX_CONTEXT_TEXTS
+        return owner[encoded], context[encoded], weight[encoded]
 
-    def _drawn(self, number: int) -> np.ndarray:
+    def _sampled_negatives(self, number: int) -> np.ndarray:
         rng = np.random.default_rng((self._seed, 1, number))
-        able = np.flatnonzero(self._known)
-        return rng.choice(able, min(self._negatives, len(able)), replace=False)
+        items = np.flatnonzero(self._has_text)
+        return rng.choice(items, min(self._negatives, len(items)), replace=False)
 
-    def _needed(self, number: int, rows: np.ndarray) -> np.ndarray:
-        """All items of a batch, each once: candidates are the targets and those drawn."""
-        self._chosen = np.setdiff1d(self._hard[rows], [-1])
-        drawn = np.union1d(self._examples.target[rows], self._drawn(number))
-        self._candidates = np.union1d(drawn, self._chosen)
+    def _batch_items(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """The distinct items of a batch: candidates (targets, sampled and hard negatives) and context."""
+        self._batch_hard = np.setdiff1d(self._hard[rows], [-1])
+        sampled = np.union1d(self._examples.target[rows], self._sampled_negatives(number))
+        self._candidates = np.union1d(sampled, self._batch_hard)
         return np.union1d(self._candidates, self._anchors(rows)[1])
 
-    def _loss(self, vectors: torch.Tensor, needed: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    def _loss(self, vectors: torch.Tensor, items: np.ndarray, rows: np.ndarray) -> torch.Tensor:
         owner, context, weight = self._anchors(rows)
-        anchors = pooled(vectors, owner, np.searchsorted(needed, context), weight, len(rows))
+        anchors = pool_anchors(vectors, owner, np.searchsorted(items, context), weight, len(rows))
         candidates = self._candidates
-        columns = torch.from_numpy(np.searchsorted(needed, candidates))
+        columns = torch.from_numpy(np.searchsorted(items, candidates))
         scores = anchors @ vectors[columns].T / self._temperature
         target = torch.from_numpy(np.searchsorted(candidates, self._examples.target[rows]))
-        even = min(self._negatives, int(self._known.sum())) / max(1, int(self._known.sum()))
-        chance = 1 - (1 - even) * (1 - self._chance[candidates]) ** len(rows)
-        chance[np.isin(candidates, self._chosen)] = 1.0  # not drawn: they stand for themselves alone
-        of, own = own_items(self._learned, self._examples.user[rows])
-        there = np.isin(own, candidates)
-        masked = owner_mask(of[there], np.searchsorted(candidates, own[there]), (len(rows), len(candidates)))
-        device, log_q = scores.device, torch.from_numpy(np.log(chance)).float()
+        owner, positives = user_items(self._fitted, self._examples.user[rows])
+        inside = np.isin(positives, candidates)
+        shape = (len(rows), len(candidates))
+        masked = positives_mask(owner[inside], np.searchsorted(candidates, positives[inside]), shape)
+        device, log_q = scores.device, torch.from_numpy(np.log(self._candidate_chance(len(rows)))).float()
         loss = softmax_loss(scores, target.to(device), log_q.to(device), masked.to(device))
         return loss + self.encoder.regulariser()
 
+    def _candidate_chance(self, batch_size: int) -> np.ndarray:
+        """(c,) probability that a candidate is in the batch, as a sampled negative or as one of the targets."""
+        with_text = int(self._has_text.sum())
+        uniform = min(self._negatives, with_text) / max(1, with_text)
+        chance = 1 - (1 - uniform) * (1 - self._target_share[self._candidates]) ** batch_size
+        chance[np.isin(self._candidates, self._batch_hard)] = 1.0  # mined, not sampled: no correction
+        return chance
 
-def _with_text(histories: Histories, known: np.ndarray) -> Histories:
-    kept = known[histories.items]
-    return Histories(histories.items[kept], histories.owner[kept], histories.role[kept])
+
+def _with_text(histories: Histories, has_text: np.ndarray) -> Histories:
+    usable = has_text[histories.items]
+    return Histories(histories.items[usable], histories.owner[usable], histories.role[usable])
 
 
 def _pieces(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """Positions of the texts in pieces of ``size`` (0: one piece), shortest first, so that padding is small."""
     order = np.argsort(lengths, kind="stable")
     size = size or len(order)
     return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,4 +1,4 @@
-"""One training in several processes: each takes its rows of every batch, gradients are added up. Imports torch."""
+"""Data-parallel training: each process takes its rows of every batch, gradients are summed. Imports torch."""
 
 import os
 from collections.abc import Iterable
@@ -12,35 +12,40 @@ from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.training_loop import Plan, Task, train
 
 
-def train_in_parallel(make: Any, given: tuple[Any, ...], plan: Plan, folder: str, facts: str, device: str) -> int:
-    """What each process runs, as TorchDistributor (or torchrun) starts it; returns the steps that were made.
+def train_in_parallel(
+    build_task: Any, arguments: tuple[Any, ...], plan: Plan, folder: str, run_id: str, device: str
+) -> int:
+    """The entry point of each process that TorchDistributor or torchrun starts; returns the number of steps.
 
-    ``make(*given)`` is the task. The first process keeps the checkpoints in ``folder``, which all must see; whoever
-    then trains with them finds the training finished. The same loss and gradients as one process with the same
-    batches, if there is no dropout, whose draws differ.
+    The first process writes the checkpoints to ``folder``, which all must see; a later ``train`` with them finds the
+    training finished. Loss and gradients are those of one process with the same batches, except for dropout, which
+    draws differently in each process.
 
-    ``device`` is ``cpu``, or ``cuda`` where each has a GPU (``own_device``): NCCL then adds up what lies there.
+    Args:
+        build_task: ``build_task(*arguments)`` is the task.
+        run_id: names the run in its checkpoints.
+        device: ``cpu``, or ``cuda`` for one GPU per process (``local_device``), whose gradients NCCL sums.
     """
     if device.startswith("cuda"):
-        torch.cuda.set_device(own_device(device))
+        torch.cuda.set_device(local_device(device))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
     try:
-        task: Task = Sharded(make(*given), distributed.get_rank(), distributed.get_world_size())
-        kept: Checkpoints = Checkpoints(Path(folder), facts)
+        task: Task = Sharded(build_task(*arguments), distributed.get_rank(), distributed.get_world_size())
+        checkpoints: Checkpoints = Checkpoints(Path(folder), run_id)
         if distributed.get_rank():
-            kept.save = lambda *_: None  # type: ignore[method-assign]  # the first process writes for all
-        return len([one for one in train(task, plan, kept).records if "loss" in one])
+            checkpoints.save = lambda *_: None  # type: ignore[method-assign]  # the first process writes for all
+        return len([record for record in train(task, plan, checkpoints).records if "loss" in record])
     finally:
         distributed.destroy_process_group()
 
 
-def own_device(device: str) -> str:
-    """``cuda``: the GPU of this process among those of its machine, as who started it has numbered them."""
+def local_device(device: str) -> str:
+    """``cuda``: this process's GPU on its machine, by the LOCAL_RANK that the launcher sets; else ``device``."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device.startswith("cuda") else device
 
 
 class Sharded:
-    """A task of which this process does its part; everything else is the task's own."""
+    """A task whose ``backward`` computes this process's share; all else is delegated to the task."""
 
     def __init__(self, task: Any, rank: int, world: int) -> None:
         self._task, self._rank, self._world = task, rank, world
@@ -49,16 +54,16 @@ class Sharded:
         return getattr(self._task, name)
 
     def backward(self, batch: Any, share: float) -> float:
-        """Gradients of the whole batch in every process; returns its loss."""
+        """Add the gradient of the whole batch in every process; returns the loss of the whole batch."""
         number, rows = batch if isinstance(batch, tuple) else (None, batch)
-        mine = rows[self._rank :: self._world]
-        part = len(mine) / len(rows)
+        shard = rows[self._rank :: self._world]
+        part = len(shard) / len(rows)
         before = {id(p): p.grad.clone() for p in self._weights() if p.grad is not None}
         for weight in self._weights():
             weight.grad = None
-        loss = torch.zeros(1, device=next(iter(self._weights())).device)  # NCCL knows nothing of the CPU's memory
-        if len(mine):
-            loss += part * self._task.backward(mine if number is None else (number, mine), share * part)
+        loss = torch.zeros(1, device=next(iter(self._weights())).device)  # NCCL cannot sum CPU memory
+        if len(shard):
+            loss += part * self._task.backward(shard if number is None else (number, shard), share * part)
         distributed.all_reduce(loss)
         for weight in self._weights():
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad

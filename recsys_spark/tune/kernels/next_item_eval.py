@@ -1,4 +1,4 @@
-"""Vectors judged by the item that comes next, as ``evaluate_models`` judges them: full ranking, seen items left out."""
+"""Next-item evaluation of item vectors as in ``evaluate_models``: rank all items, leave out those already seen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ DECAYS = (0.65, 0.75, 0.85)
 SHRINKS = (0.1, 0.3, 1.0)
 
 FIT, VALID, TEST = 0, 1, 2
-"""As in ``protocols``."""
+"""Roles of events, as in ``evaluate.protocols``."""
 
-_CELLS = 1 << 23
+_SCORES_PER_BATCH = 1 << 23
 
 Rows = NDArray[np.int64]
 
@@ -37,14 +37,14 @@ class Histories:
 
     def upto(self, last_role: int) -> "Histories":
         """Events of roles up to ``last_role``."""
-        kept = self.role <= last_role
-        return Histories(self.items[kept], self.owner[kept], self.role[kept])
+        selected = self.role <= last_role
+        return Histories(self.items[selected], self.owner[selected], self.role[selected])
 
 
 @dataclass(frozen=True)
 class NextItemResult:
-    """Figures of one way to use vectors. ``shrink``: of a whitening before, None for none. Per user, in the order of
-    ``users``: (u,) hit rate and NDCG at 10."""
+    """Figures of vectors with one whitening (``shrink``, None for no whitening) and one decay. Per user, in the order
+    of ``users``: (u,) hit rate and NDCG at 10."""
 
     shrink: float | None
     decay: float
@@ -59,7 +59,7 @@ class NextItemResult:
 
     @property
     def total(self) -> float:
-        """What settings are chosen by, as in ``evaluate_models``."""
+        """Hit rate + NDCG, by which settings are chosen, as in ``evaluate_models``."""
         return float(self.hit_rate.mean() + self.ndcg.mean())
 
 
@@ -70,44 +70,44 @@ def evaluate_next_item(
     if shrink is not None:
         vectors = whitening(Moments.of(vectors), shrink).apply(vectors)
     users = np.intersect1d(histories.owner[histories.role == role], histories.owner[histories.role < role])
-    known, right = histories.upto(role - 1), histories.role == role
-    found: list[tuple[Values, Values]] = []
-    size = max(1, _CELLS // len(vectors))
+    seen, is_target = histories.upto(role - 1), histories.role == role
+    per_batch: list[tuple[Values, Values]] = []
+    size = max(1, _SCORES_PER_BATCH // len(vectors))
     for start in range(0, len(users), size):
-        asked = users[start : start + size]
-        of_known, of_right = np.isin(known.owner, asked), right & np.isin(histories.owner, asked)
-        owner, items = np.searchsorted(asked, known.owner[of_known]), known.items[of_known]
-        weights = decay ** newer(owner)
-        scores = ItemVectors(vectors).scores(sp.csr_array((weights, (owner, items)), shape=(len(asked), len(vectors))))
-        owners = np.searchsorted(asked, histories.owner[of_right])
-        ranks = target_ranks(scores, (owner, items), owners, histories.items[of_right])
-        metrics = rank_metrics(ranks, owners, len(asked), 10)
-        found.append((metrics["hit_rate"], metrics["ndcg"]))
-    hit_rate, ndcg = (np.concatenate(part) for part in zip(*found, strict=True))
+        batch = users[start : start + size]
+        in_seen, in_targets = np.isin(seen.owner, batch), is_target & np.isin(histories.owner, batch)
+        owner, items = np.searchsorted(batch, seen.owner[in_seen]), seen.items[in_seen]
+        weights = decay ** newer_events(owner)
+        scores = ItemVectors(vectors).scores(sp.csr_array((weights, (owner, items)), shape=(len(batch), len(vectors))))
+        target_owner = np.searchsorted(batch, histories.owner[in_targets])
+        ranks = target_ranks(scores, (owner, items), target_owner, histories.items[in_targets])
+        metrics = rank_metrics(ranks, target_owner, len(batch), 10)
+        per_batch.append((metrics["hit_rate"], metrics["ndcg"]))
+    hit_rate, ndcg = (np.concatenate(part) for part in zip(*per_batch, strict=True))
     return NextItemResult(shrink, decay, users, hit_rate, ndcg)
 
 
 def best_on_validation(vectors: Matrix, histories: Histories, shrinks: Iterable[float | None]) -> NextItemResult:
-    """The best way to use vectors, whitening first, then decay."""
+    """The best whitening and decay on validation: the whitening at the middle decay, then the decay."""
     first = max(
         (evaluate_next_item(vectors, histories, DECAYS[1], VALID, shrink) for shrink in shrinks),
-        key=lambda one: one.total,
+        key=lambda result: result.total,
     )
     others = [
         evaluate_next_item(vectors, histories, decay, VALID, first.shrink) for decay in DECAYS if decay != first.decay
     ]
-    return max([first, *others], key=lambda one: one.total)
+    return max([first, *others], key=lambda result: result.total)
 
 
 def gain(tuned: Values, base: Values, seed: int, replicates: int = 1000) -> tuple[float, float, float]:
-    """The mean of ``tuned − base`` over the same users or pairs, and its bootstrap interval of 95 %."""
+    """The mean of ``tuned − base`` over the same users or pairs, and its 95 % bootstrap interval (low, high)."""
     difference = (tuned - base)[:, None]
     sums, counts = bootstrap_sums(difference, poisson_weights(np.arange(len(tuned)), replicates, seed))
     low, high = interval(sums[:, 0] / np.maximum(counts[:, 0], 1.0))
     return float(difference.mean()), low, high
 
 
-def newer(owner: Rows) -> Rows:
-    """(e,) how many later events of the same user there are; ``owner`` is ascending."""
+def newer_events(owner: Rows) -> Rows:
+    """(e,) number of later events of the same user; ``owner`` is ascending."""
     ends = np.searchsorted(owner, owner, side="right")
     return ends - 1 - np.arange(len(owner))

@@ -1,9 +1,9 @@
-"""A small head over frozen vectors, trained in minutes on a CPU: v ↦ W·v + B·relu(A·v) + C·near(v) of whitened vectors.
+"""A projector on frozen, whitened item vectors: v ↦ W·v + B·relu(A·v) + C·near(v). Trains in minutes on a CPU.
 
-``near`` is a kernel: one unit for each known item, which is 1 on that item's own vector and falls to 0 where the cosine
-is ``NEAR``. So every item learns an offset of its own, as in collaborative filtering, which items with almost the same
-text share and a new text gets a part of. The loss is a softmax over the whole catalogue. Everything can be written as
-dense layers, so that the head becomes a part of the model folder (``head.py``). Imports torch.
+``near(v)`` is a kernel feature per key, a known item: 1 at the item's own vector, falling linearly to 0 at a cosine of
+``MIN_COSINE``. Each known item thereby learns an offset of its own, as in collaborative filtering. Items with nearly
+the same text share it, and a new text gets a part of it. The loss is a softmax over the catalogue. The projector can be
+written as dense layers of a model folder (``encode/kernels/dense_head.py``). Imports torch.
 """
 
 from collections.abc import Sequence
@@ -17,31 +17,38 @@ from torch.nn import functional
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.encode.kernels.dense_head import Dense, Layer, Unit
 from recsys_spark.items.kernels.whitening import Moments, Whitening, whitening
-from recsys_spark.tune.kernels.contrastive_loss import Examples, examples, own_items, owner_mask, pooled, softmax_loss
+from recsys_spark.tune.kernels.contrastive_loss import (
+    Examples,
+    build_examples,
+    pool_anchors,
+    positives_mask,
+    softmax_loss,
+    user_items,
+)
 from recsys_spark.tune.kernels.next_item_eval import FIT, VALID, Histories, evaluate_next_item
 from recsys_spark.tune.kernels.training_loop import Record
 
-MOST_CANDIDATES = 20_000
-"""With more items a batch is told from its own targets and as many others, drawn evenly, as make this number."""
+MAX_CANDIDATES = 20_000
+"""Above this catalogue size the softmax is sampled: this many uniformly sampled items, and the targets of the batch."""
 
-NEAR = 0.5
-"""Cosine of whitened vectors below which a text gets nothing of what a known item has learned."""
+MIN_COSINE = 0.5
+"""Cosine of whitened vectors up to which a text gets nothing of a known item's offset."""
 
-FORGET = 0.5
-"""Share of the known items whose offsets are left out of a step, so that words have to do without them."""
+OFFSET_DROPOUT = 0.5
+"""Share of the offsets that a step leaves out, so that the text features must do without them."""
 
-PACE = 3.0
-"""Offsets learn so many times as fast as the rest: they are few numbers for each item, seen in few batches."""
+OFFSET_RATE = 3.0
+"""Learning-rate factor of the offsets: each has few numbers and is seen in few batches."""
 
-_ROWS = 1024
+_ROWS_PER_BLOCK = 1024
 
 
 class Projector(torch.nn.Module):
-    """(n, d) unit vectors to (n, d) unit vectors; starts as the identity.
+    """Map (n, d) unit vectors to (n, d) unit vectors; starts as the identity.
 
     Args:
-        hidden: width of the inner layer, 0 for none.
-        keys: (m, d) unit vectors of known items, each with an offset of its own; none: a matrix and the inner layer.
+        hidden: width of the inner layer; 0 for no inner layer.
+        keys: (m, d) unit vectors of the known items, each with an offset; None for no offsets.
     """
 
     def __init__(self, width: int, hidden: int, dropout: float, keys: Matrix | None = None) -> None:
@@ -56,24 +63,24 @@ class Projector(torch.nn.Module):
             self.offsets = torch.nn.Parameter(torch.zeros(len(self.keys), width))
 
     def forward(self, vectors: torch.Tensor, near: sp.csr_array) -> torch.Tensor:
-        """The projected vectors, at unit length; ``near`` is ``nearness`` of them to the keys."""
+        """(n, d) projected unit vectors; ``near`` (n, m) is ``nearness`` of the input vectors to the keys."""
         vectors = self.dropout(vectors)
-        found = vectors @ self.matrix
+        projected = vectors @ self.matrix
         if self.hidden:
-            found = found + self.dropout(torch.relu(vectors @ self.inner)) @ self.outer
+            projected = projected + self.dropout(torch.relu(vectors @ self.inner)) @ self.outer
         if len(self.keys):
-            kept = torch.ones(len(self.keys), 1)
-            found = found + _Product.apply(near, functional.dropout(PACE * kept, FORGET, self.training) * self.offsets)
-        return functional.normalize(found, dim=1)
+            rate = functional.dropout(OFFSET_RATE * torch.ones(len(self.keys), 1), OFFSET_DROPOUT, self.training)
+            projected = projected + _SparseProduct.apply(near, rate * self.offsets)
+        return functional.normalize(projected, dim=1)
 
     @property
     def trainable_share(self) -> float:
-        """Of its numbers, those that move: keys do not."""
-        moving = sum(weight.numel() for weight in self.parameters())
-        return moving / (moving + self.keys.size)
+        """Trainable share of the projector's numbers: all but the keys."""
+        trainable = sum(weight.numel() for weight in self.parameters())
+        return trainable / (trainable + self.keys.size)
 
     def layers(self) -> list[Layer]:
-        """The same as dense layers: v is relu(v) − relu(−v)."""
+        """The same function as dense layers; v passes the ReLU as relu(v) − relu(−v)."""
         matrix = self.matrix.detach().cpu().numpy()
         width = len(matrix)
         if not self.hidden and not len(self.keys):
@@ -85,16 +92,16 @@ class Projector(torch.nn.Module):
             second.append(self.outer.detach().cpu().numpy().T)
             shift.append(np.zeros(self.hidden))
         if len(self.keys):
-            first.append(self.keys / (1 - NEAR))
-            second.append(PACE * self.offsets.detach().cpu().numpy().T)
-            shift.append(np.full(len(self.keys), -NEAR / (1 - NEAR)))
+            first.append(self.keys / (1 - MIN_COSINE))
+            second.append(OFFSET_RATE * self.offsets.detach().cpu().numpy().T)
+            shift.append(np.full(len(self.keys), -MIN_COSINE / (1 - MIN_COSINE)))
         inner, outer = np.concatenate(first).astype(np.float32), np.concatenate(second, axis=1).astype(np.float32)
         bias = np.concatenate(shift).astype(np.float32)
         return [Dense(inner, bias, "ReLU"), Dense(outer, np.zeros(width, np.float32)), Unit()]
 
 
-class _Product(torch.autograd.Function):
-    """A sparse matrix that stays as it is, times a dense one that learns."""
+class _SparseProduct(torch.autograd.Function):
+    """A constant sparse matrix times a trainable dense one."""
 
     @staticmethod
     def forward(ctx: Any, left: sp.csr_array, right: torch.Tensor) -> torch.Tensor:
@@ -107,16 +114,16 @@ class _Product(torch.autograd.Function):
 
 
 def nearness(vectors: Matrix, keys: Matrix) -> sp.csr_array:
-    """(n, m) float32: (cosine − NEAR) / (1 − NEAR) where that is above 0."""
+    """(n, m) float32: max(0, (cosine − MIN_COSINE) / (1 − MIN_COSINE)) of each vector and each key."""
     parts = [sp.csr_array((0, len(keys)), dtype=np.float32)]
-    for start in range(0, len(vectors), _ROWS):
-        near = vectors[start : start + _ROWS] @ keys.T
-        parts.append(sp.csr_array(np.maximum((near - NEAR) / (1 - NEAR), 0).astype(np.float32)))
+    for start in range(0, len(vectors), _ROWS_PER_BLOCK):
+        cosine = vectors[start : start + _ROWS_PER_BLOCK] @ keys.T
+        parts.append(sp.csr_array(np.maximum((cosine - MIN_COSINE) / (1 - MIN_COSINE), 0).astype(np.float32)))
     return sp.csr_array(sp.vstack(parts))
 
 
 def whitening_layers(transform: Whitening | None) -> list[Layer]:
-    """The whitening as dense layers; none where there is none."""
+    """The whitening as dense layers; an empty list for None."""
     if transform is None:
         return []
     matrix = transform.matrix.T.astype(np.float32)
@@ -124,15 +131,16 @@ def whitening_layers(transform: Whitening | None) -> list[Layer]:
 
 
 class ProjectorTask:
-    """Training a projector; for ``train``.
+    """Train a projector on histories; a task for ``train``.
 
     Args:
-        vectors: (n, d) unit rows of the frozen encoder, zeros where an item has none.
-        histories: of all users; events up to ``fitted`` (a role) are learned from, VALID ones are validated on.
-        shrink: of the whitening before the projector, None for none.
-        memory: items, those with the most events, that learn an offset of their own.
-        temperature, batch: of the softmax; examples in a batch.
-        both_sides: learn from what came after a target too.
+        vectors: (n, d) unit rows of the frozen encoder, zeros for an item without a vector.
+        histories: of all users; events of roles up to ``fitted`` are learned from, VALID events are validated on.
+        shrink: shrinkage of the whitening before the projector; None for no whitening.
+        memory: number of items, those with the most events, that learn an offset of their own.
+        temperature: of the softmax.
+        batch: examples per batch.
+        both_sides: learn from the events after a target too.
     """
 
     goal = ("valid_total", True)
@@ -156,89 +164,91 @@ class ProjectorTask:
         torch.manual_seed(seed)
         self.whitening = None if shrink is None else whitening(Moments.of(vectors), shrink)
         self.vectors = vectors if self.whitening is None else self.whitening.apply(vectors)
-        self._learned = histories.upto(fitted)
-        keys = self.vectors[_busiest(self._learned, self.vectors, memory)]
+        self._fitted = histories.upto(fitted)
+        keys = self.vectors[_most_frequent_items(self._fitted, self.vectors, memory)]
         self.module = Projector(vectors.shape[1], hidden, dropout, keys)
-        self.trainable_share = self.module.trainable_share  # of the projector; nothing of the encoder moves
-        self._given, self._histories = torch.from_numpy(self.vectors), histories
+        self.trainable_share = self.module.trainable_share  # of the projector only: the encoder is frozen
+        self._inputs, self._histories = torch.from_numpy(self.vectors), histories
         self._near = nearness(self.vectors, keys)
-        self._examples: Examples = examples(self._learned, decay, both_sides=both_sides)
+        self._examples: Examples = build_examples(self._fitted, decay, both_sides=both_sides)
         self._temperature, self._decay, self._batch, self._seed = temperature, decay, batch, seed
 
     def batches(self, epoch: int) -> Sequence[tuple[int, np.ndarray]]:
-        """(seed, examples) in random order."""
+        """(batch number, examples) in random order; the number seeds the sampled candidates."""
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._examples.target))
         parts = [order[start : start + self._batch] for start in range(0, len(order), self._batch)]
         return [(epoch * len(parts) + number, part) for number, part in enumerate(parts)]
 
     def backward(self, batch: tuple[int, np.ndarray], share: float) -> float:
-        """One pass over the candidates and a batch of anchors."""
-        owner, context, weight = self._examples.of(batch[1])
-        target = self._examples.target[batch[1]]
-        candidates = self._candidates(batch[0], target)
-        known, chosen = np.unique(np.concatenate([candidates, context]), return_inverse=True)
-        # Context that is no candidate is projected too; the softmax runs over the candidates.
-        projected = self.module(self._given[torch.from_numpy(known)], self._near[known])
-        anchors = pooled(projected, owner, chosen[len(candidates) :], weight, len(target))
-        scores = anchors @ projected[torch.from_numpy(chosen[: len(candidates)])].T / self._temperature
-        owner, own = own_items(self._learned, self._examples.user[batch[1]])
-        inside = np.isin(own, candidates)
-        columns = np.searchsorted(candidates, own[inside])
-        masked = owner_mask(owner[inside], columns, (len(target), len(candidates)))
-        places = torch.from_numpy(np.searchsorted(candidates, target))
-        loss = softmax_loss(scores, places, self._log_q(candidates, target), masked)
+        """Score a batch of anchors against the candidates and add the gradient."""
+        number, rows = batch
+        owner, context, weight = self._examples.contexts(rows)
+        target = self._examples.target[rows]
+        candidates = self._candidates(number, target)
+        items, positions = np.unique(np.concatenate([candidates, context]), return_inverse=True)
+        # Context items that are no candidates are projected too; the softmax runs over the candidates only.
+        projected = self.module(self._inputs[torch.from_numpy(items)], self._near[items])
+        anchors = pool_anchors(projected, owner, positions[len(candidates) :], weight, len(target))
+        scores = anchors @ projected[torch.from_numpy(positions[: len(candidates)])].T / self._temperature
+        owner, positives = user_items(self._fitted, self._examples.user[rows])
+        inside = np.isin(positives, candidates)
+        columns = np.searchsorted(candidates, positives[inside])
+        masked = positives_mask(owner[inside], columns, (len(target), len(candidates)))
+        target_column = torch.from_numpy(np.searchsorted(candidates, target))
+        loss = softmax_loss(scores, target_column, self._log_q(candidates, target), masked)
         (loss * share).backward()
         return float(loss.detach())
 
     def validate(self) -> Record:
-        """Hit rate and NDCG of the validation events, histories without them."""
-        found = evaluate_next_item(self.projected(), self._histories, self._decay, VALID)
-        return {f"valid_{name}": value for name, value in found.figures.items()} | {"valid_total": found.total}
+        """Hit rate and NDCG of the validation events, each ranked from the history before it."""
+        result = evaluate_next_item(self.item_vectors(), self._histories, self._decay, VALID)
+        return {f"valid_{name}": value for name, value in result.figures.items()} | {"valid_total": result.total}
 
-    def projected(self) -> Matrix:
-        """(n, d) what the items' vectors become; zeros stay zeros."""
+    def item_vectors(self) -> Matrix:
+        """(n, d) projected vectors of all items; zeros stay zeros."""
         self.module.eval()
         with torch.inference_mode():
-            found = self.module(self._given, self._near).numpy()
-        return np.where(self.vectors.any(axis=1, keepdims=True), found, 0).astype(np.float32)
+            projected = self.module(self._inputs, self._near).numpy()
+        return np.where(self.vectors.any(axis=1, keepdims=True), projected, 0).astype(np.float32)
 
     def layers(self) -> list[Layer]:
-        """Whitening and projector as layers of a model folder."""
+        """Whitening and projector as dense layers of a model folder."""
         return [*whitening_layers(self.whitening), *self.module.layers()]
 
     def after_step(self, step: int) -> None:
-        """Nothing."""
+        """Do nothing: a projector has no ranks to update."""
 
     def settled(self, step: int) -> bool:
-        """Always."""
+        """True: the weights of any step may be the best."""
         return True
 
     def state(self) -> dict[str, torch.Tensor]:
-        """None beside the weights."""
+        """Empty: the weights are the whole state."""
         return {}
 
     def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
-        """Nothing."""
+        """Do nothing: ``state`` is empty."""
 
-    def _candidates(self, seed: int, target: np.ndarray) -> np.ndarray:
-        size = len(self._given)
-        if size <= MOST_CANDIDATES:
+    def _candidates(self, number: int, target: np.ndarray) -> np.ndarray:
+        size = len(self._inputs)
+        if size <= MAX_CANDIDATES:
             return np.arange(size)
-        drawn = np.random.default_rng((self._seed, 1, seed)).choice(size, MOST_CANDIDATES, replace=False)
-        return np.union1d(drawn, target)
+        sampled = np.random.default_rng((self._seed, 1, number)).choice(size, MAX_CANDIDATES, replace=False)
+        return np.union1d(sampled, target)
 
     def _log_q(self, candidates: np.ndarray, target: np.ndarray) -> torch.Tensor | None:
-        """ln of the chance to be a candidate: drawn evenly, or as the target of one of the batch."""
-        size = len(self._given)
+        """ln of the probability to be a candidate, uniformly sampled or as a target of the batch; None: all items are
+        candidates."""
+        size = len(self._inputs)
         if len(candidates) == size:
             return None
-        counts = np.bincount(self._examples.target, minlength=size)[candidates] / len(self._examples.target)
-        even = MOST_CANDIDATES / size
-        return torch.from_numpy(np.log(1 - (1 - even) * (1 - counts) ** len(target))).float()
+        target_share = np.bincount(self._examples.target, minlength=size)[candidates] / len(self._examples.target)
+        uniform = MAX_CANDIDATES / size
+        return torch.from_numpy(np.log(1 - (1 - uniform) * (1 - target_share) ** len(target))).float()
 
 
-def _busiest(histories: Histories, vectors: Matrix, most: int) -> np.ndarray:
-    """Rows of the items with the most events, in their own order; none without a vector or an event."""
+def _most_frequent_items(histories: Histories, vectors: Matrix, limit: int) -> np.ndarray:
+    """Ascending rows of the items with the most events; items without a vector or an event are left out."""
     counts = np.where(vectors.any(axis=1), np.bincount(histories.items, minlength=len(vectors)), 0)
-    order = np.argsort(-counts, kind="stable")[:most]
+    order = np.argsort(-counts, kind="stable")[:limit]
     return np.sort(order[counts[order] > 0])

@@ -1,4 +1,4 @@
-"""What a tuned encoder is compared with where scores are predicted: the mean, biases, words. No torch."""
+"""Baselines for predicting scores: global mean, user and item biases, ridge regression on TF-IDF. No torch."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from recsys_spark.evaluate.kernels.rating_model import fit_ratings, mae, mse
 Values = NDArray[np.float64]
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""Of these the best on validation."""
+"""Grid of ridge penalties; validation chooses."""
 
 _SHRINKS = (1.0, 5.0, 25.0)
 
@@ -28,8 +28,8 @@ _WORD = re.compile(r"\b\w\w+\b")
 
 @dataclass(frozen=True)
 class RatingPairs:
-    """Pairs to learn scores from: ``texts``, ``scores`` (n,), ``users`` and ``items`` (n,) rows from 0, and ``part``
-    (n,): 0 train, 1 validation, 2 test."""
+    """User-item pairs with a text and a score: ``texts``, ``scores`` (n,), ``users`` and ``items`` (n,) rows from 0,
+    and ``part`` (n,): 0 train, 1 validation, 2 test."""
 
     texts: list[str]
     scores: Values
@@ -38,93 +38,96 @@ class RatingPairs:
     part: NDArray[np.int8]
 
     def errors(self, predicted: Values, part: int) -> dict[str, float]:
-        """MSE and MAE, predictions kept within the range of the scores in training."""
-        mine, known = self.part == part, self.scores[self.part == 0]
-        within = np.clip(predicted[mine], known.min(), known.max())
-        return {"mse": round(mse(within, self.scores[mine]), 4), "mae": round(mae(within, self.scores[mine]), 4)}
+        """MSE and MAE of a part, predictions clipped to the range of the training scores."""
+        train, scores = self.scores[self.part == 0], self.scores[self.part == part]
+        clipped = np.clip(predicted[self.part == part], train.min(), train.max())
+        return {"mse": round(mse(clipped, scores), 4), "mae": round(mae(clipped, scores), 4)}
 
 
 def baselines(data: RatingPairs) -> dict[str, Values]:
-    """(n,) predicted scores by name, of models that saw the training part only; their ridges chosen on validation."""
+    """(n,) predicted scores by name, of models fitted on the training part; validation chooses their penalties."""
     train, mean = data.part == 0, data.scores[data.part == 0].mean()
     return {
         "global_mean": np.full(len(train), mean),
-        "user_item_bias": _biases(data, train, _best_shrink(data)),
+        "user_item_bias": _bias_scores(data, train, _best_shrink(data)),
         "tfidf_ridge": ridge_scores(data, tfidf(data.texts, train)),
     }
 
 
 @dataclass(frozen=True)
 class LinearRescale:
-    """centre + slope · (score − centre) + shift: an expected score lies between what people give; where most give the
-    highest, a stretched one is right more often and costs little squared error."""
+    """Linear rescaling of predictions: centre + slope · (score − centre) + shift. Predictions shrink to the mean;
+    widening them lowers the MAE at little cost in MSE, if most scores are the highest one."""
 
     centre: float
     slope: float = 1.0
     shift: float = 0.0
 
     def apply(self, scores: Values) -> Values:
-        """(n,) stretched."""
+        """(n,) rescaled scores."""
         return self.centre + self.slope * (scores - self.centre) + self.shift
 
 
 def best_rescale(data: RatingPairs, predicted: Values) -> LinearRescale:
-    """The one with the least MSE + MAE on validation, each as a share of what it was."""
+    """The rescaling with the least MSE + MAE on validation, each relative to the error without rescaling."""
     train, before = data.scores[data.part == 0], data.errors(predicted, 1)
     shifts = np.linspace(-1, 1, 21) * float(train.std())
-    tried = [LinearRescale(float(train.mean()), slope, float(shift)) for slope in _SLOPES for shift in shifts]
+    grid = [LinearRescale(float(train.mean()), slope, float(shift)) for slope in _SLOPES for shift in shifts]
 
-    def cost(one: LinearRescale) -> float:
-        after = data.errors(one.apply(predicted), 1)
+    def cost(rescale: LinearRescale) -> float:
+        after = data.errors(rescale.apply(predicted), 1)
         return sum(after[name] / max(before[name], 1e-9) for name in before)
 
-    return min([LinearRescale(float(train.mean())), *tried], key=cost)
+    return min([LinearRescale(float(train.mean())), *grid], key=cost)
 
 
 def out_of_fold_biases(data: RatingPairs) -> Values:
-    """(n,) scores by the biases of user and item alone; those of training pairs by biases that have not seen them, so
-    that what they leave is as large as it is for a new pair."""
+    """(n,) scores predicted from the biases of user and item only. A training pair gets biases fitted on the other
+    folds, so that its residual is as large as that of a new pair."""
     train, shrink = data.part == 0, _best_shrink(data)
-    found = _biases(data, train, shrink)
+    predicted = _bias_scores(data, train, shrink)
     fold = np.random.default_rng(0).integers(0, _FOLDS, len(train))
     for number in range(_FOLDS):
-        mine = train & (fold == number)
-        if mine.any() and (train & ~mine).any():
-            found[mine] = _biases(data, train & ~mine, shrink)[mine]
-    return found
+        held_out = train & (fold == number)
+        if held_out.any() and (train & ~held_out).any():
+            predicted[held_out] = _bias_scores(data, train & ~held_out, shrink)[held_out]
+    return predicted
 
 
 def _best_shrink(data: RatingPairs) -> float:
     train = data.part == 0
-    return min(_SHRINKS, key=lambda shrink: data.errors(_biases(data, train, shrink), 1)["mse"])
+    return min(_SHRINKS, key=lambda shrink: data.errors(_bias_scores(data, train, shrink), 1)["mse"])
 
 
-def _biases(data: RatingPairs, train: NDArray[np.bool_], shrink: float) -> Values:
-    """(n,) scores by biases that were fitted on some pairs."""
-    of = fit_ratings(data.users[train], data.items[train], data.scores[train], user_shrink=shrink, item_shrink=shrink)
-    return of.predict(_known(data.users, train), _known(data.items, train))
+def _bias_scores(data: RatingPairs, train: NDArray[np.bool_], shrink: float) -> Values:
+    """(n,) scores predicted from biases fitted on the pairs of ``train``."""
+    users, items, scores = data.users[train], data.items[train], data.scores[train]
+    ratings = fit_ratings(users, items, scores, user_shrink=shrink, item_shrink=shrink)
+    return ratings.predict(_only_trained(data.users, train), _only_trained(data.items, train))
 
 
 def ridge_scores(data: RatingPairs, features: sp.csr_array | NDArray[np.floating]) -> Values:
-    """(n,) scores by a ridge regression on features (n, d)."""
+    """(n,) scores predicted by a ridge regression on ``features`` (n, d)."""
     return _best_ridge(data, features)[0]
 
 
 def ridge_weights(data: RatingPairs, features: NDArray[np.floating], offset: Values) -> tuple[Values, float]:
-    """(d,) weights and the constant of the same regression on what ``offset`` (n,) leaves of the scores."""
+    """(d,) weights and intercept of a ridge regression of scores − ``offset`` (n,) on ``features`` (n, d)."""
     return _best_ridge(data, features, offset)[1:]
 
 
 def tfidf(texts: Sequence[str], train: NDArray[np.bool_]) -> sp.csr_array:
-    """(n, words) TF-IDF of words and pairs of words that stand in two training texts or more, rows of unit length;
-    1 + ln tf, idf as scikit-learn's default."""
-    counted = [Counter(_terms(text)) for text in texts]
-    df = Counter(term for terms, known in zip(counted, train, strict=True) if known for term in terms)
-    place = {term: number for number, term in enumerate(sorted(term for term, times in df.items() if times > 1))}
-    rows = [(row, place[t], 1 + np.log(n)) for row, terms in enumerate(counted) for t, n in terms.items() if t in place]
-    owner, column, tf = (np.array(part) for part in zip(*rows, strict=True)) if rows else (np.empty(0, int),) * 3
-    idf = np.log((1 + train.sum()) / (1 + np.array([df[term] for term in place] or [0]))) + 1
-    values = sp.csr_array((tf * idf[column], (owner, column)), shape=(len(texts), max(1, len(place))))
+    """(n, terms) TF-IDF of words and word pairs that occur in at least two training texts, rows of unit length; tf is
+    1 + ln count, idf is scikit-learn's default."""
+    counts = [Counter(_terms(text)) for text in texts]
+    df = Counter(term for terms, in_train in zip(counts, train, strict=True) if in_train for term in terms)
+    columns = {term: number for number, term in enumerate(sorted(term for term, times in df.items() if times > 1))}
+    cells = [
+        (row, columns[t], 1 + np.log(n)) for row, terms in enumerate(counts) for t, n in terms.items() if t in columns
+    ]
+    owner, column, tf = (np.array(part) for part in zip(*cells, strict=True)) if cells else (np.empty(0, int),) * 3
+    idf = np.log((1 + train.sum()) / (1 + np.array([df[term] for term in columns] or [0]))) + 1
+    values = sp.csr_array((tf * idf[column], (owner, column)), shape=(len(texts), max(1, len(columns))))
     norms = np.sqrt(values.multiply(values).sum(axis=1))
     return sp.csr_array(sp.diags_array(np.divide(1.0, norms, out=np.zeros(len(texts)), where=norms > 0)) @ values)
 
@@ -137,29 +140,30 @@ def _terms(text: str) -> list[str]:
 def _best_ridge(
     data: RatingPairs, features: sp.csr_array | NDArray[np.floating], offset: Values | float = 0.0
 ) -> tuple[Values, Values, float]:
+    """(n,) scores, (d,) weights and intercept with the ridge penalty of the least MSE on validation."""
     train = np.flatnonzero(data.part == 0)
-    left = data.scores - offset
-    mean = left[train].mean()
-    known, target = features[train], left[train] - mean
-    centre = np.asarray(known.mean(axis=0)).ravel()
-    found = []
+    residual = data.scores - offset
+    mean = residual[train].mean()
+    train_features, target = features[train], residual[train] - mean
+    centre = np.asarray(train_features.mean(axis=0)).ravel()
+    fits = []
     for ridge in RIDGES:
-        weights = _solved(known, centre, target, ridge)
-        found.append((np.asarray(features @ weights).ravel() - centre @ weights + mean + offset, weights))
-    best, weights = min(found, key=lambda one: data.errors(one[0], 1)["mse"])
+        weights = _solve_ridge(train_features, centre, target, ridge)
+        fits.append((np.asarray(features @ weights).ravel() - centre @ weights + mean + offset, weights))
+    best, weights = min(fits, key=lambda fit: data.errors(fit[0], 1)["mse"])
     return best, weights, float(mean - centre @ weights)
 
 
-def _solved(known: sp.csr_array | NDArray[np.floating], centre: Values, target: Values, ridge: float) -> Values:
-    """(XᵀX + ridge·I)⁻¹ Xᵀy with centred X, which is never made: it would not be sparse."""
+def _solve_ridge(x: sp.csr_array | NDArray[np.floating], centre: Values, target: Values, ridge: float) -> Values:
+    """(XᵀX + ridge·I)⁻¹ Xᵀy with X = x − centre, which is never stored: it would not be sparse."""
     operator = sp.linalg.LinearOperator(
         (len(centre),) * 2,
-        matvec=lambda v: known.T @ (known @ v - centre @ v) - centre * (known @ v - centre @ v).sum() + ridge * v,
+        matvec=lambda v: x.T @ (x @ v - centre @ v) - centre * (x @ v - centre @ v).sum() + ridge * v,
         dtype=np.float64,
     )
-    return cg(operator, known.T @ target - centre * target.sum(), rtol=1e-8, maxiter=2000)[0]
+    return cg(operator, x.T @ target - centre * target.sum(), rtol=1e-8, maxiter=2000)[0]
 
 
-def _known(rows: NDArray[np.int64], train: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows that training has; −1 for others."""
+def _only_trained(rows: NDArray[np.int64], train: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rows that occur in training; −1 for others."""
     return np.where(np.isin(rows, rows[train]), rows, -1)

@@ -1,5 +1,4 @@
-"""Where the figures of a training go while it runs: TensorBoard, MLflow or Weights & Biases. Imports torch for the
-first."""
+"""Experiment tracking of a training: TensorBoard, MLflow or Weights & Biases. Imports torch for TensorBoard."""
 
 import math
 import os
@@ -12,28 +11,28 @@ from typing import Any
 
 from recsys_spark.errors import UsageError
 
-Report = Callable[[dict[str, float]], None]
+Reporter = Callable[[dict[str, float]], None]
 
 PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-"""Extras of setup.py have the same names."""
+"""Package by tracker; the extras of setup.py are named like the trackers."""
 
 
 def check_tracker(kind: str) -> None:
-    """Refuse a tracker that is not installed, before any training.
+    """Fail before training if the tracker is not installed.
 
     Raises:
-        UsageError: with what to install.
+        UsageError: naming the package and the extra to install.
     """
     if kind != "none" and find_spec(PACKAGES[kind]) is None:
         raise UsageError(f"tracker '{kind}' needs the package {PACKAGES[kind]} (extra '{kind}' of setup.py)")
 
 
 @contextmanager
-def tracked(kind: str, folder: Path, name: str, settings: Mapping[str, Any]) -> Iterator[Report]:
-    """A function that takes records of a training; ``folder`` is where the tracker keeps its files, ``name`` the run.
+def tracked(kind: str, folder: Path, name: str, settings: Mapping[str, Any]) -> Iterator[Reporter]:
+    """A function that sends training records to the tracker ``kind``; ``name`` is the run.
 
-    MLflow: SQLite in ``folder``, or where MLFLOW_TRACKING_URI says. Weights & Biases: offline, unless WANDB_MODE says
-    otherwise.
+    The tracker writes its files to ``folder``. MLflow writes to SQLite there, unless MLFLOW_TRACKING_URI names another
+    store. Weights & Biases is offline, unless WANDB_MODE sets another mode.
     """
     if kind == "tensorboard":
         from torch.utils.tensorboard import SummaryWriter
@@ -49,7 +48,9 @@ def tracked(kind: str, folder: Path, name: str, settings: Mapping[str, Any]) -> 
         mlflow.set_experiment("fine_tune_encoder")
         with mlflow.start_run(run_name=name):
             mlflow.log_params({key: str(value)[:500] for key, value in settings.items()})
-            yield lambda record: mlflow.log_metrics({_plain(k): v for k, v in _numbers(record)}, int(record["step"]))
+            yield lambda record: mlflow.log_metrics(
+                {_mlflow_name(k): v for k, v in _numbers(record)}, int(record["step"])
+            )
     elif kind == "wandb":
         import wandb
 
@@ -70,5 +71,5 @@ def _to_tensorboard(writer: Any, record: Mapping[str, float]) -> None:
         writer.add_scalar(name, value, int(record["step"]))
 
 
-def _plain(name: str) -> str:
+def _mlflow_name(name: str) -> str:
     return name.replace("@", "_at_")

@@ -1,26 +1,27 @@
-"""A training in several processes, by TorchDistributor."""
+"""Training in several processes, started by TorchDistributor."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.training_loop import Plan
 from recsys_spark.tune.options import TuningOptions
 
 
-def in_processes(
+def train_in_processes(
     run: Run,
     options: TuningOptions,
-    make: Callable[..., Any],
-    given: tuple[Any, ...],
+    build_task: Callable[..., Any],
+    arguments: tuple[Any, ...],
     plan: Plan,
-    folder: Path,
-    name: str,
+    checkpoints: Checkpoints,
 ) -> None:
-    """Train ``make(options, *given)`` in ``options.processes``, where that is more than one, to its last checkpoint in
-    ``folder``: the driver's own training then finds everything done."""
+    """Train ``build_task(options, *arguments)`` in ``options.processes`` processes; do nothing if that is 1.
+
+    After that, ``train`` on the driver finds the training finished in ``checkpoints``.
+    """
     if options.processes == 1 or plan.stop_after == 0:
         return
     from pyspark.ml.torch.distributor import TorchDistributor
@@ -32,28 +33,30 @@ def in_processes(
     device = "cpu" if options.method == "projector" else chosen_device(options.device)
     if device.startswith("cuda"):
         _check_gpus(run, options)
-    plain = TuningOptions(**options.model_dump())  # a job's own class is of its script, which workers do not have
-    start = TorchDistributor(options.processes, local_mode=not options.on_executors, use_gpu=device.startswith("cuda"))
-    all_given = (make, plain.model_copy(update={"device": device}), *given)
-    start.run(train_in_parallel, _on_own_device, all_given, plan, str(folder), name, device)
+    launcher = TorchDistributor(
+        options.processes, local_mode=not options.on_executors, use_gpu=device.startswith("cuda")
+    )
+    task_arguments = (build_task, options.model_copy(update={"device": device}), *arguments)
+    folder, run_id = str(checkpoints.folder), checkpoints.run_id
+    launcher.run(train_in_parallel, _task_on_local_device, task_arguments, plan, folder, run_id, device)
 
 
-def _on_own_device(make: Callable[..., Any], options: TuningOptions, *given: Any) -> Any:
-    from recsys_spark.tune.kernels.data_parallel import own_device
+def _task_on_local_device(build_task: Callable[..., Any], options: TuningOptions, *arguments: Any) -> Any:
+    from recsys_spark.tune.kernels.data_parallel import local_device
 
-    return make(options.model_copy(update={"device": own_device(options.device)}), *given)
+    return build_task(options.model_copy(update={"device": local_device(options.device)}), *arguments)
 
 
 def _check_gpus(run: Run, options: TuningOptions) -> None:
-    """TorchDistributor takes GPUs from Spark only; without them it ends with a stack trace."""
+    """TorchDistributor uses only GPUs that Spark manages; without them it fails with a stack trace."""
     context = run.spark.sparkContext
     if options.on_executors and not context.getConf().get("spark.task.resource.gpu.amount"):
         raise UsageError(
-            "--processes on the executors' GPUs: set spark.task.resource.gpu.amount, as SPARK_PROFILE=gpu does"
+            "--processes on the GPUs of the executors: set spark.task.resource.gpu.amount, as SPARK_PROFILE=gpu does"
         )
     if not options.on_executors and "gpu" not in context.resources:
         raise UsageError(
-            "--processes on the driver's GPUs: Spark has to know them; add -- --conf "
+            "--processes on the GPUs of the driver: Spark must be configured with them; add -- --conf "
             f"spark.driver.resource.gpu.amount={options.processes} --conf "
-            "spark.driver.resource.gpu.discoveryScript=conf/deploy/gpu_discovery.sh, or take --device=cpu"
+            "spark.driver.resource.gpu.discoveryScript=conf/deploy/gpu_discovery.sh, or use --device=cpu"
         )

@@ -1,4 +1,4 @@
-"""The folder of a trained model: weights, layers, what it was trained with and how good it is. Never over another."""
+"""Publish a model folder: weights, layers, training settings and metrics. An existing model is never overwritten."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from recsys_spark.errors.failpoints import failpoint
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Folders of a training: the new model, the same if it is rejected, and where the work is kept meanwhile."""
+    """Folders of a training: the published model, the rejected model, and the work in progress."""
 
     published: Path
     rejected: Path
@@ -26,93 +26,97 @@ class OutputPaths:
 
 
 def output_paths(output: str) -> OutputPaths:
-    """Where a training writes; folders above it are made when it does."""
+    """The folders that a training writes; parent folders are created when it writes."""
     root = Path(output).expanduser().absolute()
     return OutputPaths(root, root.with_name(f"{root.name}.rejected"), root.with_name(f"{root.name}.training"))
 
 
-def finished(where: OutputPaths, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The card of a training with these settings that was killed after its model got its name; what it left is removed.
-    None where nothing stands there.
+def unreported_model(paths: OutputPaths, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The card of a model whose training was killed between renaming the folder and cleaning up; None if no model
+    exists. The rest of its work folder is removed.
 
     Raises:
-        UsageError: something stands there that is not of this training: a model is never written over another.
-        InputError: the folder cannot be made.
+        UsageError: the output exists and is not of an interrupted training with these settings.
+        InputError: the folder cannot be created.
     """
-    for taken in (where.published, where.rejected):
-        if not taken.exists():
+    for existing in (paths.published, paths.rejected):
+        if not existing.exists():
             continue
-        card, killed = _card(taken), where.work.is_dir() and not (where.work / "model").exists()
-        if killed and card.get("settings") == json.loads(json.dumps(settings, default=str)):
-            shutil.rmtree(where.work)
+        card, interrupted = _read_card(existing), paths.work.is_dir() and not (paths.work / "model").exists()
+        if interrupted and card.get("settings") == json.loads(json.dumps(settings, default=str)):
+            shutil.rmtree(paths.work)
             return card
-        raise UsageError(f"output {taken} exists already; a model is never written over: give another --output")
-    check_parent(where.published)
+        raise UsageError(f"output {existing} exists; a model is never overwritten: give another --output")
+    check_parent(paths.published)
     return None
 
 
-def reported(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What the job says of a model, from its card."""
+def model_report(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's report of a model, from its card."""
     return {**card["figures"], "model": card["fingerprint"], "base": card["base"]}
 
 
 def check_parent(folder: Path) -> None:
-    """Refuse a folder that cannot be made.
+    """Check that the folder can be created.
 
     Raises:
-        InputError: what is above it is no folder, or may not be written.
+        InputError: its nearest existing parent is not a writable folder.
     """
-    above = next(parent for parent in folder.parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"output {folder} cannot be made: {above} is no folder that may be written; another --output")
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"output {folder} cannot be created: {parent} is not a writable folder; give another --output")
 
 
 def publish_model(
-    where: OutputPaths,
+    paths: OutputPaths,
     write: Callable[[Path], None],
     card: Mapping[str, Any],
     records: Sequence[dict[str, float]],
     better: bool,
 ) -> dict[str, Any]:
-    """Write the folder and give it its name in one step; what the training left is removed. Returns the card.
+    """Write the model folder, rename it to its final name atomically and remove the work folder. Returns the card.
 
-    ``write`` puts weights, tokenizer and layers there.
+    Args:
+        write: writes weights, tokenizer and layers to a folder.
+        card: base, metrics, data versions and settings for ``training.json``.
+        records: of the training, for ``metrics.jsonl``.
+        better: publish the model; otherwise it is named as rejected.
     """
-    draft, target = where.work / "model", where.published if better else where.rejected
+    draft, target = paths.work / "model", paths.published if better else paths.rejected
     shutil.rmtree(draft, ignore_errors=True)
-    where.work.mkdir(parents=True, exist_ok=True)
+    paths.work.mkdir(parents=True, exist_ok=True)
     write(draft)
     spec = read_model(str(draft))
-    about = {"status": "published" if better else "rejected", "fingerprint": spec.fingerprint, **card}
-    (draft / "training.json").write_text(json.dumps(about, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+    card = {"status": "published" if better else "rejected", "fingerprint": spec.fingerprint, **card}
+    (draft / "training.json").write_text(json.dumps(card, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
     with (draft / "metrics.jsonl").open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(record) + "\n" for record in records)
     _plot(records, draft / "loss.png")
     failpoint("publish.before", "model")
     draft.rename(target)
     failpoint("publish.after", "model")
-    shutil.rmtree(where.work)
-    return _card(target)
+    shutil.rmtree(paths.work)
+    return _read_card(target)
 
 
 def describe(folder: Path, spec: ModelSpec) -> None:
-    """Write down how ``spec`` pools, how long texts are and its prompts, so that the folder says it by itself; modules
+    """Write pooling, maximum length and prompts of ``spec`` to the settings files of a model folder, and its modules
     without layers after pooling."""
     write_head(folder, [])
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     pooling = pooling_settings(spec.pooling, spec.include_prompt)
-    pooling |= {"word_embedding_dimension": width.get("hidden_size") or width.get("n_embd")}
+    pooling |= {"word_embedding_dimension": config.get("hidden_size") or config.get("n_embd")}
     _write(folder / "1_Pooling" / "config.json", pooling)
     settings = {"max_seq_length": spec.max_length, "do_lower_case": spec.lower_case}
     _write(folder / "sentence_bert_config.json", settings)
-    # Also where both are empty: those of the base, which were overridden, came along with its files.
+    # Empty prompts are written too: they override those in the files copied from the base.
     _write(
         folder / "config_sentence_transformers.json", {"prompts": {"passage": spec.prompt, "query": spec.user_prompt}}
     )
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def _read_card(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((folder / "training.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -124,7 +128,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _plot(records: Sequence[dict[str, float]], path: Path) -> None:
-    """The loss by step, and what validation said, where matplotlib is installed."""
+    """Plot loss and validation metrics by step, if matplotlib is installed."""
     if find_spec("matplotlib") is None:
         return
     from matplotlib.figure import Figure
@@ -134,11 +138,11 @@ def _plot(records: Sequence[dict[str, float]], path: Path) -> None:
     steps = [record for record in records if "loss" in record]
     axes.plot([record["step"] for record in steps], [record["loss"] for record in steps], color="#8fa8c8", label="loss")
     axes.set(xlabel="step", ylabel="training loss")
-    other = axes.twinx()
-    checks = [record for record in records if "loss" not in record]
-    for name in sorted({key for record in checks for key in record if key.startswith("valid_")} - {"valid_total"}):
-        values = [(record["step"], record[name]) for record in checks if name in record]
-        other.plot(*zip(*values, strict=True), marker="o", label=name)
-    other.set_ylabel("validation")
+    valid_axes = axes.twinx()
+    validations = [record for record in records if "loss" not in record]
+    for name in sorted({key for record in validations for key in record if key.startswith("valid_")} - {"valid_total"}):
+        values = [(record["step"], record[name]) for record in validations if name in record]
+        valid_axes.plot(*zip(*values, strict=True), marker="o", label=name)
+    valid_axes.set_ylabel("validation")
     figure.legend(loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""Texts to scores: the encoder tuned with one number on top, next to what does without it."""
+"""Regression tuning on scored texts: the encoder with a linear head, compared with baselines."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,108 +29,118 @@ from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, chosen_device
 from recsys_spark.tune.kernels.training_loop import train
 from recsys_spark.tune.options import TuningOptions
-from recsys_spark.tune.steps.distributed import in_processes
-from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, publish_model, reported
-from recsys_spark.tune.steps.training_data import scored_texts
-from recsys_spark.tune.steps.training_progress import Attempt, progress
+from recsys_spark.tune.steps.distributed import train_in_processes
+from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, model_report, publish_model
+from recsys_spark.tune.steps.training_data import read_scored_texts
+from recsys_spark.tune.steps.training_progress import TrialObjective, progress
 
 _BATCH = 32
 
 
 def tune_regression(
-    run: Run, options: TuningOptions, model: ModelSpec, where: OutputPaths, dataset: Dataset | None
+    run: Run, options: TuningOptions, model: ModelSpec, paths: OutputPaths, dataset: Dataset | None
 ) -> tuple[Report, bool]:
     """The report, and whether the model was published: on validation its squared error must be less than that of a
-    ridge regression on the frozen encoder (with ``tuning = "head"``, which is that regression: than the biases')."""
+    ridge regression on the frozen encoder. With ``tuning = "head"``, which is that regression, it must be less than
+    that of the biases."""
     with run.progress.step("read texts and scores"):
-        data, versions = scored_texts(run, options, dataset)
+        data, versions = read_scored_texts(run, options, dataset)
     with run.progress.step("baselines"):
-        known = baselines(data)
-    facts = options.facts() | {"model": model.fingerprint, "data": _digest(data)}
-    task = _task(options, model, data)
+        baseline_scores = baselines(data)
+    provenance = options.settings() | {"model": model.fingerprint, "data": _digest(data)}
+    task = _build_task(options, model, data)
     frozen, share = task.predict(), task.module.encoder.trainable_share
     plan = replace(options.plan, stop_after=0) if options.method == "head" else options.plan
-    name = run_key("fine_tune", facts)
-    with run.progress.step("train"), tracked(options.tracker, where.work.parent / "runs", name, facts) as report:
-        in_processes(run, options, _task, (model, data), plan, where.work / "checkpoints", name)
-        trained = train(task, plan, Checkpoints(where.work / "checkpoints", name), progress(run, plan, report))
+    run_id = run_key("fine_tune", provenance)
+    trackers = tracked(options.tracker, paths.work.parent / "runs", run_id, provenance)
+    with run.progress.step("train"), trackers as tracker:
+        checkpoints = Checkpoints(paths.work / "checkpoints", run_id)
+        train_in_processes(run, options, _build_task, (model, data), plan, checkpoints)
+        trained = train(task, plan, checkpoints, progress(run, plan, tracker))
     tuned = task.predict()
     if options.method != "head":
-        known["frozen_encoder_ridge"] = best_rescale(data, frozen).apply(frozen)
-    difference = _gain(data, tuned, known["user_item_bias"] if options.method == "head" else frozen, options.seed)
-    stretch = best_rescale(data, tuned)
-    figures = _figures(data, stretch.apply(tuned), known) | {
-        "stretch": {"slope": stretch.slope, "shift": round(stretch.shift, 4)},
-        "gain": {"valid_mse": [round(value, 5) for value in difference]},
+        baseline_scores["frozen_encoder_ridge"] = best_rescale(data, frozen).apply(frozen)
+    reference = baseline_scores["user_item_bias"] if options.method == "head" else frozen
+    mse_gain = _mse_gain(data, tuned, reference, options.seed)
+    rescale = best_rescale(data, tuned)
+    figures = _figures(data, rescale.apply(tuned), baseline_scores) | {
+        "stretch": {"slope": rescale.slope, "shift": round(rescale.shift, 4)},
+        "gain": {"valid_mse": [round(value, 5) for value in mse_gain]},
         "trainable_share": round(share, 5),
         "best_epoch": trained.epoch,
     }
-    card = {"base": model.fingerprint, "figures": figures, "data": versions, "settings": options.facts()}
-    better = difference[1] > 0
-    made = publish_model(where, partial(_write, task, stretch, options.biases), card, trained.records, better)
-    return reported(made), better
+    card = {"base": model.fingerprint, "figures": figures, "data": versions, "settings": options.settings()}
+    better = mse_gain[1] > 0
+    write = partial(_write, task, rescale, options.biases)
+    return model_report(publish_model(paths, write, card, trained.records, better)), better
 
 
-def trial_of_regression(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> Attempt:
-    """One training for the search: the pairs are read once; the score is the squared error on validation."""
-    data, _ = scored_texts(run, options, dataset)
+def regression_objective(run: Run, options: TuningOptions, model: ModelSpec, dataset: Dataset | None) -> TrialObjective:
+    """The objective of a hyperparameter search: the squared error on validation. The pairs are read once."""
+    data, _ = read_scored_texts(run, options, dataset)
 
-    def score(asked: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:
+    def score(trial_options: TuningOptions, report: Callable[[dict[str, float]], None]) -> float:
         with TemporaryDirectory() as scratch:
-            kept = Checkpoints(Path(scratch), "trial")
-            return train(_task(asked, model, data), asked.plan, kept, report).best["valid_mse"]
+            task, checkpoints = _build_task(trial_options, model, data), Checkpoints(Path(scratch), "trial")
+            return train(task, trial_options.plan, checkpoints, report).best["valid_mse"]
 
-    return Attempt("valid_mse", _digest(data), score)
+    return TrialObjective("valid_mse", _digest(data), score)
 
 
-def _figures(data: RatingPairs, tuned: Values, known: Mapping[str, Values]) -> Report:
+def _figures(data: RatingPairs, tuned: Values, baseline_scores: Mapping[str, Values]) -> Report:
+    """Errors of the tuned model and the baselines."""
     figures: Report = {f"test_{name}": value for name, value in data.errors(tuned, 2).items()}
     figures |= {f"valid_{name}": value for name, value in data.errors(tuned, 1).items()}
-    figures["baselines"] = {name: data.errors(values, 2) for name, values in known.items()}
-    figures["texts"] = {part: int((data.part == place).sum()) for place, part in enumerate(("train", "valid", "test"))}
-    return figures | _verdicts(figures)
+    figures["baselines"] = {name: data.errors(values, 2) for name, values in baseline_scores.items()}
+    figures["texts"] = {part: int((data.part == n).sum()) for n, part in enumerate(("train", "valid", "test"))}
+    return figures | _comparison(figures)
 
 
-def _task(options: TuningOptions, model: ModelSpec, data: RatingPairs) -> RatingTask:
+def _build_task(options: TuningOptions, model: ModelSpec, data: RatingPairs) -> RatingTask:
     batch = options.batch or _BATCH
     steps = options.passes * -(-int((data.part == 0).sum()) // (batch * options.accumulate))
-    adapting = AdapterConfig(options.method, options.rank, 0.05 if options.dropout is None else options.dropout, steps)
-    encoder = TrainableEncoder(model, adapting, chosen_device(options.device), options.seed)
+    dropout = 0.05 if options.dropout is None else options.dropout
+    adapters = AdapterConfig(options.method, options.rank, dropout, steps)
+    encoder = TrainableEncoder(model, adapters, chosen_device(options.device), options.seed)
     offset = out_of_fold_biases(data) if options.biases else None
     return RatingTask(data, encoder, loss=options.loss, batch=batch, seed=options.seed, offset=offset)
 
 
-def _verdicts(figures: Report) -> Report:
-    """Whether each baseline is beaten on the test in both errors, and in a sentence by how much or how little."""
+def _comparison(figures: Report) -> Report:
+    """Per baseline: whether the model beats it in both test errors (``beats``), and a sentence with the differences."""
     beats, sentences = {}, []
     for name, errors in figures["baselines"].items():
-        less = {error: errors[error] - figures[f"test_{error}"] for error in ("mse", "mae")}
-        beats[name] = min(less.values()) > 0
-        told = " and ".join(
-            f"{error.upper()} {abs(by):.4f} {'less' if by > 0 else 'more'}" for error, by in less.items()
+        reductions = {error: errors[error] - figures[f"test_{error}"] for error in ("mse", "mae")}
+        beats[name] = min(reductions.values()) > 0
+        differences = " and ".join(
+            f"{error.upper()} {abs(reduction):.4f} {'less' if reduction > 0 else 'more'}"
+            for error, reduction in reductions.items()
         )
-        sentences.append(f"{'beats' if beats[name] else 'does not beat'} {name}: {told}")
+        sentences.append(f"{'beats' if beats[name] else 'does not beat'} {name}: {differences}")
     return {"beats": beats, "verdict": sentences}
 
 
-def _gain(data: RatingPairs, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:
-    """By how much the squared error on validation is less, with its interval."""
-    valid, known = data.part == 1, data.scores[data.part == 0]
-    errors = [(np.clip(p[valid], known.min(), known.max()) - data.scores[valid]) ** 2 for p in (tuned, base)]
+def _mse_gain(data: RatingPairs, tuned: Values, base: Values, seed: int) -> tuple[float, float, float]:
+    """The reduction of the squared error on validation from ``base`` to ``tuned``, with its interval (low, high)."""
+    valid, train_scores = data.part == 1, data.scores[data.part == 0]
+    errors = [
+        (np.clip(predicted[valid], train_scores.min(), train_scores.max()) - data.scores[valid]) ** 2
+        for predicted in (tuned, base)
+    ]
     return gain(-errors[0], -errors[1], seed)
 
 
-def _write(task: RatingTask, stretch: LinearRescale, biases: bool, folder: Path) -> None:
-    """The encoder as a model folder; the number on top in a folder of its own, which encoding does not read. With
-    ``biases`` it is what they leave of a score."""
+def _write(task: RatingTask, rescale: LinearRescale, biases: bool, folder: Path) -> None:
+    """Write the encoder as a model folder, and the score head to its subfolder ``score``, which encoding ignores. With
+    ``biases`` the head predicts the residual of a score after user and item biases."""
     task.module.encoder.save(folder)
     describe(folder, task.module.encoder.spec)
     (folder / "score").mkdir()
     head = task.module.head
     weights = {"weight": head.weight.detach().cpu().numpy(), "bias": head.bias.detach().cpu().numpy()}
     save_file(weights, folder / "score" / "model.safetensors")
-    scale = {"mean": task.scale.mean, "deviation": task.scale.deviation, "biases": biases, "stretch": asdict(stretch)}
-    (folder / "score" / "config.json").write_text(json.dumps(scale), encoding="utf-8")
+    config = {"mean": task.scale.mean, "deviation": task.scale.deviation, "biases": biases, "stretch": asdict(rescale)}
+    (folder / "score" / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def _digest(data: RatingPairs) -> str:

@@ -1,4 +1,4 @@
-"""Two processes (gloo) train as one does with the same batches."""
+"""Training in two processes (gloo) equals training in one with the same batches."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys_spark.tune.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.data_parallel import own_device, train_in_parallel
+from recsys_spark.tune.kernels.data_parallel import local_device, train_in_parallel
 from recsys_spark.tune.kernels.projector_task import ProjectorTask
 from recsys_spark.tune.kernels.training_loop import Plan, train
 from tests.tune.kernels.test_contrastive_loss import histories, vectors
@@ -16,22 +16,22 @@ from tests.tune.kernels.test_training_loop import task_of
 PLAN = Plan(epochs=2, learning_rate=1e-3, checkpoint_steps=3, patience=5, accumulate=2)
 
 
-def quiet(task):
+def without_dropout(task):
     for layer in task.module.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
     return task
 
 
-def rating(model):
-    return quiet(task_of(model, "full"))
+def rating_task(model):
+    return without_dropout(task_of(model, "full"))
 
 
-def projecting(model):
-    return quiet(ProjectorTask(vectors(), histories(), hidden=8, memory=0, batch=50))
+def projector_task(model):
+    return without_dropout(ProjectorTask(vectors(), histories(), hidden=8, memory=0, batch=50))
 
 
-def start(rank, make, model, folder, port):
+def run_process(rank, build_task, model, folder, port):
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -39,25 +39,25 @@ def start(rank, make, model, folder, port):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    train_in_parallel(make, (model,), PLAN, folder, "a", "cpu")
+    train_in_parallel(build_task, (model,), PLAN, folder, "a", "cpu")
 
 
-@pytest.mark.parametrize("make", [rating, projecting])
-def test_two_processes_have_the_losses_of_one(tmp_path, tiny_bert, make):
+@pytest.mark.parametrize("build_task", [rating_task, projector_task])
+def test_two_processes_have_the_losses_of_one(tmp_path, tiny_bert, build_task):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(start, (make, str(tiny_bert), str(tmp_path / "two"), port), nprocs=2)
+    torch.multiprocessing.spawn(run_process, (build_task, str(tiny_bert), str(tmp_path / "two"), port), nprocs=2)
     seen = []
-    two = train(make(str(tiny_bert)), PLAN, Checkpoints(tmp_path / "two", "a"), seen.append)
-    assert seen == []  # the checkpoint says that it is finished
-    one = train(make(str(tiny_bert)), PLAN, Checkpoints(tmp_path / "one", "a"))
+    two = train(build_task(str(tiny_bert)), PLAN, Checkpoints(tmp_path / "two", "a"), seen.append)
+    assert seen == []  # the checkpoint is of a finished training
+    one = train(build_task(str(tiny_bert)), PLAN, Checkpoints(tmp_path / "one", "a"))
     assert len(one.records) == len(two.records)
-    for expected, found in zip(one.records, two.records, strict=True):
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    for expected, record in zip(one.records, two.records, strict=True):
+        assert record == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+def test_every_process_has_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert own_device("cuda") == "cuda:1"
-    assert own_device("cpu") == "cpu"
+    assert local_device("cuda") == "cuda:1"
+    assert local_device("cpu") == "cpu"

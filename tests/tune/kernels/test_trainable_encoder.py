@@ -1,4 +1,4 @@
-"""Adapters: how much moves, merged is unmerged, AdaLoRA's ranks really go."""
+"""Adapters: trainable share, merged equals unmerged, AdaLoRA prunes its ranks."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_merged_weights_give_the_vectors_of_the_adapted_ones(tmp_path, tiny_bert
     assert not list((tmp_path / "merged").glob("adapter*"))
 
 
-def test_ranks_of_adalora_differ_between_layers_and_meet_the_budget(tmp_path, tiny_bert):
+def test_ranks_of_adalora_differ_between_layers_and_are_within_the_budget(tmp_path, tiny_bert):
     task = task_of(tiny_bert, "adalora")
     encoder = task.module.encoder
     start = encoder.ranks()
@@ -47,7 +47,7 @@ def test_ranks_of_adalora_differ_between_layers_and_meet_the_budget(tmp_path, ti
     assert len(set(ranks.values())) > 1
 
 
-def test_little_of_the_default_model_moves_with_lora():
+def test_lora_trains_a_small_share_of_the_default_model():
     from recsys_spark.encode.options import DEFAULT_MODEL
     from recsys_spark.encode.steps.model_source import _folder
 
@@ -58,12 +58,12 @@ def test_little_of_the_default_model_moves_with_lora():
     assert 0 < shares[4] < shares[8] <= 0.015
 
 
-def test_nothing_but_the_head_moves_with_a_head(tiny_bert):
+def test_a_head_trains_nothing_of_the_encoder(tiny_bert):
     assert TrainableEncoder(read_model(str(tiny_bert)), AdapterConfig("head")).trainable_share == 0
     assert TrainableEncoder(read_model(str(tiny_bert)), AdapterConfig("full")).trainable_share == 1
 
 
-def test_the_factors_of_adalora_are_kept_orthogonal(tmp_path, tiny_bert):
+def test_training_makes_the_factors_of_adalora_more_orthogonal(tmp_path, tiny_bert):
     task = task_of(tiny_bert, "adalora")
     encoder = task.module.encoder
     start = encoder.regulariser().item()

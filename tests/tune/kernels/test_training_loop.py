@@ -1,4 +1,4 @@
-"""The training loop on tiny models: continued after a break, stopped by a loss that is no number."""
+"""The training loop on tiny models: resumed after a kill, stopped by a loss that is not finite."""
 
 import numpy as np
 import pytest
@@ -12,33 +12,33 @@ from recsys_spark.tune.kernels.rating_baselines import RatingPairs
 from recsys_spark.tune.kernels.rating_task import RatingTask
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 from recsys_spark.tune.kernels.training_loop import Plan, train
-from tests.tune.kernels.test_contrastive_loss import encoding_task, histories, vectors
+from tests.tune.kernels.test_contrastive_loss import contrastive_task, histories, vectors
 
 PLAN = Plan(epochs=3, learning_rate=1e-3, checkpoint_steps=2, patience=5)
 
 
-def rated(size=120):
+def rating_data(size=120):
     rng = np.random.default_rng(0)
     words = np.array(["good", "bad", "fine", "awful", "tea", "hat", "pot", "not"])
     worth = np.array([2.0, -2.0, 1.0, -1.5, 0, 0, 0, 0])
-    drawn = [rng.integers(0, 8, rng.integers(1, 5)) for _ in range(size)]
-    scores = np.array([3 + worth[row].sum() / 2 * (-1 if 7 in row else 1) for row in drawn])  # "not" turns it
+    rows = [rng.integers(0, 8, rng.integers(1, 5)) for _ in range(size)]
+    scores = np.array([3 + worth[row].sum() / 2 * (-1 if 7 in row else 1) for row in rows])  # "not" negates
     part = np.arange(size) * 10 // size
-    texts = [" ".join(words[row]) for row in drawn]
+    texts = [" ".join(words[row]) for row in rows]
     part = np.where(part < 7, 0, np.where(part < 8, 1, 2)).astype(np.int8)
     return RatingPairs(texts, scores, rng.integers(0, 9, size), rng.integers(0, 7, size), part)
 
 
 def task_of(folder, tuning="lora", **options):
-    adapting = AdapterConfig(tuning, rank=2, steps=3 * 11, **options)
-    return RatingTask(rated(), TrainableEncoder(read_model(str(folder)), adapting), loss="mse", batch=8, seed=1)
+    adapters = AdapterConfig(tuning, rank=2, steps=3 * 11, **options)
+    return RatingTask(rating_data(), TrainableEncoder(read_model(str(folder)), adapters), loss="mse", batch=8, seed=1)
 
 
 class Killed(Exception):
     pass
 
 
-def broken_after(records):
+def killed_after(records):
     def report(record):
         report.seen += 1
         if report.seen == records:
@@ -53,36 +53,35 @@ def weights(task):
 
 
 @pytest.mark.parametrize("tuning", ["lora", "adalora", "full"])
-def test_a_broken_training_goes_on_as_if_it_had_not_been_broken(tmp_path, tiny_bert, tuning):
+def test_a_killed_training_resumes_exactly(tmp_path, tiny_bert, tuning):
     whole = task_of(tiny_bert, tuning)
     expected = train(whole, PLAN, Checkpoints(tmp_path / "whole", "a"))
-    for records in (8, 9, 7):  # within an epoch, around a checkpoint, within what follows
+    for records in (8, 9, 7):  # within an epoch, at a checkpoint, after it
         with pytest.raises(Killed):
-            train(task_of(tiny_bert, tuning), PLAN, Checkpoints(tmp_path / "parts", "a"), broken_after(records))
+            train(task_of(tiny_bert, tuning), PLAN, Checkpoints(tmp_path / "parts", "a"), killed_after(records))
     again = task_of(tiny_bert, tuning)
-    found = train(again, PLAN, Checkpoints(tmp_path / "parts", "a"))
-    assert found == expected
+    assert train(again, PLAN, Checkpoints(tmp_path / "parts", "a")) == expected
     for name, value in weights(whole).items():
         assert torch.equal(weights(again)[name], value), name
 
 
-def projecting(folder):
+def projector_task(folder):
     return ProjectorTask(vectors(), histories(users=60), hidden=8, memory=30, dropout=0.2, batch=20)
 
 
-def encoding(folder):
-    return encoding_task(folder, hard=2, margin=0.0, piece=16, batch=20)
+def encoder_task(folder):
+    return contrastive_task(folder, hard=2, margin=0.0, piece=16, batch=20)
 
 
-@pytest.mark.parametrize("make", [projecting, encoding])
-def test_a_broken_training_on_histories_goes_on_as_if_it_had_not_been_broken(tmp_path, tiny_bert, make):
-    whole = make(tiny_bert)
+@pytest.mark.parametrize("build_task", [projector_task, encoder_task])
+def test_a_killed_training_on_histories_resumes_exactly(tmp_path, tiny_bert, build_task):
+    whole = build_task(tiny_bert)
     expected = train(whole, PLAN, Checkpoints(tmp_path / "whole", "a"))
     steps = len(whole.batches(0))
     for records in (3, steps, 4):
         with pytest.raises(Killed):
-            train(make(tiny_bert), PLAN, Checkpoints(tmp_path / "parts", "a"), broken_after(records))
-    again = make(tiny_bert)
+            train(build_task(tiny_bert), PLAN, Checkpoints(tmp_path / "parts", "a"), killed_after(records))
+    again = build_task(tiny_bert)
     assert train(again, PLAN, Checkpoints(tmp_path / "parts", "a")) == expected
     for name, value in weights(whole).items():
         assert torch.equal(weights(again)[name], value), name
@@ -91,18 +90,18 @@ def test_a_broken_training_on_histories_goes_on_as_if_it_had_not_been_broken(tmp
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, tiny_bert):
     expected = train(task_of(tiny_bert), PLAN, Checkpoints(tmp_path / "whole", "a"))
     with pytest.raises(Killed):
-        train(task_of(tiny_bert), PLAN, Checkpoints(tmp_path / "parts", "a"), broken_after(15))
+        train(task_of(tiny_bert), PLAN, Checkpoints(tmp_path / "parts", "a"), killed_after(15))
     first, second = sorted((tmp_path / "parts").glob("[0-9]*"))
     content = bytearray((second / "tensors").read_bytes())
     content[len(content) // 2] ^= 1
     (second / "tensors").write_bytes(content)
-    kept = Checkpoints(tmp_path / "parts", "a")
-    assert len(kept.load()[1]["records"]) < 15
-    assert train(task_of(tiny_bert), PLAN, kept) == expected
+    checkpoints = Checkpoints(tmp_path / "parts", "a")
+    assert len(checkpoints.load()[1]["records"]) < 15
+    assert train(task_of(tiny_bert), PLAN, checkpoints) == expected
     assert first.name != second.name
 
 
-def test_a_finished_training_is_not_done_again(tmp_path, tiny_bert):
+def test_a_finished_training_is_not_repeated(tmp_path, tiny_bert):
     expected = train(task_of(tiny_bert), PLAN, Checkpoints(tmp_path, "a"))
     seen = []
     assert train(task_of(tiny_bert), PLAN, Checkpoints(tmp_path, "a"), seen.append) == expected
@@ -110,13 +109,13 @@ def test_a_finished_training_is_not_done_again(tmp_path, tiny_bert):
 
 
 def test_checkpoints_of_other_settings_and_pickles_are_refused(tmp_path, tiny_bert):
-    kept = Checkpoints(tmp_path, "a")
-    kept.save(1, {"x": torch.ones(2)}, {})
+    checkpoints = Checkpoints(tmp_path, "a")
+    checkpoints.save(1, {"x": torch.ones(2)}, {})
     with pytest.raises(UsageError, match="other data or settings"):
         Checkpoints(tmp_path, "b").load()
     (tmp_path / "000000001" / "model.pt").write_bytes(b"pickle")
     with pytest.raises(UsageError, match="pickle"):
-        kept.load()
+        checkpoints.load()
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_weights(tmp_path, tiny_bert):
@@ -149,6 +148,6 @@ def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, tiny_bert):
 
 def test_training_learns_what_the_frozen_encoder_could_not(tmp_path, tiny_bert):
     task = task_of(tiny_bert, "full")
-    found = train(task, Plan(epochs=12, learning_rate=3e-3, stop_after=12), Checkpoints(tmp_path, "a"))
-    losses = [np.mean([one["loss"] for one in found.records if one["epoch"] == epoch]) for epoch in (0, 11)]
+    records = train(task, Plan(epochs=12, learning_rate=3e-3, stop_after=12), Checkpoints(tmp_path, "a")).records
+    losses = [np.mean([record["loss"] for record in records if record["epoch"] == epoch]) for epoch in (0, 11)]
     assert losses[1] < 0.6 * losses[0]
