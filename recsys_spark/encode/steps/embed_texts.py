@@ -196,7 +196,7 @@ def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date
         change = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
         outcome = Outcome(changes=change.record(run_date)) if staged.rows else None
         try:
-            version = run.lake.commit(replace(staged, base=base), key, append=True, alone=True, outcome=outcome)
+            version = run.lake.commit(replace(staged, base=base), key, append=True, exclusive=True, outcome=outcome)
         except ConflictError as error:
             overtaken = error
             continue

@@ -89,7 +89,7 @@ def _judged(
         staged = replace(run.lake.stage(means, METRICS), base=None if head is None else head.version)
     found = run.lake.read_staged(run.spark, staged).collect()  # half a dozen rows per scorer
     figures = _report(found, options.metrics_k, scorer)
-    run.lake.commit(staged, key, append=True, alone=True, outcome=Outcome(figures=figures))
+    run.lake.commit(staged, key, append=True, exclusive=True, outcome=Outcome(figures=figures))
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
 
 

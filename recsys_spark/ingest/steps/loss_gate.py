@@ -52,7 +52,7 @@ class LossGate:
     def check(self) -> list[Loss]:
         """What was lost, after a warning for each. Raise QualityError where most prices are no numbers, or hardly any
         event is about an item of the catalogue."""
-        found = [loss for table in (ITEMS, USERS) for loss in counted(table.name, self.staged[table].notes)]
+        found = [loss for table in (ITEMS, USERS) for loss in counted(table.name, self.staged[table].stats)]
         items = self.run.lake.read_staged(self.run.spark, self.staged[ITEMS])
         unknown = unknown_items(self.run.lake.read_staged(self.run.spark, self.staged[EVENTS]), items)
         found += _replaced_ids(self.staged[EVENTS])
