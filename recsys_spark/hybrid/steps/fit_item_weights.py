@@ -136,7 +136,7 @@ def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | FullRebuild:
         return last
     if fit.options.run_date < last.run_date:  # weights of a later day know what the earlier one must not
         return FullRebuild(f"run_date was {last.run_date}, is {fit.options.run_date}")
-    for name, was in (last.head.outcome.fitted or {}).items():
+    for name, was in (last.commit.outcome.fitted or {}).items():
         if abs(sizes[name] - was) >= fit.options.refit_share * was:
             return FullRebuild(f"{was:,} {name} at the last fit of all, {sizes[name]:,} now")
     return last
@@ -161,16 +161,16 @@ def _all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
 
 def _newcomers(fit: _Fit, last: Previous) -> Report:
     """Weights for items that are new, have another text, or had no weights and have events; the others keep theirs."""
-    run, sizes = fit.run, last.head.outcome.fitted or {}
+    run, sizes = fit.run, last.commit.outcome.fitted or {}
     with materialized(run, _changes(fit, last)) as scratch:
         changes = scratch.frame
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:
             run.progress.note("fit_item_weights: no item is new, all keep their weights")
-            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.recorded_in(fit.provenance))
+            report = republish(run, fit.key, last.commit, ITEM_WEIGHTS, fit.inputs.recorded_in(fit.provenance))
             return report | {"weights_made": "none"}
-        blocks, made = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have another text"
+        blocks, made = _feature_blocks(fit, due, last.commit.key), f"{number} items that are new or have another text"
         fit.announce(blocks, number, made)
         there = fit.inputs.frame(run, ITEMS).select("item_id")
         stand = last.rows().join(there, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
@@ -179,7 +179,7 @@ def _newcomers(fit: _Fit, last: Previous) -> Report:
         make = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
         new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: make(batches, {}), WEIGHTS_DDL)
         frame = stand.select(*ITEM_WEIGHTS.columns).unionByName(new)
-        staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.head.version)
+        staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.commit.version)
     return fit.publish(staged, made, sizes, blocks)
 
 

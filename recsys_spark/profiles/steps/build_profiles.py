@@ -68,15 +68,15 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
         staged = run.lake.stage(_profiles(run, inputs, options, first), USER_PROFILES)
         if not staged.rows:
             _refuse_nothing(run, inputs, options)
-        return publish_audited(run, key, staged, provenance, options, made=made) | {"profiles_made": made}
+        return publish_audited(run, key, staged, provenance, options, scope=made) | {"profiles_made": made}
     with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as redo:
         run.progress.note(f"build_profiles: {redo.rows:,} users have changed")
         if not redo.rows:
-            return republish(run, key, last.head, USER_PROFILES, provenance) | {"profiles_made": "none"}
+            return republish(run, key, last.commit, USER_PROFILES, provenance) | {"profiles_made": "none"}
         come = run.lake.stage(_profiles(run, inputs, options, first, redo.frame), USER_PROFILES)
         found, made = partial_rewrite(last, key, redo.frame, come), f"{redo.rows} users who changed"
         report = publish_audited(
-            run, key, found.staged, provenance, options, made=made, outcome=found.outcome, parts=(found.old, found.new)
+            run, key, found.staged, provenance, options, scope=made, outcome=found.outcome, parts=(found.old, found.new)
         )
     return report | {"profiles_made": made}
 

@@ -45,7 +45,7 @@ def ignored_of(run: Run, inputs: InputVersions, options: ProfileOptions, redo: D
 
 def users_with_other_ignored(run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous) -> DataFrame:
     """``user_id`` of those who have passed over something else than the last run knew."""
-    there = IMPRESSIONS.name in (last.head.provenance.versions or {})
+    there = IMPRESSIONS.name in (last.commit.provenance.versions or {})
     shown = last.frame(IMPRESSIONS) if there else no_rows(run.spark, IMPRESSIONS)
     was = ignored_pairs(shown, last.frame(EVENTS), last.run_date, _what(options))
     return changed_groups(was, ignored_of(run, inputs, options), "user_id")
