@@ -139,9 +139,9 @@ def _encode_all(
         name = key if place == len(plan) else f"{key}:{place}/{len(plan)}"
         staged = _encode(run, options, part, number, of, name, before=total[f"failed {part.model.fingerprint}"])
         staged, base = _append(run, staged, name, base, run_date)
-        total[f"failed {part.model.fingerprint}"] += sum(notes["texts_failed"] for notes in staged.notes)
+        total[f"failed {part.model.fingerprint}"] += sum(notes["texts_failed"] for notes in staged.stats)
         total["texts_encoded"] += staged.rows
-        for notes in staged.notes:
+        for notes in staged.stats:
             total.update({cost: notes[cost] for cost in COSTS})
             workers.add(notes["worker"])
         if place < len(plan):
@@ -179,7 +179,7 @@ def _encode(
     profile = gpu_profile(options.gpu_share, cpus) if options.gpu_share else None
     make = embedding_rows(work.model, options.batch_tokens)
     staged = run.lake.stage(spread_texts(texts, tasks), EMBEDDINGS, make, profile)
-    failures = sorted(failure for notes in staged.notes for failure in notes["failures"])
+    failures = sorted(failure for notes in staged.stats for failure in notes["failures"])
     _check_failures(options, work, staged, failures, before)
     _remember(run, work.model, failures, key)
     return staged
@@ -211,7 +211,7 @@ def _still_missing(run: Run, staged: Staged, head: Commit) -> Staged:
     left = run.lake.stage(rows.select(*EMBEDDINGS.columns), EMBEDDINGS)
     run.lake.discard(staged)
     run.progress.note(f"embed_texts: {staged.rows - left.rows} texts were encoded by another run meanwhile")
-    return replace(left, notes=staged.notes)
+    return replace(left, stats=staged.stats)
 
 
 def _check_failures(
@@ -222,7 +222,7 @@ def _check_failures(
     Raises:
         QualityError: so many texts have no vector that the model must be at fault; the slice is not published.
     """
-    failed, share = sum(notes["texts_failed"] for notes in staged.notes), options.max_failed_share
+    failed, share = sum(notes["texts_failed"] for notes in staged.stats), options.max_failed_share
     of_all = (failed + before + work.failed, work.cached + work.failed + work.texts)
     of_slice = (failed, staged.rows + failed)
     for bad, number in (of_all, of_slice) if failed >= _ENOUGH else (of_all,):

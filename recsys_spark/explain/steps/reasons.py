@@ -112,7 +112,7 @@ def staged_lists(
         return run.lake.stage(lists.select("user_id", "item_id", "score", "rank"), RECOMMENDATIONS, make, base=base), {}
     users, make = explanation(sources(run, inputs, provenance), options, lists, constant_columns)
     told = run.lake.stage(users, RECOMMENDATIONS, make, base=base)
-    return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.notes if "fidelity" in note])}
+    return told, {"fidelity": fidelity_of([note["fidelity"] for note in told.stats if "fidelity" in note])}
 
 
 def staged_with_reasons(
@@ -130,7 +130,7 @@ def staged_with_reasons(
         lists = run.lake.read_staged(run.spark, staged)
         told, fidelity = staged_lists(run, inputs, options, provenance, lists, constant_columns)
         run.lake.discard(staged)
-    return replace(told, notes=staged.notes, base=staged.base), fidelity
+    return replace(told, stats=staged.stats, base=staged.base), fidelity
 
 
 def fidelity_of(notes: list[list[float]]) -> dict[str, float]:

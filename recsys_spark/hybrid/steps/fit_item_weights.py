@@ -155,7 +155,7 @@ def _all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
     # Named by its provenance: what a later night adds stays as it is. Earlier releases named no tombstones as null.
     named = {**fit.provenance.to_json(), "forgotten": fit.provenance.forgotten}
     staged = replace(staged, content=run_key("all", named))
-    without = sum(note.get("without", 0) for note in staged.notes)
+    without = sum(note.get("without", 0) for note in staged.stats)
     return fit.publish(staged, made, sizes, blocks) | {"items_without_weights": without}
 
 

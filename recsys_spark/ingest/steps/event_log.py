@@ -137,7 +137,7 @@ def staged_events(run: Run, log: EventLog, judged: DataFrame) -> StagedEvents | 
     good, bad = (judged.where(such) for such in (F.col("reason").isNull(), F.col("reason").isNotNull()))
     stored = None if log.head is None else run.lake.read(run.spark, EVENTS, log.head.version)
     staged = run.lake.stage(unique_events(good, stored), EVENTS, _without_counts, digest=True)
-    read = sum(note["rows"] for note in staged.notes) if stored is None else good.count()
+    read = sum(note["rows"] for note in staged.stats) if stored is None else good.count()
     if read > staged.rows:
         if stored is not None and not superseded_events(good, stored).isEmpty():
             run.lake.discard(staged)

@@ -128,5 +128,5 @@ class LossGate:
 
 
 def _replaced_ids(staged: Staged) -> list[Loss]:
-    lost, rows = (sum(note.get(name, 0) for note in staged.notes) for name in ("replaced_ids", "staged"))
+    lost, rows = (sum(note.get(name, 0) for note in staged.stats) for name in ("replaced_ids", "staged"))
     return [Loss(EVENTS.name, REPLACED, lost, rows)] if lost else []

@@ -72,10 +72,10 @@ def snapshot_change(run: Run, staged: Staged, scope: str, key: str) -> Change:
     new = run.lake.read_staged(run.spark, staged)
     old = new.limit(0) if last is None else run.lake.read(run.spark, table, last.version)
     kinds = change_kinds(old, new, table.key[0]) if len(table.key) == 1 else row_kinds(old, new)
-    return Change(table.name, scope, staged.rows, _counts_by_kind(kinds))
+    return Change(table.name, scope, staged.rows, counts_by_kind(kinds))
 
 
-def _counts_by_kind(kinds: DataFrame) -> dict[str, int]:
+def counts_by_kind(kinds: DataFrame) -> dict[str, int]:
     """Count rows by kind."""
     counts = {row["kind"]: row["count"] for row in kinds.groupBy("kind").count().collect()}
     return {kind: counts.get(kind, 0) for kind in KINDS}
