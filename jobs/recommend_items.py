@@ -1,4 +1,4 @@
-"""Recommendations: the blockwise cosine Top-K join of profiles and items, seen items left out."""
+"""Recommendations: the Top-K join of profiles (cosine) or histories (hybrid) with items, without seen items."""
 
 from recsys_spark.recommend.options import RecommendOptions
 from recsys_spark.recommend.steps.recommend_items import recommend_items

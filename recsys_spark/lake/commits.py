@@ -1,4 +1,4 @@
-"""One atomic commit, or none: what a table shows is looked at and replaced on the same version of its log."""
+"""Commit staged files atomically: the version of the log that is checked is the version that is replaced."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,16 +18,16 @@ from recsys_spark.lake.provenance import Outcome, Provenance, from_json
 from recsys_spark.tables.schemas import Table
 from recsys_spark.tables.task_stream import TaskStats
 
-_KEY, _CONTENT, _SAID = "recsys_run_key", "recsys_content", "recsys_inputs"
+_KEY, _CONTENT, _RECORD = "recsys_run_key", "recsys_content", "recsys_inputs"
 
 _UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE", "ADD COLUMN"}
 
-_ATTEMPTS = 20  # each is overtaken by upkeep alone: vacuum makes two commits
+_ATTEMPTS = 20  # only upkeep can refuse one: a vacuum makes two commits
 
 
 @dataclass(frozen=True)
 class Commit:
-    """The newest commit that may have changed what a table shows; what it says of itself where it is one of ours."""
+    """A commit that may have changed the rows of a table. Commits of other writers have no key, content or metadata."""
 
     version: int
     identity: str
@@ -38,8 +38,8 @@ class Commit:
 
     @property
     def content_id(self) -> str:
-        """Names what the table shows: by its content where that is known, so that the same rows published again change
-        nothing for those who read them; version numbers start over where a table is dropped and made again."""
+        """The identity of the rows. It is the content where the commit records it, so that the same rows published
+        again are no change for readers; else table id and version, since a recreated table counts from 0 again."""
         return f"content:{self.content}" if self.content else f"{self.identity}@{self.version}"
 
 
@@ -50,33 +50,33 @@ class Staged:
     table: Table
     actions: list[AddAction]
     rows: int
-    notes: list[TaskStats]
+    stats: list[TaskStats]
     content: str | None = None
     base: int | None = None
-    """``Commit.version`` of what was shown when the work began; a commit onto another would lose somebody's update."""
+    """``Commit.version`` when the work began. A commit onto another version would lose an update."""
     added: int | None = None
-    """Rows of the files, where they come beside those of ``base``; None where they come in their place."""
+    """Rows of the files if they are appended to ``base``; None if they replace it."""
 
 
 def content_of(rows: int, digest: int) -> str:
-    """Names what a table shows by the number of its rows and the sum of their digests."""
+    """Identify rows by their number and the sum of their digests."""
     return f"{rows}-{digest % 2**64:016x}"
 
 
-def as_append(staged: Staged, head: Commit) -> Staged:
-    """Staged files as an addition to what ``head`` shows, which must say what that is."""
-    assert head.content is not None
+def as_append(staged: Staged, last: Commit) -> Staged:
+    """Turn staged files into an append to the rows of ``last``, which must record its content."""
+    assert last.content is not None
     assert staged.content is not None
-    (rows, digest), (added, more) = (content.split("-") for content in (head.content, staged.content))
-    content = content_of(int(rows) + int(added), int(digest, 16) + int(more, 16))
-    return replace(staged, rows=int(rows) + int(added), added=int(added), content=content, base=head.version)
+    (rows, digest), (added, added_digest) = (content.split("-") for content in (last.content, staged.content))
+    content = content_of(int(rows) + int(added), int(digest, 16) + int(added_digest, 16))
+    return replace(staged, rows=int(rows) + int(added), added=int(added), content=content, base=last.version)
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
-    """A version of the table at ``uri``, by default the newest; None where there is no table.
+    """Open a version of the table at ``uri``, by default the newest; None if there is no table.
 
     Raises:
-        InputError: the log is damaged, or there is no such version.
+        InputError: the log is damaged, or the version does not exist.
         RetryError: the store does not answer.
     """
     try:
@@ -90,24 +90,26 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
 
 
 def last_commit_of(delta: DeltaTable) -> Commit:
-    """The newest commit up to the opened version that is more than upkeep."""
+    """The newest commit up to the opened version, upkeep left out."""
     return next(commits_of(delta))
 
 
 def commits_of(delta: DeltaTable) -> Iterator[Commit]:
-    """The commits up to the opened version that are more than upkeep, the newest first; at least one. The log itself is
-    read: ``history`` also tells of commits that came after the version was opened, under wrong numbers."""
+    """The commits up to the opened version, newest first, upkeep left out; at least one.
+
+    They are read from the log itself: ``history`` includes commits after the opened version, under wrong numbers.
+    """
     filesystem, folder = FileSystem.from_uri(absolute(delta.table_uri))
-    identity, version, found = str(delta.metadata().id), delta.version(), False
+    identity, version, only_upkeep = str(delta.metadata().id), delta.version(), True
     for number in range(version, -1, -1):
         entry = _commit_info(filesystem, f"{folder.rstrip('/')}/_delta_log/{number:020}.json")
-        if entry is None:  # cleaned up behind a checkpoint: only upkeep has come since
+        if entry is None:  # cleaned up behind a checkpoint
             break
         version = number
         if entry.get("operation") not in _UPKEEP:
-            found, said = True, from_json(json.loads(entry.get(_SAID, "{}")))
-            yield Commit(version, identity, entry.get(_KEY), entry.get(_CONTENT), *said)
-    if not found:
+            only_upkeep, record = False, from_json(json.loads(entry.get(_RECORD, "{}")))
+            yield Commit(version, identity, entry.get(_KEY), entry.get(_CONTENT), *record)
+    if only_upkeep:
         yield Commit(version, identity, None, None, Provenance(), Outcome())
 
 
@@ -119,48 +121,54 @@ def _commit_info(filesystem: FileSystem, path: str) -> dict[str, Any] | None:
         return dict(next((line["commitInfo"] for line in lines if "commitInfo" in line), {}))
 
 
-def publish(
+def commit_files(
     uri: str,
     staged: Staged,
     key: str,
-    said: Mapping[str, Any],
+    record: Mapping[str, Any],
     *,
     append: bool,
-    alone: bool = False,
-    first: int | None = None,
+    exclusive: bool = False,
+    appends_before: int | None = None,
 ) -> int:
-    """Make the commit that names the staged files. Returns a version that shows them.
+    """Commit the staged files. Returns a version that shows them.
 
-    ``alone``: append only to what was shown when the work began. ``first``: how often the run ``key`` had appended when
-    it was last asked; by default, until now.
+    The version that is checked is the version that is replaced: the next attempt sees a commit in between. A vacuum in
+    between is no conflict, since it changes no rows.
 
-    The version that is looked at is the one that is replaced: whoever comes in between is seen on the next attempt.
-    Vacuum may come in between, since it changes nothing that a table shows.
+    Args:
+        uri: of the table.
+        staged: the files.
+        key: of the run.
+        record: provenance and outcome, as JSON.
+        append: add to the rows of the table; else replace them.
+        exclusive: append only to the version that was shown when the work began.
+        appends_before: number of appends of the run ``key`` before the work began; by default, until now.
 
     Raises:
-        ConflictError: another writer changed what the table shows since the work on these files began.
+        ConflictError: another writer changed the rows of the table since the work on these files began.
     """
     name = staged.table.name
+    metadata = {_KEY: key} | ({_RECORD: json.dumps(record, sort_keys=True, default=str)} if record else {})
+    if staged.content is not None and not append:
+        metadata[_CONTENT] = staged.content
     for _ in range(_ATTEMPTS):
         delta = open_table(uri)
-        head = None if delta is None else last_commit_of(delta)
-        done = 0 if delta is None else (delta.transaction_version(key) or 0)
-        first = done if first is None else first
-        again = head is not None and head.key == key and head.version != staged.base
-        if delta is not None and head is not None and (done > first if append else again):
-            _discard_unless_named(delta, staged)  # the same run, done by somebody else meanwhile
-            return head.version
-        if (alone or not append) and (None if head is None else head.version) != staged.base:
-            raise ConflictError(f"table '{name}' was published by another run meanwhile; run again")
-        same = head is not None and not append and staged.content is not None and staged.content == head.content
-        metadata = {_KEY: key} | ({_SAID: json.dumps(said, sort_keys=True, default=str)} if said else {})
-        if staged.content is not None and not append:
-            metadata[_CONTENT] = staged.content
+        last = None if delta is None else last_commit_of(delta)
+        appends = 0 if delta is None else (delta.transaction_version(key) or 0)
+        appends_before = appends if appends_before is None else appends_before
+        is_published = last is not None and last.key == key and last.version != staged.base
+        if delta is not None and last is not None and (appends > appends_before if append else is_published):
+            _discard_unless_named(delta, staged)  # another process has committed the same run
+            return last.version
+        if (exclusive or not append) and (None if last is None else last.version) != staged.base:
+            raise ConflictError(f"table '{name}' was published by another run since this one started; run again")
+        same = last is not None and not append and staged.content is not None and staged.content == last.content
         failpoint("commit.before", name)
         _check_files(uri, staged)
         try:
             adds = append or staged.added is not None
-            version = _transact(uri, delta, staged, key, done, metadata, append=adds, same=same)
+            version = _transact(uri, delta, staged, key, appends + 1, metadata, append=adds, same=same)
         except (CommitFailedError, DeltaError, OSError) as error:
             _check_overtaken(uri, delta, name, error)
             continue
@@ -168,7 +176,7 @@ def publish(
         if same:
             remove(uri, staged.actions)
         return version
-    raise ConflictError(f"table '{name}': {_ATTEMPTS} commits were refused, others were faster; run again")
+    raise ConflictError(f"table '{name}': {_ATTEMPTS} commits were refused because other writers came first; run again")
 
 
 def _transact(
@@ -176,7 +184,7 @@ def _transact(
     delta: DeltaTable | None,
     staged: Staged,
     key: str,
-    done: int,
+    number: int,
     metadata: dict[str, str],
     *,
     append: bool,
@@ -184,8 +192,8 @@ def _transact(
 ) -> int:
     properties = CommitProperties(
         custom_metadata=metadata,
-        app_transactions=[Transaction(key, done + 1)],
-        # Not again by itself: where only the answer was lost, a second try would add the same rows once more.
+        app_transactions=[Transaction(key, number)],
+        # deltalake must not retry: if only the reply was lost, a retry would add the same rows twice.
         max_commit_retries=0,
     )
     schema = Schema.from_arrow(staged.table.arrow_schema)
@@ -196,40 +204,40 @@ def _transact(
         )
         return 0
     mode = "append" if append or same else "overwrite"
-    if append:  # only an overwrite brings new columns along
+    if append:  # only an overwrite adds new columns by itself
         _add_columns(delta, schema)
     delta.create_write_transaction([*actions], mode, schema, commit_properties=properties)
     return delta.version() + 1
 
 
 def _add_columns(delta: DeltaTable, schema: Schema) -> None:
-    """Columns that the table got since it was made: rows of before hold null there."""
-    known = {field.name for field in delta.schema().fields}
-    later = [field for field in schema.fields if field.name not in known]
-    if later:
-        delta.alter.add_columns(later, commit_properties=CommitProperties(max_commit_retries=0))
+    """Add the columns that the contract gained since the table was created; older rows hold null there."""
+    stored = {field.name for field in delta.schema().fields}
+    missing = [field for field in schema.fields if field.name not in stored]
+    if missing:
+        delta.alter.add_columns(missing, commit_properties=CommitProperties(max_commit_retries=0))
 
 
 def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Exception) -> None:
-    """A refused commit is a conflict where somebody else's has come first, whatever the words of the error."""
+    """Raise unless another commit came first: then the refusal is a conflict, whatever the error says."""
     if is_transient(error):
         raise RetryError(f"table '{name}': the store failed at the commit: {one_line(error)}") from error
-    now = open_table(uri)
-    if (now and now.version()) == (delta and delta.version()):
+    newest = open_table(uri)
+    if (newest and newest.version()) == (delta and delta.version()):
         raise error
 
 
 def _check_files(uri: str, staged: Staged) -> None:
     filesystem, folder = FileSystem.from_uri(uri)
-    found = filesystem.get_file_info([f"{folder}/{action.path}" for action in staged.actions])
-    if any(info.type != FileType.File for info in found):
+    infos = filesystem.get_file_info([f"{folder}/{action.path}" for action in staged.actions])
+    if any(info.type != FileType.File for info in infos):
         raise ConflictError(
-            f"table '{staged.table.name}': vacuum_lake or forget_users removed staged files meanwhile; run again"
+            f"table '{staged.table.name}': vacuum_lake or forget_users removed staged files of this run; run again"
         )
 
 
 def _discard_unless_named(delta: DeltaTable, staged: Staged) -> None:
-    """The answer to a commit that was made may have been lost: then the files are the table's."""
+    """Remove the staged files unless a commit names them: the reply to that commit may have been lost."""
     named = {uri.rpartition("/")[2] for uri in delta.file_uris()}
     remove(absolute(delta.table_uri), [action for action in staged.actions if action.path not in named])
 

@@ -1,4 +1,4 @@
-"""What a store must be able to do before a lake may lie on it."""
+"""Conditional writes: create an object only if there is none, and check that a store can."""
 
 from obstore import delete, get, put
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -7,9 +7,9 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 
 
 def refuses_to_overwrite(uri: str) -> bool:
-    """Whether a store honours ``If-None-Match``: of two objects written to ``uri`` as new ones, the second is refused.
+    """Whether a store honours ``If-None-Match``: it must refuse to create an object at ``uri`` a second time.
 
-    Delta's commits on S3 rest on that. Credentials and endpoint come from the environment. The object is removed.
+    Delta commits on S3 depend on it. Credentials and endpoint come from the environment. The object is removed.
 
     Raises:
         OSError: the store cannot be reached or written.
@@ -29,9 +29,8 @@ def refuses_to_overwrite(uri: str) -> bool:
     return False
 
 
-def kept_once(uri: str, content: bytes) -> bytes:
-    """What the object at ``uri`` holds: ``content``, unless somebody else was there first. It appears whole or not at
-    all.
+def create_once(uri: str, content: bytes) -> bytes:
+    """Create the object at ``uri``, whole or not at all, unless it exists. Returns the content that it holds then.
 
     Raises:
         OSError: the store cannot be reached or written.

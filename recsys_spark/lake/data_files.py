@@ -1,4 +1,4 @@
-"""The data files of a table: tasks write them, and nobody sees one before the driver's commit names it."""
+"""The data files of a table: tasks write them, and readers see none before the driver's commit names it."""
 
 import json
 import uuid
@@ -16,7 +16,7 @@ from pyarrow.fs import FileSystem
 from recsys_spark.arrays.arrow import matrix, unit_vectors
 from recsys_spark.lake.paths import spark_path
 from recsys_spark.tables.digest import DIGEST
-from recsys_spark.tables.schemas import Table
+from recsys_spark.tables.schemas import LISTS, VECTORS, Table
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ _CONNECTOR = "org.apache.hadoop.fs.s3a.S3AFileSystem"
 
 
 def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
-    """Exactly these files: nothing is listed and no schema guessed. Files on S3 are read by pyarrow where Spark has no
-    connector for them."""
+    """Read exactly these files, without listing folders or guessing a schema. pyarrow reads files on S3 where Spark has
+    no connector for them."""
     if not uris:
         return no_rows(spark, table)
     if uris[0].startswith("s3://"):
@@ -54,7 +54,7 @@ def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFra
 
 
 def no_rows(spark: "SparkSession", table: Table) -> "DataFrame":
-    """None at all, and the planner knows: what would meet them is not even read."""
+    """An empty relation that the optimizer prunes: joins with it read nothing."""
     from pyspark.sql import functions as F
 
     columns = (F.lit(None).cast(kind).alias(name) for name, kind in table.columns.items())
@@ -73,54 +73,62 @@ def _has_connector(spark: "SparkSession") -> bool:
 
 
 def stored_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of the data files that the column ``uri`` names, in their order."""
+    """The rows of the data files in the column ``uri``, in their order."""
     for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
         yield from file_batches(uri, schema)
 
 
 def file_batches(uri: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of a data file in their order, with the columns of ``schema``: null where a file is older than the
-    column, as Spark reads it."""
+    """The rows of a data file in their order, with the columns of ``schema``. A column that the file lacks, because it
+    is older, is null, as when Spark reads the file."""
     filesystem, path = FileSystem.from_uri(uri)
     with filesystem.open_input_file(path) as stream:
         file = pq.ParquetFile(stream, page_checksum_verification=True)
-        held = [name for name in schema.names if name in file.schema_arrow.names]
-        later = [field for field in schema if field.name not in held]
-        for batch in file.iter_batches(ROW_GROUP_ROWS, columns=held):
+        stored = [name for name in schema.names if name in file.schema_arrow.names]
+        missing = [field for field in schema if field.name not in stored]
+        for batch in file.iter_batches(ROW_GROUP_ROWS, columns=stored):
             rows = pa.Table.from_batches([batch])
-            for field in later:
+            for field in missing:
                 rows = rows.append_column(field, pa.nulls(batch.num_rows, field.type))
             yield from rows.select(schema.names).cast(schema).to_batches()
 
 
 def write_files(
-    batches: Iterator[pa.RecordBatch], make: ArrowTransform | None, uri: str, schema: pa.Schema, keys: list[str]
+    batches: Iterator[pa.RecordBatch],
+    transform: ArrowTransform | None,
+    uri: str,
+    schema: pa.Schema,
+    keys: list[str],
+    checks: frozenset[str] = frozenset(),
 ) -> Iterator[pa.RecordBatch]:
-    """One task: all its rows into one file with a name that no other attempt can have; a failed one is removed."""
-    notes: TaskStats = {}
+    """Write all rows of a task to one file, whose name no other attempt can have. A failed attempt removes its file.
+
+    ``keys``: columns whose bounds the commit records. ``checks``: ``Table.checks``.
+    """
+    stats: TaskStats = {}
     file = DataFile(uri, schema, keys)
-    vectors = VectorSums() if "embedding" in schema.names else None
-    lists = ListFaults() if {"user_id", "rank", "score"} <= set(schema.names) else None
+    vectors = VectorSums() if VECTORS in checks else None
+    lists = ListFaults() if LISTS in checks else None
     try:
-        for batch in make(batches, notes) if make else batches:
+        for batch in transform(batches, stats) if transform else batches:
             file.add(batch)
-            for looker in (vectors, lists):
-                if looker is not None:
-                    looker.add(batch)
-        told = file.close()
+            for check in (vectors, lists):
+                if check is not None:
+                    check.add(batch)
+        row = file.close()
     except BaseException:
         file.remove()
         raise
-    if vectors is not None and told["path"]:
-        notes["vectors"] = vectors.told()
-    if lists is not None and told["path"]:
-        notes["list_faults"] = lists.told()
-    if told["path"] or notes:
-        yield pa.RecordBatch.from_pylist([told | {"notes": json.dumps(notes)}], _FILE_SCHEMA)
+    if vectors is not None and row["path"]:
+        stats["vectors"] = vectors.sums()
+    if lists is not None and row["path"]:
+        stats["list_faults"] = lists.counts()
+    if row["path"] or stats:
+        yield pa.RecordBatch.from_pylist([row | {"notes": json.dumps(stats)}], _FILE_SCHEMA)
 
 
 class DataFile:
-    """One Parquet file, made when its first row comes."""
+    """One Parquet file, created with its first row."""
 
     def __init__(self, uri: str, schema: pa.Schema, keys: list[str]) -> None:
         self._filesystem, folder = FileSystem.from_uri(uri)
@@ -130,7 +138,7 @@ class DataFile:
         self._rows, self._digest = 0, None
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Write a batch; what stands in the column DIGEST is added up instead."""
+        """Write a batch. The column DIGEST is summed instead of written."""
         if not batch.num_rows:
             return
         if DIGEST in batch.schema.names:
@@ -152,17 +160,17 @@ class DataFile:
         self._bounds.add(chunk)
 
     def close(self) -> dict[str, Any]:
-        """What a commit wants to know of the file; no path where there were no rows."""
-        told: dict[str, Any] = {"path": None, "bytes": None, "rows": self._rows, "stats": None, "digest": self._digest}
+        """The file's row of ``FILE_DDL``, for the commit. It has no path if there were no rows."""
+        row: dict[str, Any] = {"path": None, "bytes": None, "rows": self._rows, "stats": None, "digest": self._digest}
         if self._writer is None:
-            return told
+            return row
         self._writer.close()
         size = self._filesystem.get_file_info(self._path).size
         stats = json.dumps({"numRecords": self._rows, **self._bounds.as_stats()})
-        return told | {"path": self._name, "bytes": size, "stats": stats}
+        return row | {"path": self._name, "bytes": size, "stats": stats}
 
     def remove(self) -> None:
-        """Leave nothing of an attempt that failed; what cannot be removed is an orphan for vacuum."""
+        """Remove the file of a failed attempt. One that cannot be removed is an orphan, which vacuum removes."""
         with suppress(OSError, pa.ArrowException):
             if self._writer is not None:
                 self._writer.close()
@@ -171,14 +179,14 @@ class DataFile:
 
 
 class VectorSums:
-    """What an audit wants to know of the vectors that pass: sums alone."""
+    """Sums over the vectors of a task, for the audit."""
 
     def __init__(self) -> None:
         self._number = self._unusable = 0
         self._norm, self._direction = 0.0, np.zeros(1)
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Add the vectors of a batch up."""
+        """Add the vectors of a batch to the sums."""
         if not batch.num_rows:
             return
         rows, units = unit_vectors(batch["embedding"])
@@ -189,39 +197,40 @@ class VectorSums:
             self._norm += float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)).sum())
             self._direction = self._direction + units.sum(axis=0, dtype=np.float64)
 
-    def told(self) -> dict[str, Any]:
-        """``number`` of vectors with a direction, ``unusable`` others, sums of their norms and of their directions."""
+    def sums(self) -> dict[str, Any]:
+        """``number`` of vectors with a direction, number of ``unusable`` others, sum of their norms (``norm``) and of
+        their unit vectors (``direction``)."""
         direction = self._direction.round(9).tolist()
         return {"number": self._number, "unusable": self._unusable, "norm": self._norm, "direction": direction}
 
 
 class ListFaults:
-    """What must not be in lists, counted as they pass in the order of users and ranks: scores that are no numbers, a
-    score above the one before it, an item twice."""
+    """Count the faults of lists that come in the order of users and ranks: scores that are not numbers, a score above
+    the one before it, an item twice."""
 
     def __init__(self) -> None:
-        self._held: list[pa.RecordBatch] = []
+        self._open_list: list[pa.RecordBatch] = []
         self._faults = dict.fromkeys(("not_a_number", "not_in_order", "twice"), 0)
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Look at all lists of the batch but the last one, of which more may come."""
+        """Count the faults of all lists but the last, which may continue in the next batch."""
         if batch.num_rows:
-            rows = pa.Table.from_batches([*self._held, batch.select(["user_id", "item_id", "score"])])
+            rows = pa.Table.from_batches([*self._open_list, batch.select(["user_id", "item_id", "score"])])
             rows = rows.combine_chunks()
             users = rows["user_id"]
-            more = pc.equal(users, users[-1]).to_numpy()
-            first = int(len(more) - np.argmin(more[::-1])) if not more.all() else 0
-            self._look(rows.slice(0, first))
-            self._held = rows.slice(first).to_batches()
+            is_last = pc.equal(users, users[-1]).to_numpy()
+            first = int(len(is_last) - np.argmin(is_last[::-1])) if not is_last.all() else 0
+            self._count(rows.slice(0, first))
+            self._open_list = rows.slice(first).to_batches()
 
-    def told(self) -> dict[str, int]:
-        """How often each was found."""
-        if self._held:
-            self._look(pa.Table.from_batches(self._held))
-            self._held = []
+    def counts(self) -> dict[str, int]:
+        """The number of faults by kind."""
+        if self._open_list:
+            self._count(pa.Table.from_batches(self._open_list))
+            self._open_list = []
         return self._faults
 
-    def _look(self, rows: pa.Table) -> None:
+    def _count(self, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
         users, items = (
@@ -235,16 +244,16 @@ class ListFaults:
 
 
 class Bounds:
-    """Minimum and maximum of the key columns: lets any Delta reader skip files."""
+    """Minimum and maximum of the key columns, by which any Delta reader can skip files."""
 
     def __init__(self, keys: list[str]) -> None:
         self._keys, self._low, self._high = keys, dict[str, Any](), dict[str, Any]()
 
     def add(self, chunk: pa.Table) -> None:
         for key in self._keys:
-            found = pc.min_max(chunk[key]).as_py()
-            self._low[key] = min(found["min"], self._low.get(key, found["min"]))
-            self._high[key] = max(found["max"], self._high.get(key, found["max"]))
+            bounds = pc.min_max(chunk[key]).as_py()
+            self._low[key] = min(bounds["min"], self._low.get(key, bounds["min"]))
+            self._high[key] = max(bounds["max"], self._high.get(key, bounds["max"]))
 
     def as_stats(self) -> dict[str, Any]:
         return {"minValues": self._low, "maxValues": self._high, "nullCount": dict.fromkeys(self._keys, 0)}

@@ -1,4 +1,4 @@
-"""Stored rows that stand, written anew file by file: none of them passes the JVM for the sake of those that go."""
+"""Rewrite data files without removed rows, in Python workers: the rows that remain never enter the JVM."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,50 +11,50 @@ from recsys_spark.lake.data_files import file_batches
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 
 
-def files_without(files: DataFrame, gone: DataFrame, key: str) -> DataFrame:
-    """``uri, positions``: of each data file the rows whose ``key``, a string, is in ``gone``; null where none is.
+def files_without(files: DataFrame, removed_keys: DataFrame, key: str) -> DataFrame:
+    """``uri, positions``: the rows of each data file whose ``key``, a string, is in ``removed_keys``; null if none is.
 
     Only keys and positions are shuffled. ``files``: ``uri``.
     """
     schema = pa.schema({key: pa.string()})
 
-    def places(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def key_positions(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
             first = 0
             for rows in file_batches(uri, schema):
-                where = pa.array(np.arange(first, first + rows.num_rows))
+                positions = pa.array(np.arange(first, first + rows.num_rows))
                 yield pa.RecordBatch.from_arrays(
-                    [pa.repeat(uri, rows.num_rows), where, rows[key]], names=["uri", "position", key]
+                    [pa.repeat(uri, rows.num_rows), positions, rows[key]], names=["uri", "position", key]
                 )
                 first += rows.num_rows
 
-    found = files.mapInArrow(places, f"uri string, position bigint, {key} string")
-    going = found.join(gone, on=key, how="left_semi").groupBy("uri").agg(F.collect_list("position").alias("positions"))
-    return files.join(going, on="uri", how="left")
+    rows = files.mapInArrow(key_positions, f"uri string, position bigint, {key} string")
+    removed = rows.join(removed_keys, on=key, how="left_semi")
+    return files.join(removed.groupBy("uri").agg(F.collect_list("position").alias("positions")), on="uri", how="left")
 
 
 def kept_rows(schema: pa.Schema, constant_columns: Mapping[str, pa.Scalar]) -> ArrowTransform:
-    """The rows left of the files of ``files_without``, in their order.
+    """The transform from ``files_without`` to the rows that remain, in their order.
 
-    ``constant_columns`` gives a column one value in every row.
+    ``constant_columns``: new values of columns, the same in every row.
     """
 
-    def make(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:
+    def transform(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:
         for uri, positions in (pair for batch in batches for pair in zip(*batch.columns, strict=True)):
-            going = np.sort(positions.values.to_numpy()) if positions.is_valid else np.zeros(0, np.int64)
+            removed = np.sort(positions.values.to_numpy()) if positions.is_valid else np.zeros(0, np.int64)
             first = 0
             for rows in file_batches(uri.as_py(), schema):
-                low, high = np.searchsorted(going, [first, first + rows.num_rows])
-                stands = np.ones(rows.num_rows, bool)
-                stands[going[low:high] - first] = False
+                low, high = np.searchsorted(removed, [first, first + rows.num_rows])
+                remains = np.ones(rows.num_rows, bool)
+                remains[removed[low:high] - first] = False
                 first += rows.num_rows
-                yield _stamped(rows if high == low else rows.filter(pa.array(stands)), constant_columns)
+                yield _with_values(rows if high == low else rows.filter(pa.array(remains)), constant_columns)
 
-    return make
+    return transform
 
 
-def _stamped(rows: pa.RecordBatch, constant_columns: Mapping[str, pa.Scalar]) -> pa.RecordBatch:
+def _with_values(rows: pa.RecordBatch, constant_columns: Mapping[str, pa.Scalar]) -> pa.RecordBatch:
     for name, value in constant_columns.items():
-        place = rows.schema.get_field_index(name)
-        rows = rows.set_column(place, rows.schema.field(place), pa.repeat(value, rows.num_rows))
+        index = rows.schema.get_field_index(name)
+        rows = rows.set_column(index, rows.schema.field(index), pa.repeat(value, rows.num_rows))
     return rows

@@ -1,6 +1,6 @@
-"""The only storage code: Delta tables written by executors and committed by the driver.
+"""Delta tables that executors write and the driver commits. All storage of tables goes through this package.
 
-Executors write Parquet files that nobody can see yet; the driver makes one atomic Delta commit that names them. A
+Executors write Parquet files that no reader sees yet; the driver makes one atomic Delta commit that names them. A
 killed job leaves at most files that no commit names. Readers always get one whole version.
 """
 
@@ -16,7 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from recsys_spark.errors import InputError
 from recsys_spark.errors.failpoints import failpoint
-from recsys_spark.lake.commits import Commit, Staged, commits_of, content_of, open_table, publish, remove
+from recsys_spark.lake.commits import Commit, Staged, commit_files, commits_of, content_of, open_table, remove
 from recsys_spark.lake.data_files import FILE_DDL, read_files, write_files
 from recsys_spark.lake.paths import delta_uri, lake_path
 from recsys_spark.lake.plain_files import PlainFiles
@@ -39,34 +39,34 @@ class Lake:
         self._appended: dict[tuple[str, str], int] = {}
 
     def table_uri(self, table: Table) -> str:
-        """Where the table lies."""
+        """The URI of the table."""
         return f"{self.uri}/{table.name}"
 
     def version(self, table: Table) -> int | None:
-        """The newest version of the log, or None where the table was never published. Vacuum counts: what two runs
-        agree on is ``Commit.version``."""
+        """The newest version of the log; None if the table was never published. It includes commits of vacuum: to
+        compare two runs, use ``Commit.version``."""
         delta = self._open(table)
         return None if delta is None else delta.version()
 
     def last_commit(self, table: Table) -> Commit | None:
-        """What the table shows and who published it; None where it was never published."""
+        """The newest commit that may have changed the rows of the table; None if it was never published."""
         return next(iter(self.commits(table)), None)
 
     def commits(self, table: Table, most: int = 1) -> list[Commit]:
-        """The newest commits that may have changed what the table shows, the last one first."""
+        """The newest commits that may have changed the rows of the table, newest first."""
         delta = self._open(table)
         return [] if delta is None else list(islice(commits_of(delta), most))
 
     def published_by(self, table: Table, key: str) -> int | None:
-        """The version that the run ``key`` published, if it is still what the table shows."""
-        head = self.last_commit(table)
-        return head.version if head and head.key == key else None
+        """The version that the run ``key`` published, if no other run has published since."""
+        last = self.last_commit(table)
+        return last.version if last and last.key == key else None
 
     def can_read(self, table: Table, version: int) -> bool:
-        """Whether all files of a version are still there: vacuum removes those of old ones.
+        """Whether all files of a version exist: vacuum removes those of old versions.
 
         Raises:
-            RetryError: the store does not answer, which says nothing of the files.
+            RetryError: the store does not answer, which does not mean that files are missing.
         """
         try:
             delta = self._open(table, version)
@@ -77,15 +77,17 @@ class Lake:
         files = delta.file_uris()
         filesystem, folder = FileSystem.from_uri(self.table_uri(table))
         paths = [f"{folder}/{uri.rpartition('/')[2]}" for uri in files]
-        return all(found.type == FileType.File for found in filesystem.get_file_info(paths))
+        return all(info.type == FileType.File for info in filesystem.get_file_info(paths))
 
     def has_commit(self, table: Table, key: str) -> bool:
-        """Whether the run ``key`` ever committed to the table: for tables that only grow. A commit of the same run that
-        comes after this answer is then recognised by ``commit``."""
+        """Whether the run ``key`` ever committed to the table: for append-only tables.
+
+        ``commit`` then recognises commits of the same run that another process makes after this call.
+        """
         delta = self._open(table)
-        known = None if delta is None else delta.transaction_version(key)
-        self._appended[table.name, key] = known or 0
-        return known is not None
+        appends = None if delta is None else delta.transaction_version(key)
+        self._appended[table.name, key] = appends or 0
+        return appends is not None
 
     def outcome_of(self, table: Table, key: str) -> Outcome:
         """The outcome of the newest commit of the run ``key``; empty if the log has none."""
@@ -94,50 +96,52 @@ class Lake:
         return next((commit.outcome for commit in commits if commit.key == key), Outcome())
 
     def rows(self, table: Table) -> int:
-        """Rows of the newest version, from the commit log alone."""
+        """The number of rows of the newest version, from the commit log: no data file is read."""
         delta = self._open(table)
         return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["num_records"].to_pylist())
 
     def size(self, table: Table, version: int) -> int:
-        """Bytes of the data files of a version."""
+        """The size of the data files of a version, in bytes."""
         delta = self._open(table, version)
         return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["size_bytes"].to_pylist())
 
     def read(self, spark: "SparkSession", table: Table, version: int | None = None) -> "DataFrame":
-        """One whole version as a DataFrame.
+        """Read one whole version, by default the newest.
 
         Raises:
-            InputError: the table or the version does not exist, or the log names a file that is gone.
+            InputError: the table or the version does not exist, or a file that the log names is missing.
         """
         delta = self._open(table, version)
         if delta is None:
-            raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
+            raise InputError(
+                f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it (README, The flow)"
+            )
         return read_files(spark, table, self._uris(table, delta))
 
     def differing(
         self, spark: "SparkSession", table: Table, old: int, new: int
     ) -> tuple["DataFrame", "DataFrame", "DataFrame"]:
-        """The rows of two versions: in files of the old one alone, of the new one alone, and of both."""
+        """Compare two versions by files: the rows of files only in ``old``, only in ``new``, and in both."""
         was, now = (dict.fromkeys(self.file_uris(table, version)) for version in (old, new))
         parts = [[u for u in was if u not in now], [u for u in now if u not in was], [u for u in now if u in was]]
-        gone, come, both = (read_files(spark, table, uris) for uris in parts)
-        return gone, come, both
+        removed, added, unchanged = (read_files(spark, table, uris) for uris in parts)
+        return removed, added, unchanged
 
     def file_uris(self, table: Table, version: int) -> list[str]:
-        """The data files of a version."""
+        """The URIs of the data files of a version."""
         delta = self._open(table, version)
         return [] if delta is None else self._uris(table, delta)
 
     def _uris(self, table: Table, delta: DeltaTable) -> list[str]:
-        # Delta's own are encoded (a space is %20), which neither Spark nor pyarrow takes for a path.
+        # Delta encodes its URIs (a space is %20); neither Spark nor pyarrow decodes them.
         return [f"{self.table_uri(table)}/{uri.rpartition('/')[2]}" for uri in delta.file_uris()]
 
     def read_or_empty(self, spark: "SparkSession", table: Table) -> "DataFrame":
-        """The newest version, or no rows where the table was never published."""
+        """The newest version, or no rows if the table was never published."""
         return read_files(spark, table, []) if self.version(table) is None else self.read(spark, table)
 
     def read_staged(self, spark: "SparkSession", staged: Staged) -> "DataFrame":
-        """What a commit of these files would add: for audits before publishing."""
+        """The rows of staged files, for audits before publishing."""
         folder = self.table_uri(staged.table)
         return read_files(spark, staged.table, [f"{folder}/{action.path}" for action in staged.actions])
 
@@ -145,40 +149,46 @@ class Lake:
         self,
         frame: "DataFrame",
         table: Table,
-        make: ArrowTransform | None = None,
+        transform: ArrowTransform | None = None,
         profile: "ResourceProfile | None" = None,
         base: int | None = None,
         digest: bool = False,
     ) -> Staged:
-        """Run the plan: every task writes its rows to files of its own and returns only their metadata.
+        """Run the plan: every task writes its rows to a file and returns only the file's metadata.
 
-        The rows returned grow with tasks, never with users or events. ``make`` is the last transformation, in the
-        Python process that also writes: as a stage of its own it would have a second process, and what is loaded
-        there (a model) would soon be loaded in both. ``base``: the version that ``frame`` was made from, where it was
-        made from the table itself (``Commit.version``); by default the one that is shown now. ``digest``: ``frame`` has
-        the columns of the table already, and ``make`` passes them and DIGEST on as they are.
+        The driver gets one row for each task, whatever the number of users and events.
+
+        Args:
+            frame: the rows of the table, or the input of ``transform``.
+            table: the contract.
+            transform: the last transformation, in the Python process that also writes. As a stage of its own it would
+                have a second process, and its model would be loaded in both.
+            profile: resources of the tasks.
+            base: ``Commit.version`` that ``frame`` was made from, if it was made from the table itself; by default the
+                version that is shown now.
+            digest: ``frame`` has the columns of the table already, and ``transform`` passes them and DIGEST on.
         """
-        found = dict(frame.dtypes)
-        if make is None and found != table.columns:
-            raise TypeError(f"table '{table.name}' wants {table.columns}, the transformation made {found}")
-        if base is None and (head := self.last_commit(table)) is not None:
-            base = head.version
-        uri, schema = self.table_uri(table), table.arrow_schema
-        # Bounds of ids would stay in the log for good, those of people who have asked to be forgotten among them.
+        columns = dict(frame.dtypes)
+        if transform is None and columns != table.columns:
+            raise TypeError(f"table '{table.name}' has the columns {table.columns}, the rows to write have {columns}")
+        if base is None and (last := self.last_commit(table)) is not None:
+            base = last.version
+        uri, schema, checks = self.table_uri(table), table.arrow_schema, table.checks
+        # No bounds of ids: they would stay in the log for good, also those of users who asked to be forgotten.
         keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and not c.endswith("_id")]
         filesystem, path = FileSystem.from_uri(uri)
         filesystem.create_dir(path, recursive=True)
-        if make is None:
+        if transform is None:
             frame = frame.select(*table.columns)
-        if make is None or digest:
+        if transform is None or digest:
             frame = frame.withColumn(DIGEST, row_digest(list(table.columns)))
         failpoint("stage.before", table.name)
         written = frame.mapInArrow(
-            lambda batches: write_files(batches, make, uri, schema, keys), FILE_DDL, profile=profile
+            lambda batches: write_files(batches, transform, uri, schema, keys, checks), FILE_DDL, profile=profile
         )
         tasks = written.collect()
         failpoint("stage.after", table.name)
-        now = int(time.time() * 1000)  # Delta's own bookkeeping of file ages, for vacuum; no result depends on it
+        now = int(time.time() * 1000)  # Delta keeps the age of files, for vacuum; no result depends on it
         files = sorted((row for row in tasks if row["path"]), key=lambda row: row["path"])
         actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in files]
         rows = sum(row["rows"] for row in files)
@@ -195,43 +205,42 @@ class Lake:
         key: str,
         *,
         append: bool = False,
-        alone: bool = False,
+        exclusive: bool = False,
         provenance: Provenance | None = None,
         outcome: Outcome | None = None,
     ) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 
-        Files that hold what the table shows already are not published: the commit says so and the files are removed;
-        so are those of a run that somebody else has done since ``has_commit`` was asked.
+        If the files hold the rows that the table shows already, the commit is made without them and they are removed.
+        If another process has committed the same run since ``has_commit``, they are removed too.
 
         Raises:
-            ConflictError: another writer committed to the table since the work on these files began (to a table that
-                only grows, where they are to be ``alone``).
+            ConflictError: another writer committed to the table since the work on these files began. Appends have no
+                such conflict unless they are ``exclusive``.
         """
-        first = self._appended.pop((staged.table.name, key), None)
-        return publish(
+        return commit_files(
             self.table_uri(staged.table),
             staged,
             key,
             to_json(provenance, outcome),
             append=append,
-            alone=alone,
-            first=first,
+            exclusive=exclusive,
+            appends_before=self._appended.pop((staged.table.name, key), None),
         )
 
     def files(self, table: Table) -> list[str]:
-        """All data files in the table's folder, those that no commit names among them."""
+        """The URIs of all data files in the table's folder, including those that no commit names."""
         filesystem, folder = FileSystem.from_uri(self.table_uri(table))
-        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
-        names = sorted(info.base_name for info in found if info.type == FileType.File)
+        infos = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        names = sorted(info.base_name for info in infos if info.type == FileType.File)
         return [f"{self.table_uri(table)}/{name}" for name in names if name.endswith(".parquet")]
 
     def read_files(self, spark: "SparkSession", table: Table, uris: list[str]) -> "DataFrame":
-        """These files, published or not."""
+        """Read these files, published or not."""
         return read_files(spark, table, uris)
 
     def vacuum(self, table: Table, keep_hours: int, *, dry_run: bool = False) -> list[str]:
-        """Remove files that no version of the last ``keep_hours`` names, and orphans as old; which they were."""
+        """Remove files that no version of the last ``keep_hours`` names, and orphans as old. Returns their paths."""
         return DeltaTable(delta_uri(self.table_uri(table))).vacuum(
             retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
         )

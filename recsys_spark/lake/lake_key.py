@@ -1,4 +1,4 @@
-"""The secret of a lake under which the ids of the forgotten are hashed: made once, beside the tables."""
+"""The secret key of a lake for the hashes of forgotten ids. It is created once, beside the tables."""
 
 import secrets
 
@@ -7,7 +7,7 @@ from pyarrow.fs import FileSystem, FileType
 
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.errors.messages import is_transient, one_line
-from recsys_spark.lake.conditional_writes import kept_once
+from recsys_spark.lake.conditional_writes import create_once
 
 NAME = "_forgotten.key"
 
@@ -15,29 +15,29 @@ _BYTES = 32
 
 
 def lake_key(lake: str, *, make: bool = False) -> bytes | None:
-    """The key of the lake at this URI; None where there is none yet. ``make``: then one is made, and of two runs that
-    do so at once both get the same.
+    """The key of the lake at this URI; None if it has none. ``make``: create the key if there is none; two runs that do
+    so at once get the same key.
 
     Raises:
-        InputError: the file cannot be read or written, or holds no key.
+        InputError: the file cannot be read or written, or does not hold a key.
         RetryError: the store does not answer.
     """
     uri = f"{lake}/{NAME}"
     try:
-        found = _content(uri)
-        if found is None and make:
-            found = kept_once(uri, secrets.token_hex(_BYTES).encode())
+        content = _content(uri)
+        if content is None and make:
+            content = create_once(uri, secrets.token_hex(_BYTES).encode())
     except (OSError, pa.ArrowException) as error:
         kind = RetryError if is_transient(error) else InputError
         raise kind(f"key of the forgotten {uri} cannot be read or written: {one_line(error)}") from error
-    if found is None:
+    if content is None:
         return None
     try:
-        key = bytes.fromhex(found.decode("ascii"))
+        key = bytes.fromhex(content.decode("ascii"))
     except ValueError:
         key = b""
     if len(key) != _BYTES:
-        raise InputError(f"key of the forgotten {uri} is not {2 * _BYTES} hexadecimal digits: bring the file back")
+        raise InputError(f"key of the forgotten {uri} is not {2 * _BYTES} hexadecimal digits: restore the file")
     return key
 
 

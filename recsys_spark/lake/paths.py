@@ -1,4 +1,4 @@
-"""Paths as users write them, in the forms that Spark, pyarrow and deltalake want."""
+"""Convert paths as users write them to the forms that Spark, pyarrow and deltalake take."""
 
 import re
 from pathlib import Path
@@ -25,62 +25,62 @@ def is_uri(path: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """The path in one form for every process: local paths absolute and without ``file://``, other URIs as they are.
+    """The path in one form for every process: local paths absolute and without ``file://``, other URIs unchanged.
 
     Raises:
-        UsageError: the URI holds a password or a signature, which would be written wherever the path is.
+        UsageError: the URI holds a password or a signature, which logs and commits would show.
     """
     if re.match(r"file:/", path):
         return absolute(unquote(re.sub(r"^file:(//[^/]*(?=/))?", "", path)))
     if not is_uri(path):
         return str(_expanded(path).absolute())
-    if (shown := redacted(path)) != path:
+    if (safe := redacted(path)) != path:
         raise UsageError(
-            f"{shown} holds a secret; leave it out of the path: give credentials in the environment "
-            "(AWS_ACCESS_KEY_ID, ...) or as Spark's settings (-- --conf spark.hadoop...)"
+            f"{safe} holds a secret; leave it out of the path: give credentials in the environment "
+            "(AWS_ACCESS_KEY_ID, ...) or as Spark settings (-- --conf spark.hadoop...)"
         )
     return path.rstrip("/")
 
 
 def lake_path(path: str) -> str:
-    """``absolute`` of a lake.
+    """The path of a lake as by ``absolute``.
 
     Raises:
-        UsageError: the path has a character that one of the libraries cannot name a table with.
+        UsageError: the path has a character that Spark, pyarrow or deltalake cannot read in the path of a table.
     """
     uri = absolute(path)
     unusable = (_UNUSABLE_IN_URIS if is_uri(uri) else _UNUSABLE).search(uri)
     if unusable:
         raise UsageError(f"lake {uri!r}: a lake's path cannot hold the character {unusable[0]!r}; give it another name")
-    mark = _GLOB.search(uri)
-    if mark and ":" in uri and not is_uri(uri):
+    glob = _GLOB.search(uri)
+    if glob and ":" in uri and not is_uri(uri):
         raise UsageError(
-            f"lake {uri!r}: a lake's path cannot hold the character {mark[0]!r} beside ':'; give it another name"
+            f"lake {uri!r}: a lake's path cannot hold the character {glob[0]!r} together with ':'; give it another name"
         )
     return uri
 
 
 def spark_path(path: str) -> str:
-    """The path of one file or folder as Spark reads it: characters of patterns stand for themselves. Hadoop refuses an
+    """The path of one file or folder for Spark's readers: characters of glob patterns are escaped. Hadoop refuses an
     escaped path that also has a colon.
 
-    The other way, Spark's option ``__globPaths__``, gives every row as often as there are paths.
+    Spark's option ``__globPaths__`` is no alternative: it repeats every row once for each path.
     """
-    return _GLOB.sub(lambda found: "\\" + found[0], path)
+    return _GLOB.sub(lambda match: "\\" + match[0], path)
 
 
 def is_pattern(path: str) -> bool:
-    """Whether Spark would take the path for a pattern of many; one that is escaped (``\\[``) is none."""
+    """Whether Spark reads the path as a glob pattern. Escaped characters (``\\[``) do not count."""
     return bool(_PATTERN.search(re.sub(r"\\.", "", path)))
 
 
 def delta_uri(path: str) -> str:
-    """The path as deltalake takes it: as a URI, since it decodes plain paths and stumbles over brackets in them."""
+    """The path for deltalake: a URI, since deltalake decodes plain paths and fails at brackets in them."""
     return path if is_uri(path) else Path(path).as_uri()
 
 
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # no such user: a folder whose name begins with ~
+    except RuntimeError:  # no user of that name: the folder's name begins with ~
         return Path(path)

@@ -1,4 +1,4 @@
-"""Small files that are there whole or not at all."""
+"""Atomic writes of small files."""
 
 import os
 import uuid
@@ -7,8 +7,8 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 
 
 def write_whole(filesystem: FileSystem, path: str, content: bytes) -> None:
-    """Write a file in one step, over one that may be there. Object stores show a file when it is complete; elsewhere
-    it gets its name then."""
+    """Write or replace a file atomically. Object stores show a file once it is complete; elsewhere it is renamed
+    then."""
     draft = path if not isinstance(filesystem, LocalFileSystem) else f"{path}.{uuid.uuid4().hex}.draft"
     try:
         with filesystem.open_output_stream(draft) as stream:

@@ -1,1 +1,1 @@
-"""What every step does with its result: pin inputs, compare with the last run, audit, commit, log."""
+"""Publish the result of a step: pin inputs, compare with the last run, audit, commit, log changes."""

@@ -1,6 +1,6 @@
-"""What differs between two versions of a table. Pure DataFrame functions.
+"""Compare two versions of a table. Pure DataFrame functions.
 
-Rows are compared by 64 bit digests, so that a vector or a text never crosses a shuffle for the sake of a comparison.
+Rows are compared by 64-bit digests, so that comparisons shuffle no vectors or texts.
 """
 
 from datetime import date
@@ -17,44 +17,47 @@ KINDS = ("added", "changed", "removed")
 def change_kinds(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
     """``key, kind``: rows that were added, removed, or changed in any of the columns of ``new``.
 
-    ``key`` is unique on either side.
+    ``key`` is unique in each version.
     """
     names = [name for name in new.columns if name != key]
     was = old.select(key, row_digest(names).alias("was"))
     now = new.select(key, row_digest(names).alias("now"))
-    both = was.join(now, on=key, how="full").where(~F.col("was").eqNullSafe(F.col("now")))
+    changes = was.join(now, on=key, how="full").where(~F.col("was").eqNullSafe(F.col("now")))
     kind = F.when(F.col("was").isNull(), "added").when(F.col("now").isNull(), "removed").otherwise("changed")
-    return both.select(key, kind.alias("kind"))
+    return changes.select(key, kind.alias("kind"))
 
 
 def row_kinds(old: DataFrame, new: DataFrame) -> DataFrame:
-    """``kind`` of whole rows that are on one side alone; a changed row is a removed and an added one. Rows are distinct
-    on either side. Only digests are shuffled, and sorted: a sort spills to disk where a hash map of one side cannot."""
+    """``kind`` of whole rows that are in one version only; a changed row is a removed and an added one.
+
+    Rows are distinct in each version. Only digests are shuffled. The join sorts them, since a sort spills to disk and
+    the hash map of a hash join cannot.
+    """
     was, now = (
-        rows.select(row_digest(new.columns).alias("row"), F.lit(True).alias(side))
-        for rows, side in ((old, "was"), (new, "now"))
+        rows.select(row_digest(new.columns).alias("row"), F.lit(True).alias(version))
+        for rows, version in ((old, "was"), (new, "now"))
     )
-    both = was.join(now.hint("merge"), on="row", how="full")
-    return both.where(F.col("was").isNull() | F.col("now").isNull()).select(
+    joined = was.join(now.hint("merge"), on="row", how="full")
+    return joined.where(F.col("was").isNull() | F.col("now").isNull()).select(
         F.when(F.col("was").isNull(), "added").otherwise("removed").alias("kind")
     )
 
 
 def changed_keys(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
-    """``key`` of the rows that appeared, vanished, or differ in any of the columns of ``new``."""
+    """``key`` of the rows that were added, removed, or changed in any of the columns of ``new``."""
     return change_kinds(old, new, key).select(key)
 
 
 def changed_groups(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
-    """``key`` of the groups of rows that differ, whatever the order of their rows. Rows are distinct on either side."""
+    """``key`` of the groups of rows that differ, whatever the order of rows. Rows are distinct in each version."""
     return changed_keys(_grouped(old, key), _grouped(new, key), key)
 
 
-def users_of_days(events: DataFrame, one: date, other: date) -> DataFrame:
-    """``user_id`` of those with events between two run dates: the later one knows them, the earlier one does not."""
-    first, last = sorted((one, other))
-    late = events_before(events, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp"))
-    return late.select("user_id").distinct()
+def users_of_days(events: DataFrame, date_a: date, date_b: date) -> DataFrame:
+    """``user_id`` of users with events that only the later one of two run dates may use."""
+    first, last = sorted((date_a, date_b))
+    between = events_before(events, last).where(F.col("timestamp") >= F.lit(str(first)).cast("timestamp"))
+    return between.select("user_id").distinct()
 
 
 def _grouped(rows: DataFrame, key: str) -> DataFrame:

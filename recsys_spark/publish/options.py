@@ -1,4 +1,4 @@
-"""Configuration keys of a nightly refresh: from the last run to the next, and when to refuse what it made."""
+"""Configuration keys of drift bounds, incremental runs and refits."""
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ class DriftOptions(JobConfig):
 
     rarely_used = True
 
-    accept_drift: bool = Field(False, description="publish although a bound below is broken; the commit records it")
+    accept_drift: bool = Field(False, description="publish in spite of drift beyond a bound; the commit records it")
     drift_from_rows: int = Field(
         1000, ge=0, description="check drift only for tables with at least this many rows in the last version"
     )
@@ -18,11 +18,16 @@ class DriftOptions(JobConfig):
         0.5, ge=0, description="largest change of the number of rows, as a share of the last version"
     )
     max_norm_change: float = Field(
-        0.5, ge=0, description="largest change of the mean length of vectors, as a share of the last version"
+        0.5, ge=0, description="largest change of the mean norm of vectors, as a share of the last version"
     )
-    max_cosine_change: float = Field(0.2, ge=0, description="largest change of the mean cosine of all pairs of vectors")
-    max_coverage_drop: float = Field(0.5, ge=0, description="largest drop of the share of the catalogue that is listed")
-    max_changed_lists: float = Field(1.0, ge=0, description="largest share of lists that change; 1: all may")
+    max_cosine_change: float = Field(
+        0.2, ge=0, description="largest change of the mean cosine of all pairs of vectors (absolute)"
+    )
+    max_coverage_drop: float = Field(
+        0.5, ge=0, description="largest drop of the coverage, the share of the catalogue in lists (absolute)"
+    )
+
+    max_changed_lists: float = Field(1.0, ge=0, description="largest share of lists that change; 1: no bound")
 
     @property
     def drift_bounds(self) -> dict[str, float]:
@@ -44,6 +49,6 @@ class RefitOptions(DriftOptions):
     refit_share: float = Field(
         0.2,
         ge=0,
-        description="growth since the last fit from which it is made anew: whitening, of embedded items; price "
-        "quantiles, of prices; hybrid weights, of items or events",
+        description="growth since the last fit, as a share, from which to fit again: whitening by embedded items, "
+        "price quantiles by prices, hybrid weights by items or events",
     )

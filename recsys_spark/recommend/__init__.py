@@ -1,1 +1,1 @@
-"""Published lists: full, incremental, approximate, hybrid."""
+"""Recommendation lists: full, incremental, approximate, hybrid."""

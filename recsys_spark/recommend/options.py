@@ -16,7 +16,7 @@ from recsys_spark.runtime.config import JobConfig, formerly
 from recsys_spark.topk.options import JoinOptions
 
 _HYBRID_STEPS = 3.0
-"""0.8 for every newer event: among the best on validation of all sets in QUALITY.md."""
+"""Decay 0.8 per newer event: among the best on validation for all data sets in QUALITY.md."""
 
 _HISTORY_KEYS = (
     "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes", "sif",
@@ -27,25 +27,27 @@ class ScorerOptions(JobConfig):
     """Scorer."""
 
     scorer: Literal["cosine", "hybrid"] = Field(
-        "cosine", description="cosine: profiles and item vectors; hybrid: histories and item_weights"
+        "cosine", description="cosine: profiles with item vectors; hybrid: histories with item_weights"
     )
     interests: int = Field(
         1,
         ge=1,
-        description="cosine: largest number of interests of a user, one for every ten items; a list takes the best of "
-        "each",
+        description="cosine: largest number of interest vectors of a user, one for every ten items; the score of "
+        "an item is the best of them",
     )
 
 
 class ListRuleOptions(JobConfig):
     """Rules of a list."""
 
-    quota: int | None = Field(None, ge=1, description="largest number of items of one brand, or category, in a list")
+    quota: int | None = Field(
+        None, ge=1, description="largest number of items with the same brand, or category, in a list"
+    )
     quota_on: Literal["brand", "category"] = Field(
-        "brand", description="the column that the quota counts; of a category path its last part"
+        "brand", description="column that the quota counts by; of a category path the last part"
     )
     match_on: Literal["locale"] | None = Field(
-        None, description="list only items whose value equals the user's; a missing value equals nothing"
+        None, description="list only items whose value in this column equals the user's; a missing value equals none"
     )
 
 
@@ -53,9 +55,9 @@ class DiversityOptions(JobConfig):
     """Diversity."""
 
     diversity: float = Field(
-        0.0, ge=0, le=1, description="maximal marginal relevance: 0 orders by score, 1 by how much items differ"
+        0.0, ge=0, le=1, description="maximal marginal relevance: 0 orders by score only, 1 by dissimilarity only"
     )
-    diversify_from: int = Field(100, ge=1, description="candidates by score that diversity chooses from")
+    diversify_from: int = Field(100, ge=1, description="diversity: number of best candidates to choose from")
 
 
 class ApproximateOptions(JobConfig):
@@ -78,9 +80,9 @@ class ApproximateOptions(JobConfig):
         json_schema_extra=formerly("lists"),
     )
     nprobe: int | None = Field(
-        None, ge=1, description="approximate: clusters probed for a user to begin with; default: 1 in 16"
+        None, ge=1, description="approximate: clusters probed for each user to begin with; default: 1 in 16"
     )
-    recall_users: int = Field(400, ge=1, description="approximate: users whose exact lists measure the recall")
+    recall_users: int = Field(400, ge=1, description="approximate: size of the user sample that measures the recall")
     grouping_seed: int = Field(0, ge=0, description="approximate: seed of the clustering")
 
 
@@ -95,11 +97,11 @@ class TopKOptions(
     ApproximateOptions,
     IncrementalOptions,
 ):
-    """Lists of a refresh: profiles, or histories, to lists."""
+    """Lists from profiles or histories, as in a refresh."""
 
     @property
     def hybrid_history(self) -> tuple[EventWeights, History]:
-        """Event weights and history of the hybrid scorer: by default weights decay by newer events, not by days."""
+        """Event weights and history of the hybrid scorer. By default weights decay by newer events, not by days."""
         weights, history = self.weights, self.history
         if self.half_life_days is None:
             weights = replace(weights, half_life_days=0.0)
@@ -112,10 +114,10 @@ class RecommendOptions(TopKOptions):
 
     @model_validator(mode="after")
     def _every_key_has_an_effect(self) -> "RecommendOptions":
-        """Refuse keys that change nothing, so that nobody tunes them in vain.
+        """Refuse keys that would change nothing.
 
         Raises:
-            ValueError: naming each such key, and what to do.
+            ValueError: keys without an effect; it names each with what to do.
         """
         if idle := [f"{name} {reason}" for name, reason in self._idle_keys() if self._is_changed(name)]:
             raise ValueError("keys without an effect: " + "; ".join(idle))
@@ -127,7 +129,10 @@ class RecommendOptions(TopKOptions):
     def _idle_keys(self) -> Iterator[tuple[str, str]]:
         if self.scorer == "cosine":
             for name in _HISTORY_KEYS:
-                yield name, "belongs to build_profiles, whose profiles cosine lists read: give it there, or use hybrid"
+                yield (
+                    name,
+                    "belongs to build_profiles, whose profiles cosine lists read: give it there, or use hybrid",
+                )
         if not self.approximate:
             for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):
                 yield name, "needs approximate=true"

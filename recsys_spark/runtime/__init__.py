@@ -1,1 +1,1 @@
-"""Start and end of a job: configuration, session, progress, task device."""
+"""The frame of every job: configuration, session, progress, exit code, task device."""

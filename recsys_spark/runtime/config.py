@@ -1,4 +1,4 @@
-"""Job configuration: default < TOML < environment < ``--key=value``, and every fault reported at once."""
+"""Job configuration: default < TOML < environment < ``--key=value``. All faults are reported at once."""
 
 import difflib
 import json
@@ -47,7 +47,7 @@ class JobConfig(BaseSettings):
     """
 
     rarely_used: ClassVar[bool] = False
-    """A section that ``--help`` and the TOML file show last."""
+    """Show this section last in ``--help`` and the TOML file."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, protected_namespaces=(), allow_inf_nan=False
@@ -57,7 +57,7 @@ class JobConfig(BaseSettings):
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
 
     def part(self, options: type[PartT]) -> PartT:
-        """The keys of a group of options: what a step is given of the configuration of a larger job."""
+        """The part of the configuration that a step of a larger job needs."""
         return options(**{name: value for name, value in self if name in options.model_fields})
 
     @classmethod
@@ -69,7 +69,7 @@ class JobConfig(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what ``load`` hands in: it merges the sources itself, to name the source of each fault."""
+        """Use only the values that ``load`` passes: it merges the sources itself, to name the source of each fault."""
         return (init_settings,)
 
 
@@ -77,7 +77,7 @@ ConfigT = TypeVar("ConfigT", bound=JobConfig)
 
 
 def formerly(name: str) -> dict[str, Any]:
-    """For ``Field(json_schema_extra=…)``: the key's name in the last release, which still works, with a warning."""
+    """The key's name in the last release, for ``Field(json_schema_extra=…)``. It still works, with a warning."""
     return {"formerly": name}
 
 
@@ -85,12 +85,12 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     """Merge the sources and validate them.
 
     Raises:
-        UsageError: naming every unknown key (with the nearest valid one), wrong type and missing value at once.
+        UsageError: it names all unknown keys (with the nearest valid one), wrong values and missing values.
     """
     options, faults = _parse_arguments(argv)
     path = options.pop("config", None)
     if path is True:
-        faults.append("--config wants a file: --config=FILE")
+        faults.append("--config needs a file: --config=FILE")
     elif path:
         toml = shipped(Path(path))
     layers = {
@@ -108,26 +108,26 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     try:
         config = config_class(**values)
     except ValidationError as error:
-        found = [fault for fault in error.errors() if not fault["loc"] or fault["loc"][0] not in bare]
-        faults += [_describe(fault, config_class, origin) for fault in found]
-    faults += [f"{key} (command line): wants a value, --{key}=…" for key in sorted(bare)]
+        invalid = [fault for fault in error.errors() if not fault["loc"] or fault["loc"][0] not in bare]
+        faults += [_describe(fault, config_class, origin) for fault in invalid]
+    faults += [f"{key} (command line): needs a value, --{key}=…" for key in sorted(bare)]
     if faults:
-        shown = "\n".join(f"  - {fault}" for fault in faults)
+        lines = "\n".join(f"  - {fault}" for fault in faults)
         raise UsageError(
-            f"{job}: {len(faults)} fault(s) in the configuration\n{shown}\nSee: ./spark-submit.sh {job} --help"
+            f"{job}: {len(faults)} fault(s) in the configuration\n{lines}\nSee: ./spark-submit.sh {job} --help"
         )
     return config
 
 
 def shipped(path: Path) -> Path:
-    """A file that the caller named, or on a driver within the cluster the copy in its working folder, where
-    spark-submit puts what it ships."""
+    """The path of a file that the user named. On a driver within a cluster it is the copy in the working folder, where
+    spark-submit puts shipped files."""
     copy = Path(path.name)
     return copy if not path.is_file() and copy.is_file() else path
 
 
 def _is_switch(config_class: type[JobConfig], key: str) -> bool:
-    """Whether a key may stand without a value: a boolean, or an unknown key, which has an error of its own."""
+    """Whether a key needs no value: a boolean, or an unknown key, which is reported as such."""
     return key not in config_class.model_fields or config_class.model_fields[key].annotation is bool
 
 
@@ -156,7 +156,7 @@ def _read_toml(path: Path, faults: list[str]) -> dict[str, Any]:
 
 
 def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
-    """Keys of this job only: a stray RECSYS_ variable of another job is no fault."""
+    """Read the keys of this job; RECSYS_ variables of other jobs are no fault."""
     source = EnvSettingsSource(config_class, env_ignore_empty=True)
     values = {key: value for key, value in source().items() if key in config_class.model_fields}
     old = {name: os.environ.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in _old_keys(config_class)}
@@ -164,7 +164,7 @@ def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
 
 
 def _old_keys(config_class: type[JobConfig]) -> dict[str, str]:
-    """The new name of every key that has an old one."""
+    """New names of keys by their old ones."""
     extras = {name: field.json_schema_extra for name, field in config_class.model_fields.items()}
     return {str(e["formerly"]): name for name, e in extras.items() if isinstance(e, dict) and "formerly" in e}
 
@@ -174,7 +174,7 @@ def _rename_old_keys(config_class: type[JobConfig], layer: dict[str, Any], sourc
         if old not in layer:
             continue
         if new in layer:
-            faults.append(f"'{old}' and '{new}' ({source}) are the same key: leave out '{old}', its old name")
+            faults.append(f"'{old}' and '{new}' ({source}) are the same key: remove '{old}', its old name")
         else:
             logging.getLogger(__name__).warning(
                 "warning: the key '%s' (%s) is now '%s'; its old name works for one more release", old, source, new

@@ -1,4 +1,4 @@
-"""How a job starts and ends: configuration, session, progress, exit code, last JSON line."""
+"""Start and end of a job: configuration, session, progress, exit code, last JSON line."""
 
 import json
 import logging
@@ -28,11 +28,11 @@ from recsys_spark.runtime.progress import Progress
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
 
 PERSONAL = "personal"
-"""What a report tells of people stands under this key."""
+"""The key of a report under which personal data is."""
 
 
 class Run:
-    """One run of a job: the lake it works on, the session (made on first use) and its progress display."""
+    """One run of a job: its lake, its session (started at first use) and its progress display."""
 
     def __init__(self, job: str, lake: Lake, progress: Progress, *, dry_run: bool = False) -> None:
         self.job, self.lake, self.progress, self.dry_run = job, lake, progress, dry_run
@@ -47,29 +47,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Job(Generic[ConfigT]):
-    """A job: a step with the keys that it is configured by."""
+    """A job: a step and its configuration keys."""
 
     script: str
     """``__file__`` of the job's script, which has the job's name."""
     description: str
-    """What the job does, for ``--help``: the script's ``__doc__``."""
+    """The script's ``__doc__``, for ``--help``."""
     options: type[ConfigT]
     step: Callable[[Run, ConfigT], dict[str, Any]]
     shows_own_steps: bool = False
-    """The step shows its progress in parts of its own; otherwise the job is one line."""
+    """Whether the step shows the progress of its parts; otherwise the job is one line."""
 
     @property
     def name(self) -> str:
         return Path(self.script).stem
 
     def run(self, run: Run, config: ConfigT) -> dict[str, Any]:
-        """The step's report."""
+        """Run the step and return its report."""
         with nullcontext() if self.shows_own_steps else run.progress.step(self.name):
             return self.step(run, config)
 
 
 def main(job: Job[Any]) -> NoReturn:
-    """Run a job from the command line: the last line of every job's script."""
+    """Run a job from the command line. Every job's script ends with this call."""
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
         print(help_text(job.options, job.name, job.description))
@@ -79,7 +79,7 @@ def main(job: Job[Any]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     report, code = _attempt(job, argv)
     print(json.dumps(redacted_report(report), ensure_ascii=False, default=str), flush=True)
-    if code == Terminated.exit_code:  # a call to Spark may have been cut off: its process ends with this one
+    if code == Terminated.exit_code:  # stopping the session could hang: SIGTERM may have cut off a call to Spark
         sys.stderr.flush()
         os._exit(code)
     _stop_session()
@@ -87,7 +87,7 @@ def main(job: Job[Any]) -> NoReturn:
 
 
 def silence_traces() -> None:
-    """Keep PySpark and Py4J from logging every exception with Java's trace, also those that are handled."""
+    """Keep PySpark and Py4J from logging Java traces of exceptions, also of those that are handled."""
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
@@ -96,29 +96,26 @@ def silence_traces() -> None:
 def _attempt(job: Job[Any], argv: list[str]) -> tuple[dict[str, Any], int]:
     started = time.monotonic()
     lake, run_date, dry_run = None, None, False
-    head: dict[str, Any] = {"job": job.name, "status": "failed", "run_date": None}
+    report_head: dict[str, Any] = {"job": job.name, "status": "failed", "run_date": None}
     try:
         config = load(job.options, job.name, argv, _toml_of(job.script))
         lake, run_date = Lake(config.lake), getattr(config, "run_date", None)
         dry_run = config.dry_run
-        head["run_date"] = str(run_date) if run_date else None
+        report_head["run_date"] = str(run_date) if run_date else None
         lake.plain.check_writable()
-        report = (
-            head
-            | {"status": "done", "lake": lake.uri}
-            | job.run(Run(job.name, lake, Progress(), dry_run=dry_run), config)
-        )
+        done = report_head | {"status": "done", "lake": lake.uri}
+        report = done | job.run(Run(job.name, lake, Progress(), dry_run=dry_run), config)
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
     except Exception as error:
-        report, code = _failure(head, error)
+        report, code = _failure(report_head, error)
     except Terminated:
-        print("stopped by SIGTERM; the same command does what is left", file=sys.stderr)
+        print("stopped by SIGTERM; run the same command again to do the rest", file=sys.stderr)
         code = Terminated.exit_code
-        report = head | {"exit_code": code, "error": "stopped by SIGTERM"}
+        report = report_head | {"exit_code": code, "error": "stopped by SIGTERM"}
     report["seconds"] = round(time.monotonic() - started, 1)
     if lake is not None and not dry_run:
-        _keep_status(lake, job.name, run_date, report)
+        _write_status(lake, job.name, run_date, report)
     return report, code
 
 
@@ -126,35 +123,36 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
 
 
-def _failure(head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:
-    known = error if isinstance(error, RecsysError) else to_user_error(error)
-    if known is None:
+def _failure(report_head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:
+    user_error = error if isinstance(error, RecsysError) else to_user_error(error)
+    if user_error is None:
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
-        return head | {"exit_code": 1, "error": redacted(f"a bug: {type(error).__name__}: {error}")[:2000]}, 1
-    said = redacted(str(known))
-    print(f"error: {said}", file=sys.stderr)
-    return head | known.report | {"exit_code": known.exit_code, "error": said}, known.exit_code
+        return report_head | {"exit_code": 1, "error": redacted(f"a bug: {type(error).__name__}: {error}")[:2000]}, 1
+    message, code = redacted(str(user_error)), user_error.exit_code
+    print(f"error: {message}", file=sys.stderr)
+    return report_head | user_error.report | {"exit_code": code, "error": message}, code
 
 
-def _keep_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
-    """Beside the lake: the last run, and apart from it the last one that published, so that a run which finds nothing
-    to do does not hide what it cost. Whom a person asked about is printed and not kept."""
-    kept = redacted_report({key: value for key, value in report.items() if key != PERSONAL})
+def _write_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
+    """Write the report beside the tables, without personal data.
+
+    The last run that published has a file of its own, so that a run with nothing to do does not replace its figures.
+    """
+    status = redacted_report({key: value for key, value in report.items() if key != PERSONAL})
     name = str(run_date or "latest")
     try:
-        lake.plain.write_status(job, name, kept)
+        lake.plain.write_status(job, name, status)
         if report["status"] == "done":
-            lake.plain.write_status(job, f"{name}.done", kept)
+            lake.plain.write_status(job, f"{name}.done", status)
     except (OSError, ArrowException) as error:
-        print(f"warning: the status of this run was not kept beside the lake: {error}", file=sys.stderr)
+        print(f"warning: the status of this run could not be written to the lake: {error}", file=sys.stderr)
 
 
 def _toml_of(script: str) -> Path | None:
-    """The job's TOML: in the checkout beside the script, or in the working folder, where ``--files`` puts it on a
-    cluster."""
+    """The job's TOML file: of the checkout, or in the working folder, where ``--files`` puts it on a cluster."""
     job = Path(script).resolve()
-    places = (job.parent.parent / "conf" / f"{job.stem}.toml", Path(f"{job.stem}.toml"))
-    return next((place for place in places if place.is_file()), None)
+    paths = (job.parent.parent / "conf" / f"{job.stem}.toml", Path(f"{job.stem}.toml"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _stop_session() -> None:
@@ -164,4 +162,5 @@ def _stop_session() -> None:
 
 
 def _cores(run: Run) -> int:
+    """The number of task slots that Spark has."""
     return run.spark.sparkContext.defaultParallelism

@@ -1,4 +1,4 @@
-"""Groups of configuration keys that several jobs share. Units are in the descriptions: ``JOB --help`` shows them."""
+"""Groups of configuration keys that several jobs share. Descriptions state the units, for ``JOB --help``."""
 
 from datetime import date
 
@@ -8,6 +8,8 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class RunDate(JobConfig):
-    """Jobs that look at time."""
+    """Run date."""
 
-    run_date: date = Field(description="the only clock, YYYY-MM-DD: events strictly before it (UTC) are known")
+    run_date: date = Field(
+        description="date of the run, YYYY-MM-DD, used instead of a clock: only events strictly before it (UTC) count"
+    )

@@ -1,5 +1,5 @@
-"""What a person sees while a job works: on a terminal a live line with task counts and the time that is left, elsewhere
-one line per step and, in long ones, one a minute."""
+"""Progress of a job: on a terminal a live line with task counts and the remaining time; elsewhere one line per step,
+and one per minute within long steps."""
 
 import sys
 import threading
@@ -15,21 +15,21 @@ _QUIET_SECONDS = 60.0
 
 
 class Progress:
-    """Writes to standard error only: standard output belongs to results."""
+    """Writes to standard error only: standard output is for results."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._session: SparkSession | None = None
         self._stage_since: dict[int, float] = {}
-        self._said = ""
+        self._text = ""
 
     def watch(self, session: SparkSession) -> None:
-        """Count the tasks of this session from now on."""
+        """Count the tasks of this session."""
         self._session = session
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Show that ``title`` is being worked on, then how long it took."""
+        """Show ``title`` while the block runs, then its duration."""
         started = time.monotonic()
         if sys.stderr.isatty():
             with (
@@ -43,12 +43,12 @@ class Progress:
         self._console.print(f"  [green]✓[/] {escape(title)} [dim]{time.monotonic() - started:.1f} s[/]")
 
     def note(self, text: str) -> None:
-        """Say how far a long step has come."""
+        """Print a line about a running step."""
         self._console.print(f"    [dim]{escape(text)}[/]", soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """What the live line shows from now on, where the driver itself works and no tasks are counted."""
-        self._said = text
+        """Set the text of the live line while the driver works by itself, without Spark tasks."""
+        self._text = text
 
     @contextmanager
     def _followed(self, title: str, show: Callable[[str], None], seconds: float) -> Iterator[None]:
@@ -65,11 +65,11 @@ class Progress:
         finally:
             done.set()
             watcher.join()
-            self._said = ""
+            self._text = ""
 
     def _tasks(self) -> str:
-        if self._said:
-            return self._said
+        if self._text:
+            return self._text
         if self._session is None:
             return "starting Spark"
         tracker = self._session.sparkContext.statusTracker()
@@ -81,9 +81,9 @@ class Progress:
 
 
 def tasks_and_time(finished: int, total: int, seconds: float) -> str:
-    """``12/62 tasks, about 3 min left``: the time that is left at the pace so far, once it is longer than seconds."""
+    """``12/62 tasks, about 3 min left``: the remaining time at the pace so far, if it is at least 5 seconds."""
     if not total:
         return ""
     left = seconds * (total - finished) / finished if finished else 0.0
-    about = f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left" if left >= 5 else ""
-    return f"{finished}/{total} tasks{about}"
+    time_left = f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left" if left >= 5 else ""
+    return f"{finished}/{total} tasks{time_left}"

@@ -1,4 +1,4 @@
-"""What a Spark task needs to know of itself: its partition and its device."""
+"""The partition and the device of a running Spark task."""
 
 import os
 
@@ -6,7 +6,7 @@ from pyspark import TaskContext
 
 
 def partition() -> int:
-    """The partition that this task works on."""
+    """The partition of this task; 0 outside a task."""
     context = TaskContext.get()
     return context.partitionId() if context else 0
 
@@ -14,7 +14,8 @@ def partition() -> int:
 def task_device(context: TaskContext | None) -> str:
     """The device of this task: the GPU that Spark assigned, else the CPU.
 
-    Spark does not set CUDA_VISIBLE_DEVICES. Where a container did, the assigned address counts within it.
+    Spark does not set CUDA_VISIBLE_DEVICES. If a container sets it, the device is the index of the assigned address in
+    it.
     """
     gpus = context.resources().get("gpu") if context else None
     if not gpus:

@@ -1,4 +1,4 @@
-"""A digest of a row that does not depend on the order of rows."""
+"""Digests of rows, whose sum does not depend on the order of rows."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ DIGEST = "_row_digest"
 
 
 def row_digest(columns: list[str]) -> "Column":
-    """64 bits of a row. The digests of all rows, added up, tell two tables apart whatever the order of their rows."""
+    """The 64-bit digest of a row. The sum of all digests identifies a table's rows, whatever their order."""
     from pyspark.sql import functions as F
 
     return F.xxhash64(*(part for name in columns for part in (F.col(name), F.col(name).isNull())))

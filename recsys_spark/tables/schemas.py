@@ -1,4 +1,4 @@
-"""The contracts of the lake: each table a name, its columns, its key and what always holds."""
+"""The contracts of the lake: name, columns, key and checks of each table."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ REASONS = (
 _BLOCK = {"block": pa.string(), "contribution": pa.float32()}
 
 _REASON = {
-    "kind": pa.string(),  # history, own_text, segment, boost; others: all that is left, added up
-    "item_id": pa.string(),  # of the user's own history; null for the other kinds
-    "contribution": pa.float32(),  # they add up to the score
+    "kind": pa.string(),  # history, own_text, segment or boost; others: the sum of all further reasons
+    "item_id": pa.string(),  # of the user's history; null for the other kinds
+    "contribution": pa.float32(),  # the contributions of an item add up to its score
     "share": pa.float32(),  # of the sum of all absolute contributions
-    "blocks": pa.list_(pa.struct(list(_BLOCK.items()))),  # they add up to the contribution
+    "blocks": pa.list_(pa.struct(list(_BLOCK.items()))),  # by feature block; they add up to the contribution
     "sentence": pa.string(),
 }
 
@@ -35,6 +35,13 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 }
 
 
+VECTORS = "vectors"
+"""Check: the column ``embedding`` holds finite vectors, whose mean norm and cosine are watched for drift."""
+
+LISTS = "lists"
+"""Check: the lists of users have numbers as scores, in descending order, and no item twice."""
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A named table. ``columns`` maps a column to its Spark type; ``key`` is unique and never null."""
@@ -42,6 +49,8 @@ class Table:
     name: str
     columns: dict[str, str]
     key: tuple[str, ...]
+    checks: frozenset[str] = frozenset()
+    """``VECTORS``, ``LISTS``: what the tasks that write the table count for its audit."""
 
     @property
     def ddl(self) -> str:
@@ -50,8 +59,7 @@ class Table:
 
     @property
     def arrow_schema(self) -> pa.Schema:
-        """The schema of the Parquet files. Key columns are written as nullable too: Delta compares schemas as a
-        whole."""
+        """The schema of the Parquet files. Key columns are nullable too, since Delta compares whole schemas."""
         return pa.schema([pa.field(column, ARROW_TYPES[kind]) for column, kind in self.columns.items()])
 
 
@@ -60,16 +68,16 @@ ITEMS = Table(
     {
         "item_id": "string",
         "title": "string",
-        "text": "string",  # cleaned, built by the dataset's template; null when nothing was left
-        "text_hash": "string",  # sha256 of text, null with it
+        "text": "string",  # built by the dataset's template, cleaned; null if nothing remains
+        "text_hash": "string",  # SHA-256 of text, null with it
         "category": "array<string>",
         "brand": "string",
         "price": "double",
-        "locale": "string",  # with match_on: only users of the same locale are offered it
-        "available_from": "date",  # both days inclusive; null: always
+        "locale": "string",  # with match_on, only users of the same locale get the item
+        "available_from": "date",  # both days inclusive; null: no limit
         "available_until": "date",
-        "boost": "float",  # added to its scores: freshness, margin; null counts 0
-        "image_vec": "array<float>",  # of a picture, or any dense vector that the source brings; null: none
+        "boost": "float",  # added to the item's scores, e.g. for freshness or margin; null counts as 0
+        "image_vec": "array<float>",  # image vector, or any dense vector of the source; null: none
     },
     key=("item_id",),
 )
@@ -81,12 +89,12 @@ USERS = Table(
         "text": "string",
         "text_hash": "string",
         "locale": "string",
-        "groups": "array<string>",  # such as "age: 25 to 34"; an evaluation compares the groups of an attribute
+        "groups": "array<string>",  # "attribute: value", e.g. "age: 25 to 34"; evaluations compare the groups
     },
     key=("user_id",),
 )
 
-# `rule` is "deny": never list the item; or "allow": list nothing but items that are allowed to this user.
+# `rule`: "deny" never lists the item for the user; "allow" lists only the user's allowed items.
 USER_RULES = Table(
     "user_rules", {"user_id": "string", "item_id": "string", "rule": "string"}, key=("user_id", "item_id", "rule")
 )
@@ -98,25 +106,28 @@ EVENTS = Table(
         "item_id": "string",
         "event_type": "string",
         "timestamp": "timestamp",  # UTC
-        "value": "double",  # rating, quantity, watch ratio: what event_type says; null where there is none
+        "value": "double",  # rating, quantity or watch ratio, by event_type; null: none
     },
     key=("user_id", "item_id", "event_type", "timestamp"),
 )
 
 QUARANTINE = Table("quarantine", {"table": "string", "reason": "string", "row": "string"}, key=())
 
-# Append-only and content-addressed: the same text under the same model is encoded once, whoever it belongs to.
+# Append-only and content-addressed: a model encodes a text once, however many items and users have it.
 EMBEDDINGS = Table(
-    "embeddings", {"text_hash": "string", "model": "string", "embedding": "array<float>"}, key=("text_hash", "model")
+    "embeddings",
+    {"text_hash": "string", "model": "string", "embedding": "array<float>"},
+    key=("text_hash", "model"),
+    checks=frozenset({VECTORS}),
 )
 
-# Texts that a model gave no vector for, append-only: they are not tried again before somebody asks (--full).
+# Append-only: texts that a model failed to encode. Only --full encodes them again.
 FAILED_TEXTS = Table(
     "failed_texts", {"text_hash": "string", "model": "string", "reason": "string"}, key=("text_hash", "model")
 )
 
-# Transforms of the text block, append-only: `name` is a digest of mean and matrix and part of every space that uses it.
-# The newest `fit` of an encoder (`model`) and shrink is the one in use.
+# Append-only: whitening transforms of the text block. `name` is a digest of mean and matrix, and part of the name of
+# every vector space that uses them. The greatest `fit` of an encoder (`model`) and shrink is in use.
 WHITENINGS = Table(
     "whitenings",
     {
@@ -124,15 +135,15 @@ WHITENINGS = Table(
         "model": "string",
         "shrink": "double",
         "fit": "int",
-        "items": "bigint",  # that it was fitted on
+        "items": "bigint",  # number of items that it was fitted on
         "mean": "array<double>",
-        "matrix": "array<double>",  # row by row
+        "matrix": "array<double>",  # row-major
     },
     key=("name", "model", "shrink", "fit"),
 )
 
-# What prices are compared by, append-only: `cuts` are quantiles of the prices of a category, or with an empty one of
-# the whole catalogue; `name` is a digest of a fit and part of every space that uses it.
+# Append-only: `cuts` are the price quantiles of a category, or of the whole catalogue if `category` is empty. `name` is
+# a digest of a fit, and part of the name of every vector space that uses it.
 PRICE_CUTS = Table(
     "price_cuts",
     {
@@ -140,18 +151,22 @@ PRICE_CUTS = Table(
         "category": "string",
         "fit": "int",
         "category_prices": "int",
-        "prices": "bigint",  # that it was taken of
+        "prices": "bigint",  # number of prices that the quantiles were taken from
         "cuts": "array<double>",
     },
     key=("name", "category", "fit", "category_prices"),
 )
 
-# Unit length. `model` names the vector space: encoder fingerprint, block configuration and whitening.
+# Vectors of unit length. `model` names the vector space: encoder fingerprint, feature blocks and whitening.
 ITEM_VECTORS = Table(
-    "item_vectors", {"item_id": "string", "model": "string", "embedding": "array<float>"}, key=("item_id",)
+    "item_vectors",
+    {"item_id": "string", "model": "string", "embedding": "array<float>"},
+    key=("item_id",),
+    checks=frozenset({VECTORS}),
 )
 
-# `embedding` is the additive sum, not normalised, decayed to reference_time: the user's newest event; null without one.
+# `embedding` is the sum of all contributions, not normalised. Those of events decay up to `reference_time`, the time of
+# the user's newest event; null without events.
 USER_PROFILES = Table(
     "user_profiles",
     {
@@ -163,9 +178,10 @@ USER_PROFILES = Table(
         "reference_time": "timestamp",
     },
     key=("user_id",),
+    checks=frozenset({VECTORS}),
 )
 
-# One snapshot per version. Ranks run from 1 without gaps; score descending, then item_id ascending.
+# A version is a snapshot of all lists. Ranks run from 1 without gaps, by descending score, then ascending item_id.
 RECOMMENDATIONS = Table(
     "recommendations",
     {
@@ -175,32 +191,33 @@ RECOMMENDATIONS = Table(
         "rank": "int",
         "run_date": "date",
         "model": "string",
-        "reasons": REASONS,  # by contribution; null where explain was 0
+        "reasons": REASONS,  # by contribution; null if explain was 0
     },
     key=("user_id", "rank"),
+    checks=frozenset({LISTS}),
 )
 
-# What was ever listed, where ignored_weight asks for it; grows by every new list. `shown_at` is the list's run_date.
+# Every item that a list ever showed, kept only if ignored_weight is set. `shown_at` is the run_date of the list.
 IMPRESSIONS = Table(
     "impressions",
     {"user_id": "string", "item_id": "string", "shown_at": "date"},
     key=("user_id", "item_id", "shown_at"),
 )
 
-# The items most similar to an item, itself left out.
+# The items most similar to an item, without the item itself.
 ITEM_NEIGHBORS = Table(
     "item_neighbors",
     {"item_id": "string", "neighbor_id": "string", "score": "float", "rank": "int", "model": "string"},
     key=("item_id", "rank"),
 )
 
-# A hybrid score of an item is the sum, over a user's events, of what each counts times the weight of its item.
+# The hybrid score of an item for a user: the sum, over its neighbors in the user's history, of event weight · `weight`.
 ITEM_WEIGHTS = Table(
     "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
 )
 
-# Append-only. Lists of one run_date are evaluated again when more events are known: the greatest `evaluation` is the
-# newest. Rows of before these two columns hold null there.
+# Append-only. Lists of a run_date are evaluated again when there are more events: the greatest `evaluation` is the
+# newest. `evaluation` and `until` are null in rows of earlier releases.
 METRICS = Table(
     "metrics",
     {
@@ -211,12 +228,12 @@ METRICS = Table(
         "value": "double",
         "users": "bigint",
         "evaluation": "int",  # counted from 1 over the whole table
-        "until": "timestamp",  # the newest event that was known
+        "until": "timestamp",  # time of the newest event at the evaluation
     },
     key=("run_date", "scorer", "metric", "k", "evaluation"),
 )
 
-# What a run of a step found new in the table it published, and what of it was made anew.
+# Append-only: how many rows each published version added, changed and removed, and in words which ones (`made`).
 CHANGES = Table(
     "changes",
     {
@@ -231,7 +248,7 @@ CHANGES = Table(
     key=(),
 )
 
-# Tombstones: ingest leaves out whoever stands here. `id_hash`: forgetting.id_hash, or in older rows the SHA-256 of
+# Tombstones: ingest drops these users and items. `id_hash`: `privacy.rules.id_hash`, or in older rows the SHA-256 of
 # "kind:id".
 FORGOTTEN = Table("forgotten", {"kind": "string", "id_hash": "string"}, key=("kind", "id_hash"))
 

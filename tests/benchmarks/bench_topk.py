@@ -260,7 +260,7 @@ class Bench:
             notes["peak"] = int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
         staged = self.lake.stage(users, RECOMMENDATIONS, make)
-        self.peak_bytes = max([self.peak_bytes, *(notes["peak"] for notes in staged.notes)])
+        self.peak_bytes = max([self.peak_bytes, *(notes["peak"] for notes in staged.stats)])
         return staged
 
     def _publish(self, table: Table, rows: np.ndarray, key: str, path: str) -> None:

@@ -93,7 +93,7 @@ def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
     staged = lake.stage(parts_of(spark, blocks), ITEM_WEIGHTS, with_peak(weight_rows(blocks, fit)))
     lake.commit(staged, "bench")
     seconds["fit"] = round(time.perf_counter() - started, 1)
-    peak = max(note["peak"] for note in staged.notes)
+    peak = max(note["peak"] for note in staged.stats)
     return {
         "seconds": seconds,
         "weights": staged.rows,

@@ -85,7 +85,7 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_of_two_refreshes_at_once_every_version_is_whole",
         "test_a_short_soak_run_finds_nothing",
         "test_a_short_soak_run_on_s3_finds_nothing",
-        "test_a_run_that_started_from_lists_another_one_has_replaced_is_refused",
+        "test_a_run_is_refused_if_another_one_has_replaced_the_version_it_started_from",
         "test_two_runs_that_overwrite_the_same_version_conflict",
     ),
     "a store that ignores conditions": ("test_a_store_that_ignores_conditions_is_refused_before_any_work",),

@@ -62,7 +62,7 @@ class Writer(Thread):
             self._together.abort()
 
     def _add(self, name: str) -> None:
-        head = self._lake.head(USERS)
+        head = self._lake.last_commit(USERS)
         mine = staged(self._lake, names(self._lake, head.version) | {name}, head.version)
         try:
             self.done[self._lake.commit(mine, name)] = name

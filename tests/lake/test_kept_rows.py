@@ -1,4 +1,4 @@
-"""Rows that stand are written anew without those that go, whatever files they lie in."""
+"""Data files rewritten without removed rows, whatever files these are in."""
 
 import pyarrow as pa
 import pytest
@@ -23,23 +23,23 @@ def stored(spark, tmp_path_factory):
 
 
 @settings(max_examples=max(8, settings.default.max_examples // 50))
-@given(gone=st.sets(st.integers(0, 45)), tasks=st.integers(1, 4))
-def test_what_stands_is_all_but_what_goes(gone, tasks, stored, spark):
+@given(removed=st.sets(st.integers(0, 45)), tasks=st.integers(1, 4))
+def test_exactly_the_removed_rows_are_missing(removed, tasks, stored, spark):
     files = spark.createDataFrame([(u,) for u in stored.file_uris(USERS, 0)], "uri string")
-    going = spark.createDataFrame([(f"u{n:02}",) for n in gone], "user_id string")
-    parts = files_without(files, going, "user_id").repartition(tasks)
-    make = kept_rows(USERS.arrow_schema, {"locale": pa.scalar("fr")})
-    found = parts.mapInArrow(lambda batches: make(batches, {}), USERS.ddl).collect()
-    wanted = sorted(f"u{n:02}" for n in set(range(40)) - gone)
-    assert sorted(row["user_id"] for row in found) == wanted
-    assert all(row["text"] == f"text {int(row['user_id'][1:])}" and row["locale"] == "fr" for row in found)
+    removed_keys = spark.createDataFrame([(f"u{n:02}",) for n in removed], "user_id string")
+    parts = files_without(files, removed_keys, "user_id").repartition(tasks)
+    transform = kept_rows(USERS.arrow_schema, {"locale": pa.scalar("fr")})
+    rows = parts.mapInArrow(lambda batches: transform(batches, {}), USERS.ddl).collect()
+    expected = sorted(f"u{n:02}" for n in set(range(40)) - removed)
+    assert sorted(row["user_id"] for row in rows) == expected
+    assert all(row["text"] == f"text {int(row['user_id'][1:])}" and row["locale"] == "fr" for row in rows)
 
 
 def test_rows_keep_their_order(stored, spark):
     [uri, *_] = stored.file_uris(USERS, 0)
     files = spark.createDataFrame([(uri,)], "uri string")
     was = [row["user_id"] for row in stored.read_files(spark, USERS, [uri]).collect()]
-    going = spark.createDataFrame([(was[1],), (was[5],)], "user_id string")
-    make = kept_rows(USERS.arrow_schema, {})
-    found = files_without(files, going, "user_id").mapInArrow(lambda batches: make(batches, {}), USERS.ddl).collect()
-    assert [row["user_id"] for row in found] == [was[0], *was[2:5], *was[6:]]
+    removed = spark.createDataFrame([(was[1],), (was[5],)], "user_id string")
+    parts, transform = files_without(files, removed, "user_id"), kept_rows(USERS.arrow_schema, {})
+    rows = parts.mapInArrow(lambda batches: transform(batches, {}), USERS.ddl).collect()
+    assert [row["user_id"] for row in rows] == [was[0], *was[2:5], *was[6:]]

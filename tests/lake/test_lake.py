@@ -1,4 +1,4 @@
-"""The lake: staged files stay invisible, a commit shows one whole version, damage is an error, not a wrong number."""
+"""The lake: staged files are invisible, a commit shows one whole version, damaged files are errors."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from recsys_spark.lake.data_files import file_batches
 from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.lake.whole_files import write_whole
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, TABLES, USERS, Table
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, LISTS, TABLES, USERS, VECTORS, Table
 
 ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
 TWO = [("u3", "second", "h2", "fr", [])]
@@ -104,7 +104,7 @@ def test_an_append_adds_rows(spark, copied):
     assert shown(spark, copied, 1) == TWO
 
 
-def test_a_table_gets_a_column_later_and_rows_of_before_hold_null(spark, tmp_path):
+def test_a_table_can_gain_a_column_that_is_null_in_older_rows(spark, tmp_path):
     lake, names = Lake(str(tmp_path / "lake")), [*USERS.columns][:-2]
     before = Table(USERS.name, {name: USERS.columns[name] for name in names}, USERS.key)
     lake.commit(lake.stage(users(spark, ONE).select(*names), before), "run-1")
@@ -115,16 +115,16 @@ def test_a_table_gets_a_column_later_and_rows_of_before_hold_null(spark, tmp_pat
     assert pa.Table.from_batches(batches).equals(
         pa.Table.from_pylist([dict(zip(USERS.columns, row, strict=True)) for row in stored], USERS.arrow_schema)
     )
-    head = lake.last_commit(USERS)
-    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", append=True, alone=True)
+    last = lake.last_commit(USERS)
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-2", append=True, exclusive=True)
     assert shown(spark, lake) == stored + TWO
     columns = [field.name for field in DeltaTable(lake.table_uri(USERS)).schema().fields]
     assert columns == [*USERS.columns], "other readers see the column too"
-    assert [h.key for h in lake.commits(USERS, 9)] == ["run-2", head.key]
-    lake.commit(lake.stage(users(spark, TWO), USERS), "run-3", append=True, alone=True)
+    assert [commit.key for commit in lake.commits(USERS, 9)] == ["run-2", last.key]
+    lake.commit(lake.stage(users(spark, TWO), USERS), "run-3", append=True, exclusive=True)
 
 
-def test_only_the_run_behind_the_newest_commit_counts_as_its_publisher(spark, copied):
+def test_published_by_knows_only_the_run_of_the_newest_commit(spark, copied):
     assert copied.published_by(USERS, "run-2") == 1
     assert copied.published_by(USERS, "run-1") is None
     assert copied.published_by(USERS, "run-0") is None
@@ -158,7 +158,7 @@ def test_a_frame_without_rows_makes_an_empty_table(spark, copied):
 )
 def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_work(spark, tmp_path, columns):
     lake = Lake(str(tmp_path))
-    with pytest.raises(TypeError, match="table 'users' wants"):
+    with pytest.raises(TypeError, match="table 'users' has the columns"):
         lake.stage(users(spark, ONE).selectExpr(*columns), USERS)
     assert not Path(lake.table_uri(USERS)).exists()
 
@@ -187,10 +187,10 @@ def test_bounds_of_the_key_columns_cover_every_file_and_name_nobody(spark, tmp_p
     assert len(actions) == 3
     assert sum(action["num_records"] for action in actions) == 40
     for action in actions:
-        found = pq.read_table(f"{lake.table_uri(EVENTS)}/{action['path']}")["event_type"].to_pylist()
-        assert (action["min.event_type"], action["max.event_type"]) == (min(found), max(found))
+        types = pq.read_table(f"{lake.table_uri(EVENTS)}/{action['path']}")["event_type"].to_pylist()
+        assert (action["min.event_type"], action["max.event_type"]) == (min(types), max(types))
         for name in ("min.user_id", "min.item_id"):
-            assert action.get(name) is None  # a log is kept longer than the people in it may want
+            assert action.get(name) is None  # the log outlives rows that users ask to remove
 
 
 def test_vectors_and_times_come_back_as_they_were_written(spark, tmp_path):
@@ -220,19 +220,19 @@ def test_a_flipped_byte_in_a_data_page_is_an_error_and_not_a_wrong_sum(spark, tm
     path.write_bytes(content)
     with pytest.raises(SPARK_FAILURES) as caught:
         lake.read(spark, EMBEDDINGS).selectExpr(total).collect()
-    known = to_user_error(caught.value)
-    assert isinstance(known, InputError)
-    assert path.name in str(known)
+    error = to_user_error(caught.value)
+    assert isinstance(error, InputError)
+    assert path.name in str(error)
 
 
-def test_a_data_file_that_is_gone_is_named(spark, copied):
+def test_a_missing_data_file_is_named(spark, copied):
     [path] = [Path(uri) for uri in DeltaTable(copied.table_uri(USERS)).file_uris()]
     path.unlink()
     with pytest.raises((InputError, *SPARK_FAILURES)) as caught:
         shown(spark, copied)
-    known = caught.value if isinstance(caught.value, InputError) else to_user_error(caught.value)
-    assert isinstance(known, InputError)
-    assert path.name in str(known)
+    error = caught.value if isinstance(caught.value, InputError) else to_user_error(caught.value)
+    assert isinstance(error, InputError)
+    assert path.name in str(error)
 
 
 def test_a_truncated_data_file_is_named(spark, copied):
@@ -240,9 +240,9 @@ def test_a_truncated_data_file_is_named(spark, copied):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SPARK_FAILURES) as caught:
         shown(spark, copied)
-    known = to_user_error(caught.value)
-    assert isinstance(known, InputError)
-    assert path.name in str(known)
+    error = to_user_error(caught.value)
+    assert isinstance(error, InputError)
+    assert path.name in str(error)
 
 
 def test_a_table_that_was_never_published_is_missing_by_name(spark, published):
@@ -266,22 +266,22 @@ def test_a_damaged_commit_log_is_an_input_error_that_names_the_table(spark, copi
         copied.read(spark, USERS)
 
 
-def meanwhile(monkeypatch, happens):
-    """``happens`` once, after a commit has looked at the table and before it writes to the log."""
+def in_between(monkeypatch, happens):
+    """Call ``happens`` once, after a commit has checked the table and before it writes to the log."""
     events = [happens]
 
-    def reached(place, table):
-        if place == "commit.before" and events:
+    def failpoint(name, table):
+        if name == "commit.before" and events:
             events.pop()()
 
-    monkeypatch.setattr(commits, "reached", reached)
+    monkeypatch.setattr(commits, "failpoint", failpoint)
 
 
 def test_two_runs_that_create_the_same_table_conflict(spark, tmp_path, monkeypatch):
     lake = Lake(str(tmp_path))
     mine, theirs = lake.stage(users(spark, ONE), USERS), lake.stage(users(spark, TWO), USERS)
-    meanwhile(monkeypatch, lambda: lake.commit(theirs, "theirs"))
-    with pytest.raises(ConflictError, match="table 'users' was published by another run meanwhile"):
+    in_between(monkeypatch, lambda: lake.commit(theirs, "theirs"))
+    with pytest.raises(ConflictError, match="table 'users' was published by another run since this one started"):
         lake.commit(mine, "mine")
     assert lake.version(USERS) == 0
     assert shown(spark, lake) == TWO
@@ -289,29 +289,29 @@ def test_two_runs_that_create_the_same_table_conflict(spark, tmp_path, monkeypat
 
 def test_two_runs_that_overwrite_the_same_version_conflict(spark, copied, monkeypatch):
     mine, theirs = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE + TWO), USERS)
-    meanwhile(monkeypatch, lambda: copied.commit(theirs, "theirs"))
-    with pytest.raises(ConflictError, match="table 'users' was published by another run meanwhile"):
+    in_between(monkeypatch, lambda: copied.commit(theirs, "theirs"))
+    with pytest.raises(ConflictError, match="table 'users' was published by another run since this one started"):
         copied.commit(mine, "mine")
     assert shown(spark, copied) == ONE + TWO
-    assert copied.head(USERS).key == "theirs"
+    assert copied.last_commit(USERS).key == "theirs"
 
 
 def test_a_commit_that_nothing_has_changed_is_overtaken_too(spark, copied, monkeypatch):
     same, theirs = copied.stage(users(spark, TWO), USERS), copied.stage(users(spark, ONE), USERS)
-    meanwhile(monkeypatch, lambda: copied.commit(theirs, "theirs"))
+    in_between(monkeypatch, lambda: copied.commit(theirs, "theirs"))
     with pytest.raises(ConflictError):
         copied.commit(same, "mine")
-    assert copied.head(USERS).key == "theirs"
+    assert copied.last_commit(USERS).key == "theirs"
 
 
 def test_an_append_and_a_snapshot_at_once_are_both_seen_or_refused(spark, copied, monkeypatch):
     more, whole = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE), USERS)
-    meanwhile(monkeypatch, lambda: copied.commit(more, "more", append=True))
+    in_between(monkeypatch, lambda: copied.commit(more, "more", append=True))
     with pytest.raises(ConflictError):
         copied.commit(whole, "whole")
     assert shown(spark, copied) == ONE + TWO
     once_more, theirs = copied.stage(users(spark, TWO), USERS), copied.stage(users(spark, ONE), USERS)
-    meanwhile(monkeypatch, lambda: copied.commit(theirs, "theirs"))
+    in_between(monkeypatch, lambda: copied.commit(theirs, "theirs"))
     copied.commit(once_more, "once more", append=True)
     assert shown(spark, copied) == ONE + TWO
 
@@ -319,54 +319,54 @@ def test_an_append_and_a_snapshot_at_once_are_both_seen_or_refused(spark, copied
 @pytest.mark.parametrize("append", [False, True])
 def test_of_the_same_run_twice_at_once_one_commits_and_both_are_done(append, spark, copied, monkeypatch):
     mine, theirs = copied.stage(users(spark, ONE), USERS), copied.stage(users(spark, ONE), USERS)
-    meanwhile(monkeypatch, lambda: copied.commit(theirs, "run-3", append=append))
+    in_between(monkeypatch, lambda: copied.commit(theirs, "run-3", append=append))
     assert copied.commit(mine, "run-3", append=append) == 2
     assert copied.version(USERS) == 2
     assert shown(spark, copied) == (ONE + TWO if append else ONE)
     assert mine.actions[0].path not in {path.name for path in data_files(copied)}
 
 
-def test_the_same_run_done_by_another_since_it_was_asked_for_is_not_appended_again(spark, copied):
+def test_a_run_that_another_process_has_committed_since_has_commit_is_not_appended_again(spark, copied):
     assert not copied.has_commit(USERS, "night")
     another = Lake(copied.uri)
     another.commit(another.stage(users(spark, TWO), USERS), "night", append=True)
     copied.commit(copied.stage(users(spark, TWO), USERS), "night", append=True)
     assert shown(spark, copied) == TWO + TWO
     assert copied.has_commit(USERS, "night")
-    copied.commit(copied.stage(users(spark, TWO), USERS), "night", append=True)  # asked for anew
+    copied.commit(copied.stage(users(spark, TWO), USERS), "night", append=True)  # after another call of has_commit
     assert shown(spark, copied) == TWO + TWO + TWO
 
 
-def test_an_append_that_is_to_be_alone_is_refused_where_somebody_came_first(spark, copied):
+def test_an_exclusive_append_is_refused_after_another_commit(spark, copied):
     staged = copied.stage(users(spark, ONE), USERS)
     copied.commit(copied.stage(users(spark, TWO), USERS), "another", append=True)
     with pytest.raises(ConflictError):
-        copied.commit(staged, "night", append=True, alone=True)
+        copied.commit(staged, "night", append=True, exclusive=True)
     copied.commit(staged, "night", append=True)
 
 
-def test_a_commit_whose_answer_was_lost_keeps_its_files(spark, copied, monkeypatch):
+def test_a_commit_whose_reply_was_lost_keeps_its_files(spark, copied, monkeypatch):
     staged, transact = copied.stage(users(spark, ONE), USERS), commits._transact
 
-    def answerless(*given, **more):
-        transact(*given, **more)
+    def lose_reply(*arguments, **options):
+        transact(*arguments, **options)
         monkeypatch.setattr(commits, "_transact", transact)
         raise CommitFailedError("Failed to commit transaction: 0")
 
-    monkeypatch.setattr(commits, "_transact", answerless)
+    monkeypatch.setattr(commits, "_transact", lose_reply)
     assert copied.commit(staged, "run-3") == 2
     assert (copied.version(USERS), shown(spark, copied)) == (2, ONE)
 
 
 def test_vacuum_makes_no_conflict_before_a_commit_or_in_the_middle_of_it(spark, copied, monkeypatch):
-    head = copied.head(USERS)
+    last = copied.last_commit(USERS)
     copied.vacuum(USERS, 0)
-    assert copied.version(USERS) > head.version
-    assert copied.head(USERS) == head
-    staged = copied.stage(users(spark, ONE), USERS, base=head.version)
+    assert copied.version(USERS) > last.version
+    assert copied.last_commit(USERS) == last
+    staged = copied.stage(users(spark, ONE), USERS, base=last.version)
     [orphan] = copied.stage(users(spark, TWO), USERS).actions
     os.utime(f"{copied.table_uri(USERS)}/{orphan.path}", (0, 0))
-    meanwhile(monkeypatch, lambda: copied.vacuum(USERS, 1))
+    in_between(monkeypatch, lambda: copied.vacuum(USERS, 1))
     before = copied.version(USERS)
     assert copied.commit(staged, "run-3") > before + 1
     assert shown(spark, copied) == ONE
@@ -376,14 +376,14 @@ def test_vacuum_makes_no_conflict_before_a_commit_or_in_the_middle_of_it(spark, 
     assert shown(spark, copied) == ONE + TWO
 
 
-def test_a_table_whose_old_commits_are_gone_still_has_a_head(copied):
+def test_a_table_whose_old_commits_were_cleaned_up_still_has_a_last_commit(copied):
     copied.vacuum(USERS, 0)
-    identity = copied.head(USERS).identity
+    identity = copied.last_commit(USERS).identity
     DeltaTable(copied.table_uri(USERS)).create_checkpoint()
     for number in range(2):
         Path(copied.table_uri(USERS), "_delta_log", f"{number:020}.json").unlink()
-    head = copied.head(USERS)
-    assert (head.version, head.identity, head.key, head.provenance) == (2, identity, None, Provenance())
+    last = copied.last_commit(USERS)
+    assert (last.version, last.identity, last.key, last.provenance) == (2, identity, None, Provenance())
 
 
 @pytest.mark.parametrize(
@@ -392,10 +392,13 @@ def test_a_table_whose_old_commits_are_gone_still_has_a_head(copied):
         (CommitFailedError("Failed to commit transaction: Generic S3 error: 503 Service Unavailable"), RetryError),
         (OSError("AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 7"), RetryError),
         (SchemaMismatchError("Cannot merge types"), SchemaMismatchError),
-        (CommitFailedError("Failed to commit transaction: 0"), CommitFailedError),  # though nobody else came first
+        (
+            CommitFailedError("Failed to commit transaction: 0"),
+            CommitFailedError,
+        ),  # no other commit came first
     ],
 )
-def test_only_a_commit_that_others_were_faster_with_is_a_conflict(spark, copied, monkeypatch, error, expected):
+def test_a_refused_commit_is_a_conflict_only_if_another_one_came_first(spark, copied, monkeypatch, error, expected):
     def refused(*_, **__):
         raise error
 
@@ -406,10 +409,10 @@ def test_only_a_commit_that_others_were_faster_with_is_a_conflict(spark, copied,
 
 
 def test_a_commit_that_found_the_disk_full_says_so_in_one_plain_line(spark, copied, monkeypatch):
-    told = "Generic LocalFileSystem error\n \x1b[31m↳\x1b[0m Unable to copy\n \x1b[31m↳\x1b[0m No space left on device"
+    error = "Generic LocalFileSystem error\n \x1b[31m↳\x1b[0m Unable to copy\n \x1b[31m↳\x1b[0m No space left on device"
 
     def refused(*_, **__):
-        raise OSError(told)
+        raise OSError(error)
 
     staged = copied.stage(users(spark, ONE), USERS)
     monkeypatch.setattr(commits, "_transact", refused)
@@ -419,19 +422,19 @@ def test_a_commit_that_found_the_disk_full_says_so_in_one_plain_line(spark, copi
         copied.commit(staged, "run-3")
 
 
-def test_the_status_of_a_run_lies_beside_the_tables(tmp_path):
+def test_the_status_of_a_run_is_written_beside_the_tables(tmp_path):
     lake = Lake(str(tmp_path / "new" / "lake"))
     lake.plain.write_status("some_job", "2024-03-01", {"status": "done", "title": "日本"})
     lake.plain.write_status("some_job", "2024-03-01", {"status": "unchanged"})
-    kept = tmp_path / "new" / "lake" / "_status" / "some_job" / "2024-03-01.json"
-    assert json.loads(kept.read_text(encoding="utf-8")) == {"status": "unchanged"}
+    status = tmp_path / "new" / "lake" / "_status" / "some_job" / "2024-03-01.json"
+    assert json.loads(status.read_text(encoding="utf-8")) == {"status": "unchanged"}
 
 
 def test_a_lake_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(InputError, match="is not writable"):
-        Lake(str(blocked)).check_writable()
+        Lake(str(blocked)).plain.check_writable()
     lake = Lake(str(tmp_path / "lake"))
     lake.plain.check_writable()
     assert list((tmp_path / "lake" / "_status").iterdir()) == []
@@ -459,10 +462,10 @@ def test_a_lake_may_lie_in_a_folder_of_any_name(name, spark, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("/a/b/", "/a/b"), ("s3://bucket/lake/", "s3://bucket/lake"), ("relative", "relative")]
+    ("given", "uri"), [("/a/b/", "/a/b"), ("s3://bucket/lake/", "s3://bucket/lake"), ("relative", "relative")]
 )
-def test_a_lake_is_named_by_an_absolute_path_or_a_uri(given, kept):
-    expected = str(Path(kept).absolute()) if kept == "relative" else kept
+def test_a_lake_is_named_by_an_absolute_path_or_a_uri(given, uri):
+    expected = str(Path(uri).absolute()) if uri == "relative" else uri
     assert Lake(given).uri == expected
     assert Lake(given).table_uri(USERS) == f"{expected}/users"
 
@@ -472,6 +475,8 @@ def test_every_contract_can_be_written_and_read(name, spark):
     table = TABLES[name]
     assert [field.name for field in table.arrow_schema] == list(table.columns)
     assert set(table.key) <= set(table.columns)
+    assert (VECTORS in table.checks) == ("embedding" in table.columns)
+    assert (LISTS in table.checks) == ({"user_id", "rank", "score"} <= set(table.columns))
     assert dict(spark.createDataFrame([], table.ddl).dtypes) == table.columns
 
 

@@ -1,4 +1,4 @@
-"""Paths of users in the forms that Spark, pyarrow and deltalake want; no secret in one."""
+"""Paths in the forms that Spark, pyarrow and deltalake take; paths with secrets are refused."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from recsys_spark.lake.paths import absolute, delta_uri, is_pattern, lake_path, 
 
 
 @pytest.mark.parametrize(
-    ("path", "found"),
+    ("path", "expected"),
     [
         ("/d/my lake/", "/d/my lake"),
         ("/d/my%20lake", "/d/my%20lake"),
@@ -22,13 +22,13 @@ from recsys_spark.lake.paths import absolute, delta_uri, is_pattern, lake_path, 
         ("abfss://container@account.dfs.core.windows.net/lake", "abfss://container@account.dfs.core.windows.net/lake"),
     ],
 )
-def test_a_path_has_one_form_for_all_processes(path, found, monkeypatch, tmp_path):
+def test_a_path_has_one_form_for_all_processes(path, expected, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    assert absolute(path) == found.replace("/here", str(tmp_path))
+    assert absolute(path) == expected.replace("/here", str(tmp_path))
 
 
-def test_characters_of_patterns_stand_for_themselves_in_a_file_name():
+def test_characters_of_glob_patterns_are_escaped_in_file_names():
     assert spark_path("/d/lake[1]/{a,b}*?\\x") == "/d/lake\\[1\\]/\\{a,b\\}\\*\\?\\\\x"
     assert spark_path("/d/my lake%20/#1") == "/d/my lake%20/#1"
     assert is_pattern("/d/*.csv")

@@ -1,4 +1,4 @@
-"""What commits keep: both ways through JSON, under the keys that lakes of earlier releases have."""
+"""Metadata of commits: to JSON and back, under the keys that lakes of earlier releases have."""
 
 import json
 from datetime import date
@@ -69,14 +69,14 @@ def test_an_evaluation_of_an_earlier_release_has_its_figures_beside_its_provenan
     assert from_json({"figures": {"k": 10}})[1] == Outcome(figures={"k": 10})
 
 
-def test_the_second_outcome_counts_where_both_say_something():
+def test_merged_outcomes_take_the_values_of_the_second():
     merged = Outcome(figures={"a": 1}, fitted={"items": 1}, more={"x": 1, "y": 1}) | Outcome(
         figures={"a": 2}, more={"y": 2}
     )
     assert merged == Outcome(figures={"a": 2}, fitted={"items": 1}, more={"x": 1, "y": 2})
 
 
-def test_only_settings_make_a_difference():
+def test_other_settings_ignores_inputs_and_run_date():
     other_inputs = Provenance.of(inputs={"events": "9-9"}, run_date=date(2019, 1, 1), k=10, scorer="cosine")
     same = Provenance.of(inputs={"events": "1-1"}, versions={"events": 1}, k=10, scorer="cosine")
     assert other_inputs.other_settings(same) is None
@@ -86,6 +86,6 @@ def test_only_settings_make_a_difference():
 
 @given(st.dictionaries(st.text(min_size=1), st.none() | st.integers() | st.text(), max_size=4))
 def test_unknown_keys_of_a_later_release_are_kept(settings):
-    known = set(Provenance.of().__dict__) | {"blocks", "log", "judged", "key", "about", "figures", "settings"}
-    settings = {name: value for name, value in settings.items() if name not in known}
+    fields = set(Provenance.of().__dict__) | {"blocks", "log", "judged", "key", "about", "figures", "settings"}
+    settings = {name: value for name, value in settings.items() if name not in fields}
     assert stored(*from_json(settings)) == {**settings, "about": {}}

@@ -1,4 +1,4 @@
-"""What a drift gate compares, against sums worked out over all pairs."""
+"""Figures of the drift gate, against sums over all pairs; and the checks that tasks count."""
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,15 @@ BOUNDS = {
 }
 
 
-def noted(vectors):
+def stats_of(vectors):
     sums = VectorSums()
     sums.add(pa.RecordBatch.from_pydict({"embedding": pa.array(vectors, pa.list_(pa.float32()))}))
-    return {"vectors": sums.told()}
+    return {"vectors": sums.sums()}
 
 
 def test_the_mean_cosine_of_all_pairs_comes_from_sums_of_tasks():
     vectors = np.random.default_rng(3).normal(0.4, 1, (30, 6)).astype(np.float32)
-    figures = vector_figures([noted(vectors[:11].tolist()), {}, noted(vectors[11:].tolist())])
+    figures = vector_figures([stats_of(vectors[:11].tolist()), {}, stats_of(vectors[11:].tolist())])
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [units[i] @ units[j] for i in range(30) for j in range(30) if i != j]
     assert figures["mean_cosine"] == pytest.approx(np.mean(pairs), abs=1e-5)
@@ -33,7 +33,7 @@ def test_the_mean_cosine_of_all_pairs_comes_from_sums_of_tasks():
 
 
 def test_vectors_without_a_direction_are_counted():
-    figures = vector_figures([noted([[0.0, 0.0], [float("nan"), 1.0], [3.0, 4.0], None])])
+    figures = vector_figures([stats_of([[0.0, 0.0], [float("nan"), 1.0], [3.0, 4.0], None])])
     assert (figures["unusable"], figures["mean_norm"]) == (3, 5.0)
     assert "mean_cosine" not in figures
     assert vector_figures([]) == {}
@@ -54,26 +54,26 @@ def test_vectors_without_a_direction_are_counted():
         ({"rows": 1000}, {"mean_norm": 9}, []),
     ],
 )
-def test_what_has_moved_further_than_its_bound_is_named(was, now, words):
-    found = drifted(was, now, BOUNDS)
-    assert len(found) == len(words)
-    assert all(text.startswith(word) for text, word in zip(found, words, strict=True))
+def test_each_figure_beyond_its_bound_is_named(was, now, words):
+    faults = drifted(was, now, BOUNDS)
+    assert len(faults) == len(words)
+    assert all(text.startswith(word) for text, word in zip(faults, words, strict=True))
 
 
-def test_tasks_count_what_must_not_be_in_lists():
-    def told(*rows, at_once=2):
-        found = ListFaults()
+def test_tasks_count_the_faults_of_lists():
+    def counts(*rows, at_once=2):
+        faults = ListFaults()
         for first in range(0, len(rows), at_once):
             part = [
                 dict(zip(("user_id", "item_id", "score"), row, strict=True)) for row in rows[first : first + at_once]
             ]
-            found.add(pa.RecordBatch.from_pylist(part))
-        return tuple(found.told().values())
+            faults.add(pa.RecordBatch.from_pylist(part))
+        return tuple(faults.counts().values())
 
     good = [("u", "a", 0.9), ("u", "b", 0.9), ("u", "c", -0.1), ("v", "a", 1.0), ("w", "a", 0.5), ("w", "b", 0.4)]
     for at_once in (1, 2, 3, 6):
-        assert told(*good, at_once=at_once) == (0, 0, 0)
-        assert told(*good, ("w", "c", 0.6), at_once=at_once) == (0, 1, 0)
-        assert told(*good, ("w", "a", 0.3), at_once=at_once) == (0, 0, 1)
-        assert told(*good, ("x", "a", float("nan")), at_once=at_once) == (1, 0, 0)
-    assert told() == (0, 0, 0)
+        assert counts(*good, at_once=at_once) == (0, 0, 0)
+        assert counts(*good, ("w", "c", 0.6), at_once=at_once) == (0, 1, 0)
+        assert counts(*good, ("w", "a", 0.3), at_once=at_once) == (0, 0, 1)
+        assert counts(*good, ("x", "a", float("nan")), at_once=at_once) == (1, 0, 0)
+    assert counts() == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""The refresh of what has changed equals the refresh of everything: after any nights, to the last bit of a score."""
+"""An incremental refresh equals a full one after any sequence of nights, to the last bit of a score."""
 
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +19,7 @@ from recsys_spark.privacy.steps.forget_users import forget_users
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
 from recsys_spark.publish.changes import changed_keys, row_kinds
-from recsys_spark.publish.steps.change_log import counted
+from recsys_spark.publish.steps.change_log import counts_by_kind
 from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps import incremental as incremental_step
 from recsys_spark.recommend.steps.recommend_items import recommend_items
@@ -45,7 +45,7 @@ FIRST = date(2024, 3, 1)
 SPACE = "enc-1#blocks"
 USERS_AT_FIRST, ITEMS_AT_FIRST = 9, 14
 _IDS = {"user": st.integers(0, USERS_AT_FIRST + 2), "item": st.integers(0, ITEMS_AT_FIRST + 3)}
-CRASHES = [f"{place}:{table}" for place in ("stage.after", "commit.before", "commit.after")
+CRASHES = [f"{point}:{table}" for point in ("stage.after", "commit.before", "commit.after")
            for table in ("user_profiles", "changes", "recommendations")]  # fmt: skip
 _VECTOR = st.tuples(*[st.integers(-3, 3)] * 4).filter(any)
 _DAYS = st.none() | st.integers(-2, 4)
@@ -66,7 +66,7 @@ class Options(ProfileOptions, TopKOptions):
 
 
 class World:
-    """What the source tables of a lake show, and the nightly run over them."""
+    """The source tables of a lake, and the nightly run over them."""
 
     def __init__(self, spark, folder, **options):
         self.spark, self.lake, self.options, self.nights = spark, Lake(str(folder)), options, 0
@@ -101,7 +101,7 @@ class World:
             self.texts[what[0]] = what[1]
 
     def forget(self, user):
-        """Out of the lake, and out of what ingest lets through from now on."""
+        """Remove a user from the lake and, as ingest does, from the sources."""
         forget_users(self.run, ForgetOptions(lake=self.lake.uri, user_ids=f"u{user}"))
         self.events = {event for event in self.events if event[0] != user}
         self.rules = {key: what for key, what in self.rules.items() if key[0] != user}
@@ -109,7 +109,7 @@ class World:
         self.texts.pop(user, None)
 
     def vacuum(self):
-        """Nothing is left but what is shown now."""
+        """Remove all versions but the newest."""
         vacuum_lake(self.run, VacuumOptions(lake=self.lake.uri, keep_hours=1))
         for table in (table for table in TABLES.values() if self.lake.version(table) is not None):
             self.lake.vacuum(table, keep_hours=0)
@@ -138,7 +138,7 @@ class World:
                 (str(v), user_fingerprint("enc"), [float(x) for x in v]) for v in set(filter(None, self.texts.values()))
             ],
         }
-        frames = {table: self.spark.createDataFrame(found, table.ddl) for table, found in rows.items()}
+        frames = {table: self.spark.createDataFrame(values, table.ddl) for table, values in rows.items()}
         for table, frame in (frames | {EVENTS: self._log()}).items():
             frame = frame.repartition(2)
             self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
@@ -162,18 +162,18 @@ class World:
         return sorted(map(tuple, rows)), sorted(map(tuple, people))
 
     def crash(self, point):
-        """A run that ends in the middle, as if it had been killed."""
+        """A run that ends at ``point``, as if it were killed."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(VARIABLE, f"{point}=fail")
-            with suppress(RetryError):  # where nothing is to be published no point is reached
+            with suppress(RetryError):  # a run with nothing to publish does not reach the point
                 self.refresh()
 
     def check(self):
-        """The night's run against one that makes everything; which stands where it was, if they are equal."""
+        """Compare the night's run with a full one."""
         reports = self.refresh()
-        made = self.shown()
+        incremental = self.shown()
         self.refresh(full=True)
-        assert made == self.shown()
+        assert incremental == self.shown()
         return reports
 
 
@@ -260,14 +260,14 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert made["profiles_made"] == "1 users who changed"
     assert listed["items_changed"] == 1
     assert 1 <= listed["users_redone"] < USERS_AT_FIRST / 2
-    assert world.lake.version(IMPRESSIONS) is None, "nothing is kept of what nobody asked for"
+    assert world.lake.version(IMPRESSIONS) is None, "impressions are stored only with ignored_weight"
     longer = world.refresh(half_life_days=7)
     assert longer[0]["profiles_made"].startswith("all: weights was")
     assert longer[1]["lists_made"].startswith("all: ")
 
 
 def test_shuffled_joins_leave_lists_whole(spark, tmp_path):
-    """As on large tables; and in a folder whose name has a space, whose files a quiet night reads by themselves."""
+    """As on large tables; and in a folder with a space in its name, whose files a night without changes reads."""
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     try:
         world = World(spark, tmp_path / "my lake")
@@ -288,16 +288,16 @@ def test_lists_learn_from_the_commit_which_profiles_are_new(spark, tmp_path, mon
     world.refresh()
     compared = []
 
-    def spied(was, now, key):
+    def spy(was, now, key):
         compared.append(key)
         return changed_keys(was, now, key)
 
-    monkeypatch.setattr(incremental_step, "changed_keys", spied)
+    monkeypatch.setattr(incremental_step, "changed_keys", spy)
     world.apply(("event", 2, 3, -1))
     world.apply(("no event", 4))
     world.commit_sources()
     assert world.check()[1]["users_redone"] == 2
-    assert "user_id" not in compared, "no vector of a profile is looked at"
+    assert "user_id" not in compared, "no profile vectors are compared"
     for change in (("event", 2, 5, -1), ("event", 3, 5, -1)):  # profiles of two nights, lists of one
         world.apply(change)
         world.commit_sources()
@@ -317,7 +317,7 @@ def test_files_of_many_nights_stay_few(spark, tmp_path):
     assert max(number) <= 8, number
 
 
-def test_a_quiet_night_leaves_the_drift_gate_its_figures(spark, tmp_path):
+def test_a_night_without_changes_keeps_the_figures_of_the_drift_gate(spark, tmp_path):
     world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
     world.commit_sources()
     world.refresh()
@@ -330,7 +330,7 @@ def test_a_quiet_night_leaves_the_drift_gate_its_figures(spark, tmp_path):
         world.refresh()
 
 
-def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark, tmp_path, monkeypatch):
+def test_a_run_is_refused_if_another_one_has_replaced_the_version_it_started_from(spark, tmp_path, monkeypatch):
     world = World(spark, tmp_path)
     world.commit_sources()
     world.refresh()
@@ -338,29 +338,29 @@ def test_a_run_that_started_from_lists_another_one_has_replaced_is_refused(spark
     world.commit_sources()
     stage = Lake.stage
 
-    def overtaken(self, frame, table, *rest, **more):
-        staged = stage(self, frame, table, *rest, **more)
+    def overtaken(self, frame, table, *arguments, **options):
+        staged = stage(self, frame, table, *arguments, **options)
         if table is USER_PROFILES:
             monkeypatch.setattr(Lake, "stage", stage)
             self.commit(stage(self, world.lake.read(spark, USER_PROFILES).limit(2), USER_PROFILES), "another run")
         return staged
 
     monkeypatch.setattr(Lake, "stage", overtaken)
-    with pytest.raises(ConflictError, match="published by another run meanwhile"):
+    with pytest.raises(ConflictError, match="published by another run since this one started"):
         world.refresh()
     assert world.lake.rows(USER_PROFILES) == 2
-    assert world.lake.rows(CHANGES) == 2, "a version that never was has no row in the log"
+    assert world.lake.rows(CHANGES) == 2, "the log has no row of a version that was never published"
 
 
-def test_a_run_that_was_killed_before_it_wrote_the_log_writes_it_when_it_comes_back(spark, tmp_path, monkeypatch):
+def test_a_run_killed_before_it_wrote_the_log_writes_it_when_repeated(spark, tmp_path, monkeypatch):
     world = World(spark, tmp_path)
     world.commit_sources()
     commit = Lake.commit
 
-    def killed(self, staged, *rest, **more):
+    def killed(self, staged, *arguments, **options):
         if staged.table is CHANGES:
             raise KeyboardInterrupt
-        return commit(self, staged, *rest, **more)
+        return commit(self, staged, *arguments, **options)
 
     monkeypatch.setattr(Lake, "commit", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -402,4 +402,4 @@ def test_whole_rows_are_compared_by_a_join_that_can_spill(spark):
     plan = kinds._jdf.queryExecution().executedPlan().toString()
     assert "SortMergeJoin" in plan
     assert "ShuffledHashJoin" not in plan
-    assert counted(kinds) == {"added": 5, "changed": 0, "removed": 10}
+    assert counts_by_kind(kinds) == {"added": 5, "changed": 0, "removed": 10}

@@ -1,4 +1,4 @@
-"""Configuration of jobs: precedence of the sources, every fault at once, help made from the same model."""
+"""Configuration of jobs: precedence of sources, all faults at once, help from the same model."""
 
 import os
 from datetime import date
@@ -113,7 +113,7 @@ def test_all_faults_are_reported_at_once(toml, monkeypatch):
 
 
 @pytest.mark.parametrize("argument", ["k=3", "-k=3", "--", "--=3", "3"])
-def test_what_is_not_key_value_is_refused_with_its_form(argument):
+def test_an_argument_that_is_not_key_value_is_refused_with_the_right_form(argument):
     assert f"'{argument}' is not of the form --key=value" in complaint(TopKOptions, [*NEEDED, argument])
 
 
@@ -121,13 +121,13 @@ def test_a_key_without_a_value_is_a_switch_and_nothing_else():
     assert load(TopKOptions, "recommend_items", [*NEEDED, "--dry_run"], None).dry_run is True
     assert "run_date (command line)" in complaint(TopKOptions, ["--lake=/tmp/lake", "--run_date"])
     assert "lake (command line)" in complaint(TopKOptions, ["--lake", "--run_date=2024-03-01"])
-    assert "--config wants a file" in complaint(TopKOptions, [*NEEDED, "--config"])
-    told = complaint(TopKOptions, [*NEEDED, "--k", "--min_score", "--event_weights"])
+    assert "--config needs a file" in complaint(TopKOptions, [*NEEDED, "--config"])
+    message = complaint(TopKOptions, [*NEEDED, "--k", "--min_score", "--event_weights"])
     for key in ("k", "min_score", "event_weights"):  # True is a number to pydantic, and to Python
-        assert f"{key} (command line): wants a value, --{key}=…" in told
+        assert f"{key} (command line): needs a value, --{key}=…" in message
 
 
-def test_files_that_were_shipped_to_a_driver_are_found_in_its_folder(tmp_path, monkeypatch):
+def test_shipped_files_are_read_from_the_working_folder_of_the_driver(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.toml").write_text("k = 7\n", encoding="utf-8")
     assert load(TopKOptions, "recommend_items", [*NEEDED, "--config=/home/me/my.toml"], None).k == 7
@@ -137,15 +137,15 @@ def test_files_that_were_shipped_to_a_driver_are_found_in_its_folder(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(b"k = ", "is not TOML"), (b"k = 1\nk = 2", "is not TOML"), (b"k = '\xff'", "is not TOML")],
 )
-def test_a_broken_toml_file_is_named(content, said, tmp_path):
+def test_a_broken_toml_file_is_named(content, expected, tmp_path):
     path = tmp_path / "recommend_items.toml"
     path.write_bytes(content)
     message = complaint(TopKOptions, NEEDED, path)
     assert str(path) in message
-    assert said in message
+    assert expected in message
 
 
 def test_a_missing_toml_file_is_named_beside_the_other_faults(tmp_path):
@@ -169,7 +169,7 @@ def test_weights_are_a_toml_table_or_json(source, toml, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("{purchase: 3}", "not JSON"),
         ('{"purchase": "much"}', "event_weights.purchase (command line)"),
@@ -179,8 +179,8 @@ def test_weights_are_a_toml_table_or_json(source, toml, monkeypatch):
         ('{"purchase": 1e999}', "finite number"),
     ],
 )
-def test_wrong_weights_are_refused_with_their_place(value, said):
-    assert said in complaint(ProfileOptions, [*NEEDED, f"--event_weights={value}"])
+def test_wrong_weights_are_refused_with_their_source(value, expected):
+    assert expected in complaint(ProfileOptions, [*NEEDED, f"--event_weights={value}"])
 
 
 @pytest.mark.parametrize(
@@ -229,13 +229,13 @@ def test_help_lists_every_key_of_the_job(job):
 
 
 def test_keys_are_shown_by_section_required_ones_first_and_rarely_used_ones_last():
-    found = sections(RecommendOptions)
-    titles = list(found)
+    by_title = sections(RecommendOptions)
+    titles = list(by_title)
     assert titles[0] == "Required"
-    assert list(found["Required"]) == ["lake", "run_date"]
+    assert list(by_title["Required"]) == ["lake", "run_date"]
     assert titles[1] == "Scorer"
     assert titles[-3:] == ["Approximate search", "Drift from the last version", "Every job"]
-    assert sum(map(len, found.values())) == len(RecommendOptions.model_fields)
+    assert sum(map(len, by_title.values())) == len(RecommendOptions.model_fields)
     lines = toml_text(RecommendOptions, "Lists.\n\nOf users.").splitlines()
     assert lines[:4] == ["# Lists.", "#", "# Of users.", lines[3]]
     assert "# lake = (required)" in lines
@@ -244,7 +244,7 @@ def test_keys_are_shown_by_section_required_ones_first_and_rarely_used_ones_last
 
 
 @pytest.mark.parametrize("source", ["toml", "environment", "command line"])
-def test_an_old_key_still_works_and_its_new_name_is_said(source, toml, monkeypatch, caplog):
+def test_an_old_key_still_works_with_a_warning_that_names_the_new_one(source, toml, monkeypatch, caplog):
     path, argv = None, [*NEEDED, "--approximate=true"]
     if source == "toml":
         path = toml("lists = 7")
@@ -264,7 +264,7 @@ def test_an_old_key_beside_its_new_name_is_a_fault_and_a_wrong_value_names_the_n
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "expected"),
     [
         (["--half_life_days=30"], "half_life_days belongs to build_profiles"),
         (["--sif=0.001", "--max_events=9"], "max_events belongs to build_profiles"),
@@ -273,10 +273,10 @@ def test_an_old_key_beside_its_new_name_is_a_fault_and_a_wrong_value_names_the_n
         (["--quota_on=category", "--scorer=hybrid"], "quota_on needs a quota"),
     ],
 )
-def test_a_key_without_an_effect_is_refused_with_its_reason(keys, said):
+def test_a_key_without_an_effect_is_refused_with_its_reason(keys, expected):
     message = complaint(RecommendOptions, [*NEEDED, *keys])
     assert "keys without an effect" in message
-    assert said in message
+    assert expected in message
 
 
 def test_keys_that_have_an_effect_or_their_default_are_accepted():

@@ -141,9 +141,9 @@ def _encode_all(
         slice_key = key if step == len(plan) else f"{key}:{step}/{len(plan)}"
         staged = _encode(run, options, part, number, count, slice_key, earlier=failed[part.model.fingerprint])
         staged, base = _append(run, staged, slice_key, base, run_date)
-        failed[part.model.fingerprint] += sum(stats["texts_failed"] for stats in staged.notes)
+        failed[part.model.fingerprint] += sum(stats["texts_failed"] for stats in staged.stats)
         total["texts_encoded"] += staged.rows
-        for stats in staged.notes:
+        for stats in staged.stats:
             total.update({name: stats[name] for name in COUNTERS})
             workers.add(stats["worker"])
         if step < len(plan):
@@ -181,7 +181,7 @@ def _encode(
     profile = gpu_profile(options.gpu_share, cpus) if options.gpu_share else None
     embed = embedding_rows(work.model, options.batch_tokens)
     staged = run.lake.stage(spread_texts(texts, tasks), EMBEDDINGS, embed, profile)
-    failures = sorted(failure for stats in staged.notes for failure in stats["failures"])
+    failures = sorted(failure for stats in staged.stats for failure in stats["failures"])
     _check_failures(options, work, staged, failures, earlier)
     _append_failures(run, work.model, failures, key)
     return staged
@@ -198,7 +198,7 @@ def _append(run: Run, staged: Staged, key: str, base: int | None, run_date: date
         change = Change(EMBEDDINGS.name, f"{staged.rows} new texts", rows, {"added": staged.rows})
         outcome = Outcome(changes=change.record(run_date)) if staged.rows else None
         try:
-            version = run.lake.commit(replace(staged, base=base), key, append=True, alone=True, outcome=outcome)
+            version = run.lake.commit(replace(staged, base=base), key, append=True, exclusive=True, outcome=outcome)
         except ConflictError as error:
             conflict = error
             continue
@@ -213,7 +213,7 @@ def _still_missing(run: Run, staged: Staged, last: Commit) -> Staged:
     missing = run.lake.stage(rows.select(*EMBEDDINGS.columns), EMBEDDINGS)
     run.lake.discard(staged)
     run.progress.note(f"embed_texts: another run has encoded {staged.rows - missing.rows} of these texts since")
-    return replace(missing, notes=staged.notes)
+    return replace(missing, stats=staged.stats)
 
 
 def _check_failures(
@@ -226,7 +226,7 @@ def _check_failures(
     Raises:
         QualityError: the share is larger, probably for a fault of the model; the slice is not published.
     """
-    failed, share = sum(stats["texts_failed"] for stats in staged.notes), options.max_failed_share
+    failed, share = sum(stats["texts_failed"] for stats in staged.stats), options.max_failed_share
     of_all = (failed + earlier + work.failed, work.cached + work.failed + work.texts)
     of_slice = (failed, staged.rows + failed)
     for failures_in, texts_in in (of_all, of_slice) if failed >= _MIN_FAILURES else (of_all,):

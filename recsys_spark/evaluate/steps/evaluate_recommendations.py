@@ -92,7 +92,7 @@ def _append_metrics(
         staged = replace(run.lake.stage(means, METRICS), base=None if last is None else last.version)
     metrics = run.lake.read_staged(run.spark, staged).collect()  # six rows per scorer
     figures = _report(metrics, options.metrics_k, scorer)
-    run.lake.commit(staged, key, append=True, alone=True, outcome=Outcome(figures=figures))
+    run.lake.commit(staged, key, append=True, exclusive=True, outcome=Outcome(figures=figures))
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
 
 

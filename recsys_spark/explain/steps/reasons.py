@@ -116,7 +116,7 @@ def staged_lists(
         return run.lake.stage(rows, RECOMMENDATIONS, transform, base=base), {}
     users, transform = explanation(sources(run, inputs, provenance), options, lists, constant_columns)
     staged = run.lake.stage(users, RECOMMENDATIONS, transform, base=base)
-    return staged, {"fidelity": fidelity_of([stats["fidelity"] for stats in staged.notes if "fidelity" in stats])}
+    return staged, {"fidelity": fidelity_of([stats["fidelity"] for stats in staged.stats if "fidelity" in stats])}
 
 
 def staged_with_reasons(
@@ -134,7 +134,7 @@ def staged_with_reasons(
         lists = run.lake.read_staged(run.spark, staged)
         explained, fidelity = staged_lists(run, inputs, options, provenance, lists, constant_columns)
         run.lake.discard(staged)
-    return replace(explained, notes=staged.notes, base=staged.base), fidelity
+    return replace(explained, stats=staged.stats, base=staged.base), fidelity
 
 
 def fidelity_of(stats: list[list[float]]) -> dict[str, float]:
@@ -165,7 +165,7 @@ def _weighting(provenance: Provenance) -> tuple[EventWeights, History]:
 
 def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
     profiles = _profile_run(run, inputs)
-    provenance, day = profiles.head.provenance, profiles.run_date
+    provenance, day = profiles.commit.provenance, profiles.run_date
     vectors, users = inputs.frame(run, ITEM_VECTORS), profiles.frame(USERS)
     events, embeddings = profiles.frame(EVENTS), profiles.frame(EMBEDDINGS)
     weights, history = _weighting(provenance)

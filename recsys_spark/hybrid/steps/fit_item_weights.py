@@ -146,7 +146,7 @@ def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | FullRebuild:
         return last
     if fit.options.run_date < last.run_date:  # weights of a later day were fitted on later events
         return FullRebuild(f"run_date was {last.run_date}, is {fit.options.run_date}")
-    for name, size in (last.head.outcome.fitted or {}).items():
+    for name, size in (last.commit.outcome.fitted or {}).items():
         if abs(sizes[name] - size) >= fit.options.refit_share * size:
             return FullRebuild(f"{size:,} {name} at the last fit of all items, {sizes[name]:,} now")
     return last
@@ -166,22 +166,25 @@ def _fit_all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Repor
     # The content id of a fit of all items is its provenance; earlier releases wrote null for no tombstones.
     named = {**fit.provenance.to_json(), "forgotten": fit.provenance.forgotten}
     staged = replace(staged, content=run_key("all", named))
-    without = sum(note.get("without", 0) for note in staged.notes)
+    without = sum(note.get("without", 0) for note in staged.stats)
     return fit.publish(staged, scope, sizes, blocks) | {"items_without_weights": without}
 
 
 def _fit_due(fit: _Fit, last: Previous) -> Report:
     """Fit items that are new, have a changed text, or had no weights and have events now; the others keep theirs."""
-    run, sizes = fit.run, last.head.outcome.fitted or {}
+    run, sizes = fit.run, last.commit.outcome.fitted or {}
     with materialized(run, _changes(fit, last)) as scratch:
         changes = scratch.frame
         due = changes.where("kind != 'removed'").select("item_id").distinct()
         number, removed = due.count(), changes.where("kind = 'removed'").count()
         if not number and not removed:
             run.progress.note("fit_item_weights: no item is new or has a changed text; all weights are kept")
-            report = republish(run, fit.key, last.head, ITEM_WEIGHTS, fit.inputs.recorded_in(fit.provenance))
+            report = republish(run, fit.key, last.commit, ITEM_WEIGHTS, fit.inputs.recorded_in(fit.provenance))
             return report | {"weights_made": "none"}
-        blocks, scope = _feature_blocks(fit, due, last.head.key), f"{number} items that are new or have a changed text"
+        blocks, scope = (
+            _feature_blocks(fit, due, last.commit.key),
+            f"{number} items that are new or have a changed text",
+        )
         fit.log_plan(blocks, number, scope)
         items = fit.inputs.frame(run, ITEMS).select("item_id")
         unchanged_rows = last.rows().join(items, on="item_id", how="left_semi").join(due, on="item_id", how="left_anti")
@@ -192,7 +195,7 @@ def _fit_due(fit: _Fit, last: Previous) -> Report:
         transform = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
         new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL)
         frame = unchanged_rows.select(*ITEM_WEIGHTS.columns).unionByName(new)
-        staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.head.version)
+        staged = run.lake.stage(frame, ITEM_WEIGHTS, base=last.commit.version)
     return fit.publish(staged, scope, sizes, blocks)
 
 

@@ -140,7 +140,7 @@ def staged_events(run: Run, log: EventLog, validated: DataFrame) -> StagedEvents
     good, bad = (validated.where(part) for part in (F.col("reason").isNull(), F.col("reason").isNotNull()))
     stored = None if log.last is None else run.lake.read(run.spark, EVENTS, log.last.version)
     staged = run.lake.stage(unique_events(good, stored), EVENTS, _count_rows, digest=True)
-    read = sum(note["rows"] for note in staged.notes) if stored is None else good.count()
+    read = sum(note["rows"] for note in staged.stats) if stored is None else good.count()
     if read > staged.rows:
         if stored is not None and not superseded_events(good, stored).isEmpty():
             run.lake.discard(staged)

@@ -55,7 +55,7 @@ class LossGate:
         Raises:
             QualityError: too many prices are not numbers, or too many events are about items that are not in ``items``.
         """
-        losses = [loss for table in (ITEMS, USERS) for loss in total_losses(table.name, self.staged[table].notes)]
+        losses = [loss for table in (ITEMS, USERS) for loss in total_losses(table.name, self.staged[table].stats)]
         items = self.run.lake.read_staged(self.run.spark, self.staged[ITEMS])
         events = events_by_item(self.run.lake.read_staged(self.run.spark, self.staged[EVENTS]), items)
         losses += _replaced_ids(self.staged[EVENTS])
@@ -131,5 +131,5 @@ class LossGate:
 
 
 def _replaced_ids(staged: Staged) -> list[Loss]:
-    lost, rows = (sum(note.get(name, 0) for note in staged.notes) for name in ("replaced_ids", "staged"))
+    lost, rows = (sum(note.get(name, 0) for note in staged.stats) for name in ("replaced_ids", "staged"))
     return [Loss(EVENTS.name, REPLACED, lost, rows)] if lost else []

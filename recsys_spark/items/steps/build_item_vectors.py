@@ -56,7 +56,7 @@ def build_item_vectors(
             f"no item has an embedding of model {model.fingerprint}: run embed_texts with the same --model first"
         )
     provenance, run_date = inputs.recorded_in(provenance), history.run_date if history else None
-    report = publish_audited(run, key, staged, provenance, options, made="all", run_date=run_date)
+    report = publish_audited(run, key, staged, provenance, options, scope="all", run_date=run_date)
     report |= {"items_without_vector": run.lake.rows(ITEMS) - report["tables"][ITEM_VECTORS.name]}
     if cuts:
         report |= {"price_cuts": cuts.name, "price_cuts_fitted_on": cuts.prices}

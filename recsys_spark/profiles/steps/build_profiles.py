@@ -66,11 +66,11 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
         staged = run.lake.stage(_profiles(run, inputs, options, first), USER_PROFILES)
         if not staged.rows:
             _refuse_no_profiles(run, inputs, options)
-        return publish_audited(run, key, staged, provenance, options, made=scope) | {"profiles_made": scope}
+        return publish_audited(run, key, staged, provenance, options, scope=scope) | {"profiles_made": scope}
     with materialized(run, _users_to_recompute(run, inputs, options, last, first[0])) as changed:
         run.progress.note(f"build_profiles: {changed.rows:,} users have changed")
         if not changed.rows:
-            return republish(run, key, last.head, USER_PROFILES, provenance) | {"profiles_made": "none"}
+            return republish(run, key, last.commit, USER_PROFILES, provenance) | {"profiles_made": "none"}
         staged = run.lake.stage(_profiles(run, inputs, options, first, changed.frame), USER_PROFILES)
         rewrite, scope = partial_rewrite(last, key, changed.frame, staged), f"{changed.rows} users who changed"
         report = publish_audited(
@@ -79,7 +79,7 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
             rewrite.staged,
             provenance,
             options,
-            made=scope,
+            scope=scope,
             outcome=rewrite.outcome,
             parts=(rewrite.old, rewrite.new),
         )

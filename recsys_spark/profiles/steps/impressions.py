@@ -47,7 +47,7 @@ def ignored_of(run: Run, inputs: InputVersions, options: ProfileOptions, only: D
 
 def users_with_other_ignored(run: Run, inputs: InputVersions, options: ProfileOptions, last: Previous) -> DataFrame:
     """``user_id`` of users whose ignored impressions have changed since the last run."""
-    was_read = IMPRESSIONS.name in (last.head.provenance.versions or {})
+    was_read = IMPRESSIONS.name in (last.commit.provenance.versions or {})
     shown = last.frame(IMPRESSIONS) if was_read else no_rows(run.spark, IMPRESSIONS)
     old = ignored_pairs(shown, last.frame(EVENTS), last.run_date, _ignored(options))
     return changed_groups(old, ignored_of(run, inputs, options), "user_id")

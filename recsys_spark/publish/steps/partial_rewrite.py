@@ -1,4 +1,4 @@
-"""A table from its last version: some rows go, some come, the others stand as they are."""
+"""Build a snapshot from the last one: remove rows by key, add new ones, keep the others."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,66 +17,67 @@ from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.tables.schemas import Table
 
 _FILE_BYTES = 256 << 20
-"""About the most of a file that is made of several."""
+"""Approximate size up to which small files are merged into one."""
 
 
 @dataclass(frozen=True)
 class PartialRewrite:
-    """A staged version, and what of it is not as it was."""
+    """A staged version, and its differences from the last one."""
 
     staged: Staged
     old: DataFrame
-    """The rows that have gone."""
+    """The removed rows."""
     new: DataFrame
-    """Those that have come."""
+    """The added rows."""
     outcome: Outcome
-    """For the commit: lets the readers of the version before find the new rows."""
+    """For the commit: readers of the last version find the new rows by it."""
 
 
 def partial_rewrite(
     last: Previous,
     key: str,
-    gone: DataFrame | None,
-    come: Staged | None,
+    removed_keys: DataFrame | None,
+    added: Staged | None,
     constant_columns: Mapping[str, pa.Scalar] | None = None,
 ) -> PartialRewrite:
-    """The last version without the keys in ``gone``, the first column of the table's key, and with the staged rows.
+    """Stage the rows of the last version without those of ``removed_keys``, and with the rows of ``added``.
 
     Args:
-        last: where it starts.
-        key: of the run; with what was there it names the content.
-        gone: the keys; None where all rows stand.
-        come: rows whose keys are in ``gone``.
-        stamp: new values of whole columns of the rows that stand.
+        last: the version to start from.
+        key: of the run. With the last content it identifies the new one.
+        removed_keys: values of the first column of the table's key; None to keep all rows.
+        added: staged rows whose keys are in ``removed_keys``.
+        constant_columns: new values of columns of the kept rows, the same in every row.
     """
     run, table, column = last.run, last.table, last.table.key[0]
-    uris, none = last.files(), no_rows(run.spark, table)
+    uris, version, none = last.files(), last.commit.version, no_rows(run.spark, table)
     files = run.spark.createDataFrame([(uri,) for uri in uris], "uri string")
-    # Every night adds files: where they are small, a task makes one of several.
-    large = -(-run.lake.size(table, last.head.version) // _FILE_BYTES)
+    # Every run adds files. A task merges several small ones, so that their number does not grow.
+    large = -(-run.lake.size(table, version) // _FILE_BYTES)
     tasks = min(len(uris), max(large, run.spark.sparkContext.defaultParallelism))
-    parts = files_without(files, none.select(column) if gone is None else gone, column).repartition(max(tasks, 1))
-    stands = run.lake.stage(parts, table, kept_rows(table.arrow_schema, constant_columns or {}), base=last.head.version)
-    if come is None:
-        come = replace(stands, actions=[], rows=0, notes=[])
-    rows = stands.rows + come.rows
+    removed = none.select(column) if removed_keys is None else removed_keys
+    parts = files_without(files, removed, column).repartition(max(tasks, 1))
+    kept = run.lake.stage(parts, table, kept_rows(table.arrow_schema, constant_columns or {}), base=version)
+    if added is None:
+        added = replace(kept, actions=[], rows=0, stats=[])
+    rows, content = kept.rows + added.rows, last.commit.content
     staged = Staged(
         table,
-        [*stands.actions, *come.actions],
+        [*kept.actions, *added.actions],
         rows,
-        [*stands.notes, *come.notes],
-        None if last.head.content is None else content_of(rows, _digest(f"{last.head.content} {key}")),
-        last.head.version,
+        [*kept.stats, *added.stats],
+        None if content is None else content_of(rows, _digest(f"{content} {key}")),
+        version,
     )
-    old = none if gone is None else last.rows().join(gone, on=column, how="left_semi")
-    record = RewriteRecord(last.head.version, [action.path for action in come.actions])
-    return PartialRewrite(staged, old, run.lake.read_staged(run.spark, come), Outcome(rewrite=record))
+    old = none if removed_keys is None else last.rows().join(removed_keys, on=column, how="left_semi")
+    record = RewriteRecord(version, [action.path for action in added.actions])
+    return PartialRewrite(staged, old, run.lake.read_staged(run.spark, added), Outcome(rewrite=record))
 
 
 def rewritten_keys(last: Previous, inputs: InputVersions, table: Table) -> DataFrame | None:
-    """Keys of ``table`` that may differ from the version that ``last`` read, by the commit's record of a rewrite.
+    """Keys of ``table`` that may differ from the version that ``last`` read, by the rewrite that the commit records.
 
-    None if the record does not lead to that version. Vectors are not compared.
+    None if the newest version is no rewrite of the one that ``last`` read. Vectors are not compared.
     """
     run, commit, column = last.run, last.run.lake.last_commit(table), table.key[0]
     if commit is None or commit.version != inputs.versions[table.name]:

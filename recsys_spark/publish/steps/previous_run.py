@@ -1,4 +1,4 @@
-"""What a table was last made of: its commit names the versions that it read, so the state of a refresh is the lake."""
+"""The last run of a step, by the provenance in its commit: incremental runs keep no state outside the lake."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FullRebuild:
-    """The decision to make all rows of a table, with its reason in words."""
+    """The decision to compute all rows of a table, with its reason in words."""
 
     reason: str
 
@@ -34,48 +34,48 @@ class Previous:
 
     run: Run
     table: Table
-    head: Commit
+    commit: Commit
 
     @property
     def run_date(self) -> date:
-        """The last run's ``run_date``."""
-        assert self.head.provenance.run_date is not None
-        return self.head.provenance.run_date
+        """Its ``run_date``."""
+        assert self.commit.provenance.run_date is not None
+        return self.commit.provenance.run_date
 
     def rows(self) -> DataFrame:
         """The rows it published."""
-        return self.run.lake.read(self.run.spark, self.table, self.head.version)
+        return self.run.lake.read(self.run.spark, self.table, self.commit.version)
 
     def files(self) -> list[str]:
         """The data files of these rows."""
-        return self.run.lake.file_uris(self.table, self.head.version)
+        return self.run.lake.file_uris(self.table, self.commit.version)
 
     def version_of(self, table: Table) -> int:
         """The version of ``table`` that it read."""
-        return _pinned(self.head.provenance.versions)[table.name]
+        return _pinned(self.commit.provenance.versions)[table.name]
 
     def frame(self, table: Table) -> DataFrame:
         """The version of ``table`` that it read."""
         return self.run.lake.read(self.run.spark, table, self.version_of(table))
 
     def saw(self, table: Table, inputs: InputVersions) -> bool:
-        """Whether it read the same rows of ``table`` as ``inputs``."""
-        return _pinned(self.head.provenance.inputs).get(table.name) == inputs.content_ids.get(table.name)
+        """Whether it read the same rows of ``table`` as ``inputs`` pins."""
+        return _pinned(self.commit.provenance.inputs).get(table.name) == inputs.content_ids.get(table.name)
 
     def other_events(self, inputs: InputVersions, run_date: date) -> DataFrame:
         """``user_id`` of users whose events before the run date have changed."""
         if self.saw(EVENTS, inputs):
             return users_of_days(inputs.frame(self.run, EVENTS), self.run_date, run_date)
         versions = (self.version_of(EVENTS), inputs.versions[EVENTS.name])
-        was, now, both = self.run.lake.differing(self.run.spark, EVENTS, *versions)
-        others = changed_groups(events_before(was, self.run_date), events_before(now, run_date), "user_id")
-        return others.union(users_of_days(both, self.run_date, run_date)).distinct()
+        removed, added, unchanged = self.run.lake.differing(self.run.spark, EVENTS, *versions)
+        users = changed_groups(events_before(removed, self.run_date), events_before(added, run_date), "user_id")
+        return users.union(users_of_days(unchanged, self.run_date, run_date)).distinct()
 
 
 def previous(run: Run, table: Table, provenance: Provenance) -> Previous | FullRebuild:
-    """The last run of the step that publishes ``table``, or the reason for making the whole table.
+    """The last run of the step that publishes ``table``, or the reason to compute the whole table.
 
-    ``provenance``: of the new run; its settings must be those of the last one.
+    ``provenance``: of the new run, which must have the settings of the last one.
     """
     last = run.lake.last_commit(table)
     if last is None:
@@ -85,16 +85,16 @@ def previous(run: Run, table: Table, provenance: Provenance) -> Previous | FullR
     if (difference := provenance.other_settings(last.provenance)) is not None:
         return FullRebuild(difference)
     versions = _pinned(last.provenance.versions)
-    lost = [name for name in versions if not _is_readable(run, name, last.provenance)]
-    if lost or not run.lake.can_read(table, last.version):
-        return FullRebuild(f"the versions it was made from are gone: {', '.join(lost or [table.name])}")
+    missing = [name for name in versions if not _is_readable(run, name, last.provenance)]
+    if missing or not run.lake.can_read(table, last.version):
+        return FullRebuild(f"versions that it was made from no longer exist: {', '.join(missing or [table.name])}")
     return Previous(run, table, last)
 
 
 def _is_readable(run: Run, name: str, provenance: Provenance) -> bool:
-    """Whether the version that was read can be read again: not vacuumed, and of the same table."""
-    now = run.lake.last_commit(TABLES[name])
-    same = now is not None and now.identity == _pinned(provenance.identities)[name]
+    """Whether the version that was read can be read again: not vacuumed, and not of a table that was recreated."""
+    last = run.lake.last_commit(TABLES[name])
+    same = last is not None and last.identity == _pinned(provenance.identities)[name]
     return same and run.lake.can_read(TABLES[name], _pinned(provenance.versions)[name])
 
 

@@ -1,4 +1,4 @@
-"""Slim rows that a step computes once and needs more than once."""
+"""Temporary tables: narrow rows that a step computes once and reads more than once."""
 
 import uuid
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from recsys_spark.lake.plain_files import drop_blocks
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import Table
 
-_FEW = 200_000
-"""Rows that every task may have a copy of."""
+_BROADCAST_ROWS = 200_000
+"""Largest temporary table of which every task gets a copy."""
 
 
 @dataclass(frozen=True)
 class TempTable:
-    """Rows in files that are there for the time being, and how many they are."""
+    """Rows in temporary files, and their number."""
 
     frame: DataFrame
     rows: int
@@ -27,16 +27,16 @@ class TempTable:
 
 @contextmanager
 def materialized(run: Run, frame: DataFrame) -> Iterator[TempTable]:
-    """``frame`` in files beside the lake's tables.
+    """Write ``frame`` to files beside the lake's tables, and remove them at the end.
 
-    A cache is computed again wherever the planner does not recognise it or an executor is lost, and its size is not
-    known beforehand: then the many rows that a few are to meet are shuffled for their sake. Files have a size. What a
-    killed run leaves is below ``_blocks``, which vacuum and forget look after.
+    A cache is no alternative. It is computed again wherever the planner does not recognise it or an executor is lost.
+    Its size is unknown to the planner, which then shuffles the many rows that are joined with these few; the size of
+    files is known. Files of a killed run stay below ``_blocks``, where vacuum_lake and forget_users remove them.
     """
     scratch, table = Lake(f"{run.lake.uri}/_blocks/scratch"), Table(uuid.uuid4().hex, dict(frame.dtypes), ())
     staged = scratch.stage(frame, table)
     rows = scratch.read_staged(run.spark, staged)
     try:
-        yield TempTable(F.broadcast(rows) if staged.rows <= _FEW else rows, staged.rows)
+        yield TempTable(F.broadcast(rows) if staged.rows <= _BROADCAST_ROWS else rows, staged.rows)
     finally:
         drop_blocks(scratch.table_uri(table))

@@ -1,4 +1,4 @@
-"""An approximate join that proves its recall, or becomes exact."""
+"""An approximate join that reaches a measured recall, or becomes exact."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,41 +12,42 @@ from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.topk.recall import Recall, estimated, strata, with_strata
 
-_SHARE = 16  # of the lists are met at first
+_FIRST_SHARE = 16
+"""By default, 1 in 16 clusters is probed at first."""
 
 Stage = Callable[[DataFrame, int], Staged]
-"""(profiles, nprobe) to staged lists; 0 is exact."""
+"""Stages lists from (profiles, nprobe); nprobe 0 is exact."""
 
 
 def stage_with_recall(
     run: Run, options: TopKOptions, blocks: ItemBlocks, profiles: DataFrame, stage: Stage
 ) -> tuple[Staged, dict[str, Any]]:
-    """Lists whose measured recall reaches ``target_recall``: more lists are met until they do, at last all; at once
-    where the sample draws nobody.
+    """Stage lists whose measured recall reaches ``target_recall``, and return them with their recall.
 
-    The tasks score a sample of their users exactly beside the rest: no second job and no join.
+    nprobe grows by half until the recall reaches the target; at last the join is exact. It is exact at once if the
+    sample is empty. The tasks also score a sample of their users exactly, so that no second job is needed.
     """
     sizes = {row["stratum"]: row["users"] for row in strata(profiles).collect()}
     users = with_strata(profiles, sizes, options.recall_users)
-    nprobe = options.nprobe or max(1, blocks.clusters // _SHARE)
+    nprobe = options.nprobe or max(1, blocks.clusters // _FIRST_SHARE)
     attempts = []
     while nprobe < blocks.clusters:
         staged = stage(users, nprobe)
-        recall = estimated([tuple(share) for note in staged.notes for share in note["shares"]], sizes)
+        recall = estimated([tuple(share) for task in staged.stats for share in task["shares"]], sizes)
         if sizes and not recall.users:
             run.lake.discard(staged)
-            run.progress.note("the sample drew no user: nobody knows the recall")
+            run.progress.note("the recall sample is empty: using the exact join")
             break
         attempts.append({"nprobe": nprobe, "recall": round(recall.mean, 5)})
         if recall.mean >= options.target_recall:
             return staged, _record(options, blocks, nprobe, recall, attempts)
         run.progress.note(
-            f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.clusters} lists is below "
-            f"{options.target_recall}: half as many again"
+            f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.clusters} clusters is below "
+            f"{options.target_recall}: probing half as many again"
         )
         run.lake.discard(staged)
         nprobe = -(-nprobe * 3 // 2)
-    run.progress.note("all lists are met: the join is exact")
+    run.progress.note("all clusters are probed: the join is exact")
     return stage(profiles, 0), _record(options, blocks, 0, Recall(1.0, 1.0, 1.0, 0), attempts)
 
 

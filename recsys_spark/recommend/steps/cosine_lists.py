@@ -1,4 +1,4 @@
-"""user_profiles and item_vectors → lists by cosine: all of them, or those that have changed since the last run."""
+"""user_profiles and item_vectors → lists by cosine: all lists, or those that changed since the last run."""
 
 from dataclasses import replace
 from typing import Any
@@ -30,10 +30,10 @@ from recsys_spark.topk.steps.join_plan import log_join_plan, tasks_for
 
 
 def cosine_lists(run: Run, options: TopKOptions) -> Report:
-    """Publish the lists of all users that have a profile.
+    """Publish the lists of all users with a profile.
 
     Raises:
-        UsageError: options that exclude each other, or profiles and items of different vector spaces.
+        UsageError: options that exclude each other, or profiles and items in different vector spaces.
     """
     _check_interests(options)
     request = ListRequest.pin(run, options, USER_PROFILES, ITEM_VECTORS)
@@ -49,7 +49,7 @@ def cosine_lists(run: Run, options: TopKOptions) -> Report:
 
 
 def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) -> Report:
-    """The join of all users with all items."""
+    """Join all users with all items and publish their lists."""
     run, options = request.run, request.options
     run.progress.note(f"recommend_items: {rebuild}")
     users = run.lake.rows(USER_PROFILES)
@@ -59,8 +59,8 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
     scorer = InterestScorer if options.interests > 1 else ProfileScorer
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
-        own_rules = replace(rules, nprobe=nprobe)
-        transform = list_rows(items, options.k, own_rules, options.user_block_rows, columns, scorer=scorer)
+        probed = replace(rules, nprobe=nprobe)
+        transform = list_rows(items, options.k, probed, options.user_block_rows, columns, scorer=scorer)
         return run.lake.stage(request.with_user_rules(profiles, tasks), RECOMMENDATIONS, transform)
 
     profiles, recall = request.frame(USER_PROFILES), dict[str, Any]()
@@ -73,7 +73,7 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
         staged = stage(profiles, 0)
     staged, fidelity = request.with_reasons(staged)
     report = request.publish(staged, str(rebuild), recall | fidelity)
-    return report | task_totals(staged.notes, items) | {"task_memory_mb": round(task_bytes / 1e6)}
+    return report | task_totals(staged.stats, items) | {"task_memory_mb": round(task_bytes / 1e6)}
 
 
 def _item_blocks(request: ListRequest) -> ItemBlocks:
@@ -91,17 +91,17 @@ def _item_blocks(request: ListRequest) -> ItemBlocks:
 
 
 def _check_interests(options: TopKOptions) -> None:
-    """Lists of several interests are merged by score: rules that count along the list cannot be kept."""
+    """Refuse rules that depend on the whole list: lists of several interests are merged by score, which breaks them."""
     names = [name for name in ("quota", "diversity", "approximate") if getattr(options, name)]
     if options.interests > 1 and names:
         raise UsageError(f"--interests does not go with --{' and --'.join(names)}: leave one of them out")
 
 
 def _vector_space(request: ListRequest) -> str:
-    """The one vector space of profiles and items.
+    """The vector space of profiles and items.
 
     Raises:
-        UsageError: they are in different ones; nothing has been multiplied yet.
+        UsageError: they are in different vector spaces.
     """
     spaces = {}
     for table in (USER_PROFILES, ITEM_VECTORS):

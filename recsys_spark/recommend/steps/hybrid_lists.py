@@ -23,7 +23,7 @@ _BLOCK_ROWS = 16_384
 
 
 def hybrid_lists(run: Run, options: TopKOptions) -> Report:
-    """Publish the lists of all users that have a history.
+    """Publish the lists of all users with a history.
 
     Raises:
         UsageError: options that need vectors.
@@ -41,7 +41,7 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
     items, tasks = _item_blocks(request), tasks_for(run, options, run.lake.rows(USERS))
     task_bytes = history_bytes(items, options.k, options.user_block_rows)
     run.progress.note(
-        f"{items.rows:,} items in {tasks} tasks; about {task_bytes / 1e6:,.0f} MB of Python memory a task"
+        f"{items.rows:,} items in {tasks} tasks; about {task_bytes / 1e6:,.0f} MB of Python memory per task"
     )
     columns, rules = request.constant_columns | {"reasons": None}, request.rules(items)
     transform = list_rows(items, options.k, rules, options.user_block_rows, columns, scorer=HistoryScorer)
@@ -49,7 +49,7 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
     staged = run.lake.stage(request.with_user_rules(users, tasks), RECOMMENDATIONS, transform)
     staged, fidelity = request.with_reasons(staged)
     report = request.publish(staged, "all: hybrid weights depend on all events", fidelity)
-    return report | task_totals(staged.notes, items) | {"task_memory_mb": round(task_bytes / 1e6)}
+    return report | task_totals(staged.stats, items) | {"task_memory_mb": round(task_bytes / 1e6)}
 
 
 def _check_no_vectors_needed(options: TopKOptions) -> None:
@@ -58,12 +58,12 @@ def _check_no_vectors_needed(options: TopKOptions) -> None:
     for name in ("approximate", "diversity"):
         if getattr(options, name):
             raise UsageError(
-                f"--{name} compares vectors, and hybrid scores have none: leave it out, or use --scorer=cosine"
+                f"--{name} compares vectors, which hybrid scores do not use: leave it out, or use --scorer=cosine"
             )
 
 
 def _item_blocks(request: ListRequest) -> ItemBlocks:
-    """The item blocks with their weights that histories are joined with."""
+    """The item blocks with item weights that histories are joined with."""
 
     def build() -> tuple[DataFrame, None]:
         return request.with_item_rules(weighted_items(request.frame(ITEM_WEIGHTS))), None

@@ -1,4 +1,4 @@
-"""The last lists and what has changed since → recommendations, without meeting every user with every item again."""
+"""The last lists and the changes since → recommendations, without a join of all users with all items."""
 
 import uuid
 from collections.abc import Iterator
@@ -25,30 +25,30 @@ from recsys_spark.topk.rules import item_eligibility
 from recsys_spark.topk.steps.join_plan import tasks_for
 
 _LARGEST_SHARE = 0.5
-"""Share of the users from which all lists are computed again: the full join then costs about as much."""
+"""Largest share of users whose lists are recomputed; above it the full join costs about as much."""
 
 
 def last_lists(request: ListRequest) -> Previous | FullRebuild:
-    """The lists to start from, or the reason for making all."""
+    """The last lists, or the reason to recompute all."""
     options = request.options
     if options.full:
         return FullRebuild("--full asks for it")
     for name in ("quota", "approximate", "diversity"):
         if getattr(options, name):
-            return FullRebuild(f"stored lists are not enough to apply --{name} to")
+            return FullRebuild(f"stored lists are not enough to apply --{name}")
     if options.interests > 1:
-        return FullRebuild("stored lists are not enough to apply --interests to")
+        return FullRebuild("stored lists are not enough to apply --interests")
     last = previous(request.run, RECOMMENDATIONS, request.provenance)
     if isinstance(last, FullRebuild):
         return last
-    was = last.frame(ITEM_VECTORS).select("model").first()
-    if was is None or was["model"] != request.space:
+    vector = last.frame(ITEM_VECTORS).select("model").first()
+    if vector is None or vector["model"] != request.space:
         return FullRebuild("item_vectors are in another vector space")
     return last
 
 
 def changed_lists(request: ListRequest, last: Previous, items: ItemBlocks) -> Report | FullRebuild:
-    """Publish the lists of the full join, made from the last ones, or return the reason for making all."""
+    """Publish the lists of the full join, derived from the last ones, or return the reason to recompute all."""
     run, users = request.run, request.run.lake.rows(USER_PROFILES)
     stored = last.rows().select("user_id", "item_id", "score", "rank")
     with (
@@ -62,11 +62,11 @@ def changed_lists(request: ListRequest, last: Previous, items: ItemBlocks) -> Re
         )
         if recomputed.rows > _LARGEST_SHARE * users:
             return FullRebuild(f"{recomputed.rows} of {users} users have changed")
-        again = _lists_of_changed_users(request, items, recomputed) if recomputed.rows else None
-        candidates = _new_candidates(request, stored, recomputed.frame, changed_items.frame)
-        with candidates if changed_items.rows else nullcontext() as new:
-            lists = merged_lists(stored, again, new, request.options.k)
-            replaced = users_changed(recomputed.frame, new)
+        recomputed_lists = _lists_of_changed_users(request, items, recomputed) if recomputed.rows else None
+        new_candidates = _new_candidates(request, stored, recomputed.frame, changed_items.frame)
+        with new_candidates if changed_items.rows else nullcontext() as candidates:
+            lists = merged_lists(stored, recomputed_lists, candidates, request.options.k)
+            replaced = users_changed(recomputed.frame, candidates)
             publish = _with_new_reasons if request.options.explain else _beside_kept_lists
             report, rows = publish(request, last, lists, replaced, f"{recomputed.rows} users who changed")
     unfilled = request.options.k * users - rows
@@ -74,31 +74,34 @@ def changed_lists(request: ListRequest, last: Previous, items: ItemBlocks) -> Re
 
 
 def _beside_kept_lists(
-    request: ListRequest, last: Previous, lists: DataFrame | None, replaced: DataFrame, made: str
+    request: ListRequest, last: Previous, lists: DataFrame | None, replaced: DataFrame, scope: str
 ) -> tuple[Report, int]:
-    """Keep the other lists file by file with a new date, and add those of the users in ``replaced``."""
+    """Replace the lists of the users in ``replaced`` by ``lists``, and copy the others file by file with a new date.
+
+    Returns the report and the number of rows.
+    """
     added = None
     if lists is not None:
-        # In the order of the full join, whatever a join did to it: the audit checks the order.
+        # The audit checks the order, which joins do not keep.
         added, _ = request.staged_rows(lists.sortWithinPartitions("user_id", "rank"))
     new_date = {"run_date": pa.scalar(request.options.run_date, pa.date32())}
     rewrite = partial_rewrite(last, request.key, None if lists is None else replaced, added, new_date)
-    return request.publish(rewrite.staged, made, parts=(rewrite.old, rewrite.new)), rewrite.staged.rows
+    return request.publish(rewrite.staged, scope, parts=(rewrite.old, rewrite.new)), rewrite.staged.rows
 
 
 def _with_new_reasons(
-    request: ListRequest, last: Previous, lists: DataFrame | None, replaced: DataFrame, made: str
+    request: ListRequest, last: Previous, lists: DataFrame | None, replaced: DataFrame, scope: str
 ) -> tuple[Report, int]:
-    """Stage all lists: their reasons depend on more than the lists do."""
+    """As ``_beside_kept_lists``, but explain all lists again, since reasons depend on more than the lists do."""
     stored = last.rows().select("user_id", "item_id", "score", "rank")
-    kept = stored.join(replaced, on="user_id", how="left_anti")
-    merged = kept if lists is None else lists.unionByName(kept)
-    staged, fidelity = request.staged_rows(merged.sortWithinPartitions("user_id", "rank"), last.head.version)
-    return request.publish(staged, made, fidelity), staged.rows
+    unchanged = stored.join(replaced, on="user_id", how="left_anti")
+    merged = unchanged if lists is None else lists.unionByName(unchanged)
+    staged, fidelity = request.staged_rows(merged.sortWithinPartitions("user_id", "rank"), last.commit.version)
+    return request.publish(staged, scope, fidelity), staged.rows
 
 
 def _changed_items(request: ListRequest, last: Previous) -> DataFrame:
-    """``item_id`` of items with another vector, or with another eligibility on this run date."""
+    """``item_id`` of items whose vector changed, or whose eligibility differs on this run date."""
     options, changed = request.options, []
     if not last.saw(ITEM_VECTORS, request.inputs):
         changed.append(changed_keys(last.frame(ITEM_VECTORS), request.frame(ITEM_VECTORS), "item_id"))
@@ -111,7 +114,7 @@ def _changed_items(request: ListRequest, last: Previous) -> DataFrame:
 
 
 def _changed_users(request: ListRequest, last: Previous) -> DataFrame:
-    """``user_id`` of users with another profile, other events, rules or key."""
+    """``user_id`` of users whose profile, events, rules or key changed."""
     inputs, match_on = request.inputs, request.options.match_on
     changed = [last.other_events(inputs, request.options.run_date)]
     if not last.saw(USER_PROFILES, inputs):
@@ -144,13 +147,13 @@ def _lists_of_changed_users(request: ListRequest, items: ItemBlocks, changed: Te
 def _new_candidates(
     request: ListRequest, stored: DataFrame, recomputed: DataFrame, changed_items: DataFrame
 ) -> Iterator[DataFrame]:
-    """The join of the other users with the changed items, above the score of their k-th item."""
+    """Join the other users with the changed items; keep candidates that reach the score of the user's k-th item."""
     users = with_floors(request.frame(USER_PROFILES), stored, recomputed, request.options.k)
     seen, allowed = request.seen_and_allowed()
     seen = seen.join(changed_items, on="item_id", how="left_semi")
     with (
         _blocks_of(request, changed_items) as items,
-        # tasks=0: the profiles stay where they are; moving them costs more than multiplying a few items.
+        # tasks=0: no repartition, which would cost more than scoring a few items.
         materialized(request.run, _joined(request, items, users, seen, allowed, tasks=0)) as candidates,
     ):
         yield candidates.frame
@@ -178,7 +181,7 @@ def _joined(
 
 @contextmanager
 def _blocks_of(request: ListRequest, changed_items: DataFrame) -> Iterator[ItemBlocks]:
-    """Item blocks of the changed items only, for the time of the join."""
+    """Temporary item blocks of the changed items only."""
     vectors = request.frame(ITEM_VECTORS).join(changed_items, on="item_id", how="left_semi")
     uri = f"{request.run.lake.uri}/_blocks/changed/{uuid.uuid4().hex}"
     try:

@@ -1,4 +1,4 @@
-"""A run that makes lists: what it reads, under which key it publishes them, and what every scorer needs of rules."""
+"""A request for recommendation lists: pinned inputs, run key, and the rules that all scorers share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from recsys_spark.topk.rules import allowed, denied, items_with_rules, profiles_
 
 @dataclass(frozen=True)
 class ListRequest:
-    """The lists that a run is to publish."""
+    """The lists that a run publishes."""
 
     run: Run
     options: TopKOptions
@@ -31,13 +31,13 @@ class ListRequest:
     provenance: Provenance
     key: str
     space: str = ""
-    """The vector space, or the name of the hybrid weights, that every row is marked with."""
+    """The column ``model`` of every row: the vector space, or the name of the hybrid weights."""
 
     @classmethod
     def pin(cls, run: Run, options: TopKOptions, *tables: Table, **settings: Any) -> "ListRequest":
-        """Fix the versions of ``tables``, of the events and of the tables of rules.
+        """Pin the versions of ``tables``, the events and the tables of rules.
 
-        ``settings``: what the lists of this scorer depend on beside the options of all.
+        ``settings``: further settings that the lists of this scorer depend on.
         """
         inputs = pin_inputs(run, *tables, EVENTS, *_rule_tables(run, options))
         settings |= _settings(options)
@@ -54,7 +54,7 @@ class ListRequest:
         return self.inputs.frame(self.run, table)
 
     def has(self, table: Table) -> bool:
-        """Whether a table of rules is there: a lake of vectors and events has none."""
+        """Whether a table is pinned. Tables of rules may be missing in the lake."""
         return table.name in self.inputs.versions
 
     @property
@@ -76,30 +76,31 @@ class ListRequest:
         )
 
     def with_item_rules(self, items: DataFrame) -> DataFrame:
-        """Items with the columns that rules look at."""
+        """Add the columns that rules need to items."""
         if not self.has(ITEMS):
             return items
         quota_on = self.options.quota_on if self.options.quota else None
         return items_with_rules(items, self.frame(ITEMS), self.options.match_on, quota_on)
 
     def item_source(self, *tables: Table) -> dict[str, Any]:
-        """What the cached blocks of ``tables`` depend on."""
+        """The provenance of cached item blocks that are built from ``tables``."""
         quota_on = self.options.quota_on if self.options.quota else None
         inputs = {table.name: self.inputs.content_ids.get(table.name) for table in (*tables, ITEMS)}
         return {"inputs": inputs, "rules": [self.options.match_on, quota_on]}
 
     def with_keys(self, users: DataFrame) -> DataFrame:
-        """Users with the value that ``match_on`` compares, if it is set."""
+        """Add the value that ``match_on`` compares to users, if it is set."""
         if not self.options.match_on:
             return users
         return profiles_with_keys(users, self.frame(USERS), self.options.match_on)
 
     def with_user_rules(self, users: DataFrame, tasks: int) -> DataFrame:
-        """Profiles or histories with the rules of their users, in ``tasks`` partitions."""
+        """Add the rules of the users to profiles or histories, in ``tasks`` partitions."""
         return users_with_rules(self.with_keys(users), *self.seen_and_allowed(), tasks)
 
     def seen_and_allowed(self) -> tuple[DataFrame, DataFrame | None]:
-        """``user_id, item_id`` of items that must not be listed, and of the only items that may be (None: all)."""
+        """``user_id, item_id`` of items that must not be listed, and of the only items that may be listed (None: all
+        items)."""
         seen = events_before(self.frame(EVENTS), self.options.run_date).select("user_id", "item_id")
         if not self.has(USER_RULES) or not self.run.lake.rows(USER_RULES):
             return seen, None
@@ -107,29 +108,30 @@ class ListRequest:
         return denied(seen, rules), allowed(rules)
 
     def staged_rows(self, lists: DataFrame, base: int | None = None) -> tuple[Staged, Report]:
-        """``user_id, item_id, score, rank`` as staged rows of ``recommendations``; the fidelity of their reasons."""
+        """Stage lists (``user_id, item_id, score, rank``) as rows of ``recommendations``, with the fidelity of their
+        reasons."""
         return staged_lists(self.run, self.inputs, self.options, self.provenance, lists, self.constant_columns, base)
 
     def with_reasons(self, staged: Staged) -> tuple[Staged, Report]:
-        """Staged lists with reasons, if ``explain`` is set, and the fidelity of these."""
+        """Add reasons to staged lists if ``explain`` is set; returns the lists and the fidelity of the reasons."""
         return staged_with_reasons(self.run, self.inputs, self.options, self.provenance, staged, self.constant_columns)
 
     def publish(
-        self, staged: Staged, made: str, figures: dict[str, Any] | None = None, parts: Parts | None = None
+        self, staged: Staged, scope: str, figures: dict[str, Any] | None = None, parts: Parts | None = None
     ) -> Report:
         """Audit and publish lists.
 
         Args:
             staged: all lists.
-            made: in words which of them were made, and why.
+            scope: in words which of them were computed, and why.
             figures: for the commit and the report, such as the recall.
-            parts: as for ``publish_audited``.
+            parts: the rows that may differ from the last version; by default all.
         """
         provenance, outcome = self.inputs.recorded_in(self.provenance), Outcome(more=figures or {})
         report = publish_audited(
-            self.run, self.key, staged, provenance, self.options, made=made, outcome=outcome, parts=parts
+            self.run, self.key, staged, provenance, self.options, scope=scope, outcome=outcome, parts=parts
         )
-        return report | {"lists_made": made} | (figures or {})
+        return report | {"lists_made": scope} | (figures or {})
 
     def marked(self, space: str) -> "ListRequest":
         """The same request with the name of its vector space."""
@@ -137,21 +139,21 @@ class ListRequest:
 
 
 def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[str, int]:
-    """Sums over the tasks of a join."""
+    """Sum the stats of a join's tasks, for the report."""
     names = ("users", "dropped", "unfilled_slots")
-    users, dropped, unfilled = (sum(one.get(name, 0) for one in stats) for name in names)
+    users, dropped, unfilled = (sum(task.get(name, 0) for task in stats) for name in names)
     return {"users": users, "profiles_dropped": dropped, "items": items.rows, "unfilled_slots": unfilled}
 
 
 def _rule_tables(run: Run, options: TopKOptions) -> list[Table]:
-    """Tables that rules are read from: those that the options need, and those that are there."""
+    """Tables that rules are read from: those that the options need, and others that the lake has."""
     needed = [ITEMS] if options.quota or options.match_on else []
     present = [table for table in (ITEMS, USER_RULES) if table not in needed and run.lake.version(table) is not None]
     return [*needed, *present, *([USERS] if options.match_on else [])]
 
 
 def _settings(options: TopKOptions) -> dict[str, Any]:
-    """The options that lists depend on, by the names that commits keep; block sizes and tasks change no list."""
+    """The options that lists depend on, by their names in commits. Block sizes and tasks change no list."""
     names = {"k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from"}
     if options.approximate:
         names |= {"approximate", "target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"}

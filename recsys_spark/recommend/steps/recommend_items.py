@@ -10,11 +10,11 @@ from recsys_spark.recommend.steps.hybrid_lists import hybrid_lists
 from recsys_spark.runtime.lifecycle import Run
 
 SCORERS: Mapping[str, Callable[[Run, TopKOptions], Report]] = {"cosine": cosine_lists, "hybrid": hybrid_lists}
-"""The step that publishes the lists of a scorer, by the value of ``--scorer``."""
+"""The step of each scorer, by the value of ``--scorer``."""
 
 
 def recommend_items(run: Run, options: TopKOptions) -> Report:
-    """Publish the top-k list of every user with a profile (cosine) or a history (hybrid); keep what the lists show."""
+    """Publish the top-k list of every user with a profile (cosine) or a history (hybrid), and store its impressions."""
     report = SCORERS[options.scorer](run, options)
     keep_impressions(run, options)
     return report
