@@ -111,7 +111,7 @@ class Lake:
         """
         delta = self._open(table, version)
         if delta is None:
-            raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, The flow)")
+            raise InputError(f"table '{table.name}' is missing in lake {self.uri}: make it first (README, How it works)")
         return read_files(spark, table, self._uris(table, delta))
 
     def differing(

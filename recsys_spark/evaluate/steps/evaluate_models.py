@@ -38,7 +38,7 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
     lake: str = Field("lake/evaluation", description="lake for the data set; embeddings stay for the next run")
     run_date: date = Field(date(2100, 1, 1), description="events before it are known, YYYY-MM-DD")
     protocol: Literal["leave_one_out", "temporal", "cold_items", "new_users"] = Field(
-        "leave_one_out", description="how events are split; README, Which scorer"
+        "leave_one_out", description="how events are split; evaluate/README, Protocols"
     )
     scorers: str = Field(
         ",".join(DEFAULT_GRIDS),
