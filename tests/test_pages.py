@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import os
 import re
 import shlex
@@ -17,7 +16,9 @@ from recsys_spark.runtime.config import ENVIRONMENT_PREFIX, load
 from recsys_spark.sources.dataset_file import Dataset, load_dataset
 from tests.conftest import ROOT
 from tests.test_layout import ALLOWED, GROUND, JOBS, PACKAGE, package_of
+from tests.write_toml import job_of
 
+CHANGELOG = ROOT / ".github" / "CHANGELOG.md"
 HISTORY = [ROOT / "tests" / "benchmarks" / name for name in ("LOG.md", "QUALITY.md")]
 PAGES = [
     ROOT / "README.md",
@@ -171,12 +172,20 @@ def commands(page: Path) -> list[str]:
     return COMMAND.findall(text)
 
 
+OTHER_OPTIONS = {"help", "config", "slow", "master", "deploy", "archives", "texts", "grow", "minutes"}
+"""Of every job, of Spark, of tests and benchmarks."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in [*HISTORY, CHANGELOG]], ids=short)
+def test_a_key_that_a_page_names_is_a_key_of_a_job(page):
+    keys = {key for job in JOBS for key in config_of(job.stem).model_fields}
+    named = set(re.findall(r"`--(\w+)", page.read_text(encoding="utf-8")))
+    assert named <= keys | OTHER_OPTIONS
+
+
 @cache
 def config_of(job: str) -> type:
-    spec = importlib.util.spec_from_file_location(job, ROOT / "jobs" / f"{job}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Config
+    return job_of(ROOT / "jobs" / f"{job}.py").options
 
 
 def faults_of(command: str) -> list[str]:
