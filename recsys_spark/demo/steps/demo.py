@@ -65,7 +65,7 @@ def demo(run: Run, options: DemoOptions) -> Report:
         report["report"] = render_report(run, options, status)["report"]
     console.print(f"The report: {report['report']}", soft_wrap=True)
     console.print(f"The lake: {run.lake.uri} (Delta tables: {', '.join(sorted(report['tables']))})")
-    console.print("Next: ./spark-submit.sh refresh_lake --help, and README.md on bringing your own data.\n")
+    console.print("Next: ./spark-submit.sh refresh_lake --help, and README.md, Your own data.\n")
     return report
 
 

@@ -45,7 +45,7 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
     lake: str = Field("lake/evaluation", description="lake for the data set; its embeddings are reused by the next run")
     run_date: date = Field(date(2100, 1, 1), description="use events before this day, YYYY-MM-DD")
     protocol: Literal["leave_one_out", "temporal", "cold_items", "new_users"] = Field(
-        "leave_one_out", description="split of the events (README, Which scorer)"
+        "leave_one_out", description="split of the events (evaluate/README, Protocols)"
     )
     scorers: str = Field(
         ",".join(DEFAULT_GRIDS),
