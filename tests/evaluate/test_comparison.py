@@ -69,7 +69,7 @@ def world(spark, tiny_bert, tmp_path_factory):
     def compare(kind="purchase", **options):
         lake = str(folder / "lakes" / kind)
         settings = {"dataset": str(folder / "shop.toml"), "data": str(folder / kind), "model": str(tiny_bert)}
-        settings |= {"lake": lake, "at": 5, "replicates": 20} | options
+        settings |= {"lake": lake, "metrics_k": 5, "replicates": 20} | options
         return evaluate_models(Run("evaluate_models", Lake(lake), Progress()), ComparisonOptions(**settings))
 
     return compare
@@ -125,7 +125,7 @@ def test_a_temporal_split_without_days_takes_quantiles_of_the_events(world):
 
 
 def test_lists_of_one_item_have_no_diversity_and_the_report_is_json(world):
-    report = world(scorers="popularity", at=1)
+    report = world(scorers="popularity", metrics_k=1)
     assert "NaN" not in json.dumps(report, default=str)
     assert "diversity@1" not in report["metrics"]["popularity"]
 

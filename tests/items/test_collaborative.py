@@ -17,10 +17,6 @@ from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
 
 
-class Collaborative(BlockOptions, HistoryOptions):
-    """As in refresh_lake: vectors with a run date."""
-
-
 def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark, tmp_path):
     run = Run("build_item_vectors", Lake(str(tmp_path)), Progress())
     day, ids = datetime(2024, 2, 1, tzinfo=UTC), "abcd"
@@ -31,8 +27,9 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
         run.lake.commit(run.lake.stage(spark.createDataFrame(rows, table.ddl), table), key)
 
     def build(**keys):
-        options = Collaborative(lake=run.lake.uri, run_date=date(2024, 3, 1), **keys)
-        report = build_item_vectors(run, options, SimpleNamespace(fingerprint="enc"))
+        options = BlockOptions(lake=run.lake.uri, **keys)
+        history = HistoryOptions(lake=run.lake.uri, run_date=date(2024, 3, 1))
+        report = build_item_vectors(run, options, SimpleNamespace(fingerprint="enc"), history)
         rows = run.lake.read(spark, ITEM_VECTORS).collect()
         return report["status"], {row["item_id"]: np.array(row["embedding"]) for row in rows}, rows[0]["model"]
 
