@@ -21,7 +21,17 @@ from recsys_spark.lake.data_files import file_batches
 from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.lake.whole_files import write_whole
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, LISTS, TABLES, USERS, VECTORS, Table
+from recsys_spark.tables.schemas import (
+    EMBEDDINGS,
+    EVENTS,
+    ITEM_VECTORS,
+    LISTS,
+    RECOMMENDATIONS,
+    TABLES,
+    USERS,
+    VECTORS,
+    Table,
+)
 
 ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
 TWO = [("u3", "second", "h2", "fr", [])]
@@ -478,6 +488,17 @@ def test_every_contract_can_be_written_and_read(name, spark):
     assert (VECTORS in table.checks) == ("embedding" in table.columns)
     assert (LISTS in table.checks) == ({"user_id", "rank", "score"} <= set(table.columns))
     assert dict(spark.createDataFrame([], table.ddl).dtypes) == table.columns
+
+
+def test_tasks_run_the_checks_that_the_contract_names(spark, tmp_path):
+    lake = Lake(str(tmp_path))
+    vectors = spark.createDataFrame([("a", "m", [2.0, 0.0]), ("b", "m", [0.0, 0.0])], ITEM_VECTORS.ddl).coalesce(1)
+    [stats] = lake.stage(vectors, ITEM_VECTORS).stats
+    assert stats == {"vectors": {"number": 1, "unusable": 1, "norm": 2.0, "direction": [1.0, 0.0]}}
+    rows = [("u", "a", 0.5, 1, None, "m", None), ("u", "a", 0.6, 2, None, "m", None)]
+    [stats] = lake.stage(spark.createDataFrame(rows, RECOMMENDATIONS.ddl).coalesce(1), RECOMMENDATIONS).stats
+    assert stats == {"list_faults": {"not_a_number": 0, "not_in_order": 1, "twice": 1}}
+    assert lake.stage(users(spark, ONE), USERS).stats == [{}]
 
 
 def test_a_small_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
