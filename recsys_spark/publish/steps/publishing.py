@@ -46,7 +46,7 @@ def pin_inputs(run: Run, *tables: Table) -> InputVersions:
     missing = [name for name, commit in commits.items() if commit is None]
     if missing:
         raise InputError(
-            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the job that makes it first (README, How it works)"
+            f"lake {run.lake.uri} has no table {', '.join(missing)}: make it first (README, How it works)"
         )
     pinned = {name: commit for name, commit in commits.items() if commit is not None}
     return InputVersions(
