@@ -6,7 +6,10 @@ import importlib.util
 import re
 import subprocess
 from graphlib import TopologicalSorter
+from io import StringIO
 from pathlib import Path
+from token import NAME
+from tokenize import generate_tokens
 
 import pytest
 
@@ -201,6 +204,19 @@ def test_every_module_can_be_imported():
     for path in PACKAGE:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         importlib.import_module(name)
+
+
+def test_names_say_what_they_hold():
+    """Words of a private dialect, which told no reader what a value is (recsys_spark/README, Vocabulary)."""
+    dialect = {"told", "asked", "anew", "gone", "come", "stands", "known"}
+    names = [
+        (short(path), token.string)
+        for path in [*PACKAGE, *JOBS]
+        for token in generate_tokens(StringIO(path.read_text(encoding="utf-8")).readline)
+        if token.type == NAME
+    ]
+    assert not [(path, name) for path, name in names if name in dialect]
+    assert len([path for path, name in names if name == "found"]) <= 40
 
 
 def test_no_vague_names_no_long_bodies_no_long_modules():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.runtime.task import PYTHON_BYTES
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK
 from recsys_spark.topk.kernels.shortlist import Pairs
 from recsys_spark.topk.lists import (
@@ -37,7 +38,7 @@ def history_bytes(items: ItemBlocks, k: int, user_rows: int) -> int:
     events; the scores of some users with every item of a block.
     """
     rows = min(items.block_rows, items.rows)
-    return 210_000_000 + rows * (100 * 60 + 64) + user_rows * (k * 80 + 100 * 40) + USERS_AT_ONCE * rows * 50
+    return PYTHON_BYTES + rows * (100 * 60 + 64) + user_rows * (k * 80 + 100 * 40) + USERS_AT_ONCE * rows * 50
 
 
 class HistoryScorer:

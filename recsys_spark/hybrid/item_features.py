@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.events.codes import code
+from recsys_spark.tables.sampling import hash_sample
 
 FEATURE_COLUMNS = {"users": "array<bigint>", "words": "array<bigint>", "word_values": "array<float>"}
 """Extra columns of an item block for the fit: codes ascending; ``word_values`` is a unit vector."""
@@ -58,5 +59,4 @@ def sample_of_users(pairs: DataFrame, share: float) -> DataFrame:
     """All pairs of a ``share`` of the users, drawn by a hash of the id; a share of 1 or more keeps all users."""
     if share >= 1:
         return pairs
-    bucket = F.pmod(code(F.col("user_id")), F.lit(1 << 20))
-    return pairs.where(bucket < int(share * (1 << 20)))
+    return pairs.where(hash_sample("user_id", share))

@@ -17,6 +17,7 @@ from recsys_spark.arrays.arrow import as_lists
 from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.hybrid.kernels.item_ridge import Features, co_occurrence, ridge_weights, supports
+from recsys_spark.runtime.task import PYTHON_BYTES
 from recsys_spark.tables.schemas import ARROW_TYPES
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 from recsys_spark.topk.join import USER_COLUMNS
@@ -55,6 +56,9 @@ class WeightFit:
     nprobe: int = 0
 
 
+_SCIPY_BYTES = 20_000_000
+
+
 def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> int:
     """Estimate the peak memory of a task's Python process in bytes.
 
@@ -65,7 +69,14 @@ def fit_bytes(items: ItemBlocks, fit: WeightFit, targets_at_once: int = 512) -> 
     item = 4 * items.dimension + 100 * 16 + 64
     fetched = min(3 * fit.candidates * targets_at_once, items.rows)
     lists = min(items.block_rows, items.rows, _PASSES * targets_at_once) * fit.candidates * 100
-    return 230_000_000 + 2 * items.block_rows * item + lists + 3 * fetched * item + 64 * fit.candidates**2 * 24
+    return (
+        PYTHON_BYTES
+        + _SCIPY_BYTES
+        + 2 * items.block_rows * item
+        + lists
+        + 3 * fetched * item
+        + 64 * fit.candidates**2 * 24
+    )
 
 
 def weight_rows(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
 from recsys_spark.arrays.arrow import matrix, unit_vectors
+from recsys_spark.lake.jvm import has_class
 from recsys_spark.lake.paths import spark_path
 from recsys_spark.tables.digest import DIGEST
 from recsys_spark.tables.schemas import LISTS, VECTORS, Table
@@ -46,7 +47,7 @@ def read_files(spark: "SparkSession", table: Table, uris: list[str]) -> "DataFra
     if not uris:
         return no_rows(spark, table)
     if uris[0].startswith("s3://"):
-        if not _has_connector(spark):
+        if not has_class(spark, _CONNECTOR):
             rows = spark.createDataFrame([(uri,) for uri in uris], "uri string").repartition(len(uris))
             return rows.mapInArrow(partial(stored_batches, schema=table.arrow_schema), table.ddl)
         uris = ["s3a://" + uri.removeprefix("s3://") for uri in uris]
@@ -59,17 +60,6 @@ def no_rows(spark: "SparkSession", table: Table) -> "DataFrame":
 
     columns = (F.lit(None).cast(kind).alias(name) for name, kind in table.columns.items())
     return spark.range(1).where(F.lit(False)).select(*columns)
-
-
-def _has_connector(spark: "SparkSession") -> bool:
-    from py4j.protocol import Py4JJavaError
-
-    assert spark._jvm is not None
-    try:
-        spark._jvm.java.lang.Class.forName(_CONNECTOR)
-    except Py4JJavaError:
-        return False
-    return True
 
 
 def stored_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -44,6 +44,11 @@ class Run:
         self.progress.watch(session)
         return session
 
+    @property
+    def cores(self) -> int:
+        """The number of task slots that Spark has."""
+        return self.spark.sparkContext.defaultParallelism
+
 
 @dataclass(frozen=True)
 class Job(Generic[ConfigT]):
@@ -159,8 +164,3 @@ def _stop_session() -> None:
     session = SparkSession.getActiveSession()
     if session is not None:
         session.stop()
-
-
-def _cores(run: Run) -> int:
-    """The number of task slots that Spark has."""
-    return run.spark.sparkContext.defaultParallelism

@@ -4,6 +4,9 @@ import os
 
 from pyspark import TaskContext
 
+PYTHON_BYTES = 210_000_000
+"""About the memory of a task's Python process with PySpark, pyarrow and NumPy, before it has any data."""
+
 
 def partition() -> int:
     """The partition of this task; 0 outside a task."""

@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.errors.messages import is_transient, one_line
+from recsys_spark.lake.jvm import list_files
 from recsys_spark.sources.dataset_file import Dataset, Source
 from recsys_spark.sources.delta import delta_entries
 from recsys_spark.sources.first_bytes import first_bytes
@@ -151,7 +152,7 @@ def _list(path: str, session: Callable[[], SparkSession]) -> Iterator[_Entry]:
     try:
         filesystem, inner = FileSystem.from_uri(path)
     except pa.ArrowInvalid:
-        return _list_with_spark(session(), path)
+        return list_files(session(), path)
     return _list_with_arrow(filesystem, inner, path)
 
 
@@ -167,24 +168,6 @@ def _list_with_arrow(filesystem: FileSystem, inner: str, path: str) -> Iterator[
         yield path + file.path.removeprefix(inner), file.size, file.mtime_ns
     if not files:
         yield path, 0, 0
-
-
-def _list_with_spark(session: SparkSession, path: str) -> Iterator[_Entry]:
-    """The files below ``path`` on a file system that only Spark has a client for."""
-    from py4j.protocol import Py4JJavaError
-
-    assert session._jvm is not None
-    where = session._jvm.org.apache.hadoop.fs.Path(path)
-    try:
-        filesystem = where.getFileSystem(session._jsc.hadoopConfiguration())
-        if not filesystem.exists(where):
-            return
-        root, files = filesystem.getFileStatus(where).getPath().toString(), filesystem.listFiles(where, True)
-        while files.hasNext():
-            file = files.next()
-            yield path + file.getPath().toString().removeprefix(root), file.getLen(), file.getModificationTime()
-    except Py4JJavaError as error:
-        raise OSError(str(error.java_exception)) from error
 
 
 def _refuse_other_tables(name: str, path: str, matches: list[_Match]) -> None:

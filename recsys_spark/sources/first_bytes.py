@@ -9,6 +9,8 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem, LocalFileSystem
 from pyspark.sql import SparkSession
 
+from recsys_spark.lake.jvm import read_head
+
 _HEAD = 16_384
 """Bytes of text to inspect: a header row and some rows."""
 
@@ -22,7 +24,7 @@ def first_bytes(path: str, number: int, session: Callable[[], SparkSession]) -> 
         local = not urlparse(path).scheme
         filesystem, inner = (LocalFileSystem(), path) if local else FileSystem.from_uri(path)
     except pa.ArrowInvalid:
-        return _first_bytes_of_spark(session(), path, number)
+        return read_head(session(), path, number)
     with filesystem.open_input_file(inner) as stream:
         return bytes(stream.read(number))
 
@@ -54,18 +56,3 @@ def _unpacked(head: bytes, ending: str) -> bytes:
         with pa.CompressedInputStream(pa.BufferReader(head), "zstd") as stream:
             return bytes(stream.read(_HEAD))
     return head
-
-
-def _first_bytes_of_spark(session: SparkSession, path: str, number: int) -> bytes:
-    from py4j.protocol import Py4JJavaError
-
-    assert session._jvm is not None
-    where = session._jvm.org.apache.hadoop.fs.Path(path)
-    try:
-        stream = where.getFileSystem(session._jsc.hadoopConfiguration()).open(where)
-        try:
-            return bytes(stream.readNBytes(number))
-        finally:
-            stream.close()
-    except Py4JJavaError as error:
-        raise OSError(str(error.java_exception)) from error

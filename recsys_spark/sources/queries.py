@@ -1,7 +1,7 @@
 """Run the SQL of dataset files over the sources, and tell whether its result depends on one row at a time."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
 from recsys_spark.errors.messages import sql_error
+from recsys_spark.lake.jvm import analyzed_plan, elements
 from recsys_spark.sources.dataset_file import TableQuery
 from recsys_spark.sources.reader import well_formed
 
@@ -69,7 +70,7 @@ def query(
         if user_error is None:
             raise
         raise user_error from error
-    if clocks := _clocks(frame._jdf.queryExecution().analyzed()):
+    if clocks := _clocks(analyzed_plan(frame)):
         raise UsageError(
             f"dataset file, table '{table}': {', '.join(sorted(clocks))} reads the clock of the machine, so the same "
             "files would give other rows tomorrow. run_date is the only clock: write :run_date, the day of the run"
@@ -84,29 +85,24 @@ def query(
 
 def is_row_by_row(frame: DataFrame) -> bool:
     """Whether each row of a query comes from one row of one source, whatever the other rows are."""
-    plan = frame._jdf.queryExecution().analyzed()
+    plan = analyzed_plan(frame)
     return bool(plan.deterministic()) and plan.subqueriesAll().isEmpty() and _is_narrow(plan)
 
 
 def _is_narrow(plan: Any) -> bool:
-    return str(plan.nodeName()) in _NARROW and all(map(_is_narrow, _items(plan.children())))
-
-
-def _items(sequence: Any) -> Iterable[Any]:
-    """The elements of a Scala sequence."""
-    return (sequence.apply(number) for number in range(sequence.size()))
+    return str(plan.nodeName()) in _NARROW and all(map(_is_narrow, elements(plan.children())))
 
 
 def _clocks(plan: Any) -> set[str]:
     """Names of the functions in a plan that read the clock of the machine."""
-    inner = [name for part in (plan.children(), plan.subqueries()) for node in _items(part) for name in _clocks(node)]
-    return {*inner, *(name for expression in _items(plan.expressions()) for name in _clocks_of(expression))}
+    inner = [name for part in (plan.children(), plan.subqueries()) for node in elements(part) for name in _clocks(node)]
+    return {*inner, *(name for expression in elements(plan.expressions()) for name in _clocks_of(expression))}
 
 
 def _clocks_of(expression: Any) -> set[str]:
     is_clock = str(expression.getClass().getSimpleName()) in _CLOCKS
     names = {str(expression.prettyName())} if is_clock else set()
-    return names.union(*(_clocks_of(child) for child in _items(expression.children())))
+    return names.union(*(_clocks_of(child) for child in elements(expression.children())))
 
 
 def fields_of(template: Sequence[str]) -> list[str]:

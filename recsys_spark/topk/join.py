@@ -11,6 +11,7 @@ from recsys_spark.arrays.arrow import SLICE_BYTES, slices
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.errors import UsageError
 from recsys_spark.profiles.kernels.interests import CLUSTERED
+from recsys_spark.runtime.task import PYTHON_BYTES
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats, with_constant_columns
 from recsys_spark.topk.interest_scorer import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.topk.kernels.cpu_product import cpu_tiles
@@ -33,7 +34,7 @@ USER_COLUMNS = {
 """User columns that rules read; all may be null."""
 
 
-def top_k_join(
+def join_blocks(
     profiles: DataFrame,
     items: ItemBlocks,
     k: int,
@@ -109,7 +110,7 @@ def task_bytes(items: ItemBlocks, k: int, user_rows: int, rules: ListRules = Lis
     )
     diverse = DIVERSIFIED_AT_ONCE * k * items.dimension * 8 if rules.diversity else 0
     positive = INTERESTS_AT_ONCE * CLUSTERED * items.dimension * 4 if rules.interests > 1 else 0
-    return 210_000_000 + users + seen + lists + block + tile + diverse + positive
+    return PYTHON_BYTES + users + seen + lists + block + tile + diverse + positive
 
 
 def list_rows(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.arrays.intervals import half_width
+
 _BUCKETS = 1 << 40
 
 
@@ -67,7 +69,7 @@ def estimated(shares: Sequence[tuple[int, float]], sizes: Mapping[int, int]) -> 
         mean += weight * sum(values) / n
         variance = _variance(values) if n > 1 else overall
         spread += weight**2 * variance / n * (1 - min(n / sizes[number], 1))
-    half = 1.96 * math.sqrt(spread) if spread else 3 / len(shares) * max(1 - len(shares) / total, 0.0)
+    half = half_width(math.sqrt(spread)) if spread else 3 / len(shares) * max(1 - len(shares) / total, 0.0)
     return Recall(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(shares))
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.errors import UsageError
-from recsys_spark.topk.join import top_k_join
+from recsys_spark.topk.join import join_blocks
 
 USER_DDL = "user_id string, embedding array<float>"
 ITEM_DDL = "item_id string, embedding array<float>"
@@ -81,7 +81,7 @@ def test_rows_equal_brute_force_whatever_the_blocks_tasks_and_partitions(spark, 
     for user_rows, item_rows, tasks, partitions in [(4096, 8192, None, 1), (7, 4, 1, 3), (1, 30, 3, 2)]:
         users, items, seen = frames(spark, *catalogue, partitions=partitions)
         blocks = packed(items, item_rows, tasks or 4)
-        lists = top_k_join(users, blocks, 7, seen=seen, user_block_rows=user_rows, tasks=tasks)
+        lists = join_blocks(users, blocks, 7, seen=seen, user_block_rows=user_rows, tasks=tasks)
         assert collected(lists) == expected
 
 
@@ -100,7 +100,7 @@ def test_random_catalogues_equal_brute_force(spark, packed, seed, sizes, k, bloc
     seen = {(f"u{u}", f"i{i}") for u, i in random.integers(0, 9, (20, 2))}
     profiles, vectors, pairs = frames(spark, users, items, seen)
     items_packed = packed(vectors, blocks[1], blocks[2])
-    lists = top_k_join(profiles, items_packed, k, seen=pairs, user_block_rows=blocks[0], tasks=blocks[2])
+    lists = join_blocks(profiles, items_packed, k, seen=pairs, user_block_rows=blocks[0], tasks=blocks[2])
     assert collected(lists) == brute_force(users, items, k, seen)
 
 
@@ -149,7 +149,7 @@ def odd_lists(spark, packed):
     users, items = spark.createDataFrame(ODD_USERS, USER_DDL), spark.createDataFrame(ODD_ITEMS, ITEM_DDL)
     seen = spark.createDataFrame(ODD_SEEN, SEEN_DDL)
     lists = {}
-    for user, *row in collected(top_k_join(users, packed(items, 2), 50, seen=seen, user_block_rows=2)):
+    for user, *row in collected(join_blocks(users, packed(items, 2), 50, seen=seen, user_block_rows=2)):
         lists.setdefault(user, []).append(tuple(row))
     return lists
 
@@ -184,19 +184,19 @@ def test_seen_items_are_left_out_before_the_cut_and_lists_stay_full(spark, packe
     users, items, seen = frames(
         spark, {"u": [1, 0]}, {f"i{n}": [9 - n, 1] for n in range(9)}, {("u", f"i{n}") for n in range(5)}
     )
-    assert [row[1] for row in collected(top_k_join(users, packed(items), 3, seen=seen))] == ["i5", "i6", "i7"]
+    assert [row[1] for row in collected(join_blocks(users, packed(items), 3, seen=seen))] == ["i5", "i6", "i7"]
 
 
 def test_of_more_duplicates_than_k_the_smallest_ids_are_listed(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 2]}, {f"i{n:02}": [2, 4] for n in range(30)})
-    lists = top_k_join(users, packed(items, 7, 3), 4, tasks=3)
+    lists = join_blocks(users, packed(items, 7, 3), 4, tasks=3)
     assert [row[1] for row in collected(lists)] == ["i00", "i01", "i02", "i03"]
 
 
 def test_no_items_or_no_profiles_give_an_empty_result_with_its_schema(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
     expected = "user_id string, item_id string, score float, rank int"
-    for lists in (top_k_join(users, packed(items.limit(0)), 3), top_k_join(users.limit(0), packed(items), 3)):
+    for lists in (join_blocks(users, packed(items.limit(0)), 3), join_blocks(users.limit(0), packed(items), 3)):
         assert ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in lists.schema) == expected
         assert lists.collect() == []
 
@@ -204,19 +204,19 @@ def test_no_items_or_no_profiles_give_an_empty_result_with_its_schema(spark, pac
 def test_different_dimensions_are_a_usage_error_that_names_both(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0, 0]}, {"i": [1, 0]})
     with pytest.raises(Exception, match="profiles have 3 dimensions, items 2: they are of different models"):
-        top_k_join(users, packed(items), 3).collect()
+        join_blocks(users, packed(items), 3).collect()
 
 
 def test_vectors_of_several_lengths_in_one_table_are_a_usage_error(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0], "j": [1, 0, 0]})
     with pytest.raises(Exception, match="vectors of 2 and of 3 numbers in one table: two models were mixed"):
-        top_k_join(users, packed(items, tasks=1), 3).collect()
+        join_blocks(users, packed(items, tasks=1), 3).collect()
 
 
 def test_k_must_be_at_least_1(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0]})
     with pytest.raises(UsageError, match="k must be at least 1, found 0"):
-        top_k_join(users, packed(items), 0)
+        join_blocks(users, packed(items), 0)
 
 
 @pytest.mark.skipif(not hasattr(DataFrame, "nearestByJoin"), reason="this Spark has no DataFrame.nearestByJoin")
@@ -228,7 +228,7 @@ def test_scores_equal_those_of_the_nearest_by_join_of_spark(spark, packed):
     cosine = F.expr("vector_cosine_similarity(profile, embedding)")
     theirs = profiles.withColumnRenamed("embedding", "profile").nearestByJoin(vectors, cosine, 6, "exact", "similarity")
     rows = theirs.select("user_id", "item_id", cosine.alias("score")).collect()
-    ours = collected(top_k_join(profiles, packed(vectors), 6))
+    ours = collected(join_blocks(profiles, packed(vectors), 6))
     assert {(row["user_id"], row["item_id"]) for row in rows} == {row[:2] for row in ours}
     scores = {(row["user_id"], row["item_id"]): row["score"] for row in rows}
     np.testing.assert_allclose([row[2] for row in ours], [scores[row[:2]] for row in ours], atol=1e-6)

@@ -11,7 +11,7 @@ from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.publish.changes import changed_keys
 from recsys_spark.recommend.incremental import merged_lists, users_changed, users_to_recompute, with_floors
-from recsys_spark.topk.join import list_rows, top_k_join, users_with_rules
+from recsys_spark.topk.join import join_blocks, list_rows, users_with_rules
 from recsys_spark.topk.kernels.mmr import mmr_order
 from recsys_spark.topk.lists import ListRules
 from recsys_spark.topk.rules import items_as_users, items_with_rules
@@ -121,7 +121,7 @@ def blocks(shop, pack):
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 def test_each_rule_equals_a_greedy_choice_from_the_sorted_catalogue(shop, blocks, rules):
     seen, allowed = shop.pairs(shop.seen), shop.pairs(shop.allowed)
-    lists = top_k_join(shop.profiles(), blocks, 6, seen=seen, allowed=allowed, rules=rules, user_block_rows=5, tasks=2)
+    lists = join_blocks(shop.profiles(), blocks, 6, seen=seen, allowed=allowed, rules=rules, user_block_rows=5, tasks=2)
     assert collected(lists) == shop.brute_force(6, rules)
 
 
@@ -130,11 +130,11 @@ def test_probing_all_clusters_is_the_exact_join_and_fewer_give_its_scores(shop, 
     clustered = pack(shop.catalogue(), centroids=centroids)
     assert (clustered.rows, clustered.clusters) == (blocks.rows, 5)
     rules = ListRules(nprobe=5, quota=2, boosts=True)
-    whole = collected(top_k_join(shop.profiles(), clustered, 6, rules=rules, tasks=2))
-    exact = collected(top_k_join(shop.profiles(), blocks, 6, rules=ListRules(quota=2, boosts=True), tasks=2))
+    whole = collected(join_blocks(shop.profiles(), clustered, 6, rules=rules, tasks=2))
+    exact = collected(join_blocks(shop.profiles(), blocks, 6, rules=ListRules(quota=2, boosts=True), tasks=2))
     assert whole == exact
-    every = {row[:2]: row[2] for row in collected(top_k_join(shop.profiles(), blocks, 40, tasks=1))}
-    approximate = collected(top_k_join(shop.profiles(), clustered, 6, rules=ListRules(nprobe=1), tasks=1))
+    every = {row[:2]: row[2] for row in collected(join_blocks(shop.profiles(), blocks, 40, tasks=1))}
+    approximate = collected(join_blocks(shop.profiles(), clustered, 6, rules=ListRules(nprobe=1), tasks=1))
     assert approximate
     assert all(every[row[:2]] == row[2] for row in approximate)
 
@@ -150,8 +150,8 @@ def test_an_item_is_no_neighbour_of_itself(shop, blocks):
 
 def test_diversity_lists_the_best_item_and_then_the_most_different_ones(shop, blocks):
     rules = ListRules(diversity=0.5, diversify_from=12)
-    lists = collected(top_k_join(shop.profiles(), blocks, 4, rules=rules, user_block_rows=5, tasks=2))
-    candidates = collected(top_k_join(shop.profiles(), blocks, 12, tasks=2))
+    lists = collected(join_blocks(shop.profiles(), blocks, 4, rules=rules, user_block_rows=5, tasks=2))
+    candidates = collected(join_blocks(shop.profiles(), blocks, 12, tasks=2))
     vectors = {item: unit_rows(np.array([v], np.float64))[0] for item, v, *_ in shop.items}
     expected = []
     for user in shop.users:
@@ -160,7 +160,7 @@ def test_diversity_lists_the_best_item_and_then_the_most_different_ones(shop, bl
         order = mmr_order(np.array([row[2] for row in rows], np.float32), candidate_vectors, 0.5, 4)
         expected += [(*rows[position][:3], rank) for rank, position in enumerate(order, 1)]
     assert lists == expected
-    assert lists != collected(top_k_join(shop.profiles(), blocks, 4, tasks=2))
+    assert lists != collected(join_blocks(shop.profiles(), blocks, 4, tasks=2))
 
 
 def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
@@ -175,7 +175,7 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     later.seen = later.seen | {("u04", "i20")}
     rules, k = ListRules(boosts=True), 5
     before, after = pack(shop.catalogue()), pack(later.catalogue())
-    stored = top_k_join(shop.profiles(), before, k, seen=shop.pairs(shop.seen), rules=rules, tasks=2)
+    stored = join_blocks(shop.profiles(), before, k, seen=shop.pairs(shop.seen), rules=rules, tasks=2)
     changed_items = changed_keys(shop.catalogue(), later.catalogue(), "item_id")
     assert sorted(row[0] for row in changed_items.collect()) == ["i03", "i07", "i10", "i99"]
     users = changed_keys(shop.profiles(), later.profiles(), "user_id")
@@ -184,13 +184,13 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     assert redo.count() < len(later.users)
     fresh = pack(later.catalogue().join(changed_items, on="item_id", how="left_semi"))
     seen = later.pairs(later.seen)
-    join = partial(top_k_join, k=k, seen=seen, rules=rules, tasks=2)
+    join = partial(join_blocks, k=k, seen=seen, rules=rules, tasks=2)
     again = join(later.profiles().join(redo, on="user_id", how="left_semi"), after)
     newcomers = join(with_floors(later.profiles(), stored, redo, k), fresh)
     assert 0 < newcomers.count() < join(later.profiles(), fresh).count() / 2
     stand = stored.join(users_changed(redo, newcomers), on="user_id", how="left_anti")
     lists = merged_lists(stored, again, newcomers, k).unionByName(stand)
-    assert collected(lists) == collected(top_k_join(later.profiles(), after, k, seen=seen, rules=rules, tasks=2))
+    assert collected(lists) == collected(join_blocks(later.profiles(), after, k, seen=seen, rules=rules, tasks=2))
 
 
 def _seen_sets(shop):

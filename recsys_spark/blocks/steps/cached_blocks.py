@@ -9,10 +9,13 @@ from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.item_blocks import BLOCK_FORMAT, ItemBlocks
 from recsys_spark.blocks.steps.block_files import drop_unused_blocks, mark_used, open_item_blocks, write_item_blocks
 from recsys_spark.publish.steps.publishing import run_key
-from recsys_spark.runtime.lifecycle import Run, _cores
+from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import Table
 
 _UNUSED_HOURS = 48
+
+SMALL_BLOCK_ROWS = 16_384
+"""Items of a block for tasks that hold more of an item than its vector."""
 
 
 def cached_blocks(
@@ -43,7 +46,7 @@ def cached_blocks(
     if blocks is None:
         items, centroids = build()
         blocks = write_item_blocks(
-            items, uri, block_rows, tasks=tasks or _cores(run), centroids=centroids, extra_columns=extra_columns
+            items, uri, block_rows, tasks=tasks or run.cores, centroids=centroids, extra_columns=extra_columns
         )
     drop_unused_blocks(uri.rpartition("/")[0], _UNUSED_HOURS, mark_used(uri))
     return blocks

@@ -2,11 +2,11 @@
 
 import numpy as np
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.arrays.arrow import unit_vectors
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.kernels.spherical_kmeans import spherical_kmeans
+from recsys_spark.tables.sampling import hash_sample
 
 _SAMPLED_PER_CLUSTER = 64
 
@@ -19,6 +19,6 @@ def cluster_count(requested: int | None, items: int) -> int:
 def centroids(vectors: DataFrame, clusters: int, items: int, seed: int) -> Matrix:
     """Centroids of a sample of about 64 vectors a cluster, drawn by a hash of the id: it fits on the driver."""
     share = min(1.0, clusters * _SAMPLED_PER_CLUSTER / max(items, 1))
-    sampled = vectors.where(F.pmod(F.xxhash64("item_id"), F.lit(1 << 40)) < int(share * (1 << 40)))
+    sampled = vectors.where(hash_sample("item_id", share, buckets=1 << 40))
     sample = sampled.orderBy("item_id").select("embedding").toArrow()["embedding"].combine_chunks()
     return spherical_kmeans(unit_vectors(sample)[1], clusters, seed=seed)

@@ -119,7 +119,7 @@ def _estimate(run: Run, work: list[_Work], options: EncoderOptions) -> Report:
             encoder.encode(sample[:8], options.batch_tokens)
             started = time.monotonic()
             tokens = encoder.encode(sample, options.batch_tokens).tokens.sum()
-            share = part.texts / len(sample) / run.spark.sparkContext.defaultParallelism
+            share = part.texts / len(sample) / run.cores
             report["tokens_to_encode"] += round(tokens * part.texts / len(sample))
             report["estimated_seconds"] += round((time.monotonic() - started) * share)
     return report
@@ -175,7 +175,7 @@ def _encode(
     run: Run, options: EncoderOptions, work: _Work, number: int, slices: int, key: str, *, earlier: int
 ) -> Staged:
     """Encode one slice; ``earlier``: failures in the slices before it."""
-    tasks = _tasks(work, slices, run.spark.sparkContext.defaultParallelism, options.tokens_per_task)
+    tasks = _tasks(work, slices, run.cores, options.tokens_per_task)
     texts = work.missing.where(in_slice(number, slices)) if slices > 1 else work.missing
     cpus = int(run.spark.sparkContext.getConf().get("spark.task.cpus", "1"))
     profile = gpu_profile(options.gpu_share, cpus) if options.gpu_share else None

@@ -212,7 +212,7 @@ class ScorerFitter:
         pairs = fitted_pairs(self._users, self._items.numbers, self._last_role)
         vectors = whitened(self._items.embeddings, "item_id", self._items.whitening(_WHITENING_OF_HYBRID))
         features = item_features(self._items.texts, pairs, vectors, self._items.vectors.shape[1])
-        tasks = 2 * self._run.spark.sparkContext.defaultParallelism
+        tasks = 2 * self._run.cores
         return write_item_blocks(
             features, f"{self._uri}/blocks", _BLOCK_ROWS, tasks=tasks, extra_columns=FEATURE_COLUMNS
         )

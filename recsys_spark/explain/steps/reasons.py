@@ -7,8 +7,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.arrays.intervals import half_width
 from recsys_spark.blocks.item_blocks import ItemBlocks
-from recsys_spark.blocks.steps.cached_blocks import cached_blocks
+from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.errors import InputError
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights, weigh_pairs
@@ -40,8 +41,6 @@ from recsys_spark.tables.schemas import (
     Table,
 )
 from recsys_spark.tables.task_stream import ArrowTransform, with_constant_columns
-
-_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def fidelity_of(stats: list[list[float]]) -> dict[str, float]:
     if not users:
         return {"users": 0}
     mean = margin / users
-    half = 1.96 * (max(squares / users - mean**2, 0.0) / users) ** 0.5
+    half = half_width((max(squares / users - mean**2, 0.0) / users) ** 0.5)
     figures = {"top": top / users, "other": other / users, "margin": mean, "low": mean - half, "high": mean + half}
     return {"users": int(users)} | {name: round(value, 5) for name, value in figures.items()}
 
@@ -178,7 +177,7 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
     blocks = _blocks(run, inputs, ITEM_VECTORS, titled_items(vectors.drop("model"), _items(run, inputs)), {})
     segments = None
     if provenance.segment_weight:
-        tasks = 2 * run.spark.sparkContext.defaultParallelism
+        tasks = 2 * run.cores
         segments = user_segments(users, pool_items(segment_pairs(pairs, users), blocks, tasks=tasks))
     space = str(vectors.select("model").first()[0])  # type: ignore[index]
     texts = user_text_vectors(run, users, embeddings, space) if provenance.user_text_weight else None
@@ -219,7 +218,7 @@ def _blocks(run: Run, inputs: InputVersions, table: Table, frame: DataFrame, car
     """Item blocks of the vectors or weights, with titles; reused while their inputs do not change."""
     settings = {"inputs": {one.name: inputs.content_ids.get(one.name) for one in (table, ITEMS)}, "reasons": table.name}
     columns = {"title": "string", **carried}
-    return cached_blocks(run, ITEMS, settings, _BLOCK_ROWS, lambda: (frame, None), extra_columns=columns)
+    return cached_blocks(run, ITEMS, settings, SMALL_BLOCK_ROWS, lambda: (frame, None), extra_columns=columns)
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:

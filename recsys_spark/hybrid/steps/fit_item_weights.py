@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.blocks.item_blocks import ItemBlocks
-from recsys_spark.blocks.steps.cached_blocks import cached_blocks
+from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.errors import InputError
 from recsys_spark.events.steps.check_event_types import check_event_types
@@ -37,8 +37,6 @@ from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
-
-_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ def _fit_due(fit: _Fit, last: Previous) -> Report:
         unchanged_rows = unchanged_rows.join(
             items.withColumnRenamed("item_id", "neighbor_id"), on="neighbor_id", how="left_semi"
         )
-        tasks = run.spark.sparkContext.defaultParallelism
+        tasks = run.cores
         transform = weight_rows(blocks, fit.options.weight_fit, tasks=tasks)
         new = parts_of(run.spark, blocks, tasks).mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL)
         frame = unchanged_rows.select(*ITEM_WEIGHTS.columns).unionByName(new)
@@ -229,9 +227,9 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
         return features, centroids(fit.vectors, clusters, items, seed=0) if clusters else None
 
     extra_columns = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
-    tasks = max(4 * run.spark.sparkContext.defaultParallelism, -(-items // _BLOCK_ROWS))
+    tasks = max(4 * run.cores, -(-items // SMALL_BLOCK_ROWS))
     source = {**fit.provenance.to_json(), "after": after}
-    return cached_blocks(run, ITEM_WEIGHTS, source, _BLOCK_ROWS, build, extra_columns=extra_columns, tasks=tasks)
+    return cached_blocks(run, ITEM_WEIGHTS, source, SMALL_BLOCK_ROWS, build, extra_columns=extra_columns, tasks=tasks)
 
 
 def parts_of(spark: SparkSession, items: ItemBlocks, tasks: int | None = None) -> DataFrame:

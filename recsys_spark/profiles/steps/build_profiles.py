@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.blocks.steps.cached_blocks import cached_blocks
+from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.encode.kernels.model_folder import user_fingerprint
 from recsys_spark.errors import InputError, QualityError
 from recsys_spark.events.steps.check_event_types import check_event_types
@@ -32,8 +32,6 @@ from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
-
-_BLOCK_ROWS = 16_384
 
 
 def build_profiles(run: Run, options: ProfileOptions) -> Report:
@@ -154,9 +152,9 @@ def _profiles(
     run: Run, inputs: InputVersions, options: ProfileOptions, space: tuple[str, int], only: DataFrame | None = None
 ) -> DataFrame:
     """Profiles of all users, or only of those in ``only``."""
-    tasks = 2 * run.spark.sparkContext.defaultParallelism
+    tasks = 2 * run.cores
     source = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
-    items = cached_blocks(run, USER_PROFILES, source, _BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
+    items = cached_blocks(run, USER_PROFILES, source, SMALL_BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
     events, users = inputs.frame(run, EVENTS), inputs.frame(run, USERS)
     if only is not None:
         events, users = (rows.join(only, on="user_id", how="left_semi") for rows in (events, users))

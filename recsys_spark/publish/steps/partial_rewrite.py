@@ -54,7 +54,7 @@ def partial_rewrite(
     files = run.spark.createDataFrame([(uri,) for uri in uris], "uri string")
     # Every run adds files. A task merges several small ones, so that their number does not grow.
     large = -(-run.lake.size(table, version) // _FILE_BYTES)
-    tasks = min(len(uris), max(large, run.spark.sparkContext.defaultParallelism))
+    tasks = min(len(uris), max(large, run.cores))
     removed = none.select(column) if removed_keys is None else removed_keys
     parts = files_without(files, removed, column).repartition(max(tasks, 1))
     kept = run.lake.stage(parts, table, kept_rows(table.arrow_schema, constant_columns or {}), base=version)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pyspark.sql import DataFrame
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
-from recsys_spark.blocks.steps.cached_blocks import cached_blocks
+from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.errors import UsageError
 from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.events.weights import weigh_pairs
@@ -18,8 +18,6 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import EVENTS, ITEM_WEIGHTS, RECOMMENDATIONS, USERS
 from recsys_spark.topk.join import list_rows
 from recsys_spark.topk.steps.join_plan import tasks_for
-
-_BLOCK_ROWS = 16_384
 
 
 def hybrid_lists(run: Run, options: TopKOptions) -> Report:
@@ -68,6 +66,6 @@ def _item_blocks(request: ListRequest) -> ItemBlocks:
     def build() -> tuple[DataFrame, None]:
         return request.with_item_rules(weighted_items(request.frame(ITEM_WEIGHTS))), None
 
-    rows = min(request.options.item_block_rows, _BLOCK_ROWS)
+    rows = min(request.options.item_block_rows, SMALL_BLOCK_ROWS)
     source = request.item_source(ITEM_WEIGHTS)
     return cached_blocks(request.run, RECOMMENDATIONS, source, rows, build, extra_columns=WEIGHT_COLUMNS)

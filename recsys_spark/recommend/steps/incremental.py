@@ -20,7 +20,7 @@ from recsys_spark.publish.steps.scratch import TempTable, materialized
 from recsys_spark.recommend.incremental import merged_lists, users_changed, users_to_recompute, with_floors
 from recsys_spark.recommend.steps.list_request import ListRequest
 from recsys_spark.tables.schemas import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS
-from recsys_spark.topk.join import top_k_join
+from recsys_spark.topk.join import join_blocks
 from recsys_spark.topk.rules import item_eligibility
 from recsys_spark.topk.steps.join_plan import tasks_for
 
@@ -167,7 +167,7 @@ def _joined(
     allowed: DataFrame | None,
     tasks: int,
 ) -> DataFrame:
-    return top_k_join(
+    return join_blocks(
         request.with_keys(profiles),
         items,
         request.options.k,

@@ -8,6 +8,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.arrays.intervals import half_width
 from recsys_spark.evaluate.kernels.metrics import coverage, gini
 from recsys_spark.evaluate.list_metrics import is_positive_event, popular_items, user_metrics
 from recsys_spark.evaluate.options import MetricOptions
@@ -16,6 +17,7 @@ from recsys_spark.report.charts import line_chart
 from recsys_spark.report.page import Cell, Element, Figure, Note, Section, Share, TableElement
 from recsys_spark.report.steps.runs import Status, Statuses
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tables.sampling import hash_sample
 from recsys_spark.tables.schemas import EVENTS, ITEMS, METRICS, USERS
 
 ListMetrics = dict[str, dict[str, Any]]
@@ -45,7 +47,7 @@ def list_metrics(run: Run, options: MetricOptions, lists: DataFrame) -> ListMetr
     """
     events, users = run.lake.read(run.spark, EVENTS), run.lake.read_or_empty(run.spark, USERS)
     share = min(1.0, _SAMPLED_USERS / max(run.lake.rows(USERS) if run.lake.version(USERS) is not None else 0, 1))
-    sampled = F.pmod(F.xxhash64("user_id"), F.lit(1 << 20)) < int(share * (1 << 20))
+    sampled = hash_sample("user_id", share)
     popular = popular_items(events, options.run_date)
     is_positive = is_positive_event(options.event_weights, options.min_rating)
     sample = events.where(sampled), lists.where(sampled)
@@ -130,7 +132,7 @@ def _verdict(metrics: ListMetrics, at: int) -> Note | None:
 
 def _half_width(row: Any, metric: str) -> float:
     """Half of the 95 % interval of a mean over users (normal approximation)."""
-    return float(1.96 * row[f"{metric}_sd"] / max(row["users"], 1) ** 0.5)
+    return half_width(row[f"{metric}_sd"] / max(row["users"], 1) ** 0.5)
 
 
 def _interval(row: Any, metric: str) -> str | None:

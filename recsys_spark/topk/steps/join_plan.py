@@ -1,7 +1,7 @@
 """Number of tasks of a Top-K join, and the log line of its plan."""
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
-from recsys_spark.runtime.lifecycle import Run, _cores
+from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.topk.join import task_bytes
 from recsys_spark.topk.lists import ListRules
 from recsys_spark.topk.options import JoinOptions
@@ -9,7 +9,7 @@ from recsys_spark.topk.options import JoinOptions
 
 def tasks_for(run: Run, options: JoinOptions, users: int) -> int:
     """Number of tasks: a multiple of the cores, so that each task has at most ``user_block_rows`` users."""
-    cores = _cores(run)
+    cores = run.cores
     return options.tasks or cores * max(1, -(-users // (cores * options.user_block_rows)))
 
 
