@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.explain.steps.reasons import sources
 from recsys_spark.items.steps.build_item_vectors import build_item_vectors
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.tables.schemas import (
     ITEM_VECTORS,
@@ -138,6 +140,11 @@ def test_reasons_in_chinese(world):
     world.refresh(explain=1, language="zh")
     sentences = {reason["sentence"] for row in world.rows() for reason in row["reasons"] if reason["kind"] == "history"}
     assert any(sentence.startswith("因为您购买过《<b>i") for sentence in sentences)
+
+
+def test_lists_of_an_unknown_scorer_are_not_explained_as_cosine():
+    with pytest.raises(UsageError, match="lists of the scorer 'itemknn' have no explanation"):
+        sources(None, None, Provenance(scorer="itemknn"))
 
 
 def test_profiles_of_other_vectors_cannot_be_explained(spark, tmp_path):
