@@ -28,9 +28,9 @@ class Bench:
     def run(self):
         return Run("bench", self.lake, Progress())
 
-    def put(self, table, *rows):
+    def put(self, table, *rows, **commit):
         full = [row + (None,) * (len(table.columns) - len(row)) for row in rows]
-        self.lake.commit(self.lake.stage(self.spark.createDataFrame(full, table.ddl), table), f"{rows}")
+        self.lake.commit(self.lake.stage(self.spark.createDataFrame(full, table.ddl), table), f"{rows}", **commit)
 
     def put_vectors(self, model="m-1", vectors=VECTORS):
         self.put(ITEM_VECTORS, *((item, model, vector) for item, vector in vectors.items()))

@@ -18,9 +18,10 @@ from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recomm
 from recsys_spark.items.options import BlockOptions
 from recsys_spark.items.steps.build_item_vectors import build_item_vectors
 from recsys_spark.lake.lake import Lake
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
-from recsys_spark.tables.schemas import EMBEDDINGS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USERS
+from recsys_spark.tables.schemas import EMBEDDINGS, ITEM_VECTORS, ITEMS, METRICS, RECOMMENDATIONS, USER_PROFILES, USERS
 from tests.bench.small_lake import DAY, VECTORS, Bench
 from tests.conftest import ROOT
 
@@ -192,6 +193,15 @@ def test_lists_of_another_day_are_not_evaluated(bench):
     bench.put(ITEMS, ("a1", "tea", "tea", "h", None, None, None))
     with pytest.raises(InputError, match="holds lists for run_date 2024-02-01, not for 2024-03-01"):
         evaluate_recommendations(bench.run, EvaluationOptions(lake=bench.lake.uri, run_date=DAY))
+
+
+def test_lists_of_an_unknown_scorer_are_not_stored_as_cosine(bench):
+    bench.put(RECOMMENDATIONS, ("u1", "a1", 1.0, 1, DAY, "m-1"), provenance=Provenance(scorer="itemknn"))
+    bench.put_events(("u1", "a1", "view"))
+    bench.put(ITEMS, ("a1", "tea", "tea", "h", None, None, None))
+    with pytest.raises(UsageError, match="lists of the scorer 'itemknn' cannot be evaluated"):
+        evaluate_recommendations(bench.run, EvaluationOptions(lake=bench.lake.uri, run_date=DAY))
+    assert bench.lake.version(METRICS) is None
 
 
 def test_items_embedded_by_another_model_are_not_taken_for_this_one(bench, tiny_bert):
