@@ -53,7 +53,7 @@ class JobConfig(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, protected_namespaces=(), allow_inf_nan=False
     )
 
-    lake: str = Field(description="folder or URI of the lake: one Delta table per name below it")
+    lake: str = Field(description="folder or URI of the lake; each table is a Delta table in a subfolder of its name")
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
 
     def part(self, options: type[PartT]) -> PartT:
