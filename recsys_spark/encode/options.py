@@ -69,5 +69,5 @@ class EncoderOptions(JobConfig):
     @classmethod
     def _whole_or_up_to_half(cls, share: float | None) -> float | None:
         if share is not None and 0.5 < share < 1:
-            raise ValueError("give 1, or a share of at most 0.5: Spark divides a GPU in no other way")
+            raise ValueError("give 1, or at most 0.5: Spark supports no other share of a GPU")
         return share

@@ -132,7 +132,7 @@ class RecommendOptions(TopKOptions):
             for name in _HISTORY_KEYS:
                 yield (
                     name,
-                    "belongs to build_profiles, whose profiles cosine lists read: give it there, or use hybrid",
+                    "belongs to build_profiles, whose profiles the cosine scorer reads: set it there, or use hybrid",
                 )
         if not self.approximate:
             for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):

@@ -83,7 +83,7 @@ def _with_manifest(uri: str, files: list[Row], block_rows: int, centroids: Matri
     dimensions = sorted({file["dimension"] for file in files})
     if len(dimensions) > 1:
         raise UsageError(
-            f"vectors of {dimensions[0]} and of {dimensions[-1]} numbers in one table: two models were mixed"
+            f"one table has vectors of {dimensions[0]} and of {dimensions[-1]} dimensions: it mixes two models"
         )
     blocks = ItemBlocks(
         uri,

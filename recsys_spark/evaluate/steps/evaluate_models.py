@@ -194,7 +194,7 @@ def _split(events: DataFrame, options: ComparisonOptions) -> tuple[Protocol, Dat
     valid, test = (date.fromordinal(719163 + day) for day in days)
     first, second = options.valid_from or valid, options.test_from or test
     if first >= second:
-        raise UsageError(f"valid_from ({first}) must be before test_from ({second}): give both days")
+        raise UsageError(f"valid_from ({first}) must be before test_from ({second}): set both days")
     return Protocol(options.protocol, options.seed, first, second), positive
 
 
