@@ -122,7 +122,7 @@ def _print_metrics(console: Console, evaluation: Mapping[str, Any]) -> None:
         return
     scorers = {"cosine profile": evaluation["metrics"], **evaluation.get("baselines", {})}
     view = View(
-        title=f"Metrics on what {evaluation['users_evaluated']} users liked after run_date",
+        title=f"Metrics on items that {evaluation['users_evaluated']} users liked after run_date",
         title_justify="left",
         title_style="bold",
     )
