@@ -40,7 +40,7 @@ class WeightOptions(HistoryOptions, RefitOptions):
 
     @property
     def weight_fit(self) -> WeightFit:
-        """Settings that weights depend on beside the tables."""
+        """Settings that weights depend on, besides the tables."""
         return WeightFit(
             candidates=self.hybrid_candidates,
             vector_weight=self.hybrid_vector_weight,

@@ -156,7 +156,7 @@ def _read_toml(path: Path, faults: list[str]) -> dict[str, Any]:
 
 
 def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
-    """Read the keys of this job; RECSYS_ variables of other jobs are no fault."""
+    """Read the keys of this job; RECSYS_ variables of other jobs are ignored."""
     source = EnvSettingsSource(config_class, env_ignore_empty=True)
     values = {key: value for key, value in source().items() if key in config_class.model_fields}
     old = {name: os.environ.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in _old_keys(config_class)}

@@ -79,7 +79,7 @@ def write_item_blocks(
 
 
 def _with_manifest(uri: str, files: list[Row], block_rows: int, centroids: Matrix | None) -> ItemBlocks:
-    """Describe the written files and store centroids and manifest beside them."""
+    """Describe the written files and store centroids and manifest next to them."""
     dimensions = sorted({file["dimension"] for file in files})
     if len(dimensions) > 1:
         raise UsageError(

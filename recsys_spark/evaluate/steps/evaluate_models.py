@@ -87,7 +87,7 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
 def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
     """Ingest the data set, embed its texts, compare the scorers and print tables; returns metrics by scorer.
 
-    Unchanged data is not ingested again, nor are texts that have embeddings embedded again.
+    Unchanged data is not ingested again, and texts that have embeddings are not embedded again.
     """
     model = resolve_model(options, run)
     with run.progress.step("ingest_tables"):
