@@ -1,4 +1,4 @@
-"""Search the best hyperparameters for fine_tune_encoder on validation; the study is on disk and resumable."""
+"""Search for the best hyperparameters of fine_tune_encoder on validation; the study is on disk and resumable."""
 
 from recsys_spark.runtime.lifecycle import Job, main
 from recsys_spark.tune.steps.search_hyperparameters import SearchOptions, search_hyperparameters

@@ -48,7 +48,7 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     lengths = np.diff(lists.offsets.to_numpy())
     if rest or (lengths != dimension).any():
         raise UsageError(
-            f"vectors of {lengths.min()} and of {lengths.max()} numbers in one table: two models were mixed"
+            f"one table has vectors of {lengths.min()} and of {lengths.max()} dimensions: it mixes two models"
         )
     return values.reshape(len(lists), dimension)
 

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from recsys_spark.encode.kernels.encoder import Encoded, Encoder
 
 WINDOW_TEXTS = 4096
-"""Texts grouped together by length, across Arrow batches: in small windows few texts have the same length."""
+"""Number of texts that are grouped by length at once, across Arrow batches: few texts of a smaller window have equal
+lengths."""
 
 MAX_FAILURES = 10_000
-"""Failed texts that a task reports to the driver with hash and reason; further ones are counted and tried again."""
+"""Maximum number of failed texts that a task reports to the driver with hash and reason. Further ones are only counted,
+so the next run tries them again."""
 
 COUNTERS = (
     "tokens",

@@ -26,10 +26,11 @@ class EncoderOptions(JobConfig):
     )
     long_text: Literal["truncate", "chunk"] = Field(
         "truncate",
-        description="texts above max_length: encode their beginning, or the mean of their pieces (at most 32)",
+        description="texts longer than max_length: truncate encodes their beginning, chunk the mean of their pieces "
+        "(at most 32)",
     )
     truncate_dim: int | None = Field(
-        None, ge=1, description="keep the first N dimensions of a vector, for models trained for that (Matryoshka)"
+        None, ge=1, description="use the first N dimensions of a vector; only for models trained for that (Matryoshka)"
     )
     prompt: str | None = Field(None, description="text put before every item's text; default: that of the model folder")
     user_prompt: str | None = Field(
@@ -38,20 +39,20 @@ class EncoderOptions(JobConfig):
     precision: Literal["fp32", "bf16", "int8"] = Field(
         "fp32",
         description="number format of the encoder: bf16 for GPUs, int8 for CPUs (1.5 times as fast); vectors of "
-        "different precisions do not mix",
+        "different precisions are not comparable",
     )
     engine: Literal["torch", "onnx", "openvino"] | None = Field(
         None,
         description="inference engine; default: torch, or onnx for int8; onnx and openvino need an extra of setup.py",
     )
     batch_tokens: int = Field(
-        1024, ge=1, description="tokens per forward pass: as many as fit in the cache of a core; 32768 on a GPU"
+        1024, ge=1, description="tokens per forward pass; best as many as fit in the cache of a core, or 32768 on a GPU"
     )
     tokens_per_task: int = Field(65_536, ge=1, description="approximate number of tokens that one task encodes")
     texts_per_commit: int = Field(
         100_000,
         ge=1,
-        description="texts per commit (more if 20 commits do not suffice): a killed run loses at most one commit",
+        description="texts per commit, more if there would be over 20 commits; a killed run repeats at most one commit",
     )
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="publish nothing if more than this share of texts fails to encode"
@@ -60,12 +61,13 @@ class EncoderOptions(JobConfig):
         None,
         gt=0,
         le=1,
-        description="GPUs per encoding task: 1, or at most 0.5; default: spark.task.resource.gpu.amount",
+        description="GPUs per encoding task: 1, or at most 0.5 (several tasks share a GPU); default: "
+        "spark.task.resource.gpu.amount",
     )
 
     @field_validator("gpu_share")
     @classmethod
     def _whole_or_up_to_half(cls, share: float | None) -> float | None:
         if share is not None and 0.5 < share < 1:
-            raise ValueError("give 1, or a share of at most 0.5: Spark divides a GPU in no other way")
+            raise ValueError("give 1, or at most 0.5: Spark supports no other share of a GPU")
         return share

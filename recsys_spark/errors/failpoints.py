@@ -13,7 +13,7 @@ VARIABLE = "RECSYS_FAULTS"
 
 
 def failpoint(name: str, table: str) -> None:
-    """Do what the variable asks for at this point: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM),
+    """Inject the fault that the variable names for this point: ``kill`` (SIGKILL of this process), ``term`` (SIGTERM),
     ``term_later`` (SIGTERM while the next operation is running) or ``fail`` (raise RetryError)."""
     for fault in filter(None, os.environ.get(VARIABLE, "").split(",")):
         point, _, action = fault.partition("=")

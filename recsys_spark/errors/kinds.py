@@ -12,7 +12,7 @@ Kind = tuple[re.Pattern[str], type[RecsysError], str]
 
 FULL_DISK_MESSAGE = "the disk is full: make room, then run the same command again"
 
-DOWN_MESSAGE = "a store or the network fails at the moment: run the same command again later"
+DOWN_MESSAGE = "a store or the network is failing at the moment: run the same command again later"
 
 _PYTHON_MEMORY = (
     "raise spark.executor.memoryOverhead (or spark.executor.pyspark.memory where it is set), "
@@ -118,9 +118,9 @@ _TABLE: list[tuple[str, type[RecsysError], str]] = [
     (_EXECUTOR_MEMORY, UsageError,
      "an executor was killed for using more memory than it had requested: raise spark.executor.memoryOverhead"),
     (r"No module named|ModuleNotFoundError", UsageError,
-     "the executors' Python lacks a module: set RECSYS_PYTHON to one that has the requirements"),
+     "the executors' Python lacks a module: set RECSYS_PYTHON to a Python that has the requirements of setup.py"),
     (r"PYTHON_VERSION_MISMATCH|different version from that in driver", UsageError,
-     "driver and executors run different versions of Python: set RECSYS_PYTHON to one that both have"),
+     "driver and executors run different versions of Python: set RECSYS_PYTHON to a Python that both have"),
     # Stores and the system.
     (f"(?i:{REFUSED.pattern})", InputError,
      "a store refuses access: check that the bucket exists and that the credentials are valid and allow reading and "
@@ -132,11 +132,11 @@ _TABLE: list[tuple[str, type[RecsysError], str]] = [
      r"|MetadataFetchFailed|FetchFailed", RetryError,
      "executors were lost: run the same command again (if it happens again, see their logs)"),
     (_JVM_GONE, RetryError,
-     "Spark's JVM has ended, killed from outside or out of memory: run the same command again; if it ends again, "
-     "raise spark.driver.memory where its heap was full, or lower it where the machine's memory was"),
+     "Spark's JVM has ended, killed by another process or out of memory: run the same command again; if it ends again, "
+     "raise spark.driver.memory if its heap was full, or lower it if the machine's memory was full"),
     (r"Permission denied|AccessControlException|java\.nio\.file\.AccessDeniedException|Operation not permitted",
-     InputError, "the user who runs this may not read or write a file"),
-    (r"Read-only file system", InputError, "the file system cannot be written to: give a folder on another one"),
+     InputError, "the user who runs this job has no permission to read or write a file"),
+    (r"Read-only file system", InputError, "the file system is read-only: give a folder on another one"),
     (r"Too many open files", UsageError, "the limit on open files is too low: raise it (ulimit -n)"),
     (r"File name too long", UsageError, "a path is too long for the file system: give a shorter one"),
     (r"Input/output error|Stale file handle", InputError, "the disk or network share has a fault"),
@@ -168,7 +168,8 @@ _TABLE: list[tuple[str, type[RecsysError], str]] = [
      "the columns of an input are unknown: it holds no data, or has another format"),
     # Delta.
     (r"(reader|writer) version|Feature '.*' is not supported|Unsupported .*(reader|writer) features?", InputError,
-     "a table of the lake was changed by a program whose Delta features are unknown here: build it again"),
+     "another program has changed a table of the lake with Delta features that are not supported here: build the "
+     "table again"),
     (r"concurrent transaction|[Cc]ommit conflict|Failed to commit transaction|Version .*already exists", ConflictError,
      "another program committed to the table first; run again"),
     (r"Invalid JSON in|Kernel error: Json error|LogSegment|[Mm]issing version", InputError,

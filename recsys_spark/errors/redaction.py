@@ -44,7 +44,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def remember_secrets(options: Mapping[str, Any]) -> None:
-    """Hide the values of secret options in all texts from now on, whatever surrounds them."""
+    """Hide the values of secret options in all texts from now on, in any context."""
     _secrets.update(_long_enough(str(value) for name, value in options.items() if is_secret_name(name)))
 
 

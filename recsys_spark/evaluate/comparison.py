@@ -1,6 +1,7 @@
 """Evaluate scorers on users under a protocol: sums for means, bootstrap intervals and exposure.
 
-A task scores all items for a batch of users, ranks the relevant items and adds up. Neither scores nor users leave it.
+A task scores all items for a batch of users, ranks the relevant items and sums up the metrics. Only the sums leave the
+task: no scores, no users.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""DataFrames to the arrays on the driver that scorers are fitted on, item weights excepted.
+"""DataFrames to the arrays on the driver that scorers are fitted on, except item weights.
 
 Their size grows with the items, not with users or events.
 """

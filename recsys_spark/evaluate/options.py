@@ -10,9 +10,12 @@ class MetricOptions(EventOptions):
     """Metrics of lists against later events."""
 
     metrics_k: int = Field(
-        10, ge=1, description="k of the metrics: list positions that count", json_schema_extra=formerly("at")
+        10,
+        ge=1,
+        description="cut-off k of the metrics: only the first k positions of a list count",
+        json_schema_extra=formerly("at"),
     )
-    min_rating: float = Field(4.0, description="lowest rating of a later event that makes its item relevant")
+    min_rating: float = Field(4.0, description="minimum rating with which a later event makes its item relevant")
 
 
 class EvaluationOptions(MetricOptions):

@@ -30,8 +30,8 @@ class HistoryOptions(EventOptions):
     half_life_days: float | None = Field(
         None,
         ge=0,
-        description="half-life in days before the user's newest event; 0: age does not count; default: 180, "
-        "hybrid scorer 0",
+        description="half-life in days: weight halves for every N days before the user's newest event; 0: age does not "
+        "count; default: 180, hybrid scorer 0",
     )
     half_life_steps: float | None = Field(
         None,

@@ -49,12 +49,12 @@ class ExplainSpec:
     """How reasons are computed and worded.
 
     Args:
-        most: reasons of a row; one further reason sums up the rest.
+        most: maximum number of reasons of a row; one further reason sums up the rest.
         language: one of ``sentences.LANGUAGES``.
         widths: width of each feature block of an item vector; empty for sums of item weights.
         own_weights: weights of the user's own text and segment in the profile.
         boosted: whether the scores include each item's boost.
-        interests: most interests of a user: a score is that of the best one.
+        interests: maximum number of interests of a user; a score is the greatest over the interests.
     """
 
     most: int
@@ -72,7 +72,7 @@ def reason_rows(
 
     Reasons are ordered by contribution. The contributions of a row add up to its score; ``share`` is a contribution
     over the sum of all absolute ones; the contributions of blocks add up to that of their reason. Reasons beyond
-    ``spec.most`` are summed up in a last one of kind ``others``, so that a row adds up whatever ``most`` is.
+    ``spec.most`` are summed up in a last one of kind ``others``, so that a row adds up for any ``most``.
 
     Args:
         items: with ``title`` and ``boost``, and the vectors or weights that the scores are computed from.

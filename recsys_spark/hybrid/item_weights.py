@@ -34,15 +34,15 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class WeightFit:
-    """Settings that weights depend on, beside the features.
+    """Settings that weights depend on, besides the features.
 
     Args:
-        candidates: most items that the score of an item sums over.
+        candidates: maximum number of items that the score of an item sums over.
         vector_weight, word_weight: number of common users that a cosine of 1 of the vectors, or of the words, is worth.
         user_weight: weight of a common user; 0 for weights from text only.
         ridge: λ, in users.
         shrink: shrinkage of the co-occurrence cosines of candidates, in users.
-        text_share: weight of the text cosines beside co-occurrence in the choice of candidates.
+        text_share: weight of the text cosines, relative to co-occurrence, in the choice of candidates.
         nprobe: item clusters that are searched for text neighbours; 0 for all.
     """
 

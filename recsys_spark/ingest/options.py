@@ -24,5 +24,5 @@ class IngestOptions(RunDate):
         0.99, ge=0, le=1, description="maximum share of events about unknown items; above it nothing is published"
     )
     max_text_chars: int = Field(
-        20_000, ge=1, description="maximum length of a text in characters; longer texts are cut"
+        20_000, ge=1, description="maximum length of a text in characters; longer texts are truncated"
     )

@@ -7,7 +7,7 @@ _WITHOUT_DATE = r"^\P{Alnum}*[tT]?\d+:"
 
 
 def moment(frame: DataFrame, name: str) -> Column:
-    """A column of any type as a timestamp, null where it is none.
+    """A column of any type as a timestamp, null where a value is not a timestamp.
 
     A time of day without a date is null too: Spark would complete it with the day on which it runs.
     """
@@ -18,5 +18,5 @@ def moment(frame: DataFrame, name: str) -> Column:
 
 
 def day(name: str) -> Column:
-    """A column of any type as a date, null where it is none."""
+    """A column of any type as a date, null where a value is not a date."""
     return F.col(name).cast("string").try_cast("date")

@@ -117,9 +117,10 @@ def validate_events(raw: DataFrame, earliest: date, latest: date) -> DataFrame:
 
 
 def unique_events(good: DataFrame, stored: DataFrame | None = None) -> DataFrame:
-    """Rows of ``events`` with the number ``rows`` of ``good`` rows each is made from, without keys in ``stored``.
+    """Merge ``good`` rows with the same key into one row of ``events``; ``rows`` is their number.
 
-    Logs deliver at least once: of several rows with one key the greatest value is kept.
+    Logs deliver at least once: of several rows with one key the greatest value is kept. Keys in ``stored`` are
+    left out.
     """
     key = list(EVENTS.key)
     unique = good.groupBy(*key).agg(F.max("value").alias("value"), F.count("*").alias("rows"))

@@ -26,13 +26,14 @@ class BlockOptions(RefitOptions):
     category_prices: int = Field(
         20,
         ge=2,
-        description="fewest prices with which a category has its own price quantiles; below, those of the catalogue",
+        description="minimum number of prices for a category to have price quantiles of its own; below it, those of "
+        "the catalogue",
     )
     whitening: float | None = Field(
-        None, ge=0, description="shrink of the whitening of the text block, typically 0.1; default: no whitening"
+        None, ge=0, description="shrinkage of the whitening of the text block, typically 0.1; default: no whitening"
     )
-    refit_whitening: bool = Field(False, description="fit the whitening again now")
-    refit_prices: bool = Field(False, description="compute the price quantiles again now")
+    refit_whitening: bool = Field(False, description="fit the whitening again in this run")
+    refit_prices: bool = Field(False, description="compute the price quantiles again in this run")
 
     @property
     def blocks(self) -> FeatureBlocks:

@@ -180,7 +180,9 @@ def _images(rows: pa.Table) -> NDArray[np.float32]:
     width = max(rows["image_dimension"][0].as_py() or 0, 0)
     present, vectors = unit_vectors(rows["image_vec"].combine_chunks())
     if len(present) and vectors.shape[1] != width:
-        raise UsageError(f"image_vec of {vectors.shape[1]} and of {width} numbers in one table: two models were mixed")
+        raise UsageError(
+            f"one table has image_vec of {vectors.shape[1]} and of {width} dimensions: it mixes two models"
+        )
     block = np.zeros((rows.num_rows, width), np.float32)
     if len(present):
         block[present] = vectors

@@ -16,10 +16,10 @@ _SLICE_ROWS = 8192
 
 
 def moment_rows(vectors: DataFrame) -> DataFrame:
-    """``place, units``: the number and the numbers (int64) of each row of ``Moments.units``, of column ``embedding``.
+    """``place, units``: the number of each row of ``Moments.units``, and its values (int64), for column ``embedding``.
 
-    Each task sums its vectors; the sums of the tasks are then added row by row. A vector of d numbers gives d + 1 rows,
-    whatever the number of vectors. Integers have the same sum in any order.
+    Each task sums its vectors; the sums of the tasks are then added row by row. Vectors of d dimensions give d + 1
+    rows, for any number of vectors. Integers have the same sum in any order.
     """
     partial = vectors.select("embedding").mapInArrow(_partial_moments, _MOMENT_DDL)
     return partial.repartition("place").mapInArrow(_sum_rows, _MOMENT_DDL)

@@ -219,7 +219,8 @@ def _add_columns(delta: DeltaTable, schema: Schema) -> None:
 
 
 def _check_overtaken(uri: str, delta: DeltaTable | None, name: str, error: Exception) -> None:
-    """Raise unless another commit came first: then the refusal is a conflict, whatever the error says."""
+    """Raise the error unless another commit came first: then the refusal is a conflict, even if the error names another
+    cause."""
     if is_transient(error):
         raise RetryError(f"table '{name}': the store failed at the commit: {one_line(error)}") from error
     newest = open_table(uri)

@@ -234,7 +234,7 @@ class ListFaults:
 
 
 class Bounds:
-    """Minimum and maximum of the key columns, by which any Delta reader can skip files."""
+    """Minimum and maximum of the key columns, with which any Delta reader can skip files."""
 
     def __init__(self, keys: list[str]) -> None:
         self._keys, self._low, self._high = keys, dict[str, Any](), dict[str, Any]()

@@ -1,6 +1,6 @@
-"""The one file that reaches into Spark's JVM: what PySpark's public API does not offer.
+"""Calls into Spark's JVM, for functions that PySpark's public API lacks. No other file makes such calls.
 
-Each function says what it stands in for. With Spark Connect there is no JVM, and these functions fail.
+With Spark Connect there is no JVM, and these functions fail.
 """
 
 from collections.abc import Iterator

@@ -156,7 +156,7 @@ class Lake:
     ) -> Staged:
         """Run the plan: every task writes its rows to a file and returns only the file's metadata.
 
-        The driver gets one row for each task, whatever the number of users and events.
+        The driver gets one row for each task, for any number of users and events.
 
         Args:
             frame: the rows of the table, or the input of ``transform``.
@@ -240,7 +240,7 @@ class Lake:
         return read_files(spark, table, uris)
 
     def vacuum(self, table: Table, keep_hours: int, *, dry_run: bool = False) -> list[str]:
-        """Remove files that no version of the last ``keep_hours`` names, and orphans as old. Returns their paths."""
+        """Remove files that no version of the last ``keep_hours`` names, and older orphans; return their paths."""
         return DeltaTable(delta_uri(self.table_uri(table))).vacuum(
             retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
         )

@@ -1,4 +1,4 @@
-"""The secret key of a lake for the hashes of forgotten ids. It is created once, beside the tables."""
+"""The secret key of a lake for the hashes of forgotten ids. It is created once, next to the tables."""
 
 import secrets
 

@@ -1,4 +1,4 @@
-"""Plain files beside the tables of a lake: status, reports, temporary files."""
+"""Plain files next to the tables of a lake: status, reports, temporary files."""
 
 import json
 import uuid
@@ -51,7 +51,7 @@ class PlainFiles:
             filesystem.delete_file(path)
 
     def write_status(self, job: str, run_date: str, report: dict[str, Any]) -> None:
-        """Write a job's last JSON line beside the tables, since cluster modes hide exit codes and output."""
+        """Write a job's last JSON line next to the tables, since cluster modes hide exit codes and output."""
         self.write_json(f"_status/{job}", run_date, report)
 
     def write_json(self, name: str, file: str, content: dict[str, Any]) -> None:

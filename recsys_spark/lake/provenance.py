@@ -16,7 +16,7 @@ _NAMES = {"feature_blocks": "blocks", "event_log": "log", "reviewed": "judged", 
 
 @dataclass(frozen=True)
 class EventLogRecord:
-    """The source files of ``events``, by which the next run reads only new files."""
+    """The source files of ``events``, so that the next run reads only new files."""
 
     files: Sequence[Any]
     """Path, size and time of each file."""
@@ -46,7 +46,7 @@ class EventLogRecord:
 
 @dataclass(frozen=True)
 class Provenance:
-    """All that the rows of a version depend on. The same provenance gives the same rows, whatever the partitions and
+    """All that the rows of a version depend on. The same provenance gives the same rows, for any partitions and
     retries."""
 
     inputs: Mapping[str, str] | None = None
@@ -185,7 +185,7 @@ def to_json(provenance: Provenance | None, outcome: Outcome | None) -> dict[str,
 
 def from_json(content: Mapping[str, Any]) -> tuple[Provenance, Outcome]:
     """Provenance and outcome from the form that commits store. Evaluations of earlier releases have their figures
-    beside the provenance."""
+    next to the provenance."""
     figures = {name: content[name] for name in ("figures",) if name in content}
     provenance = {name: value for name, value in content.items() if name not in figures}
     return Provenance.from_json(provenance), Outcome.from_json({**figures, **content.get(_OUTCOME, {})})

@@ -9,13 +9,13 @@ class ForgetOptions(JobConfig):
     """The users and items to remove."""
 
     user_ids: str | None = Field(
-        None, description="users to forget, separated by commas; for ids that hold a comma: users_file"
+        None, description="users to forget, separated by commas; ids that contain a comma: use users_file"
     )
     users_file: str | None = Field(
         None, description="file of users to forget: one id per line, or a JSON list of ids if it ends in .json"
     )
     item_ids: str | None = Field(
-        None, description="items to withdraw for good, separated by commas; for ids that hold a comma: items_file"
+        None, description="items to withdraw for good, separated by commas; ids that contain a comma: use items_file"
     )
     items_file: str | None = Field(
         None, description="file of items to withdraw: one id per line, or a JSON list of ids if it ends in .json"

@@ -24,7 +24,7 @@ class Ignored:
     Args:
         weight: of each, decayed like that of an event on the day of the list.
         days: the attribution window. A list counts once it is over, for users with an event in the window.
-        lists: number of the newest lists before that which count.
+        lists: number of the newest lists before the window that count.
     """
 
     weight: float

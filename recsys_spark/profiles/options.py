@@ -29,7 +29,12 @@ class FeedbackOptions(JobConfig):
 class ProfileOptions(HistoryOptions, FeedbackOptions, IncrementalOptions):
     """User profiles."""
 
-    user_text_weight: float = Field(0.5, ge=0, description="weight of the user's own text, in events of weight 1")
+    user_text_weight: float = Field(
+        0.5, ge=0, description="weight of the user's own text in the profile; N counts as much as N events of weight 1"
+    )
     segment_weight: float = Field(
-        0.0, ge=0, description="weight of the mean direction of all users of the locale, in events of weight 1"
+        0.0,
+        ge=0,
+        description="weight of the mean direction of all users of the same locale; N counts as much as N events of "
+        "weight 1",
     )

@@ -49,7 +49,7 @@ def changed_keys(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
 
 
 def changed_groups(old: DataFrame, new: DataFrame, key: str) -> DataFrame:
-    """``key`` of the groups of rows that differ, whatever the order of rows. Rows are distinct in each version."""
+    """``key`` of the groups of rows that differ, in any order of rows. Rows are distinct in each version."""
     return changed_keys(_grouped(old, key), _grouped(new, key), key)
 
 

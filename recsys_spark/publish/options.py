@@ -10,7 +10,7 @@ class DriftOptions(JobConfig):
 
     rarely_used = True
 
-    accept_drift: bool = Field(False, description="publish in spite of drift beyond a bound; the commit records it")
+    accept_drift: bool = Field(False, description="publish even if drift exceeds a bound; the commit records it")
     drift_from_rows: int = Field(
         1000, ge=0, description="check drift only for tables with at least this many rows in the last version"
     )
@@ -38,7 +38,9 @@ class DriftOptions(JobConfig):
 class IncrementalOptions(DriftOptions):
     """Incremental runs."""
 
-    full: bool = Field(False, description="recompute the profiles and lists of all users, whatever has changed")
+    full: bool = Field(
+        False, description="recompute the profiles and lists of all users, also of those without a change"
+    )
 
 
 class RefitOptions(DriftOptions):
@@ -49,6 +51,6 @@ class RefitOptions(DriftOptions):
     refit_share: float = Field(
         0.2,
         ge=0,
-        description="growth since the last fit, as a share, from which to fit again: whitening by embedded items, "
-        "price quantiles by prices, hybrid weights by items or events",
+        description="fit again after growth by this share since the last fit: whitening by embedded items, price "
+        "quantiles by prices, hybrid weights by items or events (also when they shrink)",
     )

@@ -32,8 +32,8 @@ class ScorerOptions(JobConfig):
     interests: int = Field(
         1,
         ge=1,
-        description="cosine: largest number of interest vectors of a user, one for every ten items; the score of "
-        "an item is the best of them",
+        description="cosine: maximum number of interest vectors per user, one for every ten items of the history; an "
+        "item gets the best of its scores",
     )
 
 
@@ -41,13 +41,14 @@ class ListRuleOptions(JobConfig):
     """Rules of a list."""
 
     quota: int | None = Field(
-        None, ge=1, description="largest number of items with the same brand, or category, in a list"
+        None, ge=1, description="maximum number of items of one brand, or category (quota_on), in a list"
     )
     quota_on: Literal["brand", "category"] = Field(
-        "brand", description="column that the quota counts by; of a category path the last part"
+        "brand", description="column that the quota counts by; for category, the last name of the path"
     )
     match_on: Literal["locale"] | None = Field(
-        None, description="list only items whose value in this column equals the user's; a missing value equals none"
+        None,
+        description="list only items whose value in this column equals the user's; a missing value matches nothing",
     )
 
 
@@ -71,7 +72,7 @@ class ApproximateOptions(JobConfig):
         "recall is measured in every run",
     )
     target_recall: float = Field(
-        0.99, gt=0, le=1, description="approximate: recall to reach; more clusters are probed until it is"
+        0.99, gt=0, le=1, description="approximate: minimum recall; more clusters are probed until it is reached"
     )
     clusters: int | None = Field(
         None,
@@ -131,7 +132,7 @@ class RecommendOptions(TopKOptions):
             for name in _HISTORY_KEYS:
                 yield (
                     name,
-                    "belongs to build_profiles, whose profiles cosine lists read: give it there, or use hybrid",
+                    "belongs to build_profiles, whose profiles the cosine scorer reads: set it there, or use hybrid",
                 )
         if not self.approximate:
             for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):

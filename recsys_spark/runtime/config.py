@@ -53,7 +53,7 @@ class JobConfig(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, protected_namespaces=(), allow_inf_nan=False
     )
 
-    lake: str = Field(description="folder or URI of the lake: one Delta table per name below it")
+    lake: str = Field(description="folder or URI of the lake; each table is a Delta table in a subfolder of its name")
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
 
     def part(self, options: type[PartT]) -> PartT:
@@ -156,7 +156,7 @@ def _read_toml(path: Path, faults: list[str]) -> dict[str, Any]:
 
 
 def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
-    """Read the keys of this job; RECSYS_ variables of other jobs are no fault."""
+    """Read the keys of this job; RECSYS_ variables of other jobs are ignored."""
     source = EnvSettingsSource(config_class, env_ignore_empty=True)
     values = {key: value for key, value in source().items() if key in config_class.model_fields}
     old = {name: os.environ.get(f"{ENVIRONMENT_PREFIX}{name.upper()}") for name in _old_keys(config_class)}

@@ -139,7 +139,7 @@ def _failure(report_head: dict[str, Any], error: Exception) -> tuple[dict[str, A
 
 
 def _write_status(lake: Lake, job: str, run_date: Any, report: dict[str, Any]) -> None:
-    """Write the report beside the tables, without personal data.
+    """Write the report next to the tables, without personal data.
 
     The last run that published has a file of its own, so that a run with nothing to do does not replace its figures.
     """

@@ -187,7 +187,7 @@ def _refuse_other_tables(name: str, path: str, matches: list[_Match]) -> None:
 
 
 def _committed(matches: list[_Match], session: Callable[[], SparkSession]) -> list[_Match]:
-    """``matches`` without the files that a streaming query has not committed, according to the log beside them."""
+    """``matches`` without the files that a streaming query has not committed, according to the log next to them."""
     logs: dict[str, dict[str, SourceFile]] = {}
     for file, below in matches:
         if len(below) > 1 and below[-2] == _STREAM_LOG and below[-1].removesuffix(".compact").isdigit():

@@ -49,7 +49,7 @@ class FileInspector:
         """The files of the source ``name`` by shape and columns. The group of a file depends on that file only.
 
         Raises:
-            InputError: a file is no text although its format says so, or the files have too many different layouts.
+            InputError: a file is not text although its format says so, or the files have too many different layouts.
         """
         full = [file for file in files if file.size or source.format not in ("csv", "json", "text")]
         with ThreadPoolExecutor(_READERS) as pool:
@@ -143,5 +143,5 @@ def _parquet_columns(name: str, file: SourceFile) -> Columns:
             return tuple((field.name, str(field.type)) for field in pq.read_schema(stream))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"source '{name}': {file.path} is no whole Parquet file: {str(error).splitlines()[0]}"
+            f"source '{name}': {file.path} is not a complete Parquet file: {str(error).splitlines()[0]}"
         ) from error

@@ -84,7 +84,7 @@ def query(
 
 
 def is_row_by_row(frame: DataFrame) -> bool:
-    """Whether each row of a query comes from one row of one source, whatever the other rows are."""
+    """Whether each row of a query comes from one row of one source, independent of all other rows."""
     plan = analyzed_plan(frame)
     return bool(plan.deterministic()) and plan.subqueriesAll().isEmpty() and _is_narrow(plan)
 

@@ -22,8 +22,8 @@ def plain_timestamps(frame: DataFrame, nanoseconds: Collection[str]) -> DataFram
 def aligned(frames: Sequence[DataFrame]) -> list[DataFrame]:
     """The frames with one type per column name.
 
-    Whole numbers take the widest type. Other differences become text, in which a whole number reads the same whatever
-    its type was: pandas turns a column of whole numbers into one of fractions as soon as one value is missing.
+    Whole numbers take the widest type. Other differences become text, in which a whole number looks the same for
+    every type: pandas turns a column of whole numbers into one of fractions as soon as one value is missing.
     """
     kinds: dict[str, set[str]] = {}
     for frame in frames:

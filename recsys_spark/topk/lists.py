@@ -31,7 +31,7 @@ class ListRules:
 
     Args:
         min_score: items with a lower score are not listed.
-        quota: most items of one ``quota_group`` in a list; items without a group have no quota.
+        quota: maximum number of items of one ``quota_group`` in a list; items without a group have no quota.
         boosts: add the ``boost`` of an item to its scores.
         run_date: items that are not available on this day are not listed.
         keyed: list only items with the ``match_key`` of the user; a missing key matches nothing.
@@ -39,7 +39,7 @@ class ListRules:
         diversity: 0 ranks by score; above 0, the list is k of the ``diversify_from`` best items, chosen and ranked by
             maximal marginal relevance.
         diversify_from: number of candidates by score that diversity chooses from.
-        interests: most interests of a user; the score of an item is the greatest over the interests.
+        interests: maximum number of interests of a user; the score of an item is the greatest over the interests.
     """
 
     min_score: float | None = None

@@ -30,7 +30,7 @@ def _value(name: str | None) -> Column:
 
 
 def item_eligibility(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
-    """``item_id, boost, available`` and ``match_on``: what lists of ``run_date`` depend on beside item vectors."""
+    """``item_id, boost, available`` and ``match_on``: all that lists of ``run_date`` depend on besides item vectors."""
     day = F.lit(run_date)
     started = F.col("available_from").isNull() | (F.col("available_from") <= day)
     available = started & (F.col("available_until").isNull() | (F.col("available_until") >= day))

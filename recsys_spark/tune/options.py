@@ -29,7 +29,7 @@ class TuningOptions(EncoderOptions, EventOptions):
         0.05, ge=0, le=1, description="maximum share of bad rows in a table; above it nothing is published"
     )
     max_text_chars: int = Field(
-        20_000, ge=1, description="maximum text length in characters; longer texts are truncated"
+        20_000, ge=1, description="maximum length of a text in characters; longer texts are truncated"
     )
     output: str = Field(
         description="folder of the new model, which must not exist; a rejected model gets the same name with .rejected"
@@ -48,7 +48,8 @@ class TuningOptions(EncoderOptions, EventOptions):
         20_000_000, ge=1, description="contrastive: above this number of events, train on a hash sample of the users"
     )
     split: Literal["time", "user"] = Field(
-        "time", description="regression: validate and test on the newest texts (time), or on whole users (user)"
+        "time",
+        description="regression: validate and test on the newest texts (time), or on the texts of other users (user)",
     )
     valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
     test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")
@@ -60,9 +61,16 @@ class TuningOptions(EncoderOptions, EventOptions):
         None, ge=1, description="maximum passes over the data; default: 8 for the projector, 4 for others"
     )
     patience: int = Field(
-        2, ge=0, description="early stopping: stop after more than N epochs in a row without a better validation"
+        2,
+        ge=0,
+        description="early stopping: stop after more than N epochs in a row without a better result on validation",
     )
-    learning_rate: float | None = Field(None, gt=0, description="peak learning rate of AdamW; default: by tuning")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="peak learning rate of AdamW; default: by the key tuning, such as 1e-3 for projector and 2e-5 for "
+        "full",
+    )
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW, on matrices only")
     warm_up: float = Field(0.1, ge=0, le=1, description="warm-up steps as a share of all steps")
     clip: float = Field(1.0, gt=0, description="gradient clipping: maximum global norm")
@@ -78,7 +86,11 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
     temperature: float = Field(0.05, gt=0, description="contrastive: softmax temperature")
     decay: float = Field(
-        0.75, gt=0, le=1, description="contrastive: weight factor of an event per event between it and the target"
+        0.75,
+        gt=0,
+        le=1,
+        description="contrastive: factor on the weight of a context event, once for each event between it and the "
+        "target",
     )
     both_sides: bool = Field(True, description="contrastive: use the events after a target as context too")
     shrink: float | None = Field(
@@ -86,7 +98,9 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
     hidden: int = Field(1024, ge=0, description="projector: width of the inner layer; 0: no inner layer")
     memory: int = Field(
-        10_000, ge=0, description="projector: number of items, those with the most events, that learn their own offset"
+        10_000,
+        ge=0,
+        description="projector: number of items, those with the most events, that learn an offset of their own",
     )
     negatives: int = Field(128, ge=0, description="contrastive adapters: uniformly sampled negatives per batch")
     hard_negatives: int = Field(
@@ -113,13 +127,13 @@ class TuningOptions(EncoderOptions, EventOptions):
         1,
         ge=1,
         description="data-parallel processes, started by TorchDistributor, one per GPU if device is a GPU; contrastive "
-        "adapters train in one",
+        "adapters need 1",
     )
     on_executors: bool = Field(
         False, description="run the processes on the executors, with --output on shared storage; default: on the driver"
     )
     tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
-        "none", description="experiment tracker, besides metrics.jsonl; each is an extra of setup.py"
+        "none", description="experiment tracker, besides metrics.jsonl; each needs the extra of setup.py with its name"
     )
 
     @property

@@ -44,7 +44,7 @@ def test_a_matrix_is_the_rows_of_a_column_even_of_a_slice():
 
 @pytest.mark.parametrize("rows", [[[1, 2], [3]], [[1], [2, 3, 4]], [[1, 2], []]])
 def test_vectors_of_several_lengths_are_refused(rows):
-    with pytest.raises(UsageError, match="two models were mixed"):
+    with pytest.raises(UsageError, match="it mixes two models"):
         matrix(pa.chunked_array([pa.array(rows, pa.list_(pa.float32()))]))
 
 

@@ -79,7 +79,7 @@ def ingest(folder, **options):
 def test_a_raw_file_that_is_cut_off_is_named(shop):
     path = shop / "log" / "1.parquet"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"source 'log': .*log/1\.parquet is no whole Parquet file"):
+    with pytest.raises(InputError, match=r"source 'log': .*log/1\.parquet is not a complete Parquet file"):
         ingest(shop)
 
 

@@ -182,8 +182,8 @@ def test_without_given_vectors_or_weight_there_is_no_such_block(spark):
 
 
 def test_given_vectors_of_two_models_are_refused_within_a_batch_and_across_batches(spark):
-    with pytest.raises(PythonException, match="of 2 and of 3 numbers in one table: two models were mixed"):
+    with pytest.raises(PythonException, match="of 2 and of 3 dimensions: it mixes two models"):
         pictured(spark, {f"i{n}": [1.0] * (2 + n // 4) for n in range(5)}, image=1.0)
     batch = pa.table({"image_vec": pa.array([[1.0, 0.0], None], pa.list_(pa.float32())), "image_dimension": [3, 3]})
-    with pytest.raises(UsageError, match="image_vec of 2 and of 3 numbers in one table: two models were mixed"):
+    with pytest.raises(UsageError, match="image_vec of 2 and of 3 dimensions: it mixes two models"):
         _images(batch)

@@ -350,5 +350,5 @@ def test_without_its_key_a_lake_refuses_to_bring_people_back(forgetful):
     forgetful.forget(lake, "u1")
     (Path(lake.uri) / "_forgotten.key").unlink()
     forgetful.log("2.csv", "u1,a1,2024-02-02,1")
-    with pytest.raises(InputError, match="Bring the file back"):
+    with pytest.raises(InputError, match="Restore the file"):
         forgetful.ingest(lake, FIRST + timedelta(days=1))

@@ -102,5 +102,5 @@ def _ages(world, user):
 
 def test_options_that_need_one_vector_are_a_usage_error_with_several_interests(world):
     for options in ({"quota": 2}, {"scorer": "hybrid"}):
-        with pytest.raises(UsageError, match="--interests does not go with"):
+        with pytest.raises(UsageError, match="--interests cannot be combined with"):
             world.refresh(interests=2, **options)

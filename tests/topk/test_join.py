@@ -209,7 +209,7 @@ def test_different_dimensions_are_a_usage_error_that_names_both(spark, packed):
 
 def test_vectors_of_several_lengths_in_one_table_are_a_usage_error(spark, packed):
     users, items, _ = frames(spark, {"u": [1, 0]}, {"i": [1, 0], "j": [1, 0, 0]})
-    with pytest.raises(Exception, match="vectors of 2 and of 3 numbers in one table: two models were mixed"):
+    with pytest.raises(Exception, match="one table has vectors of 2 and of 3 dimensions: it mixes two models"):
         join_blocks(users, packed(items, tasks=1), 3).collect()
 
 

@@ -116,7 +116,7 @@ def test_lora_trains_on_histories_through_the_job(spark, walks, tiny_bert, tmp_p
         ({"precision": "int8"}, UsageError, "--precision=fp32"),
         ({"output": "/dev/null/mine"}, InputError, "cannot be created"),
         ({"long_text": "chunk"}, UsageError, "--long_text=truncate"),
-        ({"objective": "regression", "split": "user", "valid_share": 0.001}, InputError, "a part has no text"),
+        ({"objective": "regression", "split": "user", "valid_share": 0.001}, InputError, "test part has no text"),
     ],
 )
 def test_options_and_data_that_cannot_be_trained_are_refused(spark, walks, tiny_bert, tmp_path, given, fault, message):

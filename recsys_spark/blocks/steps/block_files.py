@@ -79,11 +79,11 @@ def write_item_blocks(
 
 
 def _with_manifest(uri: str, files: list[Row], block_rows: int, centroids: Matrix | None) -> ItemBlocks:
-    """Describe the written files and store centroids and manifest beside them."""
+    """Describe the written files and store centroids and manifest next to them."""
     dimensions = sorted({file["dimension"] for file in files})
     if len(dimensions) > 1:
         raise UsageError(
-            f"vectors of {dimensions[0]} and of {dimensions[-1]} numbers in one table: two models were mixed"
+            f"one table has vectors of {dimensions[0]} and of {dimensions[-1]} dimensions: it mixes two models"
         )
     blocks = ItemBlocks(
         uri,

@@ -15,7 +15,7 @@ from recsys_spark.tables.schemas import Table
 _UNUSED_HOURS = 48
 
 SMALL_BLOCK_ROWS = 16_384
-"""Items of a block for tasks that hold more of an item than its vector."""
+"""Maximum number of items of a block, for tasks that hold other columns of an item besides its vector."""
 
 
 def cached_blocks(

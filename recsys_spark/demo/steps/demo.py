@@ -28,14 +28,22 @@ class DemoOptions(RefreshOptions, EvaluationOptions, ReportOptions):
     """Demo: every key has a default."""
 
     lake: str = Field("lake/demo", description="folder of the demo's lake")
-    dataset: str = Field("movielens_100k", description="dataset file")
-    data: str = Field("", description="folder with ml-100k.item, .user and .inter; empty: download them into a cache")
+    dataset: str = Field(
+        "movielens_100k", description="name of a file in conf/datasets, or path of your own dataset file (.toml)"
+    )
+    data: str = Field(
+        "", description="folder with ml-100k.item, ml-100k.user and ml-100k.inter; empty: download them into a cache"
+    )
     run_date: date = Field(
-        date(1998, 3, 1), description="build profiles from events before it; evaluate lists on later events"
+        date(1998, 3, 1),
+        description="date that splits the events, YYYY-MM-DD: profiles use events before it, metrics the events from "
+        "it on",
     )
     baselines: bool = Field(True, description="also evaluate popularity lists")
     show_ids: bool = Field(True, description="report: show ids and texts of users instead of a hash of the id")
-    explain: int = Field(3, ge=0, description="reasons to store with every recommendation; 0: none, at no cost")
+    explain: int = Field(
+        3, ge=0, description="number of reasons stored with every row of a list; 0 stores none and costs nothing"
+    )
 
 
 def demo(run: Run, options: DemoOptions) -> Report:
@@ -114,7 +122,7 @@ def _print_metrics(console: Console, evaluation: Mapping[str, Any]) -> None:
         return
     scorers = {"cosine profile": evaluation["metrics"], **evaluation.get("baselines", {})}
     view = View(
-        title=f"Metrics on what {evaluation['users_evaluated']} users liked after run_date",
+        title=f"Metrics on items that {evaluation['users_evaluated']} users liked after run_date",
         title_justify="left",
         title_style="bold",
     )

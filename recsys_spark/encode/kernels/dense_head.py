@@ -109,7 +109,8 @@ def check_widths(root: Path, layers: Sequence[Layer], width: int) -> int:
         expected = layer.weight.shape[-1]
         if expected != width:
             raise UsageError(
-                f"model folder {root}: a {type(layer).__name__} layer takes {expected} numbers, not {width}"
+                f"model folder {root}: a {type(layer).__name__} layer expects vectors of {expected} dimensions, "
+                f"not {width}"
             )
         width = len(layer.weight)
     return width
@@ -155,7 +156,9 @@ def _weights(folder: Path, names: list[str]) -> list[NDArray[np.float32]]:
         raise UsageError(f"model folder {folder}: needs model.safetensors; pickled weights are refused")
     tensors = read_tensors(path)
     if set(tensors) != set(names):
-        raise UsageError(f"model file {path} holds {', '.join(sorted(tensors))}; expected are {', '.join(names)}")
+        raise UsageError(
+            f"model file {path} holds the tensors {', '.join(sorted(tensors))}; expected: {', '.join(names)}"
+        )
     return [tensors[name] for name in names]
 
 

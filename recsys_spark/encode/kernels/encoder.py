@@ -21,8 +21,8 @@ PADDING = 4
 """Texts are padded to a multiple of this many tokens: more would waste tokens, fewer would leave batches small."""
 
 CHARS_PER_TOKEN = 10
-"""More than any language needs. Characters beyond ``max_length`` times this are cut before the tokenizer: it must not
-read a text of 10 MB."""
+"""Upper bound of the characters of a token in any language. A text is truncated to ``max_length`` times this number of
+characters before the tokenizer, which must not read a text of 10 MB."""
 
 MAX_PIECES = 32
 """Maximum number of pieces of a long text, with ``long_text = "chunk"``."""

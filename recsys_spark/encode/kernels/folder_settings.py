@@ -118,8 +118,8 @@ def max_length_of(root: Path, override: int | None = None) -> int:
     if setting:
         if limit and setting > limit:
             _warn_once(
-                f"model folder {root} sets max_seq_length {setting}, its model has {limit} positions: texts are cut "
-                f"at {limit} tokens"
+                f"model folder {root} sets max_seq_length {setting}, but its model has {limit} positions: texts are "
+                f"truncated at {limit} tokens"
             )
         return min(setting, limit or setting)
     path = inner / "tokenizer_config.json"

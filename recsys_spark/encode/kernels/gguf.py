@@ -2,7 +2,8 @@
 
 ``python -m recsys_spark.encode.kernels.gguf FILE.gguf FOLDER``
 
-Unpack once, before the jobs: unpacking takes half a minute and far more memory than the file, in every worker again.
+Unpack once, before the jobs: otherwise every worker would unpack the file, which takes half a minute and far more
+memory than the file.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def convert_gguf(file: Path, target: Path) -> int:
 
 
 def _check(file: Path, target: Path) -> None:
-    """Check whatever is possible before the slow part."""
+    """Check everything that can be checked before the slow part."""
     if not file.is_file():
         raise InputError(f"model file {file} does not exist")
     with file.open("rb") as stream:

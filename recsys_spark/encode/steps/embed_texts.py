@@ -221,10 +221,11 @@ def _check_failures(
 ) -> None:
     """Compare the share of failed texts with max_failed_share.
 
-    It is the share among all texts, because a refresh may bring only two new ones, and also that within a slice with
-    ``_MIN_FAILURES``. ``earlier``: failures in the slices before it.
+    The share is taken among all texts, because a refresh may bring only two new ones. In a slice with at least
+    ``_MIN_FAILURES`` failures, the share within the slice is compared too. ``earlier``: failures in the slices before.
+
     Raises:
-        QualityError: the share is larger, probably for a fault of the model; the slice is not published.
+        QualityError: a share is larger, probably because of a fault of the model; the slice is not published.
     """
     failed, share = sum(stats["texts_failed"] for stats in staged.stats), options.max_failed_share
     of_all = (failed + earlier + work.failed, work.cached + work.failed + work.texts)

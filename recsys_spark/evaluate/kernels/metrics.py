@@ -124,8 +124,8 @@ def intra_list_diversity(vectors: Matrix, lists: Rows) -> Values:
 def poisson_weights(user_hash: NDArray[np.integer], replicates: int, seed: int) -> NDArray[np.uint8]:
     """(U, replicates): how often each bootstrap replicate draws a user; Poisson(1) distributed.
 
-    A function of the user's hash, the replicate's number and the seed only, so that tasks draw the same sample whatever
-    the partitioning (Chamandy et al., Estimating Uncertainty for Massive Data Streams, 2012). The numbers come from
+    A function of the user's hash, the replicate's number and the seed only, so that tasks draw the same sample for
+    any partitioning (Chamandy et al., Estimating Uncertainty for Massive Data Streams, 2012). The numbers come from
     SplitMix64 (Steele et al., OOPSLA 2014), one stream per user, through the inverse of the distribution function.
 
     Args:

@@ -42,30 +42,38 @@ from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEMS, USERS
 class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
     """The data set, the protocol and the scorers of a comparison."""
 
-    lake: str = Field("lake/evaluation", description="lake for the data set; its embeddings are reused by the next run")
+    lake: str = Field(
+        "lake/evaluation", description="lake for the tables of the data set; the next run reuses its embeddings"
+    )
     run_date: date = Field(date(2100, 1, 1), description="use events before this day, YYYY-MM-DD")
     protocol: Literal["leave_one_out", "temporal", "cold_items", "new_users"] = Field(
         "leave_one_out", description="split of the events (evaluate/README, Protocols)"
     )
     scorers: str = Field(
         ",".join(DEFAULT_GRIDS),
-        description=f"scorers, separated by commas; also {', '.join(sorted(set(GRIDS) - set(DEFAULT_GRIDS)))}",
+        description="scorers to compare, separated by commas; also available: "
+        + ", ".join(sorted(set(GRIDS) - set(DEFAULT_GRIDS))),
     )
     metrics_k: int = Field(
-        10, ge=1, description="k of the metrics: list positions that count", json_schema_extra=formerly("at")
+        10,
+        ge=1,
+        description="cut-off k of the metrics: only the first k positions of a list count",
+        json_schema_extra=formerly("at"),
     )
-    refit: bool = Field(True, description="before the test, fit on the validation events too")
+    refit: bool = Field(True, description="fit again before the test, with the validation events too")
     mask_seen: bool = Field(True, description="leave items of a user's history out of the ranking")
     valid_from: date | None = Field(
-        None, description="temporal: first day of validation; default: 80 % quantile of events"
+        None, description="temporal: first day of validation; default: 80 % quantile of the days of the events"
     )
     test_from: date | None = Field(
-        None, description="temporal: first day of the test; default: 90 % quantile of events"
+        None, description="temporal: first day of the test; default: 90 % quantile of the days of the events"
     )
     max_history: int = Field(1000, ge=1, description="use the N most recent events of each user")
     replicates: int = Field(200, ge=2, description="bootstrap replicates of the users, for 95 % intervals")
     seed: int = Field(
-        0, description="seed of the bootstrap, of protocols that draw items or users, and of the rating test"
+        0,
+        description="random seed of the bootstrap, of protocols that sample items or users, and of the sample of test "
+        "ratings",
     )
 
     @field_validator("scorers")
@@ -79,7 +87,7 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
 def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
     """Ingest the data set, embed its texts, compare the scorers and print tables; returns metrics by scorer.
 
-    Unchanged data is not ingested again, nor are texts that have embeddings embedded again.
+    Unchanged data is not ingested again, and texts that have embeddings are not embedded again.
     """
     model = resolve_model(options, run)
     with run.progress.step("ingest_tables"):
@@ -186,7 +194,7 @@ def _split(events: DataFrame, options: ComparisonOptions) -> tuple[Protocol, Dat
     valid, test = (date.fromordinal(719163 + day) for day in days)
     first, second = options.valid_from or valid, options.test_from or test
     if first >= second:
-        raise UsageError(f"valid_from ({first}) must be before test_from ({second}): give both days")
+        raise UsageError(f"valid_from ({first}) must be before test_from ({second}): set both days")
     return Protocol(options.protocol, options.seed, first, second), positive
 
 

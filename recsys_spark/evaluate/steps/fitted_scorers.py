@@ -105,8 +105,8 @@ class Items:
 
     @property
     def text_quality(self) -> dict[str, float]:
-        """The number of items, the median of their different words, the share of items without words and the share of
-        items whose text another item has too."""
+        """The number of items, the median number of distinct words of an item, the share of items without words, and
+        the share of items that share their text with another item."""
         words = np.diff(self.words.indptr)
         shares = {"without_words": (words == 0).mean(), "of_several_items": (self.shared & (words > 0)).mean()}
         rounded = {name: round(float(share), 4) for name, share in shares.items()}

@@ -26,7 +26,9 @@ class ExplainUserOptions(ReasonOptions):
 
     user_id: str = Field(description="id of the user whose list is explained")
     explain: int = Field(3, ge=1, description="number of reasons printed for every row of the list")
-    events: int = Field(10, ge=1, description="most events of the log, and most items of the profile, to print")
+    events: int = Field(
+        10, ge=1, description="maximum number of events of the log, and of items of the profile, to print"
+    )
 
 
 def explain_user(run: Run, options: ExplainUserOptions) -> Report:

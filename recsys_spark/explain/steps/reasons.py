@@ -228,7 +228,7 @@ def _blocks(run: Run, inputs: InputVersions, table: Table, frame: DataFrame, car
 
 
 def _widths(run: Run, embeddings: DataFrame, space: str, dimension: int) -> dict[str, int]:
-    """Widths of the feature blocks, from the commit of the item vectors; a single block if it does not tell."""
+    """Widths of the feature blocks, from the commit of the item vectors; a single block if it does not record them."""
     commit = run.lake.last_commit(ITEM_VECTORS)
     first = embeddings.where(F.col("model") == encoder_of(space)).select(F.size("embedding")).first()
     if commit is None or commit.provenance.feature_blocks is None or first is None:

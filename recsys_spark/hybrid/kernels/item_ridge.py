@@ -46,7 +46,7 @@ def supports(
         features: of m items.
         targets: (t,) rows of ``features``.
         candidates: (t, c) rows of ``features``, ascending, −1 for none.
-        size: most candidates to choose.
+        size: maximum number of candidates to choose.
         shrink: as for ``co_occurrence``, in users.
         text_share: weight of the text cosines.
 

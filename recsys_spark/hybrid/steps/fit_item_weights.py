@@ -73,7 +73,7 @@ class _Fit:
         bound = fit_bytes(blocks, self.options.weight_fit)
         self.run.progress.note(
             f"fit_item_weights: {scope}; {items:,} of {blocks.rows:,} items, each by a ridge regression on up to "
-            f"{self.options.hybrid_candidates} candidates; about {bound / 1e6:,.0f} MB of Python memory a task"
+            f"{self.options.hybrid_candidates} candidates; about {bound / 1e6:,.0f} MB of Python memory per task"
         )
 
 

@@ -40,7 +40,7 @@ _SMALL_FILE = 32 * 2**20
 """Mean file size in bytes below which a full read is worth its cost."""
 
 _RECORDED = 10_000
-"""Most source files that a commit records; a longer log is read in full every time."""
+"""Maximum number of source files that a commit records; a longer log is read in full every time."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class EventLog:
         return replace(self.record, table_files=len(staged.actions) if last is None else last.table_files)
 
     def with_late(self, validated: DataFrame) -> "EventLog":
-        """With the time of the earliest event in the future: on its day all files are read."""
+        """The log with the time of the earliest event in the future, on whose day all files are read again."""
         if self.record is None:
             return self
         is_late = F.col("reason").startswith(LATE)
@@ -210,7 +210,7 @@ def _reading(dataset: Dataset, source: str) -> dict[str, Any]:
 
 
 def _sources_of_others(dataset: Dataset) -> set[str]:
-    """The sources of all tables but events."""
+    """The sources of all tables except events."""
     others = [table for table in (dataset.items, dataset.users, dataset.user_rules) if table is not None]
     return {name for table in others for name in named_sources(table, dataset.sources)}
 

@@ -58,7 +58,7 @@ class Gate:
 
     def reviewed(self) -> dict[str, Any]:
         """For the commit of the events: the number of validated rows, and of bad ones by reason. The difference between
-        two runs covers the rows added between them, whatever part of the log either run reads."""
+        two runs covers the rows added between them, for any part of the log that either run reads."""
         bad, malformed, rows = self._counts(EVENTS)
         reading = sha256(self.dataset.model_dump_json().encode()).hexdigest()[:16]
         reasons = Counter[str]()

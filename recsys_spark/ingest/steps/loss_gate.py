@@ -106,10 +106,10 @@ class LossGate:
             return
         example = items.agg(F.min("item_id")).collect()[0][0]
         raise QualityError(
-            f"table 'events': {loss.rows:,} of {loss.of:,} events are about no item of the catalogue "
+            f"table 'events': {loss.rows:,} of {loss.of:,} events are about items outside the catalogue "
             f"(max_unknown_share {self.options.max_unknown_share:.0%}); nothing was published. Their ids look like "
             f"'{loss.samples[0]}' (source {self._sources('events')}), those of items like '{example}' (source "
-            f"{self._sources('items')}): they differ in type or form. {self._likeliest_form(events, items)}",
+            f"{self._sources('items')}): the two differ in type or form. {self._likeliest_form(events, items)}",
             {"losses": losses_by_name(losses)},
         )
 

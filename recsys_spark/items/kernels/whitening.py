@@ -69,7 +69,7 @@ class Whitening:
 
     @property
     def name(self) -> str:
-        """8 hex digits of a digest of all numbers, by which vectors of two transforms are kept apart."""
+        """8 hex digits of a digest of all numbers, which distinguish the vectors of two transforms."""
         return hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes()).hexdigest()[:8]
 
     def apply(self, vectors: NDArray[np.floating]) -> Matrix:

@@ -185,8 +185,8 @@ def _expire(run: Run, tables: list[Table]) -> dict[str, Any]:
 
 
 def _remove_other_files(run: Run, ids: dict[str, list[str]]) -> int:
-    """Remove files that can be rebuilt, and status files of failed runs whose message names a requested id; how
-    many."""
+    """Remove files that can be rebuilt, and status files of failed runs whose message names a requested id. Return
+    their number."""
     failpoint("files.before", "_status")
     quoted = IdMatcher(ids, quoted=True)
 

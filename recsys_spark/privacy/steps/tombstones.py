@@ -32,7 +32,7 @@ def tombstones(run: Run) -> Tombstones | None:
         raise InputError(
             f"{run.lake.uri}/{NAME} {'is missing' if key is None else 'holds a different key'}: table "
             f"'{FORGOTTEN.name}' can only be read with the key it was written with, and without it forgotten users "
-            "would return. Bring the file back from a backup"
+            "would return. Restore the file from a backup"
         )
     pads = run.spark.createDataFrame([key_pads(key)], "_inner_pad binary, _outer_pad binary")
     return keyed_tombstones(run.lake.read(run.spark, FORGOTTEN, last.version), pads, key)

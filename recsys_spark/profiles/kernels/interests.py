@@ -26,7 +26,7 @@ def interests_of(vectors: Matrix, weights: NDArray[np.float64], most: int) -> ND
     Args:
         vectors: (n, d) unit rows.
         weights: (n,) weight of each item.
-        most: greatest number of interests.
+        most: maximum number of interests.
     """
     labels = np.full(len(weights), -1)
     rows = np.sort(np.argsort(-weights, kind="stable")[:CLUSTERED])

@@ -111,8 +111,8 @@ def _refuse_no_profiles(run: Run, inputs: InputVersions, options: ProfileOptions
             "same type and format, and that the items have texts"
         )
     raise QualityError(
-        f"the {number:,} events before {options.run_date} give no user a profile: with event_weights and rating_center "
-        "the events of each user add up to nothing"
+        f"the {number:,} events before {options.run_date} give no user a profile: with these event_weights and "
+        "rating_center, the events of each user add up to zero"
     )
 
 

@@ -45,7 +45,10 @@ def pin_inputs(run: Run, *tables: Table) -> InputVersions:
     commits = {table.name: run.lake.last_commit(table) for table in tables}
     missing = [name for name, commit in commits.items() if commit is None]
     if missing:
-        raise InputError(f"lake {run.lake.uri} has no table {', '.join(missing)}: make it first (README, How it works)")
+        raise InputError(
+            f"lake {run.lake.uri} has no table {', '.join(missing)}: run the jobs that make these tables first "
+            "(README, How it works)"
+        )
     pinned = {name: commit for name, commit in commits.items() if commit is not None}
     return InputVersions(
         {name: commit.version for name, commit in pinned.items()},

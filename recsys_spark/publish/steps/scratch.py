@@ -27,7 +27,7 @@ class TempTable:
 
 @contextmanager
 def materialized(run: Run, frame: DataFrame) -> Iterator[TempTable]:
-    """Write ``frame`` to files beside the lake's tables, and remove them at the end.
+    """Write ``frame`` to files next to the lake's tables, and remove them at the end.
 
     A cache is no alternative. It is computed again wherever the planner does not recognise it or an executor is lost.
     Its size is unknown to the planner, which then shuffles the many rows that are joined with these few; the size of

@@ -43,7 +43,7 @@ def stage_with_recall(
             return staged, _record(options, blocks, nprobe, recall, attempts)
         run.progress.note(
             f"recall@{options.k} {recall.mean:.4f} with {nprobe} of {blocks.clusters} clusters is below "
-            f"{options.target_recall}: probing half as many again"
+            f"{options.target_recall}: probing 1.5 times as many"
         )
         run.lake.discard(staged)
         nprobe = -(-nprobe * 3 // 2)

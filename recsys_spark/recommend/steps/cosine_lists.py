@@ -94,7 +94,9 @@ def _check_interests(options: TopKOptions) -> None:
     """Refuse rules that depend on the whole list: lists of several interests are merged by score, which breaks them."""
     names = [name for name in ("quota", "diversity", "approximate") if getattr(options, name)]
     if options.interests > 1 and names:
-        raise UsageError(f"--interests does not go with --{' and --'.join(names)}: leave one of them out")
+        raise UsageError(
+            f"--interests cannot be combined with --{' or --'.join(names)}: leave that out, or set --interests=1"
+        )
 
 
 def _vector_space(request: ListRequest) -> str:

@@ -52,7 +52,9 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
 
 def _check_no_vectors_needed(options: TopKOptions) -> None:
     if options.interests > 1:
-        raise UsageError("--interests does not go with --scorer=hybrid: leave one of them out")
+        raise UsageError(
+            "--interests cannot be combined with --scorer=hybrid: set --interests=1, or use --scorer=cosine"
+        )
     for name in ("approximate", "diversity"):
         if getattr(options, name):
             raise UsageError(

@@ -36,7 +36,7 @@ def over_quota(
     Args:
         rows, groups, max_scores: (c,) the list, the group and the greatest possible score of each candidate.
         listed_groups, listed: (n, k) groups and scores of the lists, scores descending.
-        quota: most items of one group in a list.
+        quota: maximum number of items of one group in a list.
 
     Returns:
         (c,) a mask.

@@ -58,7 +58,7 @@ def ordinals_of(entries: Entries) -> NDArray[np.int64]:
 
 
 class RunningTopK:
-    """The k best items so far of each of B queries. Beside the inputs: 8·B·k bytes (16 with a quota) and one tile."""
+    """The k best items so far of each of B queries. Besides the inputs: 8·B·k bytes (16 with a quota) and one tile."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class RunningTopK:
             queries: (B, d).
             k: list length.
             min_score: lower scores are not listed.
-            quota: most items of one group in a list.
+            quota: maximum number of items of one group in a list.
             tile_product: multiplies queries and items.
         """
         if k < 1:
@@ -130,7 +130,7 @@ class RunningTopK:
     def offer(self, rows: Rows, scores: Scores, ordinals: Rows, *, groups: NDArray[np.int64] | None = None) -> None:
         """Offer scored pairs: ascending ``rows`` of queries, and for each the score, the item's ordinal and its group.
 
-        Beside the inputs: 8·(k + p) bytes for each of 1,024 queries with at most p pairs.
+        Besides the inputs: 8·(k + p) bytes for each of 1,024 queries with at most p pairs.
         """
         eligible = scores >= self._min_score
         if not self._quota:

@@ -18,6 +18,6 @@ def log_join_plan(run: Run, options: JoinOptions, blocks: ItemBlocks, users: int
     memory = task_bytes(blocks, options.k, min(options.user_block_rows, users), rules)
     run.progress.note(
         f"{users:,} users × {blocks.rows:,} items × {blocks.dimension} in {tasks} tasks; "
-        f"about {memory / 1e6:,.0f} MB of Python memory a task"
+        f"about {memory / 1e6:,.0f} MB of Python memory per task"
     )
     return memory

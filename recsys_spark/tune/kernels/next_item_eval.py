@@ -59,7 +59,7 @@ class NextItemResult:
 
     @property
     def total(self) -> float:
-        """Hit rate + NDCG, by which settings are chosen, as in ``evaluate_models``."""
+        """Hit rate + NDCG, the criterion for choosing settings, as in ``evaluate_models``."""
         return float(self.hit_rate.mean() + self.ndcg.mean())
 
 

@@ -26,7 +26,7 @@ _NOT_COPIED = ("modules.json", "model.safetensors.index.json")  # they list the 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The trainable part of an encoder. ``steps``: all optimizer steps, by which AdaLoRA schedules its ranks."""
+    """The trainable part of an encoder. ``steps``: all optimizer steps, over which AdaLoRA schedules its ranks."""
 
     tuning: str = "lora"
     rank: int = 8
@@ -35,8 +35,8 @@ class AdapterConfig:
 
 
 class TrainableEncoder(torch.nn.Module):
-    """Token ids to pooled vectors, trainable as ``adapters`` configures. ``model`` is the transformer, with adapters
-    peft's wrapper of it."""
+    """Token ids to pooled vectors, trainable as ``adapters`` configures. ``model`` is the transformer or, with
+    adapters, peft's wrapper of it."""
 
     def __init__(self, spec: ModelSpec, adapters: AdapterConfig, device: str = "cpu", seed: int = 0) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class TrainableEncoder(torch.nn.Module):
         }
 
     def merged(self) -> Any:
-        """The transformer with the adapters merged into its weights: inference costs what it costs for the base."""
+        """The transformer with the adapters merged into its weights: inference costs as much as with the base."""
         if self.adapters.tuning in ("full", "head"):
             return self.model
         self.model = self.model.merge_and_unload()

@@ -52,11 +52,12 @@ def _check_gpus(run: Run, options: TuningOptions) -> None:
     context = run.spark.sparkContext
     if options.on_executors and not context.getConf().get("spark.task.resource.gpu.amount"):
         raise UsageError(
-            "--processes on the GPUs of the executors: set spark.task.resource.gpu.amount, as SPARK_PROFILE=gpu does"
+            "to run --processes on the GPUs of the executors, set spark.task.resource.gpu.amount, as "
+            "SPARK_PROFILE=gpu does"
         )
     if not options.on_executors and "gpu" not in context.resources:
         raise UsageError(
-            "--processes on the GPUs of the driver: Spark must be configured with them; add -- --conf "
+            "to run --processes on the GPUs of the driver, configure Spark with them: add -- --conf "
             f"spark.driver.resource.gpu.amount={options.processes} --conf "
             "spark.driver.resource.gpu.discoveryScript=conf/deploy/gpu_discovery.sh, or use --device=cpu"
         )

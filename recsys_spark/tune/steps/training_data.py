@@ -76,8 +76,8 @@ def read_scored_texts(
     sizes = {name: int((part == number).sum()) for number, name in enumerate(("train", "validation", "test"))}
     if not all(sizes.values()):
         raise InputError(
-            f"a part has no text: {sizes}; give more data (with --split=user: more users), or change --valid_share and "
-            "--test_share"
+            f"the train, validation or test part has no text: {sizes}; give more data (with --split=user: more users), "
+            "or change --valid_share and --test_share"
         )
     if not np.ptp(scores[part == 0]):
         raise InputError("all scores of the training part are equal: use --split=user, or give more data")

@@ -262,7 +262,7 @@ def test_layers_after_pooling_are_read_in_every_supported_type(folder, dtype):
             "activation '.*GELU' is not one of Identity, ReLU",
         ),
         ({"activation_function": "evil.module.ReLU"}, "activation 'evil.module.ReLU' is not one of"),
-        ({"bias": True}, r"holds linear\.weight; expected are linear\.weight, linear\.bias"),
+        ({"bias": True}, r"holds the tensors linear\.weight; expected: linear\.weight, linear\.bias"),
         ({"use_residual": True}, "use_residual True is not supported"),
         ({"module_input_name": "token_embeddings"}, "module_input_name token_embeddings is not supported"),
     ],
@@ -281,7 +281,7 @@ def test_a_dense_layer_of_another_width_or_type_is_refused(folder):
     modules(folder, ("2_Dense", "Dense"))
     write(folder, "2_Dense/config.json", {"bias": False})
     save_file({"linear.weight": np.zeros((8, 48), np.float32)}, folder / "2_Dense" / "model.safetensors")
-    with pytest.raises(UsageError, match="a Dense layer takes 48 numbers, not 32"):
+    with pytest.raises(UsageError, match="a Dense layer expects vectors of 48 dimensions, not 32"):
         resolve(folder)
     save_file({"linear.weight": np.zeros((8, 32), np.int8)}, folder / "2_Dense" / "model.safetensors")
     with pytest.raises(UsageError, match=r"linear\.weight has type I8"):
@@ -491,7 +491,7 @@ def test_texts_are_cut_where_the_positions_of_the_model_end(folder, caplog):
     write(folder, "sentence_bert_config.json", {"max_seq_length": 512})
     with caplog.at_level(logging.WARNING):
         assert [resolve(folder).max_length, resolve(folder).max_length] == [64, 64]
-    assert caplog.text.count("sets max_seq_length 512, its model has 64 positions: texts are cut at 64 tokens") == 1
+    assert caplog.text.count("512, but its model has 64 positions: texts are truncated at 64 tokens") == 1
     np.testing.assert_allclose(vectors(folder, ["x " * 100]), oracle(folder, "mean", texts=["x " * 100]), atol=1e-5)
     with pytest.raises(UsageError, match="max_length 65 is more than the 64 positions"):
         resolve(folder, max_length=65)
