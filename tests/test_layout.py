@@ -13,50 +13,16 @@ from tokenize import generate_tokens
 
 import pytest
 
+from tests.bench.floors import ALLOWED, JOBS, PACKAGE, package_of
 from tests.conftest import ROOT
 from tests.write_toml import outdated
 
-JOBS = sorted((ROOT / "jobs").glob("*.py"))
-PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
-
-# The floors of the house, bottom up: which packages a package may import. GROUND is open to every package above it.
-GROUND = "errors tables lake runtime publish"
-ALLOWED = {
-    "errors": "",
-    "arrays": "errors",
-    "tables": "",
-    "lake": "errors arrays tables",
-    "runtime": "errors lake",
-    "publish": "errors tables lake runtime",
-    "privacy": GROUND,
-    "sources": GROUND,
-    "ingest": f"{GROUND} privacy sources",
-    "encode": f"{GROUND} arrays",
-    "events": GROUND,
-    "blocks": f"{GROUND} arrays",
-    "items": f"{GROUND} arrays encode events",
-    "profiles": f"{GROUND} arrays encode events blocks items",
-    "topk": f"{GROUND} arrays blocks profiles",
-    "hybrid": f"{GROUND} arrays blocks events items topk",
-    "explain": f"{GROUND} arrays blocks events items profiles hybrid",
-    "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain",
-    "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid",
-    "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid evaluate",
-    "report": f"{GROUND} arrays privacy items evaluate",
-    "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend evaluate",
-    "demo": f"{GROUND} evaluate report refresh",
-}
 STORAGE = {"errors", "lake", "runtime", "sources"}
 """Packages that start, read and store by their nature; everywhere else only steps do."""
 
+
 # Layers of a package: 0 kernels (arrays only), 1 transformations (lazy), 2 steps (they read, act and publish).
 KERNEL, TRANSFORMATION, STEP = 0, 1, 2
-
-
-def package_of(module: str | Path) -> str:
-    """The package below recsys_spark of a path or of a dotted module name."""
-    parts = module.relative_to(ROOT).parts if isinstance(module, Path) else module.split(".")
-    return parts[1].removesuffix(".py") if len(parts) > 1 else ""
 
 
 def layer_of(module: str | Path) -> int:
@@ -67,11 +33,15 @@ def layer_of(module: str | Path) -> int:
 
 
 KERNELS = [path for path in PACKAGE if layer_of(path) == KERNEL]
+
+
 LAZY = [
     path
     for path in PACKAGE
     if layer_of(path) == TRANSFORMATION and package_of(path) not in STORAGE and path.stem not in ("options", "__init__")
 ]
+
+
 ACTIONS = {
     "count",
     "collect",
@@ -85,6 +55,8 @@ ACTIONS = {
     "head",
     "checkpoint",
 }
+
+
 VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}
 
 

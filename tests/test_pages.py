@@ -14,8 +14,8 @@ import pytest
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.config import ENVIRONMENT_PREFIX, load
 from recsys_spark.sources.dataset_file import Dataset, load_dataset
+from tests.bench.floors import ALLOWED, GROUND, JOBS, PACKAGE, package_of
 from tests.conftest import ROOT
-from tests.test_layout import ALLOWED, GROUND, JOBS, PACKAGE, package_of
 from tests.write_toml import job_of
 
 CHANGELOG = ROOT / ".github" / "CHANGELOG.md"

@@ -67,6 +67,7 @@ class Provenance:
     feature_blocks: Mapping[str, Any] | None = None
     """The fields of ``FeatureBlocks``."""
     scorer: str | None = None
+    """Of lists; cosine lists name none."""
     interests: int | None = None
     diversity: float | None = None
     event_log: EventLogRecord | None = None

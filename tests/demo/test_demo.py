@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from deltalake import DeltaTable
 
-from tests.flows.test_submit import last_json, submit
-from tests.report.test_render_report import Parts
+from tests.bench.report_parts import Parts
+from tests.bench.spark_submit import last_json, submit
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
 from recsys_spark.tables.schemas import CHANGES, EMBEDDINGS, ITEMS, QUARANTINE, USER_PROFILES, USERS
-from tests.flows.test_bad_input import DAY, Bench
+from tests.bench.small_lake import DAY, Bench
 
 WORDS = [f"text number {n} " * (n % 7 + 1) for n in range(40)]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.standalone import start
 from tests.conftest import ROOT
 from tests.encode.gpu_cluster import TASKS
-from tests.flows.test_cluster import start
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.events.history import History, counted_events, damp_popular
 from recsys_spark.events.weights import EventWeights, weigh_pairs
-from tests.profiles.test_profiles import BY_TYPE, EVENT_DDL, MIDNIGHT, RUN_DATE, WEIGHTS, utc
+from tests.bench.events import BY_TYPE, EVENT_DDL, MIDNIGHT, RUN_DATE, WEIGHTS, utc
 
 START = datetime(2024, 2, 1, tzinfo=UTC)
 HISTORIES = {

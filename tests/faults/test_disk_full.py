@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.test_killed_driver import grown, refresh, rows_of
-from tests.flows.test_submit import last_json, submit
+from tests.bench.refreshes import grown, refresh, rows_of
+from tests.bench.spark_submit import last_json, submit
 
 
 @pytest.fixture

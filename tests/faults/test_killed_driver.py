@@ -10,7 +10,8 @@ from deltalake import DeltaTable
 
 from recsys_spark.lake.lake import Lake
 from recsys_spark.tables.schemas import TABLES, Table
-from tests.flows.test_submit import last_json, submit
+from tests.bench.refreshes import grown, refresh, rows_of
+from tests.bench.spark_submit import last_json, submit
 
 PUBLISHED = (  # as they are first committed: a later step has its own part of `changes`
     "quarantine",
@@ -24,15 +25,15 @@ PUBLISHED = (  # as they are first committed: a later step has its own part of `
     "user_profiles",
     "recommendations",
 )
+
+
 HYBRID = ("item_weights", "recommendations")
+
+
 PLACES = ("stage.before", "stage.after", "commit.before", "commit.after")
+
+
 KILLED = (-9, 137)
-CLEAN = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
-
-
-def rows_of(lake: Path) -> list[dict]:
-    table = DeltaTable(str(lake / "recommendations")).to_pyarrow_table()
-    return table.sort_by([("user_id", "ascending"), ("rank", "ascending")]).to_pylist()
 
 
 def orphans(lake: Path) -> list[str]:
@@ -43,11 +44,6 @@ def orphans(lake: Path) -> list[str]:
         named = {action["add"]["path"] for action in commits if "add" in action}
         found += [str(path) for path in log.parent.glob("*.parquet") if path.name not in named]
     return found
-
-
-def refresh(source: Path, lake: Path, model: Path, *more: str) -> list[str]:
-    asked = [f"--dataset={source / 'shop.toml'}", f"--data={source}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *asked, "--run_date=2024-03-01", "--k=3", *more]
 
 
 class Reader(Thread):
@@ -86,15 +82,6 @@ def published(shop: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def changed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return grown(shop, tmp_path_factory.mktemp("changed") / "shop")
-
-
-def grown(shop: Path, folder: Path) -> Path:
-    """The shop of the next day: one more item, one more event."""
-    shutil.copytree(shop, folder)
-    with (folder / "products.csv").open("a") as products, (folder / "log.csv").open("a") as log:
-        products.write("a7,green tea pot,ada,kitchen/tea,13\n")
-        log.write("u3,a4,purchase,2024-02-20 08:00:00\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

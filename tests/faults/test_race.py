@@ -16,10 +16,10 @@ from recsys_spark.lake.commits import Staged
 from recsys_spark.lake.data_files import write_files
 from recsys_spark.lake.lake import Lake
 from recsys_spark.tables.schemas import USERS
+from tests.bench.object_store import bucket, environment
+from tests.bench.refreshes import CLEAN, refresh, rows_of
+from tests.bench.spark_submit import submit
 from tests.conftest import ROOT
-from tests.faults.test_killed_driver import CLEAN, refresh, rows_of
-from tests.faults.test_object_store import bucket, environment, store  # noqa: F401
-from tests.flows.test_submit import submit
 
 
 def started(arguments: list[str]) -> subprocess.Popen[bytes]:

@@ -15,10 +15,10 @@ from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import EMBEDDINGS
+from tests.bench.encoded_texts import HASHES, published, write_texts
+from tests.bench.refreshes import CLEAN
+from tests.bench.spark_submit import last_json, submit
 from tests.conftest import ROOT
-from tests.faults.test_killed_driver import CLEAN
-from tests.faults.test_killed_executor import HASHES, published, write_texts
-from tests.flows.test_submit import last_json, submit
 
 TEXTS = 6  # as many as the shop has items; its users have none
 

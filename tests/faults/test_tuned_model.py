@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from tests.flows.test_submit import last_json, submit
+from tests.bench.spark_submit import last_json, submit
 
 KILLED = (-9, 137)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.test_killed_driver import refresh
-from tests.flows.test_submit import last_json, submit
+from tests.bench.refreshes import refresh
+from tests.bench.spark_submit import last_json, submit
 
 
 @pytest.mark.slow

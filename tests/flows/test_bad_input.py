@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -18,18 +18,12 @@ from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recomm
 from recsys_spark.items.options import BlockOptions
 from recsys_spark.items.steps.build_item_vectors import build_item_vectors
 from recsys_spark.lake.lake import Lake
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
-from recsys_spark.recommend.options import TopKOptions
-from recsys_spark.recommend.steps.recommend_items import recommend_items
-from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.runtime.progress import Progress
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USERS
+from recsys_spark.tables.schemas import EMBEDDINGS, ITEM_VECTORS, ITEMS, METRICS, RECOMMENDATIONS, USER_PROFILES, USERS
+from tests.bench.small_lake import DAY, VECTORS, Bench
 from tests.conftest import ROOT
-
-DAY = date(2024, 3, 1)
-THEN = datetime(2024, 2, 1)
-VECTORS = {"a1": [1.0, 0.0], "a2": [0.8, 0.6], "a3": [0.0, 1.0]}
 
 
 def call(job, *arguments):
@@ -131,36 +125,6 @@ def test_an_empty_lake_is_told_which_tables_are_missing(job, missing, asked, tmp
     assert (kept["status"], kept["exit_code"], kept["error"]) == ("failed", 4, error)
 
 
-class Bench:
-    """A lake of tiny hand-made tables."""
-
-    def __init__(self, spark, folder):
-        self.spark, self.lake = spark, Lake(str(folder / "lake"))
-
-    @property
-    def run(self):
-        return Run("bench", self.lake, Progress())
-
-    def put(self, table, *rows):
-        full = [row + (None,) * (len(table.columns) - len(row)) for row in rows]
-        self.lake.commit(self.lake.stage(self.spark.createDataFrame(full, table.ddl), table), f"{rows}")
-
-    def put_vectors(self, model="m-1", vectors=VECTORS):
-        self.put(ITEM_VECTORS, *((item, model, vector) for item, vector in vectors.items()))
-
-    def put_profiles(self, model="m-1", users=None):
-        rows = {"u1": [1.0, 0.1], "u2": [0.1, 1.0]} if users is None else users
-        self.put(USER_PROFILES, *((user, model, vector, 1, THEN, THEN) for user, vector in rows.items()))
-
-    def put_events(self, *rows):
-        self.put(EVENTS, *((user, item, kind, THEN, None) for user, item, kind in rows))
-
-    def lists(self, **options):
-        report = recommend_items(self.run, TopKOptions(lake=self.lake.uri, run_date=DAY, **options))
-        found = self.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
-        return report, [(row["user_id"], row["item_id"], row["rank"]) for row in found]
-
-
 @pytest.fixture
 def bench(spark, tmp_path):
     return Bench(spark, tmp_path)
@@ -229,6 +193,15 @@ def test_lists_of_another_day_are_not_evaluated(bench):
     bench.put(ITEMS, ("a1", "tea", "tea", "h", None, None, None))
     with pytest.raises(InputError, match="holds lists for run_date 2024-02-01, not for 2024-03-01"):
         evaluate_recommendations(bench.run, EvaluationOptions(lake=bench.lake.uri, run_date=DAY))
+
+
+def test_lists_of_an_unknown_scorer_are_not_stored_as_cosine(bench):
+    bench.put(RECOMMENDATIONS, ("u1", "a1", 1.0, 1, DAY, "m-1"), provenance=Provenance(scorer="itemknn"))
+    bench.put_events(("u1", "a1", "view"))
+    bench.put(ITEMS, ("a1", "tea", "tea", "h", None, None, None))
+    with pytest.raises(UsageError, match="lists of the scorer 'itemknn' cannot be evaluated"):
+        evaluate_recommendations(bench.run, EvaluationOptions(lake=bench.lake.uri, run_date=DAY))
+    assert bench.lake.version(METRICS) is None
 
 
 def test_items_embedded_by_another_model_are_not_taken_for_this_one(bench, tiny_bert):

@@ -10,30 +10,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pyspark
 import pytest
 from deltalake import DeltaTable
 
+from tests.bench.spark_submit import last_json, submit
+from tests.bench.standalone import start
 from tests.conftest import ROOT, data_folder
-from tests.flows.test_submit import last_json, submit
-
-SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 
 # The profile asks for more than a worker of this test offers, and Spark would wait for it for ever.
 SIZE = ["--conf", "spark.executor.memory=1g", "--conf", "spark.executor.cores=1", "--conf", "spark.driver.memory=1g"]
-
-
-def start(scratch: Path, wait_for: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start a daemon and return once it has said ``wait_for``. Its log goes on being drained by the process itself."""
-    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-    environment.pop("LOG4J_CONFIGURATION_FILE", None)  # its INFO lines say when it is ready
-    log = (scratch / f"{arguments[0].rpartition('.')[2]}-{len(list(scratch.iterdir()))}.log").open("w+")
-    daemon = subprocess.Popen([str(SPARK_CLASS), *arguments], stderr=log, stdout=log, text=True, env=environment)
-    with Path(log.name).open() as reader:
-        while wait_for not in (line := reader.readline()):
-            if not line and daemon.poll() is not None:
-                raise RuntimeError(f"{arguments[0]} ended: {Path(log.name).read_text()[-2000:]}")
-    return daemon
 
 
 @pytest.fixture(scope="module")

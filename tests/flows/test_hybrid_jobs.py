@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from tests.flows.test_submit import last_json, submit
+from tests.bench.spark_submit import last_json, submit
 
 LOG = "u{user},a{item},purchase,2024-02-{day:02} 10:00:00"
 

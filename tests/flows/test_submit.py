@@ -1,27 +1,14 @@
 """The command line as a user meets it: ./spark-submit.sh in a process of its own."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.bench.spark_submit import last_json, submit
 from tests.conftest import ROOT
 
 INGEST = ["ingest_tables", "--lake={lake}", "--run_date=2020-01-01"]
-
-
-def submit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")}
-    command = [str(ROOT / "spark-submit.sh"), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=clean | environment, stdin=subprocess.DEVNULL, check=False
-    )
-
-
-def last_json(done: subprocess.CompletedProcess[str]) -> dict:
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_help_lists_every_job():

@@ -1,40 +1,22 @@
 """A run that reads only the new files of the log ends with the same tables as one that reads everything."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_spark.ingest.options import IngestOptions
-from recsys_spark.ingest.steps.ingest_tables import ingest_tables
-from recsys_spark.lake.lake import Lake
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.steps.forget_users import forget_users
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.sources.queries import is_row_by_row
 from recsys_spark.tables.schemas import CHANGES, EVENTS, ITEMS, QUARANTINE, USERS
+from tests.bench.event_files import DATASET, FIRST, Shop
 
-FIRST = date(2024, 3, 1)
 PATH = 'path = "log"'
-DATASET = """
-title = "Shop"
-[sources.products]
-path = "products.csv"
-options = { header = true }
-[sources.log]
-path = "log"
-options = { header = true }
-[items]
-from = "products"
-select = { item_id = "sku", title = "name", brand = "brand" }
-text = ["{title}."]
-[events]
-from = "log"
-select = { user_id = "user", item_id = "sku", event_type = "'view'", timestamp = "day || ' 10:00'", value = "amount" }
-earliest = 2024-01-01
-"""
+
+
 _LINES = st.lists(
     st.tuples(
         st.sampled_from(["u1", "u2", "u3", ""]),
@@ -45,32 +27,6 @@ _LINES = st.lists(
     | st.just("u1,a1,2024-02-01,1,2,3"),
     max_size=5,
 )
-
-
-class Shop:
-    """Raw files that grow, and lakes ingested from them."""
-
-    def __init__(self, folder, dataset=DATASET):
-        self.folder, self.lakes = folder, 0
-        (folder / "log").mkdir(parents=True)
-        (folder / "shop.toml").write_text(dataset, encoding="utf-8")
-        (folder / "products.csv").write_text("sku,name,brand\na1,pot,ada\na2,spade,\n", encoding="utf-8")
-
-    def log(self, name, *lines, header="user,sku,day,amount"):
-        path = self.folder / "log" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-
-    def ingest(self, lake, run_date=FIRST, **more):
-        options = IngestOptions(
-            lake=lake.uri, run_date=run_date, dataset=str(self.folder / "shop.toml"), data=str(self.folder),
-            max_bad_share=1.0,
-        )  # fmt: skip
-        return ingest_tables(Run("ingest_tables", lake, Progress()), options, **more)
-
-    def lake(self):
-        self.lakes += 1
-        return Lake(str(self.folder / f"lake-{self.lakes}"))
 
 
 def tables_of(spark, lake, *, rows=True):

@@ -10,7 +10,7 @@ from recsys_spark.runtime.progress import Progress
 from recsys_spark.sources.dataset_file import TableQuery
 from recsys_spark.sources.names import named_sources
 from recsys_spark.tables.schemas import EVENTS
-from tests.ingest.test_ingest_tables import DATASET, LOG, PRODUCTS, Shop
+from tests.bench.shop import DATASET, LOG, PRODUCTS, Shop
 
 RULES = """
 [sources.denials]

@@ -14,8 +14,8 @@ from recsys_spark.items.whitening import moment_rows, moments_of, whitened
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
 from recsys_spark.tables.schemas import EMBEDDINGS, ITEM_VECTORS, ITEMS, USER_PROFILES, USERS, WHITENINGS
-from tests.flows.test_bad_input import DAY, Bench
-from tests.items.kernels.test_whitening import cone, slow
+from tests.bench.small_lake import DAY, Bench
+from tests.bench.whitening import cone, slow
 
 TEXTS = cone(40, 6)
 TEXT_ONLY = {"category_weight": 0.0, "brand_weight": 0.0, "price_weight": 0.0}

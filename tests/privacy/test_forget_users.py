@@ -39,9 +39,9 @@ from recsys_spark.sources.dataset_file import load_dataset
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARANTINE, RECOMMENDATIONS, TABLES, USERS
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.training_data import read_scored_texts
+from tests.bench.event_files import DATASET, FIRST, Shop
+from tests.bench.spark_submit import last_json, submit
 from tests.conftest import ROOT
-from tests.flows.test_submit import last_json, submit
-from tests.ingest.test_event_log import DATASET, FIRST, Shop
 
 
 def refresh_arguments(shop, lake, model, run_date="2024-03-01"):

@@ -12,7 +12,7 @@ from recsys_spark.profiles.ignored_impressions import Ignored, ignored_pairs, we
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import EVENTS, IMPRESSIONS, RECOMMENDATIONS, USER_PROFILES
-from tests.recommend.test_incremental import World
+from tests.bench.changing_lake import World
 
 DAY = date(2024, 3, 10)
 SHOWN = [

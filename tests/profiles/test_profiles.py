@@ -1,7 +1,7 @@
 """Events to profiles against a slow sum in Python."""
 
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +15,16 @@ from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.profiles import _whole_users, pool_items, profile_rows, segment_pairs, user_segments
 from recsys_spark.profiles.steps.build_profiles import build_profiles as profiles_step
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, USER_PROFILES, USERS
-from tests.flows.test_bad_input import Bench
+from tests.bench.events import BY_TYPE, EVENT_DDL, MIDNIGHT, RUN_DATE, WEIGHTS, utc
+from tests.bench.small_lake import Bench
 
-EVENT_DDL = "user_id string, item_id string, event_type string, timestamp timestamp, value double"
 VECTOR_DDL = "item_id string, embedding array<float>"
+
+
 SUM_DDL = "user_id string, embedding array<double>, events bigint, last_timestamp timestamp"
+
+
 OWN_DDL = "user_id string, embedding array<float>"
-RUN_DATE = date(2024, 3, 1)
-MIDNIGHT = datetime(2024, 3, 1, tzinfo=UTC)
-BY_TYPE = {"view": 1.0, "purchase": 3.0, "rating": 1.0, "skip": -1.0}
-WEIGHTS = EventWeights(BY_TYPE, rating_center=3.0, half_life_days=30)
 
 
 def weight_of(kind, value, timestamp, newest=MIDNIGHT):
@@ -43,10 +43,6 @@ def slow_pairs(events):
         pair = pairs.setdefault((user, item), [0.0, 0, timestamp])
         pair[:] = pair[0] + weight_of(kind, value, timestamp, newest), pair[1] + 1, max(pair[2], timestamp)
     return pairs
-
-
-def utc(moment):
-    return moment.astimezone(UTC)
 
 
 def direction(vector):
@@ -193,6 +189,8 @@ def test_no_item_vectors_or_no_pairs_give_no_sums(spark, events, packed):
 
 
 YESTERDAY = MIDNIGHT - timedelta(days=1)
+
+
 SUMS = [
     ("regular", [1.0, 2.0, 3.0], 4, YESTERDAY),
     ("both", [1.0, 0.0, 1.0], 2, YESTERDAY),
@@ -201,6 +199,8 @@ SUMS = [
     ("undecided with a text", [0.0, 0.0, 0.0], 2, YESTERDAY),
     ("contrary", [-0.25, -0.125, 0.0], 1, YESTERDAY),  # the text takes back what the events say
 ]
+
+
 OWN = [
     ("both", [0.0, 1.0]),
     ("cold", [0.6, 0.8]),
@@ -245,6 +245,8 @@ def test_profiles_name_their_space_and_their_times(profiles):
 
 
 USERS_DDL = "user_id string, text string, text_hash string, locale string"
+
+
 LOCALES = {f"u{n}": ("de", "fr", None)[n % 3] for n in range(9)} | {"newcomer": "de", "far away": "is"}
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import time
 from datetime import date, timedelta
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -29,7 +28,8 @@ from recsys_spark.report.steps.render_report import ReportOptions, render_report
 from recsys_spark.runtime.lifecycle import PERSONAL
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import CHANGES, EVENTS, METRICS, RECOMMENDATIONS, Table
-from tests.explain.test_reasons import DAY, World, _time
+from tests.bench.explained_lake import DAY, World, _time
+from tests.bench.report_parts import Parts
 from tests.report.browser import open_page
 
 HOSTILE = "</title><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">\x1b[2J {}"
@@ -71,37 +71,6 @@ def written(hostile):
     options = ReportOptions(lake=hostile.lake.uri, run_date=DAY, report_items=20)
     idle = {"job": "demo", "run_date": "2024-03-01", "status": "unchanged", "tables": {}}
     return render_report(hostile.run, options, idle)
-
-
-class Parts(HTMLParser):
-    """Tags with their attributes, and the cells of tables by caption."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.tables, self._cell, self._caption = [], {}, None, None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag in ("caption", "td", "th"):
-            self._cell = ""
-        if tag == "tr" and self._caption:
-            self.tables[self._caption].append([])
-
-    def handle_data(self, data):
-        if self._cell is not None:
-            self._cell += data
-
-    def handle_endtag(self, tag):
-        if tag == "caption":
-            self._caption = self._cell
-            self.tables[self._caption] = []
-        elif tag in ("td", "th"):
-            self.tables[self._caption][-1].append(self._cell)
-        if tag in ("caption", "td", "th"):
-            self._cell = None
-        if tag == "table":
-            self._caption = None
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.errors import UsageError
 from recsys_spark.profiles.kernels.interests import CLUSTERED, interests_of, weights_of
 from recsys_spark.tables.schemas import RECOMMENDATIONS
-from tests.recommend.test_incremental import World
+from tests.bench.changing_lake import World
 
 
 def grouped(sizes, seed=0):

@@ -102,7 +102,7 @@ def bench(spark, tmp_path_factory):
 
 def test_an_approximate_run_reports_a_recall_that_a_full_check_confirms(bench):
     _, exact = bench.lists()
-    options = {"approximate": True, "lists": 12, "nprobe": 2, "recall_users": 600}
+    options = {"approximate": True, "clusters": 12, "nprobe": 2, "recall_users": 600}
     report, lists = bench.lists(target_recall=0.5, **options)
     true = len({row[:2] for row in lists} & {row[:2] for row in exact}) / len(exact)
     assert report["recall"]["mean"] == pytest.approx(true, abs=1e-4)  # all 60 users are in the sample
@@ -112,7 +112,7 @@ def test_an_approximate_run_reports_a_recall_that_a_full_check_confirms(bench):
 
 def test_below_the_target_more_clusters_are_probed_and_at_last_all(bench, capsys):
     _, exact = bench.lists()
-    report, found = bench.lists(approximate=True, lists=12, nprobe=2, recall_users=60, target_recall=1.0)
+    report, found = bench.lists(approximate=True, clusters=12, nprobe=2, recall_users=60, target_recall=1.0)
     assert [attempt["nprobe"] for attempt in report["recall"]["attempts"]][:3] == [2, 3, 5]
     assert report["recall"]["mean"] == 1.0
     assert found == exact
@@ -126,7 +126,7 @@ def test_below_the_target_more_clusters_are_probed_and_at_last_all(bench, capsys
 def test_an_empty_sample_makes_the_join_exact(bench, monkeypatch):
     with_sample = approximate.with_strata
     monkeypatch.setattr(approximate, "with_strata", lambda profiles, sizes, users: with_sample(profiles, sizes, 0))
-    report, found = bench.lists(approximate=True, lists=12, nprobe=1, recall_users=60, target_recall=0.9)
+    report, found = bench.lists(approximate=True, clusters=12, nprobe=1, recall_users=60, target_recall=0.9)
     assert report["recall"]["nprobe"] == 0
     assert found == bench.lists()[1]
 

@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.evaluate.list_metrics import mean_metrics, popularity_lists, relevant_pairs, user_metrics
 from recsys_spark.evaluate.options import EvaluationOptions, MetricOptions
 from recsys_spark.lake.lake import Commit
@@ -18,12 +18,16 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
+_SCORERS = {None: "cosine", "hybrid": "hybrid"}
+"""The name in table ``metrics``, by the scorer in the provenance of the lists."""
+
 
 def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     """Append the metrics of the published lists to table ``metrics``, under the name of their scorer, and report them.
 
     Raises:
         InputError: the published lists are for another run_date.
+        UsageError: they are of a scorer that has no name in table ``metrics``.
     """
     inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
     key = _key(inputs, options)
@@ -76,7 +80,7 @@ def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
 def _append_metrics(
     run: Run, inputs: InputVersions, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
 ) -> Report:
-    scorer = _scorer(lists)
+    scorer = _scorer(run, lists)
     scorers = {scorer: lists}
     last = run.lake.last_commit(METRICS)
     pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
@@ -116,10 +120,21 @@ def _means(
     return means.withColumns(constant_columns)
 
 
-def _scorer(lists: DataFrame) -> str:
-    """The scorer of the published lists, which ``model`` names for hybrid ones."""
-    first = lists.select("model").first()
-    return "hybrid" if first is not None and first["model"].startswith("hybrid-") else "cosine"
+def _scorer(run: Run, lists: DataFrame) -> str:
+    """The name of the scorer of the published lists.
+
+    The column ``model`` names hybrid lists, also where another program has rewritten the table without its provenance.
+
+    Raises:
+        UsageError: the scorer is not in _SCORERS.
+    """
+    first, last = lists.select("model").first(), run.lake.last_commit(RECOMMENDATIONS)
+    if first is not None and first["model"].startswith("hybrid-"):
+        return "hybrid"
+    scorer = None if last is None else last.provenance.scorer
+    if scorer not in _SCORERS:
+        raise UsageError(f"lists of the scorer '{scorer}' cannot be evaluated: it has no name in table 'metrics'")
+    return _SCORERS[scorer]
 
 
 def _report(metrics: list[Any], k: int, scorer: str) -> Report:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from recsys_spark.arrays.intervals import half_width
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights, weigh_pairs
 from recsys_spark.explain.inputs import explanation_inputs, newest_event_types, titled_items, weighted_titles
@@ -63,9 +63,15 @@ def sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
 
     Raises:
         InputError: an input of the profiles was removed, or the profiles belong to other item vectors than the lists.
+        UsageError: the scorer of the lists has no explanation.
     """
     if provenance.scorer == "hybrid":
         return _hybrid_sources(run, inputs, provenance)
+    if provenance.scorer is not None:
+        raise UsageError(
+            f"lists of the scorer '{provenance.scorer}' have no explanation, only those of cosine and hybrid have: "
+            "recommend_items makes them with --explain=0"
+        )
     return replace(_cosine_sources(run, inputs), interests=provenance.interests or 1)
 
 

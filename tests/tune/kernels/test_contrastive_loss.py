@@ -11,25 +11,12 @@ from recsys_spark.encode.kernels.dense_head import apply_head, read_head, write_
 from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.contrastive_loss import MAX_CONTEXT, build_examples, softmax_loss
-from recsys_spark.tune.kernels.contrastive_task import ContrastiveTask
 from recsys_spark.tune.kernels.next_item_eval import TEST, VALID, Histories, evaluate_next_item, gain
 from recsys_spark.tune.kernels.projector_task import ProjectorTask, nearness
 from recsys_spark.tune.kernels.rng_state import random_states, set_random_states
-from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, copy_base
+from recsys_spark.tune.kernels.trainable_encoder import copy_base
 from recsys_spark.tune.kernels.training_loop import Plan, train
-
-
-def histories(users=200, items=60, seed=0):
-    """Each user follows a cycle of items, so that the next one can be learned."""
-    rng = np.random.default_rng(seed)
-    sequences = [(rng.integers(items) + np.arange(rng.integers(4, 8)) * 7) % items for _ in range(users)]
-    roles = [np.r_[np.zeros(len(sequence) - 2), VALID, TEST] for sequence in sequences]
-    owner = np.repeat(np.arange(users), [len(sequence) for sequence in sequences])
-    return Histories(np.concatenate(sequences), owner, np.concatenate(roles).astype(np.int8))
-
-
-def vectors(items=60, width=24, seed=1):
-    return unit_rows(np.random.default_rng(seed).normal(size=(items, width)))
+from tests.bench.training import contrastive_task, histories, vectors
 
 
 def test_the_loss_is_a_softmax_over_unmasked_candidates():
@@ -185,13 +172,6 @@ def test_the_model_folder_of_a_projector_gives_its_vectors_from_texts(tmp_path, 
     spec = read_model(str(folder))
     assert spec.fingerprint != read_model(str(tiny_bert)).fingerprint
     np.testing.assert_allclose(Encoder(spec).encode(texts).vectors, task.item_vectors(), atol=1e-4)
-
-
-def contrastive_task(folder, tuning="lora", **options):
-    texts = [f"{chr(97 + number % 26)} {chr(97 + number // 26)} thing" for number in range(60)]
-    encoder = TrainableEncoder(read_model(str(folder)), AdapterConfig(tuning, rank=2, dropout=0.2))
-    settings = {"batch": 32, "negatives": 10, "piece": 0} | options
-    return ContrastiveTask(texts, histories(users=40), encoder, **settings)
 
 
 def gradients(task):

@@ -10,8 +10,7 @@ from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.data_parallel import local_device, train_in_parallel
 from recsys_spark.tune.kernels.projector_task import ProjectorTask
 from recsys_spark.tune.kernels.training_loop import Plan, train
-from tests.tune.kernels.test_contrastive_loss import histories, vectors
-from tests.tune.kernels.test_training_loop import task_of
+from tests.bench.training import histories, task_of, vectors
 
 PLAN = Plan(epochs=2, learning_rate=1e-3, checkpoint_steps=3, patience=5, accumulate=2)
 

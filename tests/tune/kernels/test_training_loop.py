@@ -4,34 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.tune.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.projector_task import ProjectorTask
-from recsys_spark.tune.kernels.rating_baselines import RatingPairs
-from recsys_spark.tune.kernels.rating_task import RatingTask
-from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 from recsys_spark.tune.kernels.training_loop import Plan, train
-from tests.tune.kernels.test_contrastive_loss import contrastive_task, histories, vectors
-
-PLAN = Plan(epochs=3, learning_rate=1e-3, checkpoint_steps=2, patience=5)
-
-
-def rating_data(size=120):
-    rng = np.random.default_rng(0)
-    words = np.array(["good", "bad", "fine", "awful", "tea", "hat", "pot", "not"])
-    worth = np.array([2.0, -2.0, 1.0, -1.5, 0, 0, 0, 0])
-    rows = [rng.integers(0, 8, rng.integers(1, 5)) for _ in range(size)]
-    scores = np.array([3 + worth[row].sum() / 2 * (-1 if 7 in row else 1) for row in rows])  # "not" negates
-    part = np.arange(size) * 10 // size
-    texts = [" ".join(words[row]) for row in rows]
-    part = np.where(part < 7, 0, np.where(part < 8, 1, 2)).astype(np.int8)
-    return RatingPairs(texts, scores, rng.integers(0, 9, size), rng.integers(0, 7, size), part)
-
-
-def task_of(folder, tuning="lora", **options):
-    adapters = AdapterConfig(tuning, rank=2, steps=3 * 11, **options)
-    return RatingTask(rating_data(), TrainableEncoder(read_model(str(folder)), adapters), loss="mse", batch=8, seed=1)
+from tests.bench.training import PLAN, contrastive_task, histories, task_of, vectors
 
 
 class Killed(Exception):

@@ -1,0 +1,47 @@
+"""The floors of the package: which package may import which."""
+
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+
+PACKAGE = sorted((ROOT / "recsys_spark").rglob("*.py"))
+
+
+# The floors of the house, bottom up: which packages a package may import. GROUND is open to every package above it.
+GROUND = "errors tables lake runtime publish"
+
+
+ALLOWED = {
+    "errors": "",
+    "arrays": "errors",
+    "tables": "",
+    "lake": "errors arrays tables",
+    "runtime": "errors lake",
+    "publish": "errors tables lake runtime",
+    "privacy": GROUND,
+    "sources": GROUND,
+    "ingest": f"{GROUND} privacy sources",
+    "encode": f"{GROUND} arrays",
+    "events": GROUND,
+    "blocks": f"{GROUND} arrays",
+    "items": f"{GROUND} arrays encode events",
+    "profiles": f"{GROUND} arrays encode events blocks items",
+    "topk": f"{GROUND} arrays blocks profiles",
+    "hybrid": f"{GROUND} arrays blocks events items topk",
+    "explain": f"{GROUND} arrays blocks events items profiles hybrid",
+    "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain",
+    "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid",
+    "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid evaluate",
+    "report": f"{GROUND} arrays privacy items evaluate",
+    "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend evaluate",
+    "demo": f"{GROUND} evaluate report refresh",
+}
+
+
+def package_of(module: str | Path) -> str:
+    """The package below recsys_spark of a path or of a dotted module name."""
+    parts = module.relative_to(ROOT).parts if isinstance(module, Path) else module.split(".")
+    return parts[1].removesuffix(".py") if len(parts) > 1 else ""

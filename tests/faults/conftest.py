@@ -1,0 +1,3 @@
+"""Fixtures of the tests that inject faults."""
+
+from tests.bench.object_store import store  # noqa: F401
