@@ -13,4 +13,4 @@ class ReasonOptions(JobConfig):
     explain: int = Field(
         0, ge=0, description="number of reasons stored with every row of a list; 0 stores none and costs nothing"
     )
-    language: Literal["en", "zh"] = Field("en", description="language of the sentences of reasons")
+    language: Literal["en", "zh"] = Field("en", description="language of the reasons")

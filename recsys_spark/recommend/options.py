@@ -81,7 +81,7 @@ class ApproximateOptions(JobConfig):
         json_schema_extra=formerly("lists"),
     )
     nprobe: int | None = Field(
-        None, ge=1, description="approximate: clusters probed for each user to begin with; default: 1 in 16"
+        None, ge=1, description="approximate: number of clusters probed for each user at first; default: 1 in 16"
     )
     recall_users: int = Field(400, ge=1, description="approximate: size of the user sample that measures the recall")
     grouping_seed: int = Field(0, ge=0, description="approximate: seed of the clustering")
@@ -118,7 +118,7 @@ class RecommendOptions(TopKOptions):
         """Refuse keys that would change nothing.
 
         Raises:
-            ValueError: keys without an effect; it names each with what to do.
+            ValueError: keys without an effect; it names each with its remedy.
         """
         if idle := [f"{name} {reason}" for name, reason in self._idle_keys() if self._is_changed(name)]:
             raise ValueError("keys without an effect: " + "; ".join(idle))

@@ -177,7 +177,7 @@ class _GroupReader:
 
 
 def has_stated_columns(source: Source) -> bool:
-    """Whether the schema, or headers and footers of the files, state the columns: without a look at rows."""
+    """Whether the schema, or headers and footers of the files, state the columns, so that no row has to be read."""
     return bool(source.schema_) or source.format in ("csv", "parquet", "orc", "delta")
 
 

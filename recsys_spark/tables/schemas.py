@@ -50,7 +50,7 @@ class Table:
     columns: dict[str, str]
     key: tuple[str, ...]
     checks: frozenset[str] = frozenset()
-    """``VECTORS``, ``LISTS``: what the tasks that write the table count for its audit."""
+    """``VECTORS``, ``LISTS``: the figures that the writing tasks count for the audit of the table."""
 
     @property
     def ddl(self) -> str:

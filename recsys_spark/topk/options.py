@@ -9,7 +9,10 @@ from recsys_spark.runtime.config import JobConfig
 
 
 class JoinOptions(JobConfig):
-    """List length and sizes of the join. Sizes change memory and time, but no row of the result."""
+    """List length and block sizes of the join.
+
+    Block sizes change memory and time, but no row of the result.
+    """
 
     k: int = Field(10, ge=1, description="number of items in a list")
     min_score: float | None = Field(None, description="minimum score; items below it are not listed")

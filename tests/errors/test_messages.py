@@ -192,7 +192,7 @@ MEANINGS = [
     (
         unreadable("file:///d/x.csv", cause="java.io.FileNotFoundException: /d/x.csv (Permission denied)"),
         4,
-        ["may not read", "/d/x.csv"],
+        ["no permission to read", "/d/x.csv"],
     ),
     (unreadable("file:///d/x.csv", cause="java.lang.OutOfMemoryError: Java heap space"), 2, ["heap"]),
     (

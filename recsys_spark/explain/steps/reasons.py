@@ -70,7 +70,7 @@ def sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
     if provenance.scorer is not None:
         raise UsageError(
             f"lists of the scorer '{provenance.scorer}' have no explanation, only those of cosine and hybrid have: "
-            "recommend_items makes them with --explain=0"
+            "run recommend_items with --explain=0 to make such lists"
         )
     return replace(_cosine_sources(run, inputs), interests=provenance.interests or 1)
 

@@ -54,7 +54,7 @@ class EventLog:
     reason: str = ""
     """The reason why all files are read."""
     record: EventLogRecord | None = None
-    """For the commit: what the next run compares with."""
+    """For the commit: the record that the next run compares with."""
 
     @property
     def scope(self) -> str:

@@ -112,7 +112,7 @@ def _publish(
     of_events: Provenance,
     losses: Sequence[Loss],
 ) -> Report:
-    """Commit all tables onto ``bases``, the commits at the start of the run, and log what has changed.
+    """Commit all tables onto ``bases``, the commits at the start of the run, and log the changes.
 
     ``of_events``: provenance of the events; ``losses``: of the rows that are published.
     """

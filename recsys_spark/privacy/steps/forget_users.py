@@ -54,9 +54,9 @@ class _TombstoneUpdate:
 def forget_users(run: Run, options: ForgetOptions) -> Report:
     """Write tombstones, then remove rows, then files, then write the proof.
 
-    Tombstones come first so that no refresh brings back what is about to be removed. A run that was killed is completed
-    by the next one with the same ids. Reports, explanations and item blocks are removed as a whole: all of them can be
-    rebuilt.
+    Tombstones come first so that no refresh brings back rows that are about to be removed. A run that was killed
+    is completed by the next one with the same ids. Reports, explanations and item blocks are removed as a whole: all
+    of them can be rebuilt.
     """
     ids = {
         "user": read_ids(options.user_ids, options.users_file),

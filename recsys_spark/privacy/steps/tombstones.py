@@ -70,7 +70,7 @@ def complete_forgetting(run: Run, ingested: tuple[Table, ...]) -> dict[str, int]
 
 def republish_without(run: Run, table: Table, last: Commit, remaining: DataFrame, provenance: Provenance) -> None:
     """Publish the ``remaining`` rows of the ``last`` commit. The new commit keeps ``provenance`` and outcome: the
-    next refresh reads there what the table was made from. Ranks of a list that loses an item close up."""
+    next refresh reads there which inputs the table was made from. Ranks of a list that loses an item close up."""
     staged = run.lake.stage(_without_gaps(remaining, table).select(*table.columns), table, base=last.version)
     key = run_key("forget_users", {"table": table.name, "version": last.version})
     run.lake.commit(staged, key, provenance=provenance, outcome=last.outcome)

@@ -60,8 +60,8 @@ def _record(commit: Commit | None, key: str) -> ChangeRecord | None:
 
 
 def snapshot_change(run: Run, staged: Staged, scope: str, key: str) -> Change:
-    """Count what a staged snapshot changes: by key if that is one column, else in whole rows added or removed. No rows
-    are read if the content is the same."""
+    """Count the changes of a staged snapshot: by key if that is one column, else in whole rows added or removed. No
+    rows are read if the content is the same."""
     table, last = staged.table, run.lake.last_commit(staged.table)
     if (record := _record(last, key)) and not run.lake.has_commit(CHANGES, key):  # the run was killed and is repeated
         return Change(table.name, record.made, record.rows, record.kinds)

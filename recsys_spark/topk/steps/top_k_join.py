@@ -1,4 +1,4 @@
-"""The Top-K join for DataFrames of your own: packs the items, joins, and removes what it packed."""
+"""The Top-K join for DataFrames of your own: packs the items, joins them, and removes the packed files."""
 
 import tempfile
 import uuid
