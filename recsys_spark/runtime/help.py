@@ -30,8 +30,7 @@ def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
     for title, keys in sections(config_class).items():
         lines += ["", f"{title}:"]
         for name, field in keys.items():
-            default = "required" if field.is_required() else f"default: {_as_text(field.get_default())}"
-            lines.append(f"  --{name}=…\n      {field.description or name} ({default})")
+            lines.append(f"  --{name}=…\n      {field.description or name}{_default_of(field)}")
     lines += ["", f"Any job:\n  --config=…\n      a TOML file instead of conf/{job}.toml", ""]
     lines.append(f"Precedence: default < TOML file < environment ({ENVIRONMENT_PREFIX}<KEY>) < --key=value.")
     return "\n".join(lines)
@@ -55,6 +54,13 @@ def toml_text(config_class: type[JobConfig], description: str) -> str:
             else:
                 lines.append(f"{name} = {_as_toml(field.get_default())}")
     return "\n".join(lines) + "\n"
+
+
+def _default_of(field: FieldInfo) -> str:
+    """The default in brackets. A key without one says in its description what that means."""
+    if field.is_required():
+        return " (required)"
+    return "" if field.get_default() is None else f" (default: {_as_text(field.get_default())})"
 
 
 def _as_text(value: Any) -> str:
