@@ -54,7 +54,11 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("options", SETTINGS, ids=lambda options: ", ".join(map(str, options.items())) or "defaults")
+@pytest.mark.parametrize(
+    "options",
+    [*SETTINGS[:2], *(pytest.param(one, marks=pytest.mark.slow) for one in SETTINGS[2:5]), SETTINGS[5]],
+    ids=lambda options: ", ".join(map(str, options.items())) or "defaults",
+)
 def test_reasons_of_all_rows_add_up_under_every_setting(world, options):
     report = world.refresh(explain=ALL, **options)
     everything = world.rows()

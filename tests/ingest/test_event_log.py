@@ -86,9 +86,17 @@ def dataset_with(old, new):
     ("change", "reason"),
     [
         (lambda shop: shop.log("1.csv", "u1,a1,2024-02-01,7"), "files that were read before were removed or changed"),
-        (lambda shop: (shop.folder / "log" / "0.csv").unlink(), "files that were read before were removed or changed"),
+        pytest.param(
+            lambda shop: (shop.folder / "log" / "0.csv").unlink(),
+            "files that were read before were removed or changed",
+            marks=pytest.mark.slow,
+        ),
         (lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"), "new files replace stored events"),
-        (dataset_with("'view'", "'click'"), "the source, the query or the software changed"),
+        pytest.param(
+            dataset_with("'view'", "'click'"),
+            "the source, the query or the software changed",
+            marks=pytest.mark.slow,
+        ),
         (
             dataset_with('"products"', '"(SELECT sku, 1 name, 2 brand FROM log)"'),
             "the events have no source of their own",
@@ -181,13 +189,13 @@ def test_many_small_files_are_rewritten_as_few(shop, spark, monkeypatch, request
     ("old", "new"),
     [
         # A letter before the first star; a dot and an underscore after it.
-        (PATH, 'path = "log/clicks*.csv"'),
+        pytest.param(PATH, 'path = "log/clicks*.csv"', marks=pytest.mark.slow),
         # Folders and names with marks.
         (PATH, 'path = "log/[cd]*/*.csv"'),
         # A log that gains a column and moves the others.
         ("", ""),
         # A window that rolls with the day of the run.
-        ("earliest", "where = 'day > :run_date - INTERVAL 29 DAYS'\nearliest"),
+        pytest.param("earliest", "where = 'day > :run_date - INTERVAL 29 DAYS'\nearliest", marks=pytest.mark.slow),
     ],
 )
 def test_runs_equal_one_that_reads_everything(old, new, shop, spark):

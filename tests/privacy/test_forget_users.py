@@ -278,7 +278,10 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("point", POINTS)
+# The first, one between two tables and the last; the others with --slow.
+@pytest.mark.parametrize(
+    "point", [p if p in (POINTS[0], POINTS[2], POINTS[-1]) else pytest.param(p, marks=pytest.mark.slow) for p in POINTS]
+)
 @pytest.mark.parametrize("then", ["forget", "refresh"])
 def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
     if then == "refresh" and point in POINTS[5:]:
