@@ -1,5 +1,6 @@
 """Fit each scorer with each setting, and write its arrays once for all tasks."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -170,27 +171,13 @@ class ScorerFitter:
         return Candidate(scorer, self._files[name], setting["decay"], setting)
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
-        if scorer == "popularity":
-            return ItemScores(self.counts.astype(np.float32))
-        if scorer == "item_knn":
-            return ItemWeights(item_knn(self.gram, int(setting["neighbors"]), setting["shrink"]))
-        if scorer == "ease":
-            return ItemWeights(ease(self.gram.toarray().astype(np.float32), setting["ridge"]))
-        if scorer == "tfidf":
-            return ItemVectors(self._items.words)
-        if scorer == "cosine":
-            return ItemVectors(self._items.vectors)
-        if scorer == "cosine_whitened":
-            return ItemVectors(self._items.text_vectors(setting))
-        if scorer == "cosine_blocks":
-            blocks = self._items.blocks | {"text": self._items.text_vectors(setting)}
-            return ItemVectors(side_by_side(blocks, {"text": 1.0, "image": _IMAGE} | setting))
+        fit = _FITS.get(scorer)
+        return self._fit_item_weights(scorer, setting) if fit is None else fit(self, setting)
+
+    def _fit_item_weights(self, scorer: str, setting: Setting) -> Scorer:
+        """The hybrid and its parts, as ``fit_item_weights`` fits it."""
         has_users, has_words, has_vectors = FEATURES[scorer]
         weight = setting.get("text_weight", 0.0)
-        if scorer == "hybrid_exact":
-            vectors = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
-            gram = hybrid_gram(self.gram, self._items.words, vectors, word_weight=weight, vector_weight=weight)
-            return ItemWeights(ease(gram, setting["ridge"]))
         fit = WeightFit(
             candidates=int(setting["candidates"]),
             user_weight=has_users,
@@ -199,6 +186,16 @@ class ScorerFitter:
             ridge=setting["ridge"],
         )
         return ItemWeights(self._weights(fit if has_users else replace(fit, text_share=_TEXT_ONLY)))
+
+    def _fit_hybrid_exact(self, setting: Setting) -> Scorer:
+        weight = setting.get("text_weight", 0.0)
+        vectors = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
+        gram = hybrid_gram(self.gram, self._items.words, vectors, word_weight=weight, vector_weight=weight)
+        return ItemWeights(ease(gram, setting["ridge"]))
+
+    def _fit_blocks(self, setting: Setting) -> Scorer:
+        blocks = self._items.blocks | {"text": self._items.text_vectors(setting)}
+        return ItemVectors(side_by_side(blocks, {"text": 1.0, "image": _IMAGE} | setting))
 
     def _weights(self, fit: WeightFit) -> sp.csr_array:
         """Item weights, fitted by the transformation of the step that publishes them."""
@@ -216,3 +213,18 @@ class ScorerFitter:
         return write_item_blocks(
             features, f"{self._uri}/blocks", _BLOCK_ROWS, tasks=tasks, extra_columns=FEATURE_COLUMNS
         )
+
+
+_FITS: Mapping[str, Callable[[ScorerFitter, Setting], Scorer]] = {
+    "popularity": lambda fitter, _: ItemScores(fitter.counts.astype(np.float32)),
+    "item_knn": lambda fitter, setting: ItemWeights(
+        item_knn(fitter.gram, int(setting["neighbors"]), setting["shrink"])
+    ),
+    "ease": lambda fitter, setting: ItemWeights(ease(fitter.gram.toarray().astype(np.float32), setting["ridge"])),
+    "tfidf": lambda fitter, _: ItemVectors(fitter._items.words),
+    "cosine": lambda fitter, _: ItemVectors(fitter._items.vectors),
+    "cosine_whitened": lambda fitter, setting: ItemVectors(fitter._items.text_vectors(setting)),
+    "cosine_blocks": ScorerFitter._fit_blocks,
+    "hybrid_exact": ScorerFitter._fit_hybrid_exact,
+}
+"""How a scorer is fitted with a setting; all others are item weights (``FEATURES``)."""
