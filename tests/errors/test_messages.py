@@ -269,7 +269,7 @@ MEANINGS = [
         4,
         ["no permission to read or write", "/lake/x"],
     ),
-    (OSError(errno.EROFS, os.strerror(errno.EROFS), "/lake/x"), 4, ["cannot be written", "/lake/x"]),
+    (OSError(errno.EROFS, os.strerror(errno.EROFS), "/lake/x"), 4, ["the file system is read-only", "/lake/x"]),
     (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), 2, ["ulimit -n"]),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), None, []),
     (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), 75, ["at the moment"]),
