@@ -7,10 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# JVMs of tests live for seconds: the first compiler and the smallest collector take a third less of the processor. The
-# code cache of that compiler is small by default, and was swept for a sixth of the time.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC")
-
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 
@@ -26,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # JVMs of tests live for seconds: the first compiler and the smallest collector take a third less of the processor.
+    # The code cache of that compiler is small by default, and was swept for a sixth of the time. Set here and not on
+    # import: programs that import from this file measure.
+    options = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+    os.environ.setdefault("SPARK_SUBMIT_OPTS", options)
     config.addinivalue_line("markers", "slow: minutes long; runs with --slow only")
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("free" if config.getoption("--slow") else "fixed")

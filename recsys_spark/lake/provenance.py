@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
+
+RecordT = TypeVar("RecordT")
 
 _OUTCOME = "about"
 _NAMES = {"feature_blocks": "blocks", "event_log": "log", "reviewed": "judged", "tombstone_key": "key"}
@@ -171,9 +173,9 @@ class Outcome:
         names = {field.name for field in fields(cls)} - {"more", "rewrite"}
         named: dict[str, Any] = {name: value for name, value in content.items() if name in names}
         if named.get("changes") is not None:
-            named["changes"] = ChangeRecord(**named["changes"])
+            named["changes"] = _record(ChangeRecord, named["changes"])
         if (rewrite := content.get("renewed")) is not None:
-            named["rewrite"] = RewriteRecord(**rewrite)
+            named["rewrite"] = _record(RewriteRecord, rewrite)
         return cls(**named, more={name: v for name, v in content.items() if name not in names | {"renewed"}})
 
 
@@ -189,3 +191,9 @@ def from_json(content: Mapping[str, Any]) -> tuple[Provenance, Outcome]:
     figures = {name: content[name] for name in ("figures",) if name in content}
     provenance = {name: value for name, value in content.items() if name not in figures}
     return Provenance.from_json(provenance), Outcome.from_json({**figures, **content.get(_OUTCOME, {})})
+
+
+def _record(kind: type[RecordT], content: Mapping[str, Any]) -> RecordT:
+    """The record without fields that only a later release has."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in content.items() if name in names})

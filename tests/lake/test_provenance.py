@@ -84,6 +84,12 @@ def test_other_settings_ignores_inputs_and_run_date():
     assert Provenance.of(scorer="hybrid").other_settings(Provenance()) == "scorer was None, is hybrid"
 
 
+def test_records_of_a_later_release_are_read_without_its_fields():
+    content = stored(FULL, OUTCOME)
+    content["about"]["changes"]["seconds"] = content["about"]["renewed"]["bytes"] = 7
+    assert from_json(content) == (FULL, OUTCOME)
+
+
 @given(st.dictionaries(st.text(min_size=1), st.none() | st.integers() | st.text(), max_size=4))
 def test_unknown_keys_of_a_later_release_are_kept(settings):
     fields = set(Provenance.of().__dict__) | {"blocks", "log", "judged", "key", "about", "figures", "settings"}

@@ -155,7 +155,7 @@ class ScorerFitter:
 
     def write_statistics(self) -> str:
         """Write the item statistics of slices, novelty and diversity; returns their folder."""
-        uri = f"{self._uri}/facts"
+        uri = f"{self._uri}/statistics"
         write_array(self.counts, f"{uri}/counts.npy")
         write_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
         write_array(self._items.shared, f"{uri}/shared.npy")
