@@ -17,6 +17,10 @@ REQUIREMENTS = [
     "pydantic>=2.10,<3",  # the configuration of a job is a pydantic model
     "pydantic-settings>=2.7,<3",  # ... read from TOML, environment and command line in one go
     "rich>=13",  # progress and tables on a terminal
+    # Boosted trees rank the default lists. This build needs NumPy and SciPy alone and brings its own OpenMP; LightGBM
+    # needs the system's libgomp, which slim images lack. 3.0 is the first with a stable JSON format of models.
+    "xgboost-cpu>=3.0,<4; platform_system != 'Darwin'",
+    "xgboost>=3.0,<4; platform_system == 'Darwin'",
 ]
 
 EXTRAS = {
