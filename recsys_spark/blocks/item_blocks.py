@@ -33,8 +33,6 @@ ROW_COLUMNS = {"item_id": "string", **RULE_COLUMNS, "ordinal": "bigint", "cluste
 
 CENTROIDS_FILE = "centroids.npy"
 
-_ROW_NAMES = list(ROW_COLUMNS)
-
 _VERIFIED: set[str] = set()
 """Block files whose checksum this process has verified: a task reads a file many times, but verifies it once."""
 
@@ -67,7 +65,11 @@ class ItemBlocks:
 
     def ids(self) -> Iterator[pa.RecordBatch]:
         """Read ``item_id, ordinal`` of one block after the other, without the vectors."""
-        yield from self._batches([_ROW_NAMES.index("item_id"), _ROW_NAMES.index("ordinal")])
+        yield from self.columns("item_id", "ordinal")
+
+    def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
+        """Read some columns of one block after the other."""
+        yield from self._batches(names)
 
     def centroids(self) -> Matrix:
         """Read the centroids of the item clusters: (clusters, d)."""
@@ -75,14 +77,19 @@ class ItemBlocks:
         with filesystem.open_input_file(f"{folder}/{CENTROIDS_FILE}") as file:
             return np.load(file)
 
-    def _batches(self, fields: list[int] | None, paths: tuple[str, ...] | None = None) -> Iterator[pa.RecordBatch]:
+    def _batches(self, names: tuple[str, ...] | None, paths: tuple[str, ...] | None = None) -> Iterator[pa.RecordBatch]:
         filesystem, folder = FileSystem.from_uri(self.uri)
-        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         for path in self.paths if paths is None else paths:
             uri = f"{self.uri}/{path}"
             with filesystem.open_input_file(f"{folder}/{path}") as file:
                 source = file if uri in _VERIFIED else _verified(file.read_buffer(), uri)
-                yield pa.ipc.open_file(source, options=options).get_batch(0)
+                yield pa.ipc.open_file(source, options=_columns(source, names)).get_batch(0)
+
+
+def _columns(source: pa.Buffer | pa.NativeFile, names: tuple[str, ...] | None) -> pa.ipc.IpcReadOptions:
+    """Options that read these columns; all for None."""
+    fields = None if names is None else [pa.ipc.open_file(source).schema.get_field_index(name) for name in names]
+    return pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
 
 
 def _verified(content: pa.Buffer, uri: str) -> pa.Buffer:

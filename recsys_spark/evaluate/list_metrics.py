@@ -6,19 +6,24 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.tables.run_date import events_before
 
 
-def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, float], min_rating: float) -> DataFrame:
-    """``user_id, item_id`` of relevant items: a positive event on or after ``run_date``, with an item new to the user.
+def relevant_pairs(
+    events: DataFrame, run_date: date, by_type: Mapping[str, float], min_rating: float, *, repeats: bool = False
+) -> DataFrame:
+    """``user_id, item_id`` of relevant items: a positive event on or after ``run_date``.
 
     A rating is positive from ``min_rating`` on, any other type if its weight is positive. Items of earlier events are
-    left out, as lists leave them out too.
+    left out where lists leave them out too: without ``repeats``.
     """
     later = events.where(
         (F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")) & is_positive_event(by_type, min_rating)
     )
     pairs = later.select("user_id", "item_id").distinct()
+    if repeats:
+        return pairs
     # The semi join comes first: where the relevant pairs are few, they are broadcast and no other event is shuffled.
     earlier = (
         events_before(events, run_date)
@@ -26,13 +31,6 @@ def relevant_pairs(events: DataFrame, run_date: date, by_type: Mapping[str, floa
         .join(pairs, on=["user_id", "item_id"], how="left_semi")
     )
     return pairs.join(earlier, on=["user_id", "item_id"], how="left_anti")
-
-
-def is_positive_event(by_type: Mapping[str, float], min_rating: float) -> Column:
-    """True for an event that speaks for its item; see ``relevant_pairs``."""
-    positive = [name for name, weight in by_type.items() if weight > 0 and name != "rating"]
-    good_rating = (F.col("event_type") == "rating") & (F.col("value") >= min_rating)
-    return F.coalesce(F.col("event_type").isin(positive) | good_rating, F.lit(False))
 
 
 def user_metrics(recommendations: DataFrame, relevant: DataFrame, k: int, by: Sequence[str] = ()) -> DataFrame:
@@ -85,20 +83,35 @@ def mean_metrics(per_user: DataFrame, recommendations: DataFrame, items: DataFra
     return long.unionByName(coverage).where(F.col("value").isNotNull())
 
 
-def popularity_lists(events: DataFrame, users: DataFrame, run_date: date, k: int, candidates: int = 1000) -> DataFrame:
-    """``user_id, item_id, rank``: the popularity baseline, items with most events before ``run_date`` first.
+def popularity_lists(
+    events: DataFrame,
+    users: DataFrame,
+    run_date: date,
+    k: int,
+    *,
+    popular: DataFrame | None = None,
+    repeats: bool = False,
+) -> DataFrame:
+    """``user_id, item_id, rank``: the popularity baseline.
 
-    Each of ``users`` gets the k most popular items that are new to them, out of the ``candidates`` most popular ones.
+    Each of ``users`` gets the k most popular items that are new to them; with ``repeats`` also those that are not.
+    ``popular``: from ``popular_items`` (the default) or ``recently_popular_items``.
     """
     users = users.select("user_id").distinct()
+    popular = F.broadcast(popular_items(events, run_date) if popular is None else popular)
+    if repeats:
+        first = users.crossJoin(popular).select("user_id", F.slice("popular", 1, k).alias("unseen"))
+        return _ranked(first)
     earlier = events_before(events, run_date).join(users, on="user_id", how="left_semi")
     seen = earlier.groupBy("user_id").agg(F.collect_set("item_id").alias("seen"))
-    popular = F.broadcast(popular_items(events, run_date, candidates))
     rows = users.join(seen, on="user_id", how="left").crossJoin(popular)
     unseen = F.slice(F.array_except("popular", F.coalesce("seen", F.array().cast("array<string>"))), 1, k)
-    return rows.select("user_id", F.posexplode(unseen).alias("position", "item_id")).select(
-        "user_id", "item_id", (F.col("position") + 1).alias("rank")
-    )
+    return _ranked(rows.select("user_id", unseen.alias("unseen")))
+
+
+def _ranked(lists: DataFrame) -> DataFrame:
+    rows = lists.select("user_id", F.posexplode("unseen").alias("position", "item_id"))
+    return rows.select("user_id", "item_id", (F.col("position") + 1).alias("rank"))
 
 
 def popular_items(events: DataFrame, run_date: date, most: int = 1000) -> DataFrame:
@@ -107,6 +120,36 @@ def popular_items(events: DataFrame, run_date: date, most: int = 1000) -> DataFr
     first = counted.orderBy(F.desc("n"), "item_id").limit(most)
     order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
     return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
+
+
+def recently_popular_items(
+    events: DataFrame, run_date: date, positive: Column, half_life_days: float, most: int = 1000
+) -> DataFrame:
+    """One row, ``popular``: the ``most`` items of greatest Σ 2^(−age / half_life_days) over positive events."""
+    age = F.datediff(F.lit(run_date), F.to_date("timestamp"))
+    units = F.round(F.pow(F.lit(2.0), -age / half_life_days) * _GRID).cast("bigint")
+    counted = events_before(events, run_date).where(positive).groupBy("item_id").agg(F.sum(units).alias("n"))
+    first = counted.orderBy(F.desc("n"), "item_id").limit(most)
+    order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
+    return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
+
+
+_GRID = 2.0**20
+"""Decayed counts are sums of integers, which are the same in any order."""
+
+
+def paired_difference(lists: DataFrame, others: DataFrame, metric: str) -> DataFrame:
+    """One row, ``mean, error, users``: mean difference of a metric over the users of both, and its standard error.
+
+    ``lists, others``: from ``user_metrics``.
+    """
+    both = lists.select("user_id", F.col(metric).alias("one")).join(
+        others.select("user_id", F.col(metric).alias("other")), on="user_id", how="inner"
+    )
+    delta = F.col("one") - F.col("other")
+    return both.agg(
+        F.avg(delta).alias("mean"), (F.stddev(delta) / F.sqrt(F.count("*"))).alias("error"), F.count("*").alias("users")
+    )
 
 
 def _gain(rank: Column) -> Column:

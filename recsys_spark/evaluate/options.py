@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from recsys_spark.events.options import EventOptions
+from recsys_spark.events.options import RelevanceOptions
 from recsys_spark.runtime.config import formerly
 
 
-class MetricOptions(EventOptions):
+class MetricOptions(RelevanceOptions):
     """Metrics of lists against later events."""
 
     metrics_k: int = Field(
@@ -15,10 +15,11 @@ class MetricOptions(EventOptions):
         description="cut-off k of the metrics: only the first k positions of a list count",
         json_schema_extra=formerly("at"),
     )
-    min_rating: float = Field(4.0, description="minimum rating with which a later event makes its item relevant")
 
 
 class EvaluationOptions(MetricOptions):
     """Evaluation of the published lists."""
 
-    baselines: bool = Field(False, description="also evaluate popularity lists, for the same users")
+    baselines: bool = Field(
+        False, description="also evaluate lists by popularity and by recent popularity, for the same users"
+    )

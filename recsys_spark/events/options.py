@@ -21,6 +21,12 @@ class EventOptions(RunDate):
     )
 
 
+class RelevanceOptions(EventOptions):
+    """Relevant events."""
+
+    min_rating: float = Field(4.0, description="minimum rating with which a later event makes its item relevant")
+
+
 class HistoryOptions(EventOptions):
     """Weights of the events in a user's history."""
 

@@ -17,6 +17,14 @@ _TEMPLATES = {
         "segment, against": "although users of your locale choose other items",
         "boost": "because it is promoted to everybody",
         "boost, against": "although it is shown less to everybody",
+        "popular": "because many choose it at present",
+        "popular, against": "although few choose it at present",
+        "similar": "because it goes with what you chose before",
+        "similar, against": "although it goes little with what you chose before",
+        "again": "because you chose it before",
+        "again, against": "although you chose it rarely or long ago",
+        "average": "because you often choose what is listed",
+        "average, against": "although you rarely choose what is listed",
         "others": "and {count} other reasons",
         "others, one": "and one other reason",
         "blocks": "{sentence}: {blocks}",
@@ -34,6 +42,14 @@ _TEMPLATES = {
         "segment, against": "尽管与您同地区的用户选择其他内容",
         "boost": "因为它正在向所有人推广",
         "boost, against": "尽管它的排序对所有人都被调低",
+        "popular": "因为目前很多人选择它",
+        "popular, against": "尽管目前选择它的人不多",
+        "similar": "因为它与您之前的选择相配",
+        "similar, against": "尽管它与您之前的选择不太相配",
+        "again": "因为您以前选择过它",
+        "again, against": "尽管您很少或很久以前选择过它",
+        "average": "因为您经常选择推荐的内容",
+        "average, against": "尽管您很少选择推荐的内容",
         "others": "以及其他 {count} 个原因",
         "others, one": "以及另外一个原因",
         "blocks": "{sentence}：{blocks}",
@@ -97,7 +113,8 @@ def sentence(
 
     Args:
         language: one of LANGUAGES.
-        kind: ``history``, ``own_text``, ``segment``, ``boost`` or ``others``.
+        kind: ``history``, ``own_text``, ``segment``, ``boost``, ``others``, and of ranked lists ``popular``,
+            ``similar``, ``again`` and ``average``.
         contribution: to the score; a negative one makes a sentence with "although".
         title: title of the history item, not escaped: the caller escapes the sentence for display.
         weight: weight of the event; negative for an item that the user rejected.

@@ -6,23 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.runtime.task import PYTHON_BYTES
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK
-from recsys_spark.topk.kernels.shortlist import Pairs
-from recsys_spark.topk.lists import (
-    ListRules,
-    Rows,
-    UserItems,
-    as_rows,
-    available_items,
-    item_codes,
-    rows_by_key,
-    user_codes,
-)
+from recsys_spark.topk.lists import ListRules, as_rows, available_items
+from recsys_spark.topk.pair_rules import PairRules
 
 USERS_AT_ONCE = 256
 
@@ -48,10 +38,7 @@ class HistoryScorer:
         part = part.filter(pc.greater(pc.list_value_length(part["history"]), 0))
         self.ids: pa.ChunkedArray = part["user_id"]
         self._items, self._rules = items, rules
-        self._seen, self._allowed = UserItems(part["seen"]), UserItems(part["allowed"])
-        self._restricted = part["allowed"].is_valid().to_numpy()
-        self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
-        self._key_codes = user_codes(self._keys or {}, len(part))
+        self._pair_rules = PairRules(part, rules)
         history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
         self._vocabulary, self._histories = code_matrix(history, weights)
         queries = np.empty((len(part), 0), np.float32)
@@ -65,17 +52,12 @@ class HistoryScorer:
         weights, ordinals = self._weights(block), block["ordinal"].to_numpy()
         boosts = block["boost"].fill_null(0).to_numpy(zero_copy_only=False) if self._rules.boosts else None
         groups = block["quota_group"].fill_null(-1).to_numpy(zero_copy_only=False) if self._rules.quota else None
-        excluded, allowed = _flat(self._seen.within(block), block), _flat(self._allowed.within(block), block)
-        keys = None if self._keys is None else (self._key_codes, item_codes(self._keys, block))
+        eligible_pairs = self._pair_rules.within(block)
         for first in range(0, len(self.ids), USERS_AT_ONCE):
             product = sp.csr_array(self._histories[first : first + USERS_AT_ONCE] @ weights)
             rows = first + np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
-            columns, pairs = product.indices.astype(np.int64), rows * block.num_rows + product.indices
-            eligible = ~_among(pairs, excluded)
-            if self._restricted.any():
-                eligible &= ~self._restricted[rows] | _among(pairs, allowed)
-            if keys is not None:
-                eligible &= keys[0][rows] == keys[1][columns]
+            columns = product.indices.astype(np.int64)
+            eligible = eligible_pairs(rows, columns)
             rows, columns = rows[eligible], columns[eligible]
             scores = product.data[eligible] if boosts is None else product.data[eligible] + boosts[columns]
             pair_groups = None if groups is None else groups[columns]
@@ -98,15 +80,3 @@ class HistoryScorer:
         """Weights as (items of the histories, items of the block). A score is summed in the order of codes, so that
         blocks do not change it."""
         return sp.csr_array(code_matrix_within(block["neighbors"], self._vocabulary, block["weights"]).T)
-
-
-def _flat(pairs: Pairs, block: pa.RecordBatch) -> Rows:
-    """Pairs as sorted integers: row times the items of the block, plus column."""
-    return np.sort(pairs[0] * block.num_rows + pairs[1])
-
-
-def _among(pairs: Rows, ordered: Rows) -> NDArray[np.bool_]:
-    """Mask of the ``pairs`` that are in ``ordered`` (ascending)."""
-    if not len(ordered):
-        return np.zeros(len(pairs), bool)
-    return ordered[np.searchsorted(ordered, pairs).clip(max=len(ordered) - 1)] == pairs

@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recsys_spark.events.history import History
-from recsys_spark.events.options import HistoryOptions
 from recsys_spark.events.weights import EventWeights
 from recsys_spark.explain.options import ReasonOptions
 from recsys_spark.profiles.options import FeedbackOptions
 from recsys_spark.publish.options import IncrementalOptions
+from recsys_spark.ranking.options import AutoOptions
 from recsys_spark.runtime.config import JobConfig, formerly
 from recsys_spark.topk.options import JoinOptions
 
@@ -22,12 +22,21 @@ _HISTORY_KEYS = (
     "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes", "sif",
 )  # fmt: skip
 
+_RANKER_KEYS = ("min_rating", "repeats", "popular_items", "history_items", "window_days", "ranker_users", "ranker_seed")
+
+_WEIGHT_KEYS = (
+    "hybrid_candidates", "hybrid_vector_weight", "hybrid_word_weight", "hybrid_whitening", "hybrid_ridge",
+    "hybrid_max_events", "hybrid_nprobe", "refit_share",
+)  # fmt: skip
+
 
 class ScorerOptions(JobConfig):
     """Scorer."""
 
-    scorer: Literal["cosine", "hybrid"] = Field(
-        "cosine", description="cosine: profiles with item vectors; hybrid: histories with item_weights"
+    scorer: Literal["auto", "cosine", "hybrid"] = Field(
+        "auto",
+        description="auto: candidates by recent popularity, by history and among earlier items, ranked by a model that "
+        "learns from the last days; cosine: profiles with item vectors; hybrid: histories with item_weights",
     )
     interests: int = Field(
         1,
@@ -93,7 +102,7 @@ class TopKOptions(
     ListRuleOptions,
     DiversityOptions,
     ReasonOptions,
-    HistoryOptions,
+    AutoOptions,
     FeedbackOptions,
     ApproximateOptions,
     IncrementalOptions,
@@ -134,6 +143,11 @@ class RecommendOptions(TopKOptions):
                     name,
                     "belongs to build_profiles, whose profiles the cosine scorer reads: set it there, or use hybrid",
                 )
+        if self.scorer != "auto":
+            for name in _RANKER_KEYS:
+                yield name, "needs scorer=auto"
+            for name in _WEIGHT_KEYS:
+                yield name, "belongs to fit_item_weights: set it there"
         if not self.approximate:
             for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):
                 yield name, "needs approximate=true"

@@ -23,6 +23,12 @@ def sample_users(listed: DataFrame, events: DataFrame, run_date: date, users: in
     return active.toDF("user_id", "active").orderBy(F.desc("active"), F.xxhash64("user_id"), "user_id").limit(users)
 
 
+def new_users(listed: DataFrame, events: DataFrame, run_date: date, most: int) -> DataFrame:
+    """``user_id`` of up to ``most`` of ``listed`` without an event before ``run_date``, by the same hash."""
+    new = listed.join(events_before(events, run_date), on="user_id", how="left_anti")
+    return new.orderBy(F.xxhash64("user_id"), "user_id").limit(most)
+
+
 def recent_favourites(events: DataFrame, items: DataFrame, users: DataFrame, run_date: date, most: int) -> DataFrame:
     """``user_id, title, value, timestamp``: the ``most`` best of each user's newest 30 events before ``run_date``."""
     past = (

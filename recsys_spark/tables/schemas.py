@@ -12,7 +12,8 @@ REASONS = (
 _BLOCK = {"block": pa.string(), "contribution": pa.float32()}
 
 _REASON = {
-    "kind": pa.string(),  # history, own_text, segment or boost; others: the sum of all further reasons
+    # history, own_text, segment or boost; of ranked lists popular, similar, again or average; others: all further ones
+    "kind": pa.string(),
     "item_id": pa.string(),  # of the user's history; null for the other kinds
     "contribution": pa.float32(),  # the contributions of an item add up to its score
     "share": pa.float32(),  # of the sum of all absolute contributions
@@ -31,6 +32,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "array<float>": pa.list_(pa.float32()),
     "array<double>": pa.list_(pa.float64()),
     "array<string>": pa.list_(pa.string()),
+    "array<bigint>": pa.list_(pa.int64()),
     REASONS: pa.list_(pa.struct(list(_REASON.items()))),
 }
 
@@ -192,6 +194,7 @@ RECOMMENDATIONS = Table(
         "run_date": "date",
         "model": "string",
         "reasons": REASONS,  # by contribution; null if explain was 0
+        "source": "string",  # of ranked lists: own, similar or popular; null in others
     },
     key=("user_id", "rank"),
     checks=frozenset({LISTS}),

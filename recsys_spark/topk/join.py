@@ -15,7 +15,7 @@ from recsys_spark.runtime.task import PYTHON_BYTES
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats, with_constant_columns
 from recsys_spark.topk.interest_scorer import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.topk.kernels.cpu_product import cpu_tiles
-from recsys_spark.topk.lists import HISTORY_COLUMNS, POSITIVE_COLUMNS, ListRules
+from recsys_spark.topk.lists import EXAMPLE_COLUMNS, HISTORY_COLUMNS, POSITIVE_COLUMNS, RANKING_COLUMNS, ListRules
 from recsys_spark.topk.profile_scorer import DIVERSIFIED_AT_ONCE, ProfileScorer, candidates
 from recsys_spark.topk.scorer import ScorerFactory
 
@@ -75,7 +75,8 @@ def join_blocks(
 
 def users_with_rules(profiles: DataFrame, seen: DataFrame | None, allowed: DataFrame | None, tasks: int) -> DataFrame:
     """Add USER_COLUMNS to profiles or histories for ``list_rows``, in ``tasks`` partitions (0: as they are)."""
-    scored = [name for name in ("embedding", *HISTORY_COLUMNS, *POSITIVE_COLUMNS) if name in profiles.columns]
+    names = ("embedding", *HISTORY_COLUMNS, *POSITIVE_COLUMNS, *RANKING_COLUMNS, *EXAMPLE_COLUMNS)
+    scored = [name for name in names if name in profiles.columns]
     for name, pairs in (("seen", seen), ("allowed", allowed)):
         if pairs is not None:
             lists = pairs.groupBy("user_id").agg(F.collect_set("item_id").alias(name))

@@ -20,6 +20,12 @@ POSITIVE_COLUMNS = ("liked", "liked_weights")
 HISTORY_COLUMNS = {"history": "array<bigint>", "history_weights": "array<double>"}
 """User columns of the history scorer: codes of items, ascending, and their weights."""
 
+RANKING_COLUMNS = {"own_items": "array<bigint>", "own_values": "array<float>"}
+"""User columns of the ranked scorer besides the history: codes of the user's items, ascending, and their statistics."""
+
+EXAMPLE_COLUMNS = {"user_code": "bigint", "wanted": "array<bigint>"}
+"""User columns of the examples that a ranker learns from."""
+
 Rows = NDArray[np.int64]
 
 _USERS_AT_ONCE = 1024

@@ -32,10 +32,11 @@ ALLOWED = {
     "topk": f"{GROUND} arrays blocks profiles",
     "hybrid": f"{GROUND} arrays blocks events items topk",
     "explain": f"{GROUND} arrays blocks events items profiles hybrid",
-    "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain",
+    "ranking": f"{GROUND} arrays blocks events topk hybrid explain",
+    "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain ranking",
     "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid",
     "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid evaluate",
-    "report": f"{GROUND} arrays privacy items evaluate",
+    "report": f"{GROUND} arrays privacy events items evaluate",
     "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend evaluate",
     "demo": f"{GROUND} evaluate report refresh",
 }

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from recsys_spark.errors import InputError
-from recsys_spark.evaluate.list_metrics import is_positive_event, popular_items, popularity_lists, relevant_pairs
+from recsys_spark.evaluate.list_metrics import popular_items, popularity_lists, relevant_pairs
+from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.explain.steps.explain_user import ExplainUserOptions, explain_user
 from recsys_spark.lake.lake_key import lake_key
 from recsys_spark.privacy.rules import id_hash

@@ -16,7 +16,7 @@ from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recomm
 from recsys_spark.publish.steps.publishing import Report, pin_inputs
 from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
 from recsys_spark.report.charts import check_installed
-from recsys_spark.report.showcase import listed_titles, listed_users, recent_favourites, sample_users
+from recsys_spark.report.showcase import listed_titles, listed_users, new_users, recent_favourites, sample_users
 from recsys_spark.report.steps.render_report import ReportOptions, render_report
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, USERS
@@ -78,11 +78,14 @@ def demo(run: Run, options: DemoOptions) -> Report:
 
 
 def _sample_users(run: Run, options: DemoOptions) -> list[dict[str, Any]]:
-    """Three users with their text, their favourites and their recommendations; few rows for a lake of any size."""
+    """Three users with their text, their favourites and their lists; one has no earlier event. Few rows of any lake."""
     inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS, USERS)
     lists, events, items = (inputs.frame(run, table) for table in (RECOMMENDATIONS, EVENTS, ITEMS))
-    sample = sample_users(listed_users(lists, 50 * _USERS), events, options.run_date, _USERS)
+    listed = listed_users(lists, 50 * _USERS)
+    new = new_users(listed, events, options.run_date, 1)
+    sample = sample_users(listed, events, options.run_date, _USERS)
     ids = [row["user_id"] for row in sample.collect()]
+    ids = [*ids[: _USERS - 1], *[row["user_id"] for row in new.collect()]] or ids
     users = run.spark.createDataFrame([(user,) for user in ids], "user_id string")
     texts = {
         row["user_id"]: row["text"]
@@ -120,7 +123,7 @@ def _print_user(console: Console, user: Mapping[str, Any]) -> None:
 def _print_metrics(console: Console, evaluation: Mapping[str, Any]) -> None:
     if "metrics" not in evaluation:  # the lists were evaluated by a release that stored no metrics in commits
         return
-    scorers = {"cosine profile": evaluation["metrics"], **evaluation.get("baselines", {})}
+    scorers = {"published lists": evaluation["metrics"], **evaluation.get("baselines", {})}
     view = View(
         title=f"Metrics on items that {evaluation['users_evaluated']} users liked after run_date",
         title_justify="left",
@@ -133,3 +136,7 @@ def _print_metrics(console: Console, evaluation: Mapping[str, Any]) -> None:
     for scorer, values in scorers.items():
         view.add_row(scorer, *(f"{values.get(name, float('nan')):.4f}" for name in names))
     console.print(view)
+    if (gain := evaluation.get("gain_over_recent_popularity")) is not None:
+        console.print(
+            f"NDCG against recent popularity: {gain['ndcg']:+.4f} ± {gain['half_interval']:.4f} (95 % interval)\n"
+        )

@@ -1,5 +1,6 @@
 """Evaluate published lists: recommendations and later events → metrics."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -7,9 +8,18 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.arrays.intervals import half_width
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.evaluate.list_metrics import mean_metrics, popularity_lists, relevant_pairs, user_metrics
+from recsys_spark.evaluate.list_metrics import (
+    mean_metrics,
+    paired_difference,
+    popularity_lists,
+    recently_popular_items,
+    relevant_pairs,
+    user_metrics,
+)
 from recsys_spark.evaluate.options import EvaluationOptions, MetricOptions
+from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.lake.lake import Commit
 from recsys_spark.lake.provenance import Outcome
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key
@@ -18,8 +28,10 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
-_SCORERS = {None: "cosine", "hybrid": "hybrid"}
+_SCORERS = {None: "cosine", "hybrid": "hybrid", "auto": "auto"}
 """The name in table ``metrics``, by the scorer in the provenance of the lists."""
+
+_RECENT = "popularity_recent"
 
 
 def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
@@ -80,24 +92,60 @@ def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
 def _append_metrics(
     run: Run, inputs: InputVersions, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
 ) -> Report:
-    scorer = _scorer(run, lists)
-    scorers = {scorer: lists}
-    last = run.lake.last_commit(METRICS)
-    pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating)
+    scorer, ranking = _scorer(run, lists), _ranking(run)
+    scorers, last = {scorer: lists}, run.lake.last_commit(METRICS)
+    repeats = bool(ranking.get("repeats"))
+    pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating, repeats=repeats)
     with materialized(run, pairs) as relevant:
         if options.baselines:
             users = lists.join(relevant.frame, on="user_id", how="left_semi")
-            scorers["popularity"] = popularity_lists(events, users, options.run_date, options.metrics_k)
+            scorers |= _baselines(events, users, options, _half_life(ranking), repeats)
         items = inputs.frame(run, ITEMS)
-        rows = [_means(name, frame, relevant.frame, items, options) for name, frame in scorers.items()]
+        users_of = {name: user_metrics(frame, relevant.frame, options.metrics_k) for name, frame in scorers.items()}
+        rows = [_means(name, users_of[name], frame, items, options) for name, frame in scorers.items()]
         until = events.agg(F.max("timestamp").alias("until"))
         means = reduce(DataFrame.unionByName, rows).crossJoin(F.broadcast(until))
         means = means.withColumn("evaluation", F.lit(_last_number(run, last) + 1)).select(*METRICS.columns)
         staged = replace(run.lake.stage(means, METRICS), base=None if last is None else last.version)
+        difference = _difference(users_of[scorer], users_of[_RECENT]) if options.baselines else {}
     metrics = run.lake.read_staged(run.spark, staged).collect()  # six rows per scorer
-    figures = _report(metrics, options.metrics_k, scorer)
+    figures = _report(metrics, options.metrics_k, scorer) | difference
     run.lake.commit(staged, key, append=True, exclusive=True, outcome=Outcome(figures=figures))
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
+
+
+def _ranking(run: Run) -> Mapping[str, Any]:
+    """What the ranker of the published lists was chosen by; empty for other scorers."""
+    last = run.lake.last_commit(RECOMMENDATIONS)
+    return {} if last is None else last.outcome.more.get("ranking", {})
+
+
+def _half_life(ranking: Mapping[str, Any]) -> float:
+    """The half-life in days of the best recent popularity on the days before the run date; 30 if it is unknown."""
+    prefix = "popularity_"
+    figures = {name: value for name, value in ranking.get("ndcg", {}).items() if name.startswith(prefix)}
+    return float(max(figures, key=lambda name: figures[name]).removeprefix(prefix)) if figures else 30.0
+
+
+def _baselines(
+    events: DataFrame, users: DataFrame, options: EvaluationOptions, half_life: float, repeats: bool
+) -> dict[str, DataFrame]:
+    day, k = options.run_date, options.metrics_k
+    positive = is_positive_event(options.event_weights, options.min_rating)
+    recent = recently_popular_items(events, day, positive, half_life)
+    return {
+        "popularity": popularity_lists(events, users, day, k, repeats=repeats),
+        _RECENT: popularity_lists(events, users, day, k, popular=recent, repeats=repeats),
+    }
+
+
+def _difference(users: DataFrame, recent: DataFrame) -> dict[str, Any]:
+    """NDCG of the lists minus that of recent popularity for the same users, with half of the 95 % interval."""
+    row = paired_difference(users, recent, "ndcg").collect()[0]
+    if row["mean"] is None:
+        return {}
+    gain = {"ndcg": round(row["mean"], 4), "half_interval": round(half_width(row["error"] or 0.0), 4)}
+    return {"gain_over_recent_popularity": gain}
 
 
 def _last_number(run: Run, last: Commit | None) -> int:
@@ -108,10 +156,8 @@ def _last_number(run: Run, last: Commit | None) -> int:
     return int(stored.agg(F.coalesce(F.max("evaluation"), F.lit(0))).collect()[0][0])
 
 
-def _means(
-    scorer: str, lists: DataFrame, relevant: DataFrame, items: DataFrame, options: EvaluationOptions
-) -> DataFrame:
-    means = mean_metrics(user_metrics(lists, relevant, options.metrics_k), lists, items, options.metrics_k)
+def _means(scorer: str, users: DataFrame, lists: DataFrame, items: DataFrame, options: EvaluationOptions) -> DataFrame:
+    means = mean_metrics(users, lists, items, options.metrics_k)
     constant_columns = {
         "run_date": F.lit(options.run_date),
         "scorer": F.lit(scorer),
@@ -123,14 +169,16 @@ def _means(
 def _scorer(run: Run, lists: DataFrame) -> str:
     """The name of the scorer of the published lists.
 
-    The column ``model`` names hybrid lists, also where another program has rewritten the table without its provenance.
+    The column ``model`` names hybrid and ranked lists, also where another program has rewritten the table without its
+    provenance.
 
     Raises:
         UsageError: the scorer is not in _SCORERS.
     """
     first, last = lists.select("model").first(), run.lake.last_commit(RECOMMENDATIONS)
-    if first is not None and first["model"].startswith("hybrid-"):
-        return "hybrid"
+    for name in ("hybrid", "auto"):
+        if first is not None and first["model"].startswith(f"{name}-"):
+            return name
     scorer = None if last is None else last.provenance.scorer
     if scorer not in _SCORERS:
         raise UsageError(f"lists of the scorer '{scorer}' cannot be evaluated: it has no name in table 'metrics'")

@@ -10,13 +10,14 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as View
 
-from recsys_spark.errors import InputError
+from recsys_spark.errors import InputError, UsageError
 from recsys_spark.explain.options import ReasonOptions
 from recsys_spark.explain.steps.reasons import Sources, explanation, sources
 from recsys_spark.lake.lake import Commit
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs
 from recsys_spark.runtime.lifecycle import PERSONAL, Run
-from recsys_spark.tables.schemas import ITEMS, RECOMMENDATIONS, TABLES
+from recsys_spark.tables.run_date import events_before
+from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
 
 _TOLERANCE = 1e-5
 
@@ -47,12 +48,17 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     with run.progress.step(f"explain the list of user {options.user_id}"):
-        terms = sources(run, inputs, commit.provenance)
         titles = inputs.frame(run, ITEMS).select("item_id", "title") if ITEMS.name in inputs.versions else None
-        users, transform = explanation(terms, options, lists, first.asDict(), options.user_id)
-        explained = users.mapInArrow(lambda batches: transform(batches, {}), RECOMMENDATIONS.ddl)
+        if commit.provenance.scorer == "auto":
+            explained, profile = _stored(lists), list[dict[str, Any]]()
+            events = events_before(inputs.frame(run, EVENTS), first["run_date"])
+        else:
+            terms = sources(run, inputs, commit.provenance)
+            users, transform = explanation(terms, options, lists, first.asDict(), options.user_id)
+            explained = users.mapInArrow(lambda batches: transform(batches, {}), RECOMMENDATIONS.ddl)
+            events, profile = terms.events, _profile(terms, titles, options)
         rows = [row.asDict(recursive=True) for row in _titled(explained, titles).orderBy("rank").collect()]
-        log, profile = _log(terms, titles, options), _profile(terms, titles, options)
+        log = _log(events, titles, options)
     for row in rows:
         row["sum"] = math.fsum(reason["contribution"] for reason in row["reasons"])
     _print(options, log, profile, rows)
@@ -85,6 +91,20 @@ def _lists_and_inputs(run: Run) -> tuple[Commit, InputVersions]:
     return commit, inputs
 
 
+def _stored(lists: DataFrame) -> DataFrame:
+    """Ranked lists with the reasons that they were published with.
+
+    Raises:
+        UsageError: they were published without.
+    """
+    if lists.where("reasons is null").limit(1).count():
+        raise UsageError(
+            "the lists of the scorer 'auto' were made without reasons: run recommend_items with --explain=3 and "
+            "--full=true, then explain_user"
+        )
+    return lists
+
+
 def _titled(rows: DataFrame, titles: DataFrame | None) -> DataFrame:
     if titles is None:
         return rows.withColumn("title", F.col("item_id"))
@@ -92,8 +112,8 @@ def _titled(rows: DataFrame, titles: DataFrame | None) -> DataFrame:
     return joined.withColumn("title", F.coalesce("title", "item_id"))
 
 
-def _log(terms: Sources, titles: DataFrame | None, options: ExplainUserOptions) -> list[dict[str, Any]]:
-    events = terms.events.where(F.col("user_id") == options.user_id)
+def _log(events: DataFrame, titles: DataFrame | None, options: ExplainUserOptions) -> list[dict[str, Any]]:
+    events = events.where(F.col("user_id") == options.user_id)
     newest = events.orderBy(F.desc("timestamp"), "item_id").limit(options.events)
     # The day as text: Python would see a timestamp in the time zone of the machine.
     dated = _titled(newest, titles).withColumn("day", F.date_format("timestamp", "yyyy-MM-dd"))
@@ -116,7 +136,8 @@ def _print(
     console = Console(width=110, highlight=False, markup=False)  # titles must not be read as markup
     console.print(_view(f"User {options.user_id}: newest events", ("when", "event", "value", "item"), _events(log)))
     weights = [(f"{row['weight']:+.3f}", str(row["events"]), row["title"]) for row in profile]
-    console.print(_view("Profile: items of greatest weight", ("weight", "events", "item"), weights))
+    if weights:
+        console.print(_view("Profile: items of greatest weight", ("weight", "events", "item"), weights))
     title = "Recommendations: contribution of each reason to the score, its share, and its feature blocks"
     console.print(title, style="bold")
     for row in rows:

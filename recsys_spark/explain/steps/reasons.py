@@ -115,7 +115,7 @@ def staged_lists(
     """
     if not options.explain:
         # The writing task adds the date and empty reasons: Arrow is slowest with nested columns.
-        plain = constant_columns | {"reasons": None}
+        plain = constant_columns | {"reasons": None, "source": None}
         transform: ArrowTransform = lambda batches, _: (with_constant_columns(batch, plain) for batch in batches)  # noqa: E731
         rows = lists.select("user_id", "item_id", "score", "rank")
         return run.lake.stage(rows, RECOMMENDATIONS, transform, base=base), {}

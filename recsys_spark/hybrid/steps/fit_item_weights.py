@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -77,10 +78,11 @@ class _Fit:
         )
 
 
-def fit_item_weights(run: Run, options: WeightOptions, *, force: bool = False) -> Report:
+def fit_item_weights(run: Run, options: WeightOptions, *, force: bool = False, required: bool = True) -> Report:
     """Publish the weights of the hybrid scorer.
 
-    Items that have weights keep them until a refit of all items is due. ``force``: fit all items.
+    Items that have weights keep them until a refit of all items is due. ``force``: fit all items. ``required``: without
+    a positive event there are no weights, which is an error then.
     """
     encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
     provenance = _provenance(inputs, options, encoder)
@@ -90,6 +92,33 @@ def fit_item_weights(run: Run, options: WeightOptions, *, force: bool = False) -
     check_event_types(run, inputs, options)
     if options.dry_run:
         return {"tables": {}}
+    fit = _fit_of(run, inputs, options, key, provenance, encoder)
+    sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
+    last = FullRebuild("--full asks for it") if force else _last_fit(fit, sizes)
+    return _fit_all(fit, last, sizes, required) if isinstance(last, FullRebuild) else _fit_due(fit, last)
+
+
+def weights_before(run: Run, inputs: InputVersions, options: WeightOptions, day: date) -> DataFrame:
+    """``item_id, neighbor_id, weight`` as ``fit_item_weights`` fits them for ``day``. Nothing is published.
+
+    Args:
+        run: the run.
+        inputs: pins items, events and embeddings.
+        options: of the fit; their run date is not used.
+        day: only events before it count.
+    """
+    encoder, dated = _encoder(run), options.model_copy(update={"run_date": day})
+    fit = _fit_of(run, inputs, dated, "", _provenance(inputs, dated, encoder), encoder)
+    blocks = _feature_blocks(fit)
+    fit.log_plan(blocks, blocks.rows, f"weights of {day}, which the ranker learns from")
+    transform = weight_rows(blocks, options.weight_fit)
+    return parts_of(run.spark, blocks).mapInArrow(lambda batches: transform(batches, {}), WEIGHTS_DDL)
+
+
+def _fit_of(
+    run: Run, inputs: InputVersions, options: WeightOptions, key: str, provenance: Provenance, encoder: str
+) -> _Fit:
+    """The context of a fit, with its whitening."""
     texts = item_embeddings(inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), encoder)
     shrink, share = options.hybrid_whitening, options.refit_share
     white = fitted_whitening(run, encoder, texts, str(inputs.content_ids), shrink=shrink, refit_share=share)
@@ -98,10 +127,7 @@ def fit_item_weights(run: Run, options: WeightOptions, *, force: bool = False) -
     vectors = whitened(texts, "item_id", white.transform)
     settings = {**provenance.settings, "whitening": white.transform.name}
     provenance = replace(provenance, settings=settings, forgotten=_forgotten(run))
-    fit = _Fit(run, inputs, options, key, provenance, vectors, len(white.transform.mean))
-    sizes = {"items": run.lake.rows(ITEMS), "events": _events(fit).count()}
-    last = FullRebuild("--full asks for it") if force else _last_fit(fit, sizes)
-    return _fit_all(fit, last, sizes) if isinstance(last, FullRebuild) else _fit_due(fit, last)
+    return _Fit(run, inputs, options, key, provenance, vectors, len(white.transform.mean))
 
 
 def _encoder(run: Run) -> str:
@@ -150,13 +176,13 @@ def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | FullRebuild:
     return last
 
 
-def _fit_all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int]) -> Report:
+def _fit_all(fit: _Fit, rebuild: FullRebuild, sizes: Mapping[str, int], required: bool) -> Report:
     """Fit and publish the weights of all items."""
     run, options = fit.run, fit.options
     blocks, scope = _feature_blocks(fit), str(rebuild)
     fit.log_plan(blocks, blocks.rows, scope)
     staged = run.lake.stage(parts_of(run.spark, blocks), ITEM_WEIGHTS, weight_rows(blocks, options.weight_fit))
-    if not staged.rows:
+    if not staged.rows and required:
         raise InputError(
             f"no item has a weight: table 'events' has no positive event before {options.run_date}; "
             "use --scorer=cosine until it has some"

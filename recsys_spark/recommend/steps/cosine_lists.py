@@ -55,7 +55,7 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
     users = run.lake.rows(USER_PROFILES)
     tasks, rules = tasks_for(run, options, users), request.rules(items)
     task_bytes = log_join_plan(run, options, items, users, tasks, replace(rules, nprobe=items.clusters))
-    columns = request.constant_columns | {"reasons": None}
+    columns = request.constant_columns | {"reasons": None, "source": None}
     scorer = InterestScorer if options.interests > 1 else ProfileScorer
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:

@@ -41,7 +41,7 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
     run.progress.note(
         f"{items.rows:,} items in {tasks} tasks; about {task_bytes / 1e6:,.0f} MB of Python memory per task"
     )
-    columns, rules = request.constant_columns | {"reasons": None}, request.rules(items)
+    columns, rules = request.constant_columns | {"reasons": None, "source": None}, request.rules(items)
     transform = list_rows(items, options.k, rules, options.user_block_rows, columns, scorer=HistoryScorer)
     users = histories(weigh_pairs(request.frame(EVENTS), options.run_date, weights, history))
     staged = run.lake.stage(request.with_user_rules(users, tasks), RECOMMENDATIONS, transform)

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.explain.steps.reasons import staged_lists, staged_with_reasons
+from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.steps.audit import Parts, publish_audited
@@ -94,14 +95,16 @@ class ListRequest:
             return users
         return profiles_with_keys(users, self.frame(USERS), self.options.match_on)
 
-    def with_user_rules(self, users: DataFrame, tasks: int) -> DataFrame:
+    def with_user_rules(self, users: DataFrame, tasks: int, *, repeats: bool = False) -> DataFrame:
         """Add the rules of the users to profiles or histories, in ``tasks`` partitions."""
-        return users_with_rules(self.with_keys(users), *self.seen_and_allowed(), tasks)
+        return users_with_rules(self.with_keys(users), *self.seen_and_allowed(repeats=repeats), tasks)
 
-    def seen_and_allowed(self) -> tuple[DataFrame, DataFrame | None]:
+    def seen_and_allowed(self, *, repeats: bool = False) -> tuple[DataFrame, DataFrame | None]:
         """``user_id, item_id`` of items that must not be listed, and of the only items that may be listed (None: all
-        items)."""
+        items). ``repeats``: items that a user had may be listed again."""
         seen = events_before(self.frame(EVENTS), self.options.run_date).select("user_id", "item_id")
+        if repeats:
+            seen = no_rows(self.run.spark, EVENTS).select("user_id", "item_id")
         if not self.has(USER_RULES) or not self.run.lake.rows(USER_RULES):
             return seen, None
         rules = self.frame(USER_RULES)

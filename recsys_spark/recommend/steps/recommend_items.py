@@ -5,16 +5,21 @@ from collections.abc import Callable, Mapping
 from recsys_spark.profiles.steps.impressions import keep_impressions
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.auto_lists import auto_lists
 from recsys_spark.recommend.steps.cosine_lists import cosine_lists
 from recsys_spark.recommend.steps.hybrid_lists import hybrid_lists
 from recsys_spark.runtime.lifecycle import Run
 
-SCORERS: Mapping[str, Callable[[Run, TopKOptions], Report]] = {"cosine": cosine_lists, "hybrid": hybrid_lists}
+SCORERS: Mapping[str, Callable[[Run, TopKOptions], Report]] = {
+    "auto": auto_lists,
+    "cosine": cosine_lists,
+    "hybrid": hybrid_lists,
+}
 """The step of each scorer, by the value of ``--scorer``."""
 
 
 def recommend_items(run: Run, options: TopKOptions) -> Report:
-    """Publish the top-k list of every user with a profile (cosine) or a history (hybrid), and store its impressions."""
+    """Publish the top-k list of every user that the scorer has a score for, and store its impressions."""
     report = SCORERS[options.scorer](run, options)
     keep_impressions(run, options)
     return report

@@ -33,9 +33,7 @@ from recsys_spark.tables.schemas import USER_PROFILES
 _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
 
-class RefreshOptions(
-    IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, WeightOptions, TopKOptions, MetricOptions
-):
+class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, TopKOptions, MetricOptions):
     """Steps of a refresh."""
 
     evaluate: bool = Field(
@@ -57,12 +55,14 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
             run, part(BlockOptions), model, part(HistoryOptions), force=options.full
         ),
         "build_profiles": lambda: build_profiles(run, part(ProfileOptions)),
-        "fit_item_weights": lambda: fit_item_weights(run, part(WeightOptions), force=options.full),
+        "fit_item_weights": lambda: fit_item_weights(
+            run, part(WeightOptions), force=options.full, required=options.scorer == "hybrid"
+        ),
         "recommend_items": lambda: _recommend(run, part(TopKOptions)),
     }
     if not options.evaluate:
         del steps["evaluate_recommendations"]
-    if options.scorer != "hybrid":
+    if options.scorer == "cosine":
         del steps["fit_item_weights"]
     if options.dry_run:  # the input of later steps does not exist yet
         steps = {"ingest_tables": steps["ingest_tables"]}

@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.arrays.intervals import half_width
 from recsys_spark.evaluate.kernels.metrics import coverage, gini
-from recsys_spark.evaluate.list_metrics import is_positive_event, popular_items, user_metrics
+from recsys_spark.evaluate.list_metrics import popular_items, user_metrics
 from recsys_spark.evaluate.options import MetricOptions
+from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.report.aggregates import evaluated_users, metric_slices, popularity, ranked_rows
 from recsys_spark.report.charts import line_chart
 from recsys_spark.report.page import Cell, Element, Figure, Note, Section, Share, TableElement

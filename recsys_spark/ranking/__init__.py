@@ -1,0 +1,1 @@
+"""The default lists: candidates of several sources, ranked by one small model."""

@@ -1,0 +1,166 @@
+"""Candidates of a batch of users, from one pass over the item blocks: popular items, own items, and the items of
+greatest score by history."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys_spark.arrays.sparse import code_matrix, code_matrix_within, flat
+from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.hybrid.history_scorer import USERS_AT_ONCE, WEIGHT_COLUMNS
+from recsys_spark.ranking.kernels.code_lists import CodeLists, Rows, positions
+from recsys_spark.ranking.kernels.features import ITEM_FEATURES, OWN_STATISTICS, Candidates, Floats, Users
+from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of, scores_of
+from recsys_spark.topk.lists import ListRules, available_items, locate_items
+from recsys_spark.topk.pair_rules import PairRules
+
+ITEM_COLUMNS = {**WEIGHT_COLUMNS, "code": "bigint", "title": "string", "popular": "boolean", "features": "array<float>"}
+"""Extra columns of an item block: the code of ``item_id``, the title, whether it is a candidate of every user, and
+ITEM_FEATURES."""
+
+_READ = pa.schema(
+    {
+        "item_id": pa.string(),
+        "code": pa.int64(),
+        "features": pa.list_(pa.float32()),
+        "boost": pa.float32(),
+        "quota_group": pa.int64(),
+    }
+)
+
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+class CandidateSearch:
+    """The candidates of a batch of users, over the blocks so far.
+
+    The score of a candidate, from whichever source, is Σ over the history of weight(event) · weight(item pair), as of
+    ``HistoryScorer``.
+    """
+
+    def __init__(self, part: pa.Table, by_score: int, rules: ListRules) -> None:
+        self._rules, self._pair_rules, self._size = rules, PairRules(part, rules), len(part)
+        values = part["own_values"].combine_chunks().flatten().to_numpy().reshape(-1, len(OWN_STATISTICS))
+        self.users = Users(code_lists(part["own_items"]), values)
+        history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
+        self._vocabulary, self._histories = code_matrix(history, weights)
+        self.histories, self.history_weights = code_lists(part["history"]), weights.flatten().to_numpy()
+        self._running = RunningTopK(np.empty((len(part), 0), np.float32), by_score, min_score=_SMALLEST)
+        self._pairs: list[tuple[Rows, Rows, Floats]] = []
+
+    def update(self, block: pa.RecordBatch) -> None:
+        """Search the items of a block. Each block comes once."""
+        block = available_items(block, self._rules.run_date)
+        if not block.num_rows or not self._size:
+            return
+        eligible, ordinals = self._pair_rules.within(block), block["ordinal"].to_numpy()
+        weights, everybody = self._weights(block), np.flatnonzero(block["popular"].to_numpy(zero_copy_only=False))
+        allowed_users, allowed = self._pair_rules.allowed(block)
+        mine = [self._own_pairs(block), (allowed_users.astype(np.int64), allowed.astype(np.int64))]
+        scores = np.zeros((min(USERS_AT_ONCE, self._size), block.num_rows), np.float32)
+        for first in range(0, self._size, USERS_AT_ONCE):
+            users = slice(first, min(first + USERS_AT_ONCE, self._size))
+            product = sp.csr_array(self._histories[users] @ weights)
+            rows, columns = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr)), product.indices
+            scores[rows, columns] = product.data
+            chosen = eligible(first + rows, columns.astype(np.int64))
+            self._running.offer(first + rows[chosen], scores[rows[chosen], columns[chosen]], ordinals[columns[chosen]])
+            for pair_rows, pair_columns in [
+                _of_everybody(users, everybody),
+                *(_of_users(pairs, users) for pairs in mine),
+            ]:
+                kept = eligible(pair_rows, pair_columns)
+                pair_rows, pair_columns = pair_rows[kept], pair_columns[kept]
+                self._pairs.append((pair_rows, ordinals[pair_columns], scores[pair_rows - first, pair_columns]))
+            scores[rows, columns] = 0
+
+    def candidates(self, items: ItemBlocks) -> tuple[Candidates, "ItemRows", Rows]:
+        """All candidates after the last block, their items, and the row of each candidate's item in these.
+
+        It passes over the blocks again, for the features of the items.
+        """
+        rows, places = np.nonzero(self._running.entries != EMPTY)
+        best = self._running.entries[rows, places]
+        pairs = [*self._pairs, (rows, ordinals_of(best), scores_of(best))]
+        users, ordinals, scores = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        _, once = np.unique(keys_of(users, ordinals), return_index=True)
+        users, ordinals, scores = users[once], ordinals[once], scores[once]
+        needed, item_rows = np.unique(ordinals, return_inverse=True)
+        found = ItemRows.read(items, needed)
+        own = self.users.items.entries(users, found.codes[item_rows])
+        return Candidates(users, ordinals, scores.astype(np.float32), own), found, item_rows
+
+    def _weights(self, block: pa.RecordBatch) -> sp.csr_array:
+        """(items of the histories, items of the block), as ``HistoryScorer`` has them."""
+        if not len(self._vocabulary):
+            return sp.csr_array((0, block.num_rows), dtype=np.float64)
+        return sp.csr_array(code_matrix_within(block["neighbors"], self._vocabulary, block["weights"]).T)
+
+    def _own_pairs(self, block: pa.RecordBatch) -> tuple[Rows, Rows]:
+        """(rows of users ascending, columns) of the items of the users in a block."""
+        codes = block["code"].to_numpy()
+        order = np.argsort(codes)
+        places, matches = positions(codes[order], self.users.items.codes)
+        return self.users.items.users[matches], order[places[matches]]
+
+
+@dataclass(frozen=True)
+class ItemRows:
+    """Columns of n items. ``groups``: −1 without a quota group.
+
+    Args:
+        ids: (n,) item_id.
+        codes: (n,).
+        features: (n, len(ITEM_FEATURES)).
+        boosts, groups: (n,).
+    """
+
+    ids: pa.Array
+    codes: Rows
+    features: Floats
+    boosts: Floats
+    groups: Rows
+
+    @classmethod
+    def read(cls, items: ItemBlocks, ordinals: Rows) -> "ItemRows":
+        """The items of ``ordinals`` (distinct), in that order."""
+        names = _READ.names
+        positions, parts = [np.empty(0, np.int64)], []
+        for part, block, rows in locate_items(items.columns("ordinal", *names), ordinals):
+            positions.append(part)
+            parts.append(block.select(names).take(pa.array(rows)))
+        order = pa.array(np.argsort(np.concatenate(positions)))
+        table = pa.Table.from_batches(parts, _READ).combine_chunks().take(order).combine_chunks()
+        features = table["features"].combine_chunks().flatten().to_numpy()
+        return cls(
+            table["item_id"].combine_chunks(),
+            table["code"].to_numpy(),
+            features.reshape(len(table), len(ITEM_FEATURES)),
+            table["boost"].fill_null(0).to_numpy(),
+            table["quota_group"].fill_null(-1).to_numpy(),
+        )
+
+
+def keys_of(users: Rows, ordinals: Rows) -> NDArray[np.uint64]:
+    """One number for each pair of the row of a user and the ordinal of an item."""
+    return users.astype(np.uint64) << np.uint64(32) | ordinals.astype(np.uint64)
+
+
+def code_lists(column: pa.ChunkedArray) -> CodeLists:
+    """A column of lists of codes, each list ascending."""
+    codes, offsets = flat(column.combine_chunks())
+    return CodeLists(offsets, codes)
+
+
+def _of_everybody(users: slice, columns: Rows) -> tuple[Rows, Rows]:
+    rows = np.arange(users.start, users.stop)
+    return np.repeat(rows, len(columns)), np.tile(columns, len(rows))
+
+
+def _of_users(pairs: tuple[Rows, Rows], users: slice) -> tuple[Rows, Rows]:
+    """The pairs of some users. ``pairs``: rows ascending."""
+    part = slice(*np.searchsorted(pairs[0], (users.start, users.stop)))
+    return pairs[0][part], pairs[1][part]

@@ -1,0 +1,1 @@
+"""Features of candidates and the model that ranks them: arrays only, no Spark."""

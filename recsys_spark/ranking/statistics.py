@@ -1,0 +1,130 @@
+"""What ranks a candidate besides its scores: the statistics of items, and of the items that a user had.
+
+All ages are whole days before the cut, so that one function serves both the day of the lists and the earlier days that
+the ranker is trained on. Pure DataFrame functions.
+"""
+
+import math
+from datetime import date
+from functools import reduce
+from itertools import pairwise
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from recsys_spark.events.codes import code
+from recsys_spark.ranking.kernels.features import HALF_LIVES, OWN_HALF_LIVES, SOURCE_HALF_LIVES
+
+_GRID = 2.0**20
+"""Decayed counts are sums of integer multiples of 1 / _GRID, which are the same in any order."""
+
+_LEAST_COUNT = 0.001
+"""Keeps the logarithm of a share finite."""
+
+_PRIOR = 5.0
+"""Events, or users, that the share of all items counts for."""
+
+MOST_OWN_ITEMS = 500
+"""The newest items of a user that are candidates and features; a heavier user's older ones are left out."""
+
+
+def user_item_statistics(events: DataFrame, before: date, positive: Column) -> DataFrame:
+    """``user_id, item_id, events, times, first, last, count_…``: what each user had.
+
+    ``first`` and ``last`` are ages of events in days. ``times`` and the counts are of positive events; the counts
+    (bigint) are decayed with HALF_LIVES, in multiples of 1 / _GRID.
+
+    Args:
+        events: ``user_id, item_id, timestamp`` before the cut, and what ``positive`` reads.
+        before: the cut; an event of the day before has age 1.
+        positive: whether an event speaks for its item.
+    """
+    age = F.datediff(F.lit(before), F.to_date("timestamp"))
+    slim = events.select("user_id", "item_id", age.alias("age"), positive.alias("positive"))
+    counts = [F.coalesce(F.sum(F.when(F.col("positive"), _units(F.col("age"), days))), F.lit(0)) for days in HALF_LIVES]
+    return slim.groupBy("user_id", "item_id").agg(
+        F.count("*").alias("events"),
+        F.count_if("positive").cast("int").alias("times"),
+        F.max("age").alias("first"),
+        F.min("age").alias("last"),
+        *(count.alias(f"count_{days}") for count, days in zip(counts, HALF_LIVES, strict=True)),
+    )
+
+
+def item_features(items: DataFrame, pairs: DataFrame) -> DataFrame:
+    """The columns of ``items`` with ``features``, ITEM_FEATURES as array<float>, and ``popularity``.
+
+    ``popularity`` (array<double>) holds the decayed counts of SOURCE_HALF_LIVES; it is null without an event.
+
+    Args:
+        items: ``item_id``, each once.
+        pairs: from ``user_item_statistics``.
+    """
+    counts = [f"count_{days}" for days in HALF_LIVES]
+    sums = {
+        **{name: F.sum(name) / _GRID for name in counts},
+        "users": F.count("*"),
+        "again": F.count_if(F.col("first") > F.col("last")),
+        "positive": F.sum("times"),
+        "events": F.sum("events"),
+    }
+    ages = {"first": F.max("first"), "last": F.min("last")}
+    by_item = pairs.groupBy("item_id").agg(*(value.alias(name) for name, value in (sums | ages).items()))
+    over_all = by_item.agg(
+        *(F.max(name).alias(f"max_{name}") for name in counts),
+        *(F.sum(name).alias(f"all_{name}") for name in ("users", "again", "positive", "events")),
+    )
+    popularity = F.when(F.col("events") > 0, F.array(*(F.col(f"count_{days}") for days in SOURCE_HALF_LIVES)))
+    rows = items.join(by_item, on="item_id", how="left").withColumn("popularity", popularity)
+    rows = rows.fillna(0, list(sums)).crossJoin(F.broadcast(over_all))
+    shares = [F.log((F.col(name) + _LEAST_COUNT) / (F.col(f"max_{name}") + _LEAST_COUNT)) for name in counts[1:]]
+    trends = [F.log((F.col(one) + 0.5) / (F.col(other) + 0.5)) for one, other in pairwise(counts)]
+    rates = [_smoothed("positive", "events"), _smoothed("again", "users")]
+    values = [*shares, *trends, *(F.coalesce(name, F.lit(math.nan)) for name in ages), *rates]
+    features = F.array(*(value.cast("float") for value in values))
+    return rows.select(*items.columns, features.alias("features"), "popularity")
+
+
+def _smoothed(part: str, whole: str) -> Column:
+    """The share of ``part``, towards that of all items where an item has few."""
+    overall = F.col(f"all_{part}") / F.col(f"all_{whole}")
+    return (F.col(part) + _PRIOR * overall) / (F.col(whole) + _PRIOR)
+
+
+def own_items(pairs: DataFrame) -> DataFrame:
+    """``user_id, own_items, own_values``: codes of the items that a user had, ascending, and OWN_STATISTICS of each.
+
+    ``own_values`` (array<float>) holds the statistics of one item after those of another. Users with more than
+    MOST_OWN_ITEMS items keep the newest.
+    """
+    counts = [F.col(f"count_{days}") / _GRID for days in OWN_HALF_LIVES]
+    values = F.array(*(column.cast("float") for column in (F.col("times"), F.col("first"), F.col("last"), *counts)))
+    entry = F.struct(F.col("last"), code(F.col("item_id")).alias("code"), values.alias("values"))
+    users = pairs.groupBy("user_id").agg(F.slice(F.array_sort(F.collect_list(entry)), 1, MOST_OWN_ITEMS).alias("own"))
+    by_code = F.array_sort(F.transform("own", lambda one: F.struct(one["code"], one["values"])))
+    users = users.select("user_id", by_code.alias("own"))
+    return users.select(
+        "user_id", F.col("own.code").alias("own_items"), F.flatten(F.col("own.values")).alias("own_values")
+    )
+
+
+def popular_items(items: DataFrame, most: int, by: str | None) -> DataFrame:
+    """``item_id`` of the ``most`` items of greatest decayed count at each of SOURCE_HALF_LIVES.
+
+    ``items``: ``item_id, popularity`` and ``by``, if given: then ``most`` of each value of this column. Ties are broken
+    by the item's code.
+    """
+    code_of, lists = code(F.col("item_id")), []
+    for number in range(len(SOURCE_HALF_LIVES)):
+        order = [F.element_at("popularity", number + 1).desc(), code_of]
+        if by is None:  # a window without a partition would sort in one task, and warn of it
+            lists.append(items.orderBy(*order).limit(most).select("item_id"))
+        else:
+            place = F.row_number().over(Window.partitionBy(by).orderBy(*order))
+            lists.append(items.withColumn("place", place).where(F.col("place") <= most).select("item_id"))
+    return reduce(DataFrame.union, lists).distinct()
+
+
+def _units(age: Column, days: int) -> Column:
+    """2^(−age / days) in multiples of 1 / _GRID."""
+    return F.round(F.pow(F.lit(2.0), -age.cast("double") / days) * _GRID).cast("bigint")

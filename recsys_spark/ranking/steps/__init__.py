@@ -1,0 +1,1 @@
+"""Step that trains the ranker on the days before the run date."""

@@ -1,0 +1,143 @@
+"""Events, items and users → the default lists: candidates of several sources, ranked by one small model."""
+
+from dataclasses import asdict
+from datetime import date, timedelta
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import UsageError
+from recsys_spark.events.options import EventOptions
+from recsys_spark.events.relevance import is_positive_event
+from recsys_spark.events.steps.check_event_types import check_event_types
+from recsys_spark.hybrid.steps.fit_item_weights import weights_before
+from recsys_spark.publish.steps.partial_rewrite import partial_rewrite
+from recsys_spark.publish.steps.previous_run import FullRebuild, Previous, previous
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.ranking.inputs import all_users
+from recsys_spark.ranking.options import RankerOptions
+from recsys_spark.ranking.ranked_scorer import USER_ROWS, RankedScorerFactory, task_bytes
+from recsys_spark.ranking.steps.cut import Cut, CutItems
+from recsys_spark.ranking.steps.train_ranker import train_ranker
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.cosine_lists import cosine_lists
+from recsys_spark.recommend.steps.list_request import ListRequest, task_totals
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tables.run_date import events_before
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
+from recsys_spark.tables.task_stream import ArrowTransform
+from recsys_spark.topk.join import list_rows
+from recsys_spark.topk.steps.join_plan import tasks_for
+
+
+def auto_lists(run: Run, options: TopKOptions) -> Report:
+    """Publish a list for every user of the table ``users`` and of the events.
+
+    Without an event that speaks for an item before the run date there is nothing to learn from: lists are by cosine.
+
+    Raises:
+        UsageError: options that need vectors.
+    """
+    _check_no_vectors_needed(options)
+    cut_day = _last_day(run, options)
+    if cut_day is None:
+        run.progress.note(f"no event before {options.run_date} speaks for an item: lists by cosine")
+        return cosine_lists(run, options)
+    request = ListRequest.pin(run, options, ITEM_WEIGHTS, ITEMS, USERS, EMBEDDINGS, **_settings(options))
+    if (report := request.published()) is not None:
+        return report
+    check_event_types(run, request.inputs, options)
+    if options.dry_run:
+        return {"tables": {}}
+    request = request.marked(f"auto-{request.key.partition(':')[2][:8]}")
+    last = _last_lists(request, cut_day)
+    if isinstance(last, Previous):
+        return _same_lists(request, last)
+    return _all_lists(request, Cut(run, request.inputs, options, cut_day, options.hybrid_history), last)
+
+
+def _settings(options: TopKOptions) -> dict[str, Any]:
+    weights, history = options.hybrid_history
+    names = {*RankerOptions.model_fields} - {*EventOptions.model_fields}
+    ranker = options.model_dump(mode="json", include=names)
+    return {
+        "scorer": "auto",
+        "weights": asdict(weights),
+        "history": asdict(history),
+        "ranker": ranker | {"fit": asdict(options.weight_fit)},
+    }
+
+
+def _last_day(run: Run, options: TopKOptions) -> date | None:
+    """The day after the last event before the run date; None if no event speaks for an item.
+
+    Ages are counted from it, so that a night without new events changes no list.
+    """
+    events = events_before(run.lake.read(run.spark, EVENTS), options.run_date)
+    positive = is_positive_event(options.event_weights, options.min_rating)
+    last, positives = events.agg(F.max(F.to_date("timestamp")), F.count_if(positive)).collect()[0]
+    return last + timedelta(days=1) if positives else None
+
+
+def _last_lists(request: ListRequest, cut_day: date) -> Previous | FullRebuild:
+    """The last lists, if nothing has changed that lists depend on, or the reason to make all."""
+    if request.options.full:
+        return FullRebuild("--full asks for it")
+    last = previous(request.run, RECOMMENDATIONS, request.provenance)
+    if isinstance(last, FullRebuild):
+        return last
+    if last.commit.outcome.more.get("events_until") != str(cut_day):
+        return FullRebuild("the ranker depends on all events")
+    for name in request.inputs.versions:
+        if request.inputs.content_ids[name] != (last.commit.provenance.inputs or {}).get(name):
+            return FullRebuild(f"table '{name}' has changed, and the ranker depends on all of it")
+    limits = request.frame(ITEMS).where("available_from is not null or available_until is not null")
+    return last if limits.isEmpty() else FullRebuild("items have days of availability")
+
+
+def _same_lists(request: ListRequest, last: Previous) -> Report:
+    """Publish the last lists with the new date: nothing that they depend on has changed."""
+    new_date = {"run_date": pa.scalar(request.options.run_date, pa.date32())}
+    rewrite = partial_rewrite(last, request.key, None, None, new_date)
+    figures = dict(last.commit.outcome.more)
+    return request.publish(rewrite.staged, "none", figures, parts=(rewrite.old, rewrite.new))
+
+
+def _all_lists(request: ListRequest, cut: Cut, rebuild: FullRebuild) -> Report:
+    """Train the ranker and publish the lists of all users."""
+    run, options = request.run, request.options
+    items = CutItems(
+        request.frame(ITEMS),
+        lambda: request.frame(ITEM_WEIGHTS),
+        request.item_source(ITEM_WEIGHTS) | {"fit": asdict(options.weight_fit)},
+        options.match_on,
+        request.with_item_rules,
+    )
+    with run.progress.step("train the ranker"):
+        choice = train_ranker(cut, items, lambda day: weights_before(run, request.inputs, options, day), options.k)
+    run.progress.note(f"lists by {choice.figures['ranker']}; {choice.description}")
+    blocks = cut.blocks(items)
+    ids = all_users(request.frame(USERS), cut.events)
+    tasks, rules = tasks_for(run, options, run.lake.rows(USERS)), request.rules(blocks)
+    memory = task_bytes(blocks, options.history_items)
+    run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {memory / 1e6:,.0f} MB of Python memory per task")
+    scorer = RankedScorerFactory(choice.ranker, options.history_items, options.explain, options.language)
+    rows = min(USER_ROWS, options.user_block_rows)
+    lists = list_rows(blocks, options.k, rules, rows, request.constant_columns, scorer=scorer)
+    transform: ArrowTransform = lambda batches, stats: (  # noqa: E731
+        batch.select(list(RECOMMENDATIONS.columns)) for batch in lists(batches, stats)
+    )
+    users = request.with_user_rules(cut.users(ids), tasks, repeats=choice.repeats)
+    staged = run.lake.stage(users, RECOMMENDATIONS, transform)
+    figures = {"events_until": str(cut.before), "ranking": dict(choice.figures)}
+    report = request.publish(staged, str(rebuild), figures)
+    return report | task_totals(staged.stats, blocks) | {"task_memory_mb": round(memory / 1e6)}
+
+
+def _check_no_vectors_needed(options: TopKOptions) -> None:
+    if options.interests > 1:
+        raise UsageError("--interests needs the cosine scorer: add --scorer=cosine, or leave --interests out")
+    for name in ("approximate", "diversity"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} compares vectors: add --scorer=cosine, or leave --{name} out")
