@@ -9,11 +9,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys_spark.arrays.sparse import code_matrix, code_matrix_within, flat
+from recsys_spark.arrays.vectors import Matrix, unit_rows
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.hybrid.history_scorer import USERS_AT_ONCE, WEIGHT_COLUMNS
+from recsys_spark.profiles.kernels.pooling import accumulate
 from recsys_spark.ranking.kernels.code_lists import CodeLists, Rows, positions
 from recsys_spark.ranking.kernels.features import ITEM_FEATURES, OWN_STATISTICS, Candidates, Floats, Users
-from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of, scores_of
+from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, exact_scores, ordinals_of, scores_of
 from recsys_spark.topk.lists import ListRules, available_items, locate_items
 from recsys_spark.topk.pair_rules import PairRules
 
@@ -41,7 +43,7 @@ class CandidateSearch:
     ``HistoryScorer``.
     """
 
-    def __init__(self, part: pa.Table, by_score: int, rules: ListRules) -> None:
+    def __init__(self, part: pa.Table, items: ItemBlocks, by_score: int, rules: ListRules) -> None:
         self._rules, self._pair_rules, self._size = rules, PairRules(part, rules), len(part)
         values = part["own_values"].combine_chunks().flatten().to_numpy().reshape(-1, len(OWN_STATISTICS))
         self.users = Users(code_lists(part["own_items"]), values)
@@ -50,9 +52,12 @@ class CandidateSearch:
         self.histories, self.history_weights = code_lists(part["history"]), weights.flatten().to_numpy()
         self._running = RunningTopK(np.empty((len(part), 0), np.float32), by_score, min_score=_SMALLEST)
         self._pairs: list[tuple[Rows, Rows, Floats]] = []
+        self._items, self._profiles = items, np.zeros((len(part), items.dimension))
 
     def update(self, block: pa.RecordBatch) -> None:
         """Search the items of a block. Each block comes once."""
+        if self._size:
+            self._pool(block)
         block = available_items(block, self._rules.run_date)
         if not block.num_rows or not self._size:
             return
@@ -77,21 +82,46 @@ class CandidateSearch:
                 self._pairs.append((pair_rows, ordinals[pair_columns], scores[pair_rows - first, pair_columns]))
             scores[rows, columns] = 0
 
-    def candidates(self, items: ItemBlocks) -> tuple[Candidates, "ItemRows", Rows]:
+    def candidates(self) -> tuple[Candidates, "ItemRows", Rows]:
         """All candidates after the last block, their items, and the row of each candidate's item in these.
 
-        It passes over the blocks again, for the features of the items.
+        It passes over the blocks again, for the features and vectors of the items.
         """
         rows, places = np.nonzero(self._running.entries != EMPTY)
         best = self._running.entries[rows, places]
         pairs = [*self._pairs, (rows, ordinals_of(best), scores_of(best))]
         users, ordinals, scores = (np.concatenate(column) for column in zip(*pairs, strict=True))
         _, once = np.unique(keys_of(users, ordinals), return_index=True)
-        users, ordinals, scores = users[once], ordinals[once], scores[once]
+        users, ordinals, scores = users[once], ordinals[once], scores[once].astype(np.float32)
         needed, item_rows = np.unique(ordinals, return_inverse=True)
-        found = ItemRows.read(items, needed)
+        cosines = np.full(len(users), np.nan, np.float32)
+        profiles = unit_rows(self._profiles).astype(np.float32)
+        parts = []
+        for places, block, columns in locate_items(self._items.columns("ordinal", "embedding", *_READ.names), needed):
+            parts.append((places, block.select(_READ.names).take(pa.array(columns))))
+            row_of = np.full(len(needed), -1)
+            row_of[places] = columns
+            here = np.flatnonzero(row_of[item_rows] >= 0)
+            cosines[here] = exact_scores(profiles, users[here], _vectors(block), row_of[item_rows[here]])
+        pooled = np.abs(self._profiles).sum(axis=1) > 0
+        cosines[~pooled[users]] = np.nan
+        found = ItemRows.of(parts)
         own = self.users.items.entries(users, found.codes[item_rows])
-        return Candidates(users, ordinals, scores.astype(np.float32), own), found, item_rows
+        return Candidates(users, ordinals, scores, cosines, own), found, item_rows
+
+    def _pool(self, block: pa.RecordBatch) -> None:
+        """Add the vectors of a block to the profiles, Σ weight(event) · v(item), item by item in their order."""
+        if not len(self._vocabulary):
+            return
+        codes, present = positions(self._vocabulary, block["code"].to_numpy())
+        columns = np.flatnonzero(present)
+        pairs = sp.csr_array(self._histories[:, codes[columns]])
+        pairs.sort_indices()
+        rows = np.repeat(np.arange(self._size), np.diff(pairs.indptr))
+        vectors = _vectors(block)
+        for first in range(0, self._size, USERS_AT_ONCE):  # bounds the copies of vectors
+            part = slice(*pairs.indptr[[first, min(first + USERS_AT_ONCE, self._size)]])
+            accumulate(self._profiles, rows[part], pairs.data[part], vectors[columns[pairs.indices[part]]])
 
     def _weights(self, block: pa.RecordBatch) -> sp.csr_array:
         """(items of the histories, items of the block), as ``HistoryScorer`` has them."""
@@ -125,15 +155,10 @@ class ItemRows:
     groups: Rows
 
     @classmethod
-    def read(cls, items: ItemBlocks, ordinals: Rows) -> "ItemRows":
-        """The items of ``ordinals`` (distinct), in that order."""
-        names = _READ.names
-        positions, parts = [np.empty(0, np.int64)], []
-        for part, block, rows in locate_items(items.columns("ordinal", *names), ordinals):
-            positions.append(part)
-            parts.append(block.select(names).take(pa.array(rows)))
-        order = pa.array(np.argsort(np.concatenate(positions)))
-        table = pa.Table.from_batches(parts, _READ).combine_chunks().take(order).combine_chunks()
+    def of(cls, parts: list[tuple[Rows, pa.RecordBatch]]) -> "ItemRows":
+        """Rows of _READ, in the order of the positions beside them."""
+        order = pa.array(np.argsort(np.concatenate([np.empty(0, np.int64), *(places for places, _ in parts)])))
+        table = pa.Table.from_batches([rows for _, rows in parts], _READ).combine_chunks().take(order).combine_chunks()
         features = table["features"].combine_chunks().flatten().to_numpy()
         return cls(
             table["item_id"].combine_chunks(),
@@ -142,6 +167,10 @@ class ItemRows:
             table["boost"].fill_null(0).to_numpy(),
             table["quota_group"].fill_null(-1).to_numpy(),
         )
+
+
+def _vectors(block: pa.RecordBatch) -> Matrix:
+    return block["embedding"].flatten().to_numpy().reshape(block.num_rows, -1)
 
 
 def keys_of(users: Rows, ordinals: Rows) -> NDArray[np.uint64]:

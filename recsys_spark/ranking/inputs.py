@@ -16,11 +16,14 @@ from recsys_spark.topk.lists import HISTORY_COLUMNS, RANKING_COLUMNS
 _BUCKETS = 1 << 20
 
 
-def ranked_items(items: DataFrame, weights: DataFrame, pairs: DataFrame, most: int, by: str | None) -> DataFrame:
-    """``item_id, embedding`` (a dummy) and ITEM_COLUMNS of every item.
+def ranked_items(
+    items: DataFrame, vectors: DataFrame, weights: DataFrame, pairs: DataFrame, most: int, by: str | None
+) -> DataFrame:
+    """``item_id, embedding`` (zeros without a vector) and ITEM_COLUMNS of every item.
 
     Args:
         items: ``item_id, title``, and the column ``by``, if given.
+        vectors: ``item_id, embedding``.
         weights: rows of ``item_weights``, or none.
         pairs: from ``user_item_statistics``.
         most: number of popular items at each half-life, for each value of ``by``.
@@ -33,8 +36,11 @@ def ranked_items(items: DataFrame, weights: DataFrame, pairs: DataFrame, most: i
     rows = rows.join(F.broadcast(popular), on="item_id", how="left")
     filled = {name: F.coalesce(name, F.array().cast(kind)) for name, kind in WEIGHT_COLUMNS.items()}
     filled["popular"] = F.coalesce("popular", F.lit(False))
-    dummy = F.array(F.lit(0.0).cast("float")).alias("embedding")
-    return rows.withColumns(filled).withColumn("code", code(F.col("item_id"))).select("item_id", *ITEM_COLUMNS, dummy)
+    filled["embedding"] = F.coalesce("embedding", F.array_repeat(F.lit(0.0).cast("float"), F.col("dimension")))
+    rows = rows.join(vectors.select("item_id", "embedding"), on="item_id", how="left")
+    size = vectors.agg(F.coalesce(F.max(F.size("embedding")), F.lit(1)).alias("dimension"))
+    rows = rows.crossJoin(F.broadcast(size)).withColumns(filled).withColumn("code", code(F.col("item_id")))
+    return rows.select("item_id", *ITEM_COLUMNS, "embedding")
 
 
 def ranked_users(ids: DataFrame, pairs: DataFrame, histories: DataFrame) -> DataFrame:

@@ -47,13 +47,13 @@ def task_bytes(items: ItemBlocks, by_score: int) -> int:
     """
     rows = min(items.block_rows, items.rows)
     candidates = USER_ROWS * (by_score + 400)
-    block = rows * (100 * 60 + 4 * len(ITEM_FEATURES) + 64)
+    block = rows * (100 * 60 + 4 * len(ITEM_FEATURES) + 64 + 8 * items.dimension)
     return (
         PYTHON_BYTES
         + _XGBOOST_BYTES
         + block
         + USERS_AT_ONCE * rows * 12
-        + USER_ROWS * 100 * 60
+        + USER_ROWS * (100 * 60 + 12 * items.dimension)
         + 60 * candidates
         + _PAIRS_AT_ONCE * len(FEATURES) * 12
     )
@@ -62,8 +62,8 @@ def task_bytes(items: ItemBlocks, by_score: int) -> int:
 class RankedCandidates:
     """The candidates of a batch of users with their features, a part of the users at a time."""
 
-    def __init__(self, search: CandidateSearch, items: ItemBlocks) -> None:
-        self.candidates, self.items, self.item_rows = search.candidates(items)
+    def __init__(self, search: CandidateSearch) -> None:
+        self.candidates, self.items, self.item_rows = search.candidates()
         self._users = search.users
         self._user_features = search.users.features()
 
@@ -109,7 +109,7 @@ class RankedScorer:
     ) -> None:
         self.ids: pa.ChunkedArray = part["user_id"]
         self._items, self._k, self._rules, self._settings = items, k, rules, settings
-        self._search = CandidateSearch(part, settings.by_score, rules)
+        self._search = CandidateSearch(part, items, settings.by_score, rules)
         self._result: _Listed | None = None
 
     def update(self, block: pa.RecordBatch) -> None:
@@ -139,7 +139,7 @@ class RankedScorer:
         if self._result is None:
             queries = np.empty((len(self.ids), 0), np.float32)
             best = RunningTopK(queries, self._k, min_score=self._rules.min_score, quota=self._rules.quota)
-            ranked = RankedCandidates(self._search, self._items)
+            ranked = RankedCandidates(self._search)
             parts = [self._rank(ranked, best, *part) for part in ranked.parts()]
             self._result = _Listed.of(best.entries, parts)
         return self._result
@@ -204,10 +204,10 @@ def example_rows(items: ItemBlocks, by_score: int, rules: ListRules, negatives: 
 
     def transform(batches: Iterator[pa.RecordBatch], _: TaskStats) -> Iterator[pa.RecordBatch]:
         for part in slices(batches, USER_ROWS):
-            search = CandidateSearch(part, by_score, rules)
+            search = CandidateSearch(part, items, by_score, rules)
             for block in items.blocks():
                 search.update(block)
-            ranked = RankedCandidates(search, items)
+            ranked = RankedCandidates(search)
             for rows, candidates, features in ranked.parts():
                 yield _examples(
                     part, search, candidates, ranked.items.codes[ranked.item_rows[rows]], features, negatives

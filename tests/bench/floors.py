@@ -32,7 +32,7 @@ ALLOWED = {
     "topk": f"{GROUND} arrays blocks profiles",
     "hybrid": f"{GROUND} arrays blocks events items topk",
     "explain": f"{GROUND} arrays blocks events items profiles hybrid",
-    "ranking": f"{GROUND} arrays blocks events topk hybrid explain",
+    "ranking": f"{GROUND} arrays blocks events profiles topk hybrid explain",
     "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain ranking",
     "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid",
     "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid evaluate",

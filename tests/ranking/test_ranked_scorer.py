@@ -52,9 +52,12 @@ class World:
             [(i, j, w) for (i, j), w in self.weight.items()], "item_id string, neighbor_id string, weight float"
         )
         items = spark.createDataFrame([(i, i.upper()) for i in ITEMS], "item_id string, title string")
-        self.blocks = write_item_blocks(
-            ranked_items(items, weights, pairs, 2, None), str(folder), 5, tasks=2, extra_columns=ITEM_COLUMNS
+        self.vectors = {item: random.standard_normal(3).astype(np.float32) for item in ITEMS[:-1]}
+        vectors = spark.createDataFrame(
+            [(item, vector.tolist()) for item, vector in self.vectors.items()], "item_id string, embedding array<float>"
         )
+        rows = ranked_items(items, vectors, weights, pairs, 2, None)
+        self.blocks = write_item_blocks(rows, str(folder), 5, tasks=2, extra_columns=ITEM_COLUMNS)
         history = pairs.groupBy("user_id").agg(
             F.array_sort(F.collect_list(F.struct(F.xxhash64("item_id").alias("c"), F.lit(1.0).alias("w")))).alias("h")
         )
@@ -78,6 +81,14 @@ class World:
             if time.date() < CUT and kind == "purchase":
                 counts[one] += 2 ** (-(CUT - time.date()).days / days)
         return math.log((counts[item] + 0.001) / (max(counts.values()) + 0.001))
+
+    def cosine(self, user, item):
+        def unit(vector):
+            return vector / (np.linalg.norm(vector) or 1)
+
+        zero = np.zeros(3)
+        profile = sum((unit(self.vectors.get(i, zero)) for i in self.had(user)), zero)
+        return unit(profile) @ unit(self.vectors.get(item, zero)) if profile.any() else math.nan
 
     def score(self, user, item):
         return sum(self.weight[item, other] for other in self.had(user) if other != item)
@@ -151,6 +162,7 @@ def test_features_of_examples_equal_slow_ones(world):
         for days in HALF_LIVES[1:]:
             assert value[f"popularity_{days}"] == pytest.approx(world.popularity(item, days), rel=1e-4, abs=1e-4)
         assert value["score"] == pytest.approx(world.score(user, item), rel=1e-5)
+        assert value["text"] == pytest.approx(world.cosine(user, item), abs=1e-5, nan_ok=True)
         own = world.had(user).get(item, [])
         assert row["had"] == bool(own)
         positive = [age for age, is_positive in own if is_positive]

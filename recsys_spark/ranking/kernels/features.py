@@ -38,6 +38,7 @@ FEATURES = (
     *ITEM_FEATURES,
     "score",
     "score_share",
+    "text",
     *(f"own_{days}" for days in OWN_HALF_LIVES),
     "own_quiet",
     "own_gap",
@@ -79,17 +80,19 @@ class Candidates:
         users: (C,) row of the user.
         ordinals: (C,) ordinal of the item.
         scores: (C,) score of the item by the user's history; 0 without one.
+        cosines: (C,) of the item's vector and the pooled vectors of the history; NaN without one.
         own: (C,) entry of ``Users`` that is this item; −1 for an item that the user never had.
     """
 
     users: Rows
     ordinals: Rows
     scores: Floats
+    cosines: Floats
     own: Rows
 
     def part(self, chosen: slice) -> "Candidates":
         """Some of the candidates."""
-        return Candidates(self.users[chosen], self.ordinals[chosen], self.scores[chosen], self.own[chosen])
+        return Candidates(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
 
 def pair_features(candidates: Candidates, users: Users, user_features: Floats, item_features: Floats) -> Floats:
@@ -111,12 +114,12 @@ def pair_features(candidates: Candidates, users: Users, user_features: Floats, i
 
 
 def _scores(candidates: Candidates) -> list[Floats]:
-    """The score, and its share of the user's best."""
+    """The score, its share of the user's best, and the cosine."""
     scores, users = candidates.scores, candidates.users
     best = np.zeros(users.max(initial=0) + 1, np.float32)
     np.maximum.at(best, users, scores)
     share = np.divide(scores, best[users], out=np.zeros_like(scores), where=best[users] > 0)
-    return [scores, share]
+    return [scores, share, candidates.cosines]
 
 
 def _own(candidates: Candidates, users: Users, user_events: Floats) -> list[Floats]:

@@ -55,6 +55,7 @@ SIMPLE: Mapping[str, tuple[str | None, int]] = {
     "own_history_30": ("own_30", 30),
     "own_history_365": ("own_365", 90),
     "hybrid": ("score", 30),
+    "cosine": ("text", 30),
 }
 """Rankers of a single feature, by name: the feature that comes first, and the half-life of the popularity after it."""
 
@@ -62,6 +63,6 @@ SIMPLE: Mapping[str, tuple[str | None, int]] = {
 def _kind(feature: str) -> str:
     if feature.startswith("own_"):
         return "again"
-    if feature.startswith("score"):
+    if feature.startswith(("score", "text")):
         return "similar"
     return "popular" if feature.startswith(("popularity_", "trend_", "item_")) else "average"

@@ -29,13 +29,15 @@ class CutItems:
 
     Args:
         items: rows of the table ``items``.
+        vectors: rows of the table ``item_vectors``.
         weights: reads or computes rows of ``item_weights``.
-        source: provenance of both.
+        source: provenance of these.
         by: column of items whose values the lists must match.
         with_rules: adds the columns that rules of lists need.
     """
 
     items: DataFrame
+    vectors: DataFrame
     weights: Callable[[], DataFrame]
     source: Mapping[str, Any]
     by: str | None = None
@@ -94,7 +96,8 @@ class Cut:
         }
 
         def build() -> tuple[DataFrame, None]:
-            rows = ranked_items(items.items, items.weights(), self.pairs, self.options.popular_items, items.by)
+            most = self.options.popular_items
+            rows = ranked_items(items.items, items.vectors, items.weights(), self.pairs, most, items.by)
             return items.with_rules(rows), None
 
         columns = ITEM_COLUMNS

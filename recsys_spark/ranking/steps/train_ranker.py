@@ -57,7 +57,7 @@ def train_ranker(cut: Cut, items: CutItems, weights_before: Callable[[date], Dat
         def weights() -> DataFrame:
             return stack.enter_context(materialized(run, weights_before(oldest))).frame
 
-        earlier = CutItems(items.items, weights, {**items.source, "weights_before": str(oldest)})
+        earlier = CutItems(items.items, items.vectors, weights, {**items.source, "weights_before": str(oldest)})
         windows = [
             _examples(replace(cut, before=oldest + timedelta(days=days * number)), earlier, days, users, number)
             for number in range(_WINDOWS)

@@ -25,7 +25,7 @@ from recsys_spark.recommend.steps.cosine_lists import cosine_lists
 from recsys_spark.recommend.steps.list_request import ListRequest, task_totals
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
 from recsys_spark.tables.task_stream import ArrowTransform
 from recsys_spark.topk.join import list_rows
 from recsys_spark.topk.steps.join_plan import tasks_for
@@ -44,7 +44,7 @@ def auto_lists(run: Run, options: TopKOptions) -> Report:
     if cut_day is None:
         run.progress.note(f"no event before {options.run_date} speaks for an item: lists by cosine")
         return cosine_lists(run, options)
-    request = ListRequest.pin(run, options, ITEM_WEIGHTS, ITEMS, USERS, EMBEDDINGS, **_settings(options))
+    request = ListRequest.pin(run, options, ITEM_WEIGHTS, ITEM_VECTORS, ITEMS, USERS, EMBEDDINGS, **_settings(options))
     if (report := request.published()) is not None:
         return report
     check_event_types(run, request.inputs, options)
@@ -109,8 +109,9 @@ def _all_lists(request: ListRequest, cut: Cut, rebuild: FullRebuild) -> Report:
     run, options = request.run, request.options
     items = CutItems(
         request.frame(ITEMS),
+        request.frame(ITEM_VECTORS),
         lambda: request.frame(ITEM_WEIGHTS),
-        request.item_source(ITEM_WEIGHTS) | {"fit": asdict(options.weight_fit)},
+        request.item_source(ITEM_WEIGHTS, ITEM_VECTORS) | {"fit": asdict(options.weight_fit)},
         options.match_on,
         request.with_item_rules,
     )
