@@ -266,8 +266,8 @@ def test_an_old_key_beside_its_new_name_is_a_fault_and_a_wrong_value_names_the_n
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        (["--half_life_days=30"], "half_life_days belongs to build_profiles"),
-        (["--sif=0.001", "--max_events=9"], "max_events belongs to build_profiles"),
+        (["--scorer=cosine", "--half_life_days=30"], "half_life_days belongs to build_profiles"),
+        (["--scorer=cosine", "--sif=0.001", "--max_events=9"], "max_events belongs to build_profiles"),
         (["--nprobe=3"], "nprobe needs approximate=true"),
         (["--diversify_from=3"], "diversify_from needs diversity"),
         (["--quota_on=category", "--scorer=hybrid"], "quota_on needs a quota"),

@@ -15,6 +15,9 @@ from recsys_spark.ranking.kernels.trees import Trees, TreeSettings, fit_trees
 FALLBACK = "popularity_30"
 """The ranker without anything to measure on."""
 
+_ROUNDS = (60, 120)
+"""Numbers of trees that are compared: with few examples, more of them rank worse."""
+
 _FEWEST_USERS = 30
 """Fewest users whose lists are compared; with fewer, FALLBACK is used."""
 
@@ -55,16 +58,17 @@ def choose(train: Examples, valid: Examples, k: int, *, repeats: str, negatives:
     allowed = repeats == "allow" or (repeats == "auto" and _wants_repeats(valid, k))
     rankers = {name: Ranker(name) for name in SIMPLE if allowed or not name.startswith("own_")}
     figures = {name: valid.ndcg(one.scores(valid.features), k, repeats=allowed) for name, one in rankers.items()}
-    settings = TreeSettings(base=best_of({name: figures[name] for name in POPULARITY}), seed=seed)
-    if train.relevant.any():
-        trees = _fitted(train, allowed, settings)
-        figures[TREES] = valid.ndcg(trees.scores(valid.features), k, repeats=allowed)
+    base = best_of({name: figures[name] for name in POPULARITY})
+    settings = {f"{TREES}_{rounds}": TreeSettings(base=base, rounds=rounds, seed=seed) for rounds in _ROUNDS}
+    for name, one in settings.items() if train.relevant.any() else ():
+        trees = _fitted(train, allowed, one)
+        figures[name] = valid.ndcg(trees.scores(valid.features), k, repeats=allowed)
     best = best_of(figures)
     simple = best_of({name: values for name, values in figures.items() if name in SIMPLE})
     ranker = Ranker(best)
-    if best == TREES:
+    if best in settings:
         kept = valid.relevant | sampled(valid.users, valid.items, ~valid.relevant, negatives)
-        ranker = Ranker(TREES, _fitted(train.with_others(valid.part(kept)), allowed, settings))
+        ranker = Ranker(TREES, _fitted(train.with_others(valid.part(kept)), allowed, settings[best]))
     gain = difference(figures[best], figures[simple])
     return Choice(
         ranker,

@@ -39,16 +39,17 @@ class TreeSettings:
 
 @dataclass(frozen=True)
 class Trees:
-    """Trained trees: the model (UBJSON), and the feature from which they start."""
+    """Trained trees: the model (UBJSON), the feature from which they start, and what is added to it."""
 
     model: bytes
     base: str
+    offset: float
 
     def scores(self, features: Floats) -> Floats:
         """(C,) log-odds that the user chooses the item. A score depends on its row of ``features`` alone."""
         booster = _booster(self.model)
         scores = booster.inplace_predict(features, predict_type="margin", validate_features=False)
-        return _base_scores(features, self.base) + np.asarray(scores, np.float32)
+        return _base_scores(features, self.base, self.offset) + np.asarray(scores, np.float32)
 
     def contributions(self, features: Floats) -> NDArray[np.float64]:
         """(C, F + 1) contributions of the features and the expected score, whose sum is the score (TreeSHAP, Lundberg
@@ -57,7 +58,7 @@ class Trees:
 
         data = xgboost.DMatrix(features, feature_names=list(FEATURES), nthread=1)
         values = np.asarray(_booster(self.model).predict(data, pred_contribs=True), np.float64)
-        values[:, FEATURES.index(self.base)] += _base_scores(features, self.base)
+        values[:, FEATURES.index(self.base)] += _base_scores(features, self.base, self.offset)
         return values
 
 
@@ -71,10 +72,11 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
     """
     import xgboost
 
+    offset = _offset(_base_scores(features, settings.base, 0.0), relevant.mean())
     data = xgboost.QuantileDMatrix(
         features,
         label=relevant.astype(np.float32),
-        base_margin=_base_scores(features, settings.base),
+        base_margin=_base_scores(features, settings.base, offset),
         feature_names=list(FEATURES),
         nthread=_THREADS,
     )
@@ -94,11 +96,20 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
         "verbosity": 0,
     }
     booster = xgboost.train(parameters, data, num_boost_round=settings.rounds)
-    return Trees(bytes(booster.save_raw("ubj")), settings.base)
+    return Trees(bytes(booster.save_raw("ubj")), settings.base, offset)
 
 
-def _base_scores(features: Floats, base: str) -> Floats:
-    return np.log(np.exp(features[:, FEATURES.index(base)]) + _LEAST_SHARE)
+def _base_scores(features: Floats, base: str, offset: float) -> Floats:
+    return np.log(np.exp(features[:, FEATURES.index(base)]) + _LEAST_SHARE) + np.float32(offset)
+
+
+def _offset(scores: Floats, mean: float) -> float:
+    """What makes the mean probability of log-odds that of the examples, by bisection: no tree is spent on it."""
+    low, high = -30.0, 30.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 / (1 + np.exp(-(scores + middle)))).mean() < mean else (low, middle)
+    return round(low, 6)
 
 
 @lru_cache(maxsize=4)

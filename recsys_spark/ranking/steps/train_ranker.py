@@ -26,7 +26,7 @@ _LENGTHS = (7, 14, 30, 60, 90, 180, 365)
 
 _ENOUGH_USERS = 150
 
-_WINDOWS = 2
+_WINDOWS = 3
 """Windows that the ranker learns from. The newest one chooses it."""
 
 _NEGATIVES = 100
