@@ -6,7 +6,7 @@ task: no scores, no users.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.arrays.arrow import slices
 from recsys_spark.arrays.sparse import flat
+from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.evaluate.kernels.metrics import (
     bootstrap_sums,
     intra_list_diversity,
@@ -38,6 +39,9 @@ _SCORES_AT_ONCE = 1 << 24
 
 _HISTORY_BORDERS = (5, 10)
 
+RANKED_SEEN = "seen targets: ranked"
+"""The name of the totals of all users under ``seen_targets="rank"``, beside those of ``"miss"``."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -57,6 +61,8 @@ class EvaluationSpec:
     Args:
         test: the test events are relevant; otherwise those of validation.
         mask_seen: leave items of the history out of the ranking.
+        seen_targets: with ``mask_seen``, a relevant item of the history is a ``miss``, as in a list that never shows
+            it, or has a ``rank``: it alone of the history is ranked.
         k: cut-off of the metrics.
         items: number of items.
         statistics_uri: folder of ``counts.npy`` (fitted events per item), ``lengths.npy`` (words of the item's text),
@@ -68,6 +74,7 @@ class EvaluationSpec:
 
     test: bool
     mask_seen: bool
+    seen_targets: Literal["miss", "rank"]
     k: int
     items: int
     statistics_uri: str
@@ -162,6 +169,7 @@ class _UserBatch:
         pairs = np.unique(user[is_target] * spec.items + items[is_target])
         self._owners, self._targets = np.divmod(pairs, spec.items)
         self._history = user[is_history], items[is_history].astype(np.int64)
+        self._repeated = np.isin(pairs, self._history[0] * spec.items + self._history[1])
         self._lengths = lengths[usable]
         self._groups = rows["groups"].filter(pa.array(usable)).to_pylist()
         self._newer_events = np.concatenate([np.arange(n)[::-1] for n in self._lengths] or [np.empty(0)])
@@ -173,15 +181,21 @@ class _UserBatch:
         shape = (self.count, self._spec.items)
         histories = sp.csr_array((self._weights * decay**self._newer_events, self._history), shape=shape)
         scores = scorer.scores(histories)
-        no_rows: NDArray[np.int64] = np.empty(0, np.int64)
-        seen = self._history if self._spec.mask_seen else (no_rows, no_rows)
-        ranks = target_ranks(scores, seen, self._owners, self._targets)
+        every, strict = np.full(len(self._targets), True), self._spec.mask_seen and self._spec.seen_targets == "miss"
+        if strict and self._spec.replicates:  # before the strict ranks, which overwrite more of the scores
+            yield RANKED_SEEN, self._total(self._ranks(scores, rank_seen=True), every, None)
+        ranks = self._ranks(scores, rank_seen=not strict)
         if not self._spec.replicates:
-            yield "all", self._total(ranks, np.full(len(ranks), True), None)
+            yield "all", self._total(ranks, every, None)
             return
         lists = _top(scores, self._spec.k)
         for name, targets in self._slices().items():
             yield name, self._total(ranks, targets, lists if name == "all" else None)
+
+    def _ranks(self, scores: Matrix, *, rank_seen: bool) -> NDArray[np.float64]:
+        no_rows: NDArray[np.int64] = np.empty(0, np.int64)
+        seen = self._history if self._spec.mask_seen else (no_rows, no_rows)
+        return target_ranks(scores, seen, self._owners, self._targets, rank_seen=rank_seen)
 
     def _total(self, ranks: NDArray[np.float64], targets: NDArray[np.bool_], lists: NDArray[np.int64] | None) -> _Total:
         """The sums of a slice of the targets. Novelty, diversity and exposure need ``lists``, (users, k) items."""
@@ -215,6 +229,7 @@ class _UserBatch:
             "items: head (half of all events)": counts >= statistics.popular_count,
             "items: tail": (counts < statistics.popular_count) & (counts > 0),
             "items: cold": counts == 0,
+            "items: repeat (in the history)": self._repeated,
             f"history: below {short}": history < short,
             f"history: {short} to {middle}": (history >= short) & (history <= middle),
             f"history: above {middle}": history > middle,

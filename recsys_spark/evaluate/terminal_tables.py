@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as View
 
+from recsys_spark.evaluate.comparison_summary import OBJECTIVE
+
 
 def show_comparison(report: Mapping[str, Any], k: int, warnings: Sequence[str]) -> None:
     """Print metrics with intervals, chosen settings, slices, gaps between groups, rating errors and warnings."""
@@ -21,11 +23,17 @@ def show_comparison(report: Mapping[str, Any], k: int, warnings: Sequence[str]) 
         chosen = ", ".join(f"{key} {value:g}" for key, value in setting.items())
         view.add_row(name, _with_interval(row, f"hit_rate@{k}"), _with_interval(row, f"ndcg@{k}"), *values, chosen)
     console.print(view)
-    view = _view(f"hit_rate@{k} by slice", ["slice", "users", *names])
+    if report["seen_targets_ranked"]:
+        view = _view("The same with --seen_targets=rank", ["scorer", f"hit_rate@{k}", f"ndcg@{k}"])
+        for name, row in report["seen_targets_ranked"].items():
+            view.add_row(name, f"{row[f'hit_rate@{k}']:.4f}", f"{row[f'ndcg@{k}']:.4f}")
+        console.print(view)
+    view = _view(f"hit_rate@{k} by slice, below it ndcg@{k}", ["slice", "users", *names])
     for name, parts in report["slices"].items():
         users = max(part["users"] for part in parts.values())
         if users:
-            view.add_row(name, f"{users:,}", *(f"{parts[one].get(f'hit_rate@{k}', 0):.4f}" for one in names))
+            cells = ("\n".join(f"{parts[one].get(f'{metric}@{k}', 0):.4f}" for metric in OBJECTIVE) for one in names)
+            view.add_row(name, f"{users:,}", *cells)
     console.print(view)
     if report["group_gaps"]:
         view = _view(f"ndcg@{k}: best group minus worst", ["attribute", *names])

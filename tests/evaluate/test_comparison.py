@@ -147,14 +147,14 @@ def test_event_types_without_a_weight_and_logs_without_positive_events_are_refus
             world("skip", protocol=protocol, scorers="popularity")
 
 
-def user_metrics(tmp_path, items, roles, scores, k=3):
+def user_metrics(tmp_path, items, roles, scores, k=3, seen_targets="miss"):
     """Metrics of one user against scores."""
     uri, count = str(tmp_path), len(scores)
     statistics = {"counts": np.ones(count, int), "lengths": np.ones(count, int), "shared": np.zeros(count, bool)}
     for name, array in (statistics | {"vectors": np.eye(count, dtype=np.float32)}).items():
         write_array(array, f"{uri}/{name}.npy")
     one = Candidate("one", write_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
-    spec = EvaluationSpec(True, True, k, count, uri, replicates=2, seed=1)
+    spec = EvaluationSpec(True, True, seen_targets, k, count, uri, replicates=2, seed=1)
     row = {"user_hash": [5], "groups": [None], "items": [items], "roles": [roles], "weights": [[1.0] * len(items)]}
     kinds = [pa.int64(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.int32()), pa.list_(pa.float32())]
     batch = pa.RecordBatch.from_pydict(row, pa.schema(dict(zip(row, kinds, strict=True))))
@@ -163,12 +163,19 @@ def user_metrics(tmp_path, items, roles, scores, k=3):
 
 
 def test_an_item_that_is_relevant_twice_counts_once(tmp_path):
-    once = user_metrics(tmp_path, [0, 3, 3, 2], [FIT, VALID, TEST, TEST], [1, 2, 3, 4], k=2)
-    twice = user_metrics(tmp_path, [0, 3, 3, 2, 3, 2], [FIT, VALID, TEST, TEST, TEST, TEST], [1, 2, 3, 4], k=2)
+    once = user_metrics(tmp_path, [0, 3, 3, 2], [FIT, VALID, TEST, TEST], [1, 2, 3, 4], k=2, seen_targets="rank")
+    roles = [FIT, VALID, TEST, TEST, TEST, TEST]
+    twice = user_metrics(tmp_path, [0, 3, 3, 2, 3, 2], roles, [1, 2, 3, 4], k=2, seen_targets="rank")
     assert twice == once
     assert twice["ndcg"] == twice["map"] == twice["recall"] == 1
     one = user_metrics(tmp_path, [0, 1, 3, 3], [FIT, FIT, TEST, TEST], [1, 2, 3, 4])
     assert (one["ndcg"], one["map"], one["precision"]) == (1, 1, 1 / 3)
+
+
+def test_a_relevant_item_of_the_history_is_a_miss_or_has_a_rank(tmp_path):
+    repeat = [0, 3, 3], [FIT, VALID, TEST], [1, 2, 3, 4]
+    assert user_metrics(tmp_path, *repeat)["hit_rate"] == 0
+    assert user_metrics(tmp_path, *repeat, seen_targets="rank")["mrr"] == 1
 
 
 def total_of(means, users=50):

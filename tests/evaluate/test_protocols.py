@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys_spark.evaluate.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, candidate_sums, merge_totals
+from recsys_spark.evaluate.comparison import (
+    METRICS,
+    RANKED_SEEN,
+    SUMS_DDL,
+    Candidate,
+    EvaluationSpec,
+    candidate_sums,
+    merge_totals,
+)
 from recsys_spark.evaluate.driver_matrices import fitted_pairs, gram_of, item_users, partial_grams
 from recsys_spark.evaluate.kernels.scorer_files import open_scorer, write_array, write_scorer
 from recsys_spark.evaluate.kernels.scorers import ItemWeights
@@ -132,19 +140,19 @@ def write_statistics(uri):
         write_array(array, f"{uri}/{name}.npy")
 
 
-@pytest.mark.parametrize("mask_seen", [True, False])
+@pytest.mark.parametrize(("mask_seen", "seen_targets"), [(True, "miss"), (True, "rank"), (False, "miss")])
 @pytest.mark.parametrize("test", [True, False])
-def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, test):
+def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, seen_targets, test):
     random = np.random.default_rng(7)
     weights = random.standard_normal((8, 8)).astype(np.float32)
     uri = str(tmp_path)
     write_statistics(uri)
     candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
-    spec = EvaluationSpec(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
+    spec = EvaluationSpec(test, mask_seen, seen_targets, 3, 8, uri, replicates=20, seed=1)
     rows = users.repartition(3).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect()
     totals = merge_totals(rows, spec)
     for number, candidate in enumerate(candidates):
-        ranks = []
+        ranks, ranked, repeats = [], [], 0
         for items in histories.values():
             if len(items) < (3 if test else 3):
                 continue
@@ -154,12 +162,20 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, te
             scores = sum(candidate.decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
             seen = {ITEMS.index(i) for i in history} if mask_seen else set()
             target_row = ITEMS.index(target)
-            ranks.append(1 + sum(scores[i] > scores[target_row] for i in range(8) if i == target_row or i not in seen))
+            rank = 1 + sum(scores[i] > scores[target_row] for i in range(8) if i == target_row or i not in seen)
+            ranks.append(np.inf if target_row in seen and seen_targets == "miss" else rank)
+            ranked.append(rank)
+            repeats += target in history
         metrics = dict(zip(METRICS, totals[number, "all"].means[0], strict=True))
         assert totals[number, "all"].users == len(ranks)
         assert metrics["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranks]))
         assert metrics["ndcg"] == pytest.approx(np.mean([1 / np.log2(r + 1) if r <= 3 else 0 for r in ranks]))
         assert totals[number, "all"].exposure.sum() <= 3 * len(ranks)
+        assert (RANKED_SEEN in {name for _, name in totals}) == (mask_seen and seen_targets == "miss")
+        if mask_seen and seen_targets == "miss":
+            kept = dict(zip(METRICS, totals[number, RANKED_SEEN].means[0], strict=True))
+            assert metrics["hit_rate"] < kept["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranked]))
+        assert totals[number, "items: repeat (in the history)"].users == repeats > 0
         parts = [totals[number, name].users for name in ("history: below 5", "history: 5 to 10")]
         assert sum(parts) == len(ranks)
         shoes = [totals[number, f"users: shoe: {side}"].users for side in ("left", "right")]
@@ -172,7 +188,7 @@ def test_sums_do_not_depend_on_partitions(users, tmp_path):
     write_statistics(uri)
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
-    spec = EvaluationSpec(True, True, 3, 8, uri, replicates=10, seed=1)
+    spec = EvaluationSpec(True, True, "miss", 3, 8, uri, replicates=10, seed=1)
     both = [
         merge_totals(users.repartition(n).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect(), spec)[
             0, "all"

@@ -124,17 +124,23 @@ def target_ranks(
     seen: tuple[NDArray[np.int64], NDArray[np.int64]],
     owners: NDArray[np.int64],
     targets: NDArray[np.int64],
+    *,
+    rank_seen: bool = False,
 ) -> NDArray[np.float64]:
     """(R,) rank, from 1, of each target among all items: 1 + items with greater scores + half of the other ties.
 
     Args:
-        scores: (users, n); overwritten.
-        seen: rows and columns of items that are not ranked, unless they are targets.
+        scores: (users, n) finite; overwritten.
+        seen: rows and columns of items that are not ranked. A target among them has rank infinity.
         owners, targets: (R,) the row of the user and the item of each target.
+        rank_seen: targets among ``seen`` stay in the ranking instead.
     """
     target_scores = scores[owners, targets]
     scores[seen] = -np.inf
-    scores[owners, targets] = target_scores  # a seen item that is relevant again stays in the ranking
+    if rank_seen:
+        scores[owners, targets] = target_scores
+    else:
+        target_scores = scores[owners, targets]
     ranks = np.empty(len(targets))
     for start in range(0, len(targets), _ROWS_AT_ONCE // 4):  # fits into a processor cache
         part = slice(start, start + _ROWS_AT_ONCE // 4)
@@ -142,4 +148,4 @@ def target_ranks(
         greater = np.count_nonzero(rows > level, axis=1)
         equal = np.count_nonzero(rows == level, axis=1)
         ranks[part] = 1 + greater + (equal - 1) / 2
-    return ranks
+    return np.where(np.isneginf(target_scores), np.inf, ranks)

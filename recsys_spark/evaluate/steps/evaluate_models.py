@@ -14,7 +14,14 @@ from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.encode.steps.embed_texts import embed_texts
 from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.evaluate.comparison import SUMS_DDL, Candidate, EvaluationSpec, candidate_sums, merge_totals
+from recsys_spark.evaluate.comparison import (
+    RANKED_SEEN,
+    SUMS_DDL,
+    Candidate,
+    EvaluationSpec,
+    candidate_sums,
+    merge_totals,
+)
 from recsys_spark.evaluate.comparison_summary import (
     gaps,
     metrics_of,
@@ -62,6 +69,11 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
     )
     refit: bool = Field(True, description="fit again before the test, with the validation events too")
     mask_seen: bool = Field(True, description="leave items of a user's history out of the ranking")
+    seen_targets: Literal["miss", "rank"] = Field(
+        "miss",
+        description="with mask_seen, a later event about an item of the history: miss counts it as not found, as in "
+        "lists that never show it again; rank leaves it among the candidates, as many papers do",
+    )
     valid_from: date | None = Field(
         None, description="temporal: first day of validation; default: 80 % quantile of the days of the events"
     )
@@ -119,6 +131,8 @@ def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
     warnings += warnings_of(report["metrics"], options.metrics_k)
     show_comparison(report, options.metrics_k, warnings)
     conditions: Report = {"protocol": options.protocol, "mask_seen": options.mask_seen, "refit": options.refit}
+    if options.mask_seen:
+        conditions |= {"seen_targets": options.seen_targets}
     if protocol.valid_from and protocol.test_from:
         conditions |= {"valid_from": str(protocol.valid_from), "test_from": str(protocol.test_from)}
     report |= {"users": user_count, "items": tables[ITEMS.name], "texts": items.text_quality, "warnings": warnings}
@@ -138,6 +152,7 @@ def _compare(
         chosen = [fitter.candidate(name, setting) for name, (setting, _) in tuned.items()]
     with run.progress.step("test"):
         totals = _evaluate(users, chosen, _spec(options, items, statistics_uri, test=True))
+    ranked_seen = totals.pop(RANKED_SEEN, [])
     return {
         "metrics": {
             one.scorer: metrics_of(total, options.metrics_k) for one, total in zip(chosen, totals["all"], strict=True)
@@ -148,6 +163,10 @@ def _compare(
             }
             for name, parts in totals.items()
             if name != "all"
+        },
+        "seen_targets_ranked": {
+            one.scorer: slice_metrics(total, options.metrics_k)
+            for one, total in zip(chosen, ranked_seen, strict=bool(ranked_seen))
         },
         "group_gaps": gaps(totals, [one.scorer for one in chosen], options.metrics_k),
         "chosen": {name: setting for name, (setting, _) in tuned.items()},
@@ -199,9 +218,15 @@ def _split(events: DataFrame, options: ComparisonOptions) -> tuple[Protocol, Dat
 
 
 def _spec(options: ComparisonOptions, items: Items, statistics_uri: str, *, test: bool) -> EvaluationSpec:
-    replicates = options.replicates if test else 0
     return EvaluationSpec(
-        test, options.mask_seen, options.metrics_k, len(items.ids), statistics_uri, replicates, options.seed
+        test=test,
+        mask_seen=options.mask_seen,
+        seen_targets=options.seen_targets,
+        k=options.metrics_k,
+        items=len(items.ids),
+        statistics_uri=statistics_uri,
+        replicates=options.replicates if test else 0,
+        seed=options.seed,
     )
 
 
