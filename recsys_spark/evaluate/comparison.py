@@ -46,12 +46,13 @@ RANKED_SEEN = "seen targets: ranked"
 @dataclass(frozen=True)
 class Candidate:
     """A scorer with one setting. ``model`` comes from ``write_scorer``; each newer event multiplies the weight of an
-    event by ``decay``."""
+    event by ``decay``; each ``half_life``, in days up to the user's newest event, halves it."""
 
     scorer: str
     model: ScorerFiles
     decay: float
     setting: dict[str, float] = field(hash=False)
+    half_life: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def candidate_sums(
             if not users.count:
                 continue
             for number, (candidate, scorer) in enumerate(zip(candidates, scorers, strict=True)):
-                for name, total in users.evaluate(scorer, candidate.decay):
+                for name, total in users.evaluate(scorer, candidate):
                     totals[number, name] = totals[number, name] + total if (number, name) in totals else total
         for (number, name), total in totals.items():
             row = {"number": number, "slice": name, "users": total.users}
@@ -157,7 +158,7 @@ class _UserBatch:
 
     def __init__(self, rows: pa.Table, spec: EvaluationSpec, statistics: _ItemStatistics) -> None:
         items, offsets = flat(rows["items"].combine_chunks())
-        roles, weights = (flat(rows[name].combine_chunks())[0] for name in ("roles", "weights"))
+        roles, weights, days = (flat(rows[name].combine_chunks())[0] for name in ("roles", "weights", "days"))
         owner = np.repeat(np.arange(len(rows)), np.diff(offsets))
         is_target = roles == (TEST if spec.test else VALID)
         is_history = (roles == FIT) | (roles == VALID) if spec.test else roles == FIT
@@ -174,12 +175,18 @@ class _UserBatch:
         self._groups = rows["groups"].filter(pa.array(usable)).to_pylist()
         self._newer_events = np.concatenate([np.arange(n)[::-1] for n in self._lengths] or [np.empty(0)])
         self._weights = weights[is_history].astype(np.float64)
+        newest = np.full(self.count, -np.inf)
+        np.maximum.at(newest, self._history[0], days[is_history])
+        self._ages = newest[self._history[0]] - days[is_history]
         self._draws = poisson_weights(rows["user_hash"].to_numpy()[usable], spec.replicates, spec.seed)
 
-    def evaluate(self, scorer: Scorer, decay: float) -> Iterator[tuple[str, _Total]]:
+    def evaluate(self, scorer: Scorer, candidate: Candidate) -> Iterator[tuple[str, _Total]]:
         """Yield the name and the sums of each slice."""
         shape = (self.count, self._spec.items)
-        histories = sp.csr_array((self._weights * decay**self._newer_events, self._history), shape=shape)
+        weights = self._weights * candidate.decay**self._newer_events
+        if candidate.half_life is not None:
+            weights *= 0.5 ** (self._ages / candidate.half_life)
+        histories = sp.csr_array((weights, self._history), shape=shape)
         scores = scorer.scores(histories)
         every, strict = np.full(len(self._targets), True), self._spec.mask_seen and self._spec.seen_targets == "miss"
         if strict and self._spec.replicates:  # before the strict ranks, which overwrite more of the scores

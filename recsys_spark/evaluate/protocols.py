@@ -72,17 +72,20 @@ def _tenth(name: str, seed: int) -> Column:
 
 
 def user_rows(events: DataFrame, items: DataFrame, users: DataFrame) -> DataFrame:
-    """``user_id, user_hash, groups, fitted, items, roles, weights``: one row per user, the oldest event first.
+    """``user_id, user_hash, groups, fitted, items, roles, weights, days``: one row per user, the oldest event first.
+
+    ``days``: time of each event in days since 1970, with a fraction.
 
     Args:
         events: from ``with_roles``. Those of items that ``items`` lacks are left out.
         items: ``item_id, row``, the number of each item.
         users: ``user_id, groups``.
     """
-    event = F.struct((-F.col("age")).alias("age"), "row", "role", F.col("weight").cast("float").alias("weight"))
+    day = (F.unix_micros("timestamp") / 86_400e6).alias("day")
+    event = F.struct((-F.col("age")).alias("age"), "row", "role", F.col("weight").cast("float").alias("weight"), day)
     by_user = events.join(F.broadcast(items), on="item_id").groupBy("user_id", "fitted")
     histories = by_user.agg(F.array_sort(F.collect_list(event)).alias("events"))
-    fields = {"items": "row", "roles": "role", "weights": "weight"}
+    fields = {"items": "row", "roles": "role", "weights": "weight", "days": "day"}
     arrays = [F.col(f"events.{field}").alias(name) for name, field in fields.items()]
     rows = histories.join(users.select("user_id", "groups"), on="user_id", how="left")
     return rows.select("user_id", F.xxhash64("user_id").alias("user_hash"), "groups", "fitted", *arrays)

@@ -156,7 +156,9 @@ def user_metrics(tmp_path, items, roles, scores, k=3, seen_targets="miss"):
     one = Candidate("one", write_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
     spec = EvaluationSpec(True, True, seen_targets, k, count, uri, replicates=2, seed=1)
     row = {"user_hash": [5], "groups": [None], "items": [items], "roles": [roles], "weights": [[1.0] * len(items)]}
-    kinds = [pa.int64(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.int32()), pa.list_(pa.float32())]
+    row |= {"days": [np.arange(len(items)) * 1.0]}
+    lists = [pa.string(), pa.int32(), pa.int32(), pa.float32(), pa.float64()]
+    kinds = [pa.int64(), *(pa.list_(kind) for kind in lists)]
     batch = pa.RecordBatch.from_pydict(row, pa.schema(dict(zip(row, kinds, strict=True))))
     rows = [row for part in candidate_sums([one], spec)(iter([batch])) for row in part.to_pylist()]
     return dict(zip(METRICS, merge_totals(rows, spec)[0, "all"].means[0], strict=True))
@@ -213,11 +215,13 @@ def test_a_text_scorer_that_loses_by_either_metric_gives_a_warning():
 
 
 def test_every_scorer_can_be_compared_and_the_closed_form_is_near_the_sparse_one(world):
-    report = world(scorers=",".join(GRIDS))
+    report = world(scorers=",".join(GRIDS), mask_seen=False)
     values = report["metrics"]
     assert list(values) == list(GRIDS)
     assert values["hybrid"]["ndcg@5"] == pytest.approx(values["hybrid_exact"]["ndcg@5"], rel=0.05)
     assert values["hybrid"]["ndcg@5"] > values["popularity"]["ndcg@5"]
+    assert report["chosen"]["own_history"].keys() == {"own_half_life", "half_life", "decay"}
+    assert report["chosen"]["popularity_recent"].keys() == {"half_life", "decay"}
     assert report["chosen"]["cosine_whitened"].keys() == {"whitened", "shrink", "decay"}
     assert report["chosen"]["cosine_blocks"].keys() == {"whitened", "shrink", "category", "brand", "price", "decay"}
     assert values["cosine_blocks"]["ndcg@5"] > values["cosine"]["ndcg@5"]  # a tiny random encoder; categories tell all

@@ -15,9 +15,10 @@ from recsys_spark.evaluate.comparison import (
     candidate_sums,
     merge_totals,
 )
-from recsys_spark.evaluate.driver_matrices import fitted_pairs, gram_of, item_users, partial_grams
+from recsys_spark.evaluate.driver_matrices import counts_of, fitted_pairs, gram_of, partial_counts, partial_grams
+from recsys_spark.evaluate.kernels.recency import HALF_LIVES
 from recsys_spark.evaluate.kernels.scorer_files import open_scorer, write_array, write_scorer
-from recsys_spark.evaluate.kernels.scorers import ItemWeights
+from recsys_spark.evaluate.kernels.scorers import ItemWeights, OwnHistory
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -108,11 +109,20 @@ def users(events, numbers, grouped):
 def test_grams_count_the_users_that_two_items_share(users, histories):
     for last_role, cut in ((FIT, 2), (VALID, 1), (TEST, 0)):
         gram = gram_of([tuple(row) for row in partial_grams(users, 8, last_role).collect()], 8).toarray()
-        counts = {row["row"]: row["users"] for row in item_users(users, last_role).collect()}
-        assert counts == {n: count for n, count in enumerate(gram.diagonal()) if count}
+        counts = counts_of([tuple(row) for row in partial_counts(users, 8, last_role).collect()], 8)
+        assert counts.users.tolist() == gram.diagonal().tolist()
         counted = [set(items[: len(items) - cut] if len(items) > 2 else items) for items in histories.values()]
         expected = [[sum(a in items and b in items for items in counted) for b in ITEMS] for a in ITEMS]
         assert gram.tolist() == expected
+
+
+def test_recent_counts_are_of_the_events_up_to_a_role(users, histories):
+    rows = partial_counts(users.repartition(3), 8, VALID).collect()
+    recent = counts_of([tuple(row) for row in rows], 8).recent[HALF_LIVES.index(7.0)]
+    cut = [items[:-1] if len(items) > 2 else items for items in histories.values()]
+    newest = [{item: day for day, item in enumerate(items)} for items in cut]
+    last = max(day for days in newest for day in days.values())
+    assert recent == pytest.approx([sum(0.5 ** ((last - d[i]) / 7) for d in newest if i in d) for i in ITEMS])
 
 
 def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
@@ -123,10 +133,10 @@ def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
 
 def test_a_scorer_comes_back_from_its_files(tmp_path):
     dense = np.arange(9, dtype=np.float32).reshape(3, 3)
-    for number, weights in enumerate((dense, sp.csr_array(dense))):
-        files = write_scorer(ItemWeights(weights), str(tmp_path / f"my scorers {number}"))
+    for number, scorer in enumerate((ItemWeights(dense), ItemWeights(sp.csr_array(dense)), OwnHistory(dense[1]))):
+        files = write_scorer(scorer, str(tmp_path / f"my scorers {number}"))
         history = sp.csr_array(np.array([[1.0, 2.0, 0.0]]))
-        assert open_scorer(files).scores(history).tolist() == ItemWeights(weights).scores(history).tolist()
+        assert open_scorer(files).scores(history).tolist() == scorer.scores(history).tolist()
 
 
 def write_statistics(uri):
@@ -147,7 +157,10 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, se
     weights = random.standard_normal((8, 8)).astype(np.float32)
     uri = str(tmp_path)
     write_statistics(uri)
-    candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
+    files = write_scorer(ItemWeights(weights), f"{uri}/w")
+    candidates = [Candidate("one", files, decay, {}) for decay in (0.5, 1.0)]
+    # One day between two events: half as much after two days is a decay of √½ per event.
+    candidates.append(Candidate("two", files, 0.5, {}, half_life=2.0))
     spec = EvaluationSpec(test, mask_seen, seen_targets, 3, 8, uri, replicates=20, seed=1)
     rows = users.repartition(3).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect()
     totals = merge_totals(rows, spec)
@@ -159,7 +172,8 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, se
             history, target = (items[:-1], items[-1]) if test else (items[:-2], items[-2])
             if not history:
                 continue
-            scores = sum(candidate.decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
+            decay = candidate.decay * (0.5**0.5 if candidate.half_life else 1)
+            scores = sum(decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
             seen = {ITEMS.index(i) for i in history} if mask_seen else set()
             target_row = ITEMS.index(target)
             rank = 1 + sum(scores[i] > scores[target_row] for i in range(8) if i == target_row or i not in seen)

@@ -34,6 +34,24 @@ class ItemScores:
 
 
 @dataclass(frozen=True)
+class OwnHistory:
+    """The items of the history in the order of their summed event weights, then all others by ``popularity``, (n,)."""
+
+    popularity: NDArray[np.float32]
+
+    def scores(self, histories: sp.csr_array) -> Matrix:
+        """(users, n): at least 2 for items of the history, 0 to 1 for all others."""
+        least, most = self.popularity.min(initial=np.inf), self.popularity.max(initial=-np.inf)
+        scores = np.tile((self.popularity - least) / max(most - least, 1e-12), (histories.shape[0], 1))
+        own = histories.tocoo()
+        # Weights of old events are too small for a float32; their logarithms are not.
+        levels, lowest = np.log2(np.maximum(own.data, 5e-324)), np.full(histories.shape[0], np.inf)
+        np.minimum.at(lowest, own.row, levels)
+        scores[own.row, own.col] = 2 + levels - lowest[own.row]
+        return scores.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class ItemWeights:
     """Σ over the history of event weight · pair weight. ``weights``: (n, n), column = scored item."""
 

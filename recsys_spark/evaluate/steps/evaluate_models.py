@@ -117,7 +117,7 @@ def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
         roles = with_roles(newest_events(positive, options.max_history), protocol)
         users = user_rows(roles, items.numbers, inputs.frame(run, USERS)).persist()
         user_count = users.count()
-    names, warnings = drop_infeasible(options.scorers, len(items.ids))
+    names, warnings = drop_infeasible(options.scorers, len(items.ids), mask_seen=options.mask_seen)
     scratch = f"{run.lake.uri}/_blocks/comparison/{uuid4().hex}"
     try:
         report = _compare(run, options, names, items, users, scratch)
