@@ -167,7 +167,10 @@ class _UserBatch:
         user = (np.cumsum(usable) - 1)[owner]
         is_history, is_target = is_history & usable[owner], is_target & usable[owner]
         self.count, self._spec, self._statistics = int(usable.sum()), spec, statistics
-        pairs = np.unique(user[is_target] * spec.items + items[is_target])
+        pairs, first = np.unique(user[is_target] * spec.items + items[is_target], return_index=True)
+        # Items are numbered in the order of their ids.
+        follows = np.append(False, (np.diff(owner) == 0) & (np.diff(items) < 0))[: len(owner)]
+        self._id_falls = follows[is_target][first]
         self._owners, self._targets = np.divmod(pairs, spec.items)
         self._history = user[is_history], items[is_history].astype(np.int64)
         self._repeated = np.isin(pairs, self._history[0] * spec.items + self._history[1])
@@ -240,6 +243,7 @@ class _UserBatch:
             f"history: below {short}": history < short,
             f"history: {short} to {middle}": (history >= short) & (history <= middle),
             f"history: above {middle}": history > middle,
+            "order: id falls": self._id_falls,
             "text: none": lengths == 0,
             "text: short": (lengths < statistics.median_length) & (lengths > 0),
             "text: long": (lengths >= statistics.median_length) & (lengths > 0),

@@ -31,14 +31,19 @@ class Protocol:
     test_from: date | None = None
 
 
-def newest_events(events: DataFrame, most: int) -> DataFrame:
+def newest_events(events: DataFrame, most: int, shuffle_ties: int | None = None) -> DataFrame:
     """``user_id, item_id, timestamp, weight, age``: the ``most`` newest events of each user; the newest has age 1.
 
     ``events``: ``user_id, item_id, timestamp, weight``. Events of a user with the same item and timestamp are merged,
     their weights added; a later event with the same item is a separate one.
+
+    Of events of a user at the same time, the one with the greatest item id is the newest. That order says nothing, yet
+    a scorer can learn it where ids are numbered by a rule. With a seed in ``shuffle_ties``, a hash of seed, user and
+    item decides instead.
     """
     once = events.groupBy("user_id", "item_id", "timestamp").agg(F.sum("weight").alias("weight"))
-    newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), F.desc("item_id"))
+    shuffled = [] if shuffle_ties is None else [F.xxhash64("user_id", "item_id", F.lit(shuffle_ties))]
+    newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), *shuffled, F.desc("item_id"))
     return once.withColumn("age", F.row_number().over(newest)).where(F.col("age") <= most)
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from pyspark.sql import functions as F
 
 from recsys_spark.evaluate.comparison import (
     METRICS,
@@ -71,6 +72,24 @@ def test_only_the_newest_events_of_a_user_count(events, histories):
     assert {user: [item for item, *_ in rows] for user, rows in by_user.items()} == {
         user: items[-4:] for user, items in histories.items()
     }
+
+
+def test_ties_are_shuffled_by_a_seed_alone(spark):
+    rows = [(f"u{u}", f"i{i}", START + timedelta(days=i // 8), 1.0) for u in range(6) for i in range(9)]
+    events = spark.createDataFrame(rows, "user_id string, item_id string, timestamp timestamp, weight double")
+
+    def order(seed, partitions):
+        found = newest_events(events.repartition(partitions), 100, seed).orderBy("user_id", F.desc("age")).collect()
+        return [[row["item_id"] for row in found if row["user_id"] == f"u{u}"] for u in range(6)]
+
+    by_id = [[f"i{i}" for i in range(9)]] * 6
+    assert order(None, 1) == order(None, 3) == by_id
+    shuffled = order(1, 1)
+    assert shuffled == order(1, 3) != order(2, 1)
+    assert len({tuple(items) for items in shuffled}) == 6  # users have orders of their own
+    for items in shuffled:
+        assert items[-1] == "i8"  # a later event stays later
+        assert sorted(items) == by_id[0]
 
 
 def test_temporal_splits_by_day(events, histories):
@@ -165,7 +184,7 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, se
     rows = users.repartition(3).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect()
     totals = merge_totals(rows, spec)
     for number, candidate in enumerate(candidates):
-        ranks, ranked, repeats = [], [], 0
+        ranks, ranked, repeats, falls = [], [], 0, 0
         for items in histories.values():
             if len(items) < (3 if test else 3):
                 continue
@@ -180,6 +199,7 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, se
             ranks.append(np.inf if target_row in seen and seen_targets == "miss" else rank)
             ranked.append(rank)
             repeats += target in history
+            falls += target < history[-1]
         metrics = dict(zip(METRICS, totals[number, "all"].means[0], strict=True))
         assert totals[number, "all"].users == len(ranks)
         assert metrics["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranks]))
@@ -190,6 +210,7 @@ def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, se
             kept = dict(zip(METRICS, totals[number, RANKED_SEEN].means[0], strict=True))
             assert metrics["hit_rate"] < kept["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranked]))
         assert totals[number, "items: repeat (in the history)"].users == repeats > 0
+        assert totals[number, "order: id falls"].users == falls > 0
         parts = [totals[number, name].users for name in ("history: below 5", "history: 5 to 10")]
         assert sum(parts) == len(ranks)
         shoes = [totals[number, f"users: shoe: {side}"].users for side in ("left", "right")]

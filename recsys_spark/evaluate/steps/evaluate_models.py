@@ -81,6 +81,11 @@ class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
         None, description="temporal: first day of the test; default: 90 % quantile of the days of the events"
     )
     max_history: int = Field(1000, ge=1, description="use the N most recent events of each user")
+    shuffle_ties: int | None = Field(
+        None,
+        description="seed that orders events of a user at the same time by a hash; default: by item id, which may be "
+        "an order that scorers learn",
+    )
     replicates: int = Field(200, ge=2, description="bootstrap replicates of the users, for 95 % intervals")
     seed: int = Field(
         0,
@@ -114,7 +119,7 @@ def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
         items = read_items(run, inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), model.fingerprint)
         events = events_before(inputs.frame(run, EVENTS), options.run_date)
         protocol, positive = _split(events, options)
-        roles = with_roles(newest_events(positive, options.max_history), protocol)
+        roles = with_roles(newest_events(positive, options.max_history, options.shuffle_ties), protocol)
         users = user_rows(roles, items.numbers, inputs.frame(run, USERS)).persist()
         user_count = users.count()
     names, warnings = drop_infeasible(options.scorers, len(items.ids), mask_seen=options.mask_seen)
