@@ -154,7 +154,11 @@ class _ItemStatistics:
 
 
 class _UserBatch:
-    """The users of a batch who have both a history and relevant items. A repeated relevant item counts once."""
+    """The users of a batch who have relevant items. A repeated relevant item counts once.
+
+    Users without a history are new. On the test they have a slice of their own and are in no other one; a scorer that
+    scores all items alike for them, since it knows users by their histories only, has no list and finds nothing.
+    """
 
     def __init__(self, rows: pa.Table, spec: EvaluationSpec, statistics: _ItemStatistics) -> None:
         items, offsets = flat(rows["items"].combine_chunks())
@@ -163,7 +167,7 @@ class _UserBatch:
         is_target = roles == (TEST if spec.test else VALID)
         is_history = (roles == FIT) | (roles == VALID) if spec.test else roles == FIT
         targets, lengths = (np.bincount(owner[mask], minlength=len(rows)) for mask in (is_target, is_history))
-        usable = (targets > 0) & (lengths > 0)
+        usable = (targets > 0) & ((lengths > 0) | (spec.replicates > 0))
         user = (np.cumsum(usable) - 1)[owner]
         is_history, is_target = is_history & usable[owner], is_target & usable[owner]
         self.count, self._spec, self._statistics = int(usable.sum()), spec, statistics
@@ -175,6 +179,7 @@ class _UserBatch:
         self._history = user[is_history], items[is_history].astype(np.int64)
         self._repeated = np.isin(pairs, self._history[0] * spec.items + self._history[1])
         self._lengths = lengths[usable]
+        self._is_new = self._lengths == 0
         self._groups = rows["groups"].filter(pa.array(usable)).to_pylist()
         self._newer_events = np.concatenate([np.arange(n)[::-1] for n in self._lengths] or [np.empty(0)])
         self._weights = weights[is_history].astype(np.float64)
@@ -191,14 +196,15 @@ class _UserBatch:
             weights *= 0.5 ** (self._ages / candidate.half_life)
         histories = sp.csr_array((weights, self._history), shape=shape)
         scores = scorer.scores(histories)
-        every, strict = np.full(len(self._targets), True), self._spec.mask_seen and self._spec.seen_targets == "miss"
+        warm, strict = ~self._is_new[self._owners], self._spec.mask_seen and self._spec.seen_targets == "miss"
+        unlisted = self._is_new & (scores.min(axis=1) == scores.max(axis=1))
         if strict and self._spec.replicates:  # before the strict ranks, which overwrite more of the scores
-            yield RANKED_SEEN, self._total(self._ranks(scores, rank_seen=True), every, None)
-        ranks = self._ranks(scores, rank_seen=not strict)
+            yield RANKED_SEEN, self._total(self._ranks(scores, rank_seen=True), warm, None)
+        ranks = np.where(unlisted[self._owners], np.inf, self._ranks(scores, rank_seen=not strict))
         if not self._spec.replicates:
-            yield "all", self._total(ranks, every, None)
+            yield "all", self._total(ranks, warm, None)
             return
-        lists = _top(scores, self._spec.k)
+        lists = np.where(self._is_new[:, None], -1, _top(scores, self._spec.k))
         for name, targets in self._slices().items():
             yield name, self._total(ranks, targets, lists if name == "all" else None)
 
@@ -229,12 +235,12 @@ class _UserBatch:
         return sorted({name for groups in self._groups for name in groups or ()})
 
     def _slices(self) -> dict[str, NDArray[np.bool_]]:
-        """Mark the targets of each slice."""
+        """Mark the targets of each slice. "all" and all slices but one are of users with a history."""
         statistics, targets = self._statistics, self._targets
         counts, lengths = statistics.counts[targets], statistics.lengths[targets]
         history, (short, middle) = self._lengths[self._owners], _HISTORY_BORDERS
         members = {name: [name in (groups or ()) for groups in self._groups] for name in self._group_names()}
-        return {f"users: {name}": np.array(member)[self._owners] for name, member in members.items()} | {
+        slices = {f"users: {name}": np.array(member)[self._owners] for name, member in members.items()} | {
             "all": np.full(len(targets), True),
             "items: head (half of all events)": counts >= statistics.popular_count,
             "items: tail": (counts < statistics.popular_count) & (counts > 0),
@@ -249,6 +255,8 @@ class _UserBatch:
             "text: long": (lengths >= statistics.median_length) & (lengths > 0),
             "text: of several items": statistics.shared[targets] & (lengths > 0),
         }
+        warm = history > 0
+        return {name: of_slice & warm for name, of_slice in slices.items()} | {"history: none (new users)": ~warm}
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
