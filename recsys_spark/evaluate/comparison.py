@@ -6,6 +6,7 @@ task: no scores, no users.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +39,8 @@ _SUMS_SCHEMA = pa.schema(
 _SCORES_AT_ONCE = 1 << 24
 
 _HISTORY_BORDERS = (5, 10)
+
+REPEATS = "items: repeat (in the history)"
 
 RANKED_SEEN = "seen targets: ranked"
 """The name of the totals of all users under ``seen_targets="rank"``, beside those of ``"miss"``."""
@@ -205,7 +208,7 @@ class _UserBatch:
             yield "all", self._total(ranks, warm, None)
             return
         lists = np.where(self._is_new[:, None], -1, _top(scores, self._spec.k))
-        for name, targets in self._slices().items():
+        for name, targets in self._slices.items():
             yield name, self._total(ranks, targets, lists if name == "all" else None)
 
     def _ranks(self, scores: Matrix, *, rank_seen: bool) -> NDArray[np.float64]:
@@ -225,15 +228,17 @@ class _UserBatch:
             metrics["diversity"] = intra_list_diversity(self._statistics.vectors, lists)
             exposure += np.bincount(lists[lists >= 0], minlength=spec.items)
         values = np.column_stack([metrics[name] for name in METRICS])
-        parts = [bootstrap_sums(values, np.ones((self.count, 1), np.uint8))]
+        users = np.flatnonzero(~np.isnan(metrics["hit_rate"]))  # most slices have a few of the users
+        parts = [bootstrap_sums(values[users], np.ones((len(users), 1), np.uint8))]
         if spec.replicates:
-            parts.append(bootstrap_sums(values, self._draws))
+            parts.append(bootstrap_sums(values[users], self._draws[users]))
         sums = np.stack([np.concatenate([part[i] for part in parts]) for i in (0, 1)])
-        return _Total(int((~np.isnan(metrics["hit_rate"])).sum()), sums, exposure)
+        return _Total(len(users), sums, exposure)
 
     def _group_names(self) -> list[str]:
         return sorted({name for groups in self._groups for name in groups or ()})
 
+    @cached_property
     def _slices(self) -> dict[str, NDArray[np.bool_]]:
         """Mark the targets of each slice. "all" and all slices but one are of users with a history."""
         statistics, targets = self._statistics, self._targets
@@ -245,7 +250,7 @@ class _UserBatch:
             "items: head (half of all events)": counts >= statistics.popular_count,
             "items: tail": (counts < statistics.popular_count) & (counts > 0),
             "items: cold": counts == 0,
-            "items: repeat (in the history)": self._repeated,
+            REPEATS: self._repeated,
             f"history: below {short}": history < short,
             f"history: {short} to {middle}": (history >= short) & (history <= middle),
             f"history: above {middle}": history > middle,

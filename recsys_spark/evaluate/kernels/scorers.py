@@ -100,11 +100,17 @@ def item_knn(gram: sp.csr_array, neighbors: int, shrink: float) -> sp.csr_array:
 def ease(gram: NDArray[np.float32], ridge: float) -> Matrix:
     """(n, n) weights of the closed form −P / diag(P), P = (G + λI)⁻¹; 0 on the diagonal. Overwrites ``gram``.
 
-    Steck, Embarrassingly Shallow Autoencoders, WWW 2019.
+    Steck, Embarrassingly Shallow Autoencoders, WWW 2019. Items without features have weights 0 in both directions; they
+    are left out of the inverse, whose time grows with the cube of its size.
 
     Raises:
         ValueError: the ridge is too small for an inverse in float32.
     """
+    counted = np.flatnonzero(gram.diagonal() > 0)
+    if len(counted) < len(gram):
+        weights = np.zeros_like(gram)
+        weights[np.ix_(counted, counted)] = ease(gram[np.ix_(counted, counted)], ridge) if len(counted) else 0
+        return weights
     gram[np.diag_indices_from(gram)] += np.float32(ridge)
     factor, factor_fault = scipy.linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
     inverse, inverse_fault = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)

@@ -13,6 +13,7 @@ from recsys_spark.encode.steps.model_source import resolve_model
 from recsys_spark.errors import InputError
 from recsys_spark.evaluate.comparison import (
     RANKED_SEEN,
+    REPEATS,
     SUMS_DDL,
     Candidate,
     EvaluationSpec,
@@ -123,6 +124,8 @@ def _figures(
     with run.progress.step("test"):
         totals = _evaluate(users, chosen, _spec(options, items, statistics_uri, test=True))
     ranked_seen = totals.pop(RANKED_SEEN, [])
+    if not any(total.users for total in totals[REPEATS]):  # then both conventions have the same figures
+        ranked_seen = []
     return {
         "metrics": {
             one.scorer: metrics_of(total, options.metrics_k) for one, total in zip(chosen, totals["all"], strict=True)

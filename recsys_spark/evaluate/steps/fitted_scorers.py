@@ -223,7 +223,7 @@ _FITS: Mapping[str, Callable[[ScorerFitter, Setting], Scorer]] = {
     "item_knn": lambda fitter, setting: ItemWeights(
         item_knn(fitter.gram, int(setting["neighbors"]), setting["shrink"])
     ),
-    "ease": lambda fitter, setting: ItemWeights(ease(fitter.gram.toarray().astype(np.float32), setting["ridge"])),
+    "ease": lambda fitter, setting: ItemWeights(ease(fitter.gram.astype(np.float32).toarray(), setting["ridge"])),
     "tfidf": lambda fitter, _: ItemVectors(fitter._items.words),
     "cosine": lambda fitter, _: ItemVectors(fitter._items.vectors),
     "cosine_whitened": lambda fitter, setting: ItemVectors(fitter._items.text_vectors(setting)),
