@@ -61,6 +61,21 @@ def gaps(totals: Totals, names: Sequence[str], k: int) -> dict[str, dict[str, di
     return by_attribute
 
 
+def windows_summary(reports: Sequence[Mapping[str, Any]], k: int) -> dict[str, dict[str, float]]:
+    """By scorer, the mean of each metric of the objective over the windows and its standard deviation (n − 1), the
+    ``spread``; empty for one window."""
+    if len(reports) < 2:
+        return {}
+    names = [f"{metric}@{k}" for metric in OBJECTIVE]
+    summary: dict[str, dict[str, float]] = {}
+    for scorer in reports[0]["metrics"]:
+        for name in names:
+            values = [report["metrics"][scorer][name] for report in reports]
+            figures = {name: np.mean(values), f"{name}_spread": np.std(values, ddof=1)}
+            summary.setdefault(scorer, {"windows": len(values)}).update(_finite(figures))
+    return summary
+
+
 def warnings_of(metrics: Mapping[str, Mapping[str, float]], k: int) -> list[str]:
     """Warn of text embeddings that lose to words or to popularity, by either metric of the objective."""
     return [

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.arrays.arrow import slices
 from recsys_spark.arrays.sparse import flat
+from recsys_spark.evaluate.kernels.recency import ItemCounts, item_counts, total_counts
 from recsys_spark.evaluate.kernels.scorers import co_occurrence_gram
 
 _USERS_AT_ONCE = 65_536
@@ -21,6 +22,10 @@ _USERS_AT_ONCE = 65_536
 _GRAM_DDL = "indptr binary, indices binary, data binary"
 
 _GRAM_SCHEMA = pa.schema({"indptr": pa.binary(), "indices": pa.binary(), "data": pa.binary()})
+
+_COUNTS_DDL = "users binary, recent binary, newest double"
+
+_COUNTS_SCHEMA = pa.schema({"users": pa.binary(), "recent": pa.binary(), "newest": pa.float64()})
 
 
 def partial_grams(users: DataFrame, items: int, last_role: int) -> DataFrame:
@@ -52,15 +57,36 @@ def partial_grams(users: DataFrame, items: int, last_role: int) -> DataFrame:
     return fitted.mapInArrow(count, _GRAM_DDL)
 
 
-def item_users(users: DataFrame, last_role: int) -> DataFrame:
-    """``row, users``: the number of fitted users of each item that has any.
+def partial_counts(users: DataFrame, items: int, last_role: int) -> DataFrame:
+    """``users, recent, newest``: the arrays of ``ItemCounts``, one row per task for its fitted users.
 
-    It is the diagonal of the sum of ``partial_grams``, computed without the pairs.
+    ``users``: from ``protocols.user_rows``; events with roles up to ``last_role`` and weights above 0 count.
     """
-    events = F.arrays_zip("items", "roles", "weights")
-    counted = F.filter(events, lambda event: (event["roles"] <= last_role) & (event["weights"] > 0))
-    pairs = users.where("fitted").select(F.explode(F.array_distinct(counted["items"])).alias("row"))
-    return pairs.groupBy("row").agg(F.count("*").alias("users"))
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parts = []
+        for part in slices(batches, _USERS_AT_ONCE):
+            rows, offsets = flat(part["items"].combine_chunks())
+            roles, weights, days = (flat(part[name].combine_chunks())[0] for name in ("roles", "weights", "days"))
+            owner = np.repeat(np.arange(len(part)), np.diff(offsets))
+            counted = (roles <= last_role) & (weights > 0)
+            parts.append(
+                item_counts(owner[counted], rows[counted].astype(np.int64), days[counted].astype(np.float64), items)
+            )
+        total = total_counts(parts, items)
+        row = {"users": total.users.tobytes(), "recent": total.recent.tobytes(), "newest": total.newest}
+        yield pa.RecordBatch.from_pylist([row], _COUNTS_SCHEMA)
+
+    return users.where("fitted").select("items", "roles", "weights", "days").mapInArrow(count, _COUNTS_DDL)
+
+
+def counts_of(rows: list[tuple[bytes, bytes, float]], items: int) -> ItemCounts:
+    """The sum of ``partial_counts``."""
+    parts = [
+        ItemCounts(np.frombuffer(users, np.int64), np.frombuffer(recent).reshape(-1, items), newest)
+        for users, recent, newest in rows
+    ]
+    return total_counts(parts, items)
 
 
 def gram_of(rows: list[tuple[bytes, bytes, bytes]], items: int) -> sp.csr_array:

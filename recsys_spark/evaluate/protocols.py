@@ -31,14 +31,19 @@ class Protocol:
     test_from: date | None = None
 
 
-def newest_events(events: DataFrame, most: int) -> DataFrame:
+def newest_events(events: DataFrame, most: int, shuffle_ties: int | None = None) -> DataFrame:
     """``user_id, item_id, timestamp, weight, age``: the ``most`` newest events of each user; the newest has age 1.
 
     ``events``: ``user_id, item_id, timestamp, weight``. Events of a user with the same item and timestamp are merged,
     their weights added; a later event with the same item is a separate one.
+
+    Of events of a user at the same time, the one with the greatest item id is the newest. That order says nothing, yet
+    a scorer can learn it where ids are numbered by a rule. With a seed in ``shuffle_ties``, a hash of seed, user and
+    item decides instead.
     """
     once = events.groupBy("user_id", "item_id", "timestamp").agg(F.sum("weight").alias("weight"))
-    newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), F.desc("item_id"))
+    shuffled = [] if shuffle_ties is None else [F.xxhash64("user_id", "item_id", F.lit(shuffle_ties))]
+    newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), *shuffled, F.desc("item_id"))
     return once.withColumn("age", F.row_number().over(newest)).where(F.col("age") <= most)
 
 
@@ -72,17 +77,20 @@ def _tenth(name: str, seed: int) -> Column:
 
 
 def user_rows(events: DataFrame, items: DataFrame, users: DataFrame) -> DataFrame:
-    """``user_id, user_hash, groups, fitted, items, roles, weights``: one row per user, the oldest event first.
+    """``user_id, user_hash, groups, fitted, items, roles, weights, days``: one row per user, the oldest event first.
+
+    ``days``: time of each event in days since 1970, with a fraction.
 
     Args:
         events: from ``with_roles``. Those of items that ``items`` lacks are left out.
         items: ``item_id, row``, the number of each item.
         users: ``user_id, groups``.
     """
-    event = F.struct((-F.col("age")).alias("age"), "row", "role", F.col("weight").cast("float").alias("weight"))
+    day = (F.unix_micros("timestamp") / 86_400e6).alias("day")
+    event = F.struct((-F.col("age")).alias("age"), "row", "role", F.col("weight").cast("float").alias("weight"), day)
     by_user = events.join(F.broadcast(items), on="item_id").groupBy("user_id", "fitted")
     histories = by_user.agg(F.array_sort(F.collect_list(event)).alias("events"))
-    fields = {"items": "row", "roles": "role", "weights": "weight"}
+    fields = {"items": "row", "roles": "role", "weights": "weight", "days": "day"}
     arrays = [F.col(f"events.{field}").alias(name) for name, field in fields.items()]
     rows = histories.join(users.select("user_id", "groups"), on="user_id", how="left")
     return rows.select("user_id", F.xxhash64("user_id").alias("user_hash"), "groups", "fitted", *arrays)

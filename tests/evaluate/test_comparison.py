@@ -11,10 +11,11 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.evaluate.comparison import METRICS, Candidate, EvaluationSpec, _Total, candidate_sums, merge_totals
 from recsys_spark.evaluate.comparison_summary import gaps, warnings_of
 from recsys_spark.evaluate.kernels.scorer_files import write_array, write_scorer
-from recsys_spark.evaluate.kernels.scorers import ItemScores
+from recsys_spark.evaluate.kernels.scorers import ItemScores, ItemWeights
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, with_roles
 from recsys_spark.evaluate.steps import search_grids
-from recsys_spark.evaluate.steps.evaluate_models import ComparisonOptions, evaluate_models
+from recsys_spark.evaluate.steps.comparison_options import ComparisonOptions
+from recsys_spark.evaluate.steps.evaluate_models import evaluate_models
 from recsys_spark.evaluate.steps.search_grids import GRIDS
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.lifecycle import Run
@@ -60,13 +61,17 @@ def world(spark, tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tastes")
     (folder / "shop.toml").write_text(SHOP, encoding="utf-8")
     lines = [f"i{n:02},{KINDS[n % 3]} {n % 7},brand{n % 4},shop/{KINDS[n % 3]},{1 + n}" for n in range(30)]
-    for kind in ("purchase", "listen", "skip"):
+
+    def write(kind, log):
         (folder / kind).mkdir()
         (folder / kind / "products.csv").write_text("sku,name,brand,path,price\n" + "\n".join(lines), encoding="utf-8")
-        log = [f"{user},{item},{kind},{time:%Y-%m-%d %H:%M:%S}" for user, item, time in log_of()]
-        (folder / kind / "log.csv").write_text("user,sku,what,at\n" + "\n".join(log), encoding="utf-8")
+        what = kind if kind in ("listen", "skip") else "purchase"
+        rows = [f"{user},{item},{what},{time:%Y-%m-%d %H:%M:%S}" for user, item, time in log]
+        (folder / kind / "log.csv").write_text("user,sku,what,at\n" + "\n".join(rows), encoding="utf-8")
 
-    def compare(kind="purchase", **options):
+    def compare(kind="purchase", log=None, **options):
+        if not (folder / kind).exists():
+            write(kind, log or log_of())
         lake = str(folder / "lakes" / kind)
         settings = {"dataset": str(folder / "shop.toml"), "data": str(folder / kind), "model": str(tiny_bert)}
         settings |= {"lake": lake, "metrics_k": 5, "replicates": 20} | options
@@ -124,6 +129,21 @@ def test_a_temporal_split_without_days_takes_quantiles_of_the_events(world):
         world(protocol="temporal", scorers="popularity", test_from=date(2024, 1, 10))
 
 
+def test_each_window_is_a_comparison_and_new_users_are_apart(world):
+    log = [(f"u{u:02}", f"i{(u + n) % 30:02}", START + timedelta(days=3 * u + n)) for u in range(40) for n in range(6)]
+    report = world("dated", log, scorers="popularity,ease", windows=2)
+    assert report["protocol"] == "temporal"
+    new = report["slices"]["history: none (new users)"]
+    assert new["ease"]["users"] > 0
+    assert new["ease"]["hit_rate@5"] == 0 < new["popularity"]["hit_rate@5"]
+    both = report["windows"]["popularity"]
+    before = 2 * both["hit_rate@5"] - report["metrics"]["popularity"]["hit_rate@5"]
+    assert both["hit_rate@5_spread"] == pytest.approx(abs(before - both["hit_rate@5"]) * 2**0.5, abs=3e-4)
+    late = {"valid_from": date(2024, 4, 1), "test_from": date(2024, 8, 1)}
+    with pytest.raises(InputError, match="in the test under this protocol"):
+        world("dated", scorers="popularity", **late)
+
+
 def test_lists_of_one_item_have_no_diversity_and_the_report_is_json(world):
     report = world(scorers="popularity", metrics_k=1)
     assert "NaN" not in json.dumps(report, default=str)
@@ -147,28 +167,60 @@ def test_event_types_without_a_weight_and_logs_without_positive_events_are_refus
             world("skip", protocol=protocol, scorers="popularity")
 
 
-def user_metrics(tmp_path, items, roles, scores, k=3):
+def user_batch(items, roles):
+    """Rows of ``user_rows`` of users with one event a day."""
+    row = {"user_hash": range(len(items)), "groups": [None] * len(items), "items": items, "roles": roles}
+    row |= {"weights": [[1.0] * len(one) for one in items], "days": [np.arange(len(one)) * 1.0 for one in items]}
+    lists = [pa.string(), pa.int32(), pa.int32(), pa.float32(), pa.float64()]
+    kinds = [pa.int64(), *(pa.list_(kind) for kind in lists)]
+    return pa.RecordBatch.from_pydict(row, pa.schema(dict(zip(row, kinds, strict=True))))
+
+
+def user_metrics(tmp_path, items, roles, scores, k=3, seen_targets="miss"):
     """Metrics of one user against scores."""
     uri, count = str(tmp_path), len(scores)
     statistics = {"counts": np.ones(count, int), "lengths": np.ones(count, int), "shared": np.zeros(count, bool)}
     for name, array in (statistics | {"vectors": np.eye(count, dtype=np.float32)}).items():
         write_array(array, f"{uri}/{name}.npy")
     one = Candidate("one", write_scorer(ItemScores(np.array(scores, np.float32)), f"{uri}/w"), 1.0, {})
-    spec = EvaluationSpec(True, True, k, count, uri, replicates=2, seed=1)
-    row = {"user_hash": [5], "groups": [None], "items": [items], "roles": [roles], "weights": [[1.0] * len(items)]}
-    kinds = [pa.int64(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.int32()), pa.list_(pa.float32())]
-    batch = pa.RecordBatch.from_pydict(row, pa.schema(dict(zip(row, kinds, strict=True))))
+    spec = EvaluationSpec(True, True, seen_targets, k, count, uri, replicates=2, seed=1)
+    batch = user_batch([items], [roles])
     rows = [row for part in candidate_sums([one], spec)(iter([batch])) for row in part.to_pylist()]
     return dict(zip(METRICS, merge_totals(rows, spec)[0, "all"].means[0], strict=True))
 
 
 def test_an_item_that_is_relevant_twice_counts_once(tmp_path):
-    once = user_metrics(tmp_path, [0, 3, 3, 2], [FIT, VALID, TEST, TEST], [1, 2, 3, 4], k=2)
-    twice = user_metrics(tmp_path, [0, 3, 3, 2, 3, 2], [FIT, VALID, TEST, TEST, TEST, TEST], [1, 2, 3, 4], k=2)
+    once = user_metrics(tmp_path, [0, 3, 3, 2], [FIT, VALID, TEST, TEST], [1, 2, 3, 4], k=2, seen_targets="rank")
+    roles = [FIT, VALID, TEST, TEST, TEST, TEST]
+    twice = user_metrics(tmp_path, [0, 3, 3, 2, 3, 2], roles, [1, 2, 3, 4], k=2, seen_targets="rank")
     assert twice == once
     assert twice["ndcg"] == twice["map"] == twice["recall"] == 1
     one = user_metrics(tmp_path, [0, 1, 3, 3], [FIT, FIT, TEST, TEST], [1, 2, 3, 4])
     assert (one["ndcg"], one["map"], one["precision"]) == (1, 1, 1 / 3)
+
+
+def test_a_relevant_item_of_the_history_is_a_miss_or_has_a_rank(tmp_path):
+    repeat = [0, 3, 3], [FIT, VALID, TEST], [1, 2, 3, 4]
+    assert user_metrics(tmp_path, *repeat)["hit_rate"] == 0
+    assert user_metrics(tmp_path, *repeat, seen_targets="rank")["mrr"] == 1
+
+
+def test_a_new_user_has_a_list_of_scorers_that_need_no_history_only(tmp_path):
+    uri = str(tmp_path)
+    write_array(np.eye(3, dtype=np.float32), f"{uri}/vectors.npy")
+    for name in ("counts", "lengths", "shared"):
+        write_array(np.ones(3, bool if name == "shared" else int), f"{uri}/{name}.npy")
+    popularity = write_scorer(ItemScores(np.array([1, 2, 3], np.float32)), f"{uri}/p")
+    pairs = write_scorer(ItemWeights(np.ones((3, 3), np.float32)), f"{uri}/w")
+    candidates = [Candidate("one", files, 1.0, {}) for files in (popularity, pairs)]
+    batch = user_batch([[2], [0, 2]], [[TEST], [FIT, TEST]])
+    for test in (True, False):
+        spec = EvaluationSpec(test, True, "miss", 2, 3, uri, replicates=2 * test, seed=1)
+        rows = [row for part in candidate_sums(candidates, spec)(iter([batch])) for row in part.to_pylist()]
+        totals = merge_totals(rows, spec)
+        assert not test or [totals[n, "all"].users for n in (0, 1)] == [1, 1]
+        new = [totals[n, "history: none (new users)"] for n in (0, 1)] if test else []
+        assert [total.means[0, METRICS.index("hit_rate")] for total in new] == [1, 0][: len(new)]
 
 
 def total_of(means, users=50):
@@ -206,11 +258,13 @@ def test_a_text_scorer_that_loses_by_either_metric_gives_a_warning():
 
 
 def test_every_scorer_can_be_compared_and_the_closed_form_is_near_the_sparse_one(world):
-    report = world(scorers=",".join(GRIDS))
+    report = world(scorers=",".join(GRIDS), mask_seen=False)
     values = report["metrics"]
     assert list(values) == list(GRIDS)
     assert values["hybrid"]["ndcg@5"] == pytest.approx(values["hybrid_exact"]["ndcg@5"], rel=0.05)
     assert values["hybrid"]["ndcg@5"] > values["popularity"]["ndcg@5"]
+    assert report["chosen"]["own_history"].keys() == {"own_half_life", "half_life", "decay"}
+    assert report["chosen"]["popularity_recent"].keys() == {"half_life", "decay"}
     assert report["chosen"]["cosine_whitened"].keys() == {"whitened", "shrink", "decay"}
     assert report["chosen"]["cosine_blocks"].keys() == {"whitened", "shrink", "category", "brand", "price", "decay"}
     assert values["cosine_blocks"]["ndcg@5"] > values["cosine"]["ndcg@5"]  # a tiny random encoder; categories tell all

@@ -5,11 +5,21 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from pyspark.sql import functions as F
 
-from recsys_spark.evaluate.comparison import METRICS, SUMS_DDL, Candidate, EvaluationSpec, candidate_sums, merge_totals
-from recsys_spark.evaluate.driver_matrices import fitted_pairs, gram_of, item_users, partial_grams
+from recsys_spark.evaluate.comparison import (
+    METRICS,
+    RANKED_SEEN,
+    SUMS_DDL,
+    Candidate,
+    EvaluationSpec,
+    candidate_sums,
+    merge_totals,
+)
+from recsys_spark.evaluate.driver_matrices import counts_of, fitted_pairs, gram_of, partial_counts, partial_grams
+from recsys_spark.evaluate.kernels.recency import HALF_LIVES
 from recsys_spark.evaluate.kernels.scorer_files import open_scorer, write_array, write_scorer
-from recsys_spark.evaluate.kernels.scorers import ItemWeights
+from recsys_spark.evaluate.kernels.scorers import ItemWeights, OwnHistory
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -64,6 +74,24 @@ def test_only_the_newest_events_of_a_user_count(events, histories):
     }
 
 
+def test_ties_are_shuffled_by_a_seed_alone(spark):
+    rows = [(f"u{u}", f"i{i}", START + timedelta(days=i // 8), 1.0) for u in range(6) for i in range(9)]
+    events = spark.createDataFrame(rows, "user_id string, item_id string, timestamp timestamp, weight double")
+
+    def order(seed, partitions):
+        found = newest_events(events.repartition(partitions), 100, seed).orderBy("user_id", F.desc("age")).collect()
+        return [[row["item_id"] for row in found if row["user_id"] == f"u{u}"] for u in range(6)]
+
+    by_id = [[f"i{i}" for i in range(9)]] * 6
+    assert order(None, 1) == order(None, 3) == by_id
+    shuffled = order(1, 1)
+    assert shuffled == order(1, 3) != order(2, 1)
+    assert len({tuple(items) for items in shuffled}) == 6  # users have orders of their own
+    for items in shuffled:
+        assert items[-1] == "i8"  # a later event stays later
+        assert sorted(items) == by_id[0]
+
+
 def test_temporal_splits_by_day(events, histories):
     by_user = roles_of(events, Protocol("temporal", valid_from=date(2024, 1, 3), test_from=date(2024, 1, 5)))
     for user, items in histories.items():
@@ -100,11 +128,20 @@ def users(events, numbers, grouped):
 def test_grams_count_the_users_that_two_items_share(users, histories):
     for last_role, cut in ((FIT, 2), (VALID, 1), (TEST, 0)):
         gram = gram_of([tuple(row) for row in partial_grams(users, 8, last_role).collect()], 8).toarray()
-        counts = {row["row"]: row["users"] for row in item_users(users, last_role).collect()}
-        assert counts == {n: count for n, count in enumerate(gram.diagonal()) if count}
+        counts = counts_of([tuple(row) for row in partial_counts(users, 8, last_role).collect()], 8)
+        assert counts.users.tolist() == gram.diagonal().tolist()
         counted = [set(items[: len(items) - cut] if len(items) > 2 else items) for items in histories.values()]
         expected = [[sum(a in items and b in items for items in counted) for b in ITEMS] for a in ITEMS]
         assert gram.tolist() == expected
+
+
+def test_recent_counts_are_of_the_events_up_to_a_role(users, histories):
+    rows = partial_counts(users.repartition(3), 8, VALID).collect()
+    recent = counts_of([tuple(row) for row in rows], 8).recent[HALF_LIVES.index(7.0)]
+    cut = [items[:-1] if len(items) > 2 else items for items in histories.values()]
+    newest = [{item: day for day, item in enumerate(items)} for items in cut]
+    last = max(day for days in newest for day in days.values())
+    assert recent == pytest.approx([sum(0.5 ** ((last - d[i]) / 7) for d in newest if i in d) for i in ITEMS])
 
 
 def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
@@ -115,10 +152,10 @@ def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):
 
 def test_a_scorer_comes_back_from_its_files(tmp_path):
     dense = np.arange(9, dtype=np.float32).reshape(3, 3)
-    for number, weights in enumerate((dense, sp.csr_array(dense))):
-        files = write_scorer(ItemWeights(weights), str(tmp_path / f"my scorers {number}"))
+    for number, scorer in enumerate((ItemWeights(dense), ItemWeights(sp.csr_array(dense)), OwnHistory(dense[1]))):
+        files = write_scorer(scorer, str(tmp_path / f"my scorers {number}"))
         history = sp.csr_array(np.array([[1.0, 2.0, 0.0]]))
-        assert open_scorer(files).scores(history).tolist() == ItemWeights(weights).scores(history).tolist()
+        assert open_scorer(files).scores(history).tolist() == scorer.scores(history).tolist()
 
 
 def write_statistics(uri):
@@ -132,34 +169,48 @@ def write_statistics(uri):
         write_array(array, f"{uri}/{name}.npy")
 
 
-@pytest.mark.parametrize("mask_seen", [True, False])
+@pytest.mark.parametrize(("mask_seen", "seen_targets"), [(True, "miss"), (True, "rank"), (False, "miss")])
 @pytest.mark.parametrize("test", [True, False])
-def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, test):
+def test_comparison_equals_brute_force(users, histories, tmp_path, mask_seen, seen_targets, test):
     random = np.random.default_rng(7)
     weights = random.standard_normal((8, 8)).astype(np.float32)
     uri = str(tmp_path)
     write_statistics(uri)
-    candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), decay, {}) for decay in (0.5, 1.0)]
-    spec = EvaluationSpec(test, mask_seen, 3, 8, uri, replicates=20, seed=1)
+    files = write_scorer(ItemWeights(weights), f"{uri}/w")
+    candidates = [Candidate("one", files, decay, {}) for decay in (0.5, 1.0)]
+    # One day between two events: half as much after two days is a decay of √½ per event.
+    candidates.append(Candidate("two", files, 0.5, {}, half_life=2.0))
+    spec = EvaluationSpec(test, mask_seen, seen_targets, 3, 8, uri, replicates=20, seed=1)
     rows = users.repartition(3).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect()
     totals = merge_totals(rows, spec)
     for number, candidate in enumerate(candidates):
-        ranks = []
+        ranks, ranked, repeats, falls = [], [], 0, 0
         for items in histories.values():
             if len(items) < (3 if test else 3):
                 continue
             history, target = (items[:-1], items[-1]) if test else (items[:-2], items[-2])
             if not history:
                 continue
-            scores = sum(candidate.decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
+            decay = candidate.decay * (0.5**0.5 if candidate.half_life else 1)
+            scores = sum(decay**age * weights[ITEMS.index(i)] for age, i in enumerate(reversed(history)))
             seen = {ITEMS.index(i) for i in history} if mask_seen else set()
             target_row = ITEMS.index(target)
-            ranks.append(1 + sum(scores[i] > scores[target_row] for i in range(8) if i == target_row or i not in seen))
+            rank = 1 + sum(scores[i] > scores[target_row] for i in range(8) if i == target_row or i not in seen)
+            ranks.append(np.inf if target_row in seen and seen_targets == "miss" else rank)
+            ranked.append(rank)
+            repeats += target in history
+            falls += target < history[-1]
         metrics = dict(zip(METRICS, totals[number, "all"].means[0], strict=True))
         assert totals[number, "all"].users == len(ranks)
         assert metrics["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranks]))
         assert metrics["ndcg"] == pytest.approx(np.mean([1 / np.log2(r + 1) if r <= 3 else 0 for r in ranks]))
         assert totals[number, "all"].exposure.sum() <= 3 * len(ranks)
+        assert (RANKED_SEEN in {name for _, name in totals}) == (mask_seen and seen_targets == "miss")
+        if mask_seen and seen_targets == "miss":
+            kept = dict(zip(METRICS, totals[number, RANKED_SEEN].means[0], strict=True))
+            assert metrics["hit_rate"] < kept["hit_rate"] == pytest.approx(np.mean([rank <= 3 for rank in ranked]))
+        assert totals[number, "items: repeat (in the history)"].users == repeats > 0
+        assert totals[number, "order: id falls"].users == falls > 0
         parts = [totals[number, name].users for name in ("history: below 5", "history: 5 to 10")]
         assert sum(parts) == len(ranks)
         shoes = [totals[number, f"users: shoe: {side}"].users for side in ("left", "right")]
@@ -172,7 +223,7 @@ def test_sums_do_not_depend_on_partitions(users, tmp_path):
     write_statistics(uri)
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     candidates = [Candidate("one", write_scorer(ItemWeights(weights), f"{uri}/w"), 0.8, {})]
-    spec = EvaluationSpec(True, True, 3, 8, uri, replicates=10, seed=1)
+    spec = EvaluationSpec(True, True, "miss", 3, 8, uri, replicates=10, seed=1)
     both = [
         merge_totals(users.repartition(n).mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect(), spec)[
             0, "all"

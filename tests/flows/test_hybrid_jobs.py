@@ -58,7 +58,7 @@ def test_models_are_compared_and_the_last_line_has_their_metrics(tmp_path, tiny_
     done = submit(*asked)
     assert done.returncode == 0, done.stderr
     report = last_json(done)
-    names = ["popularity", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid"]
+    names = ["popularity", "popularity_recent", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid"]
     assert list(report["metrics"]) == names
     for values in report["metrics"].values():
         assert values["users"] == 9

@@ -12,6 +12,8 @@ Values = NDArray[np.float64]
 
 _PAIRS_AT_ONCE = 4096
 
+_ITEMS_AT_ONCE = 512
+
 
 def neighbor_scores(
     residuals: sp.csr_array, users: Rows, items: Rows, *, neighbors: int = 100, shrink: float = 50.0
@@ -20,7 +22,7 @@ def neighbor_scores(
 
     c is the cosine of two items' residuals, times common / (common + shrink) for ``common`` users. Only the
     ``neighbors`` greatest positive ones of an item count (Koren, TKDD 2010, §2.2). An item is not its own neighbour, so
-    a pair's rating does not enter its score. Holds n_items² numbers.
+    a pair's rating does not enter its score. Its time grows with n_items².
 
     Args:
         residuals: (users, items), training ratings minus their biases.
@@ -54,13 +56,17 @@ def _neighbor_similarities(residuals: sp.csr_array, neighbors: int, shrink: floa
     """(items, items): row i has the similarities of the neighbours of item i."""
     is_rated = _ones_like(residuals)
     squares = np.asarray(residuals.multiply(residuals).sum(axis=0)).ravel()
-    products, common = (residuals.T @ residuals).toarray(), (is_rated.T @ is_rated).toarray()
-    similar = products / np.sqrt(np.outer(squares, squares) + 1e-9) * common / (common + shrink)
-    np.fill_diagonal(similar, 0)
-    similar[similar < 0] = 0
-    if neighbors < len(similar):
-        similar[similar < np.partition(similar, -neighbors, axis=1)[:, -neighbors][:, None]] = 0
-    return sp.csr_array(similar)
+    by_item, rated_by_item, parts = sp.csr_array(residuals.T), sp.csr_array(is_rated.T), []
+    for first in range(0, len(squares), _ITEMS_AT_ONCE):
+        rows = np.arange(first, min(first + _ITEMS_AT_ONCE, len(squares)))
+        products, common = (by_item[rows] @ residuals).toarray(), (rated_by_item[rows] @ is_rated).toarray()
+        similar = products / np.sqrt(np.outer(squares[rows], squares) + 1e-9) * common / (common + shrink)
+        similar[rows - first, rows] = 0
+        similar[similar < 0] = 0
+        if neighbors < len(squares):
+            similar[similar < np.partition(similar, -neighbors, axis=1)[:, -neighbors][:, None]] = 0
+        parts.append(sp.csr_array(similar))
+    return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
 def _ones_like(matrix: sp.csr_array) -> sp.csr_array:

@@ -7,9 +7,9 @@ import numpy as np
 import scipy.sparse as sp
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-from recsys_spark.evaluate.kernels.scorers import ItemScores, ItemVectors, ItemWeights, Scorer
+from recsys_spark.evaluate.kernels.scorers import ItemScores, ItemVectors, ItemWeights, OwnHistory, Scorer
 
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (ItemScores, ItemVectors, ItemWeights)}
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (ItemScores, ItemVectors, ItemWeights, OwnHistory)}
 
 _SPARSE = ("data", "indices", "indptr")
 

@@ -34,6 +34,24 @@ class ItemScores:
 
 
 @dataclass(frozen=True)
+class OwnHistory:
+    """The items of the history in the order of their summed event weights, then all others by ``popularity``, (n,)."""
+
+    popularity: NDArray[np.float32]
+
+    def scores(self, histories: sp.csr_array) -> Matrix:
+        """(users, n): at least 2 for items of the history, 0 to 1 for all others."""
+        least, most = self.popularity.min(initial=np.inf), self.popularity.max(initial=-np.inf)
+        scores = np.tile((self.popularity - least) / max(most - least, 1e-12), (histories.shape[0], 1))
+        own = histories.tocoo()
+        # Weights of old events are too small for a float32; their logarithms are not.
+        levels, lowest = np.log2(np.maximum(own.data, 5e-324)), np.full(histories.shape[0], np.inf)
+        np.minimum.at(lowest, own.row, levels)
+        scores[own.row, own.col] = 2 + levels - lowest[own.row]
+        return scores.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class ItemWeights:
     """Σ over the history of event weight · pair weight. ``weights``: (n, n), column = scored item."""
 
@@ -82,11 +100,17 @@ def item_knn(gram: sp.csr_array, neighbors: int, shrink: float) -> sp.csr_array:
 def ease(gram: NDArray[np.float32], ridge: float) -> Matrix:
     """(n, n) weights of the closed form −P / diag(P), P = (G + λI)⁻¹; 0 on the diagonal. Overwrites ``gram``.
 
-    Steck, Embarrassingly Shallow Autoencoders, WWW 2019.
+    Steck, Embarrassingly Shallow Autoencoders, WWW 2019. Items without features have weights 0 in both directions; they
+    are left out of the inverse, whose time grows with the cube of its size.
 
     Raises:
         ValueError: the ridge is too small for an inverse in float32.
     """
+    counted = np.flatnonzero(gram.diagonal() > 0)
+    if len(counted) < len(gram):
+        weights = np.zeros_like(gram)
+        weights[np.ix_(counted, counted)] = ease(gram[np.ix_(counted, counted)], ridge) if len(counted) else 0
+        return weights
     gram[np.diag_indices_from(gram)] += np.float32(ridge)
     factor, factor_fault = scipy.linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
     inverse, inverse_fault = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
@@ -124,17 +148,23 @@ def target_ranks(
     seen: tuple[NDArray[np.int64], NDArray[np.int64]],
     owners: NDArray[np.int64],
     targets: NDArray[np.int64],
+    *,
+    rank_seen: bool = False,
 ) -> NDArray[np.float64]:
     """(R,) rank, from 1, of each target among all items: 1 + items with greater scores + half of the other ties.
 
     Args:
-        scores: (users, n); overwritten.
-        seen: rows and columns of items that are not ranked, unless they are targets.
+        scores: (users, n) finite; overwritten.
+        seen: rows and columns of items that are not ranked. A target among them has rank infinity.
         owners, targets: (R,) the row of the user and the item of each target.
+        rank_seen: targets among ``seen`` stay in the ranking instead.
     """
     target_scores = scores[owners, targets]
     scores[seen] = -np.inf
-    scores[owners, targets] = target_scores  # a seen item that is relevant again stays in the ranking
+    if rank_seen:
+        scores[owners, targets] = target_scores
+    else:
+        target_scores = scores[owners, targets]
     ranks = np.empty(len(targets))
     for start in range(0, len(targets), _ROWS_AT_ONCE // 4):  # fits into a processor cache
         part = slice(start, start + _ROWS_AT_ONCE // 4)
@@ -142,4 +172,4 @@ def target_ranks(
         greater = np.count_nonzero(rows > level, axis=1)
         equal = np.count_nonzero(rows == level, axis=1)
         ranks[part] = 1 + greater + (equal - 1) / 2
-    return ranks
+    return np.where(np.isneginf(target_scores), np.inf, ranks)

@@ -1,20 +1,25 @@
 """Compare scorers under a protocol: fit them, tune them on validation, evaluate them on the test."""
 
-from collections.abc import Sequence
-from datetime import date
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 from pyarrow.fs import FileSystem, FileType
-from pydantic import Field, field_validator
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.encode.steps.embed_texts import embed_texts
 from recsys_spark.encode.steps.model_source import resolve_model
-from recsys_spark.errors import InputError, UsageError
-from recsys_spark.evaluate.comparison import SUMS_DDL, Candidate, EvaluationSpec, candidate_sums, merge_totals
+from recsys_spark.errors import InputError
+from recsys_spark.evaluate.comparison import (
+    RANKED_SEEN,
+    REPEATS,
+    SUMS_DDL,
+    Candidate,
+    EvaluationSpec,
+    candidate_sums,
+    merge_totals,
+)
 from recsys_spark.evaluate.comparison_summary import (
     gaps,
     metrics_of,
@@ -22,66 +27,21 @@ from recsys_spark.evaluate.comparison_summary import (
     slice_metrics,
     validation_metrics,
     warnings_of,
+    windows_summary,
 )
-from recsys_spark.evaluate.protocols import FIT, VALID, Protocol, newest_events, user_rows, with_roles
+from recsys_spark.evaluate.protocols import FIT, VALID, newest_events, user_rows, with_roles
+from recsys_spark.evaluate.steps.comparison_options import ComparisonOptions
+from recsys_spark.evaluate.steps.event_splits import EventSplit, event_splits
 from recsys_spark.evaluate.steps.fitted_scorers import Items, ScorerFitter, read_items
 from recsys_spark.evaluate.steps.rating_errors import rating_errors
-from recsys_spark.evaluate.steps.search_grids import DEFAULT_GRIDS, GRIDS, Setting, drop_infeasible, first_setting
+from recsys_spark.evaluate.steps.search_grids import GRIDS, Setting, drop_infeasible, first_setting
 from recsys_spark.evaluate.terminal_tables import show_comparison
-from recsys_spark.events.options import EventOptions
 from recsys_spark.events.steps.check_event_types import check_event_types
-from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.ingest_tables import ingest_tables
-from recsys_spark.publish.steps.publishing import Report, pin_inputs
-from recsys_spark.runtime.config import formerly
+from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEMS, USERS
-
-
-class ComparisonOptions(IngestOptions, EncoderOptions, EventOptions):
-    """The data set, the protocol and the scorers of a comparison."""
-
-    lake: str = Field(
-        "lake/evaluation", description="lake for the tables of the data set; the next run reuses its embeddings"
-    )
-    run_date: date = Field(date(2100, 1, 1), description="use events before this day, YYYY-MM-DD")
-    protocol: Literal["leave_one_out", "temporal", "cold_items", "new_users"] = Field(
-        "leave_one_out", description="split of the events (evaluate/README, Protocols)"
-    )
-    scorers: str = Field(
-        ",".join(DEFAULT_GRIDS),
-        description="scorers to compare, separated by commas; also available: "
-        + ", ".join(sorted(set(GRIDS) - set(DEFAULT_GRIDS))),
-    )
-    metrics_k: int = Field(
-        10,
-        ge=1,
-        description="cut-off k of the metrics: only the first k positions of a list count",
-        json_schema_extra=formerly("at"),
-    )
-    refit: bool = Field(True, description="fit again before the test, with the validation events too")
-    mask_seen: bool = Field(True, description="leave items of a user's history out of the ranking")
-    valid_from: date | None = Field(
-        None, description="temporal: first day of validation; default: 80 % quantile of the days of the events"
-    )
-    test_from: date | None = Field(
-        None, description="temporal: first day of the test; default: 90 % quantile of the days of the events"
-    )
-    max_history: int = Field(1000, ge=1, description="use the N most recent events of each user")
-    replicates: int = Field(200, ge=2, description="bootstrap replicates of the users, for 95 % intervals")
-    seed: int = Field(
-        0,
-        description="random seed of the bootstrap, of protocols that sample items or users, and of the sample of test "
-        "ratings",
-    )
-
-    @field_validator("scorers")
-    @classmethod
-    def _check_scorers(cls, names: str) -> str:
-        if unknown := sorted(set(names.split(",")) - set(GRIDS)):
-            raise ValueError(f"unknown scorer: {', '.join(unknown)}; the scorers are {', '.join(GRIDS)}")
-        return names
 
 
 def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
@@ -101,31 +61,56 @@ def evaluate_models(run: Run, options: ComparisonOptions) -> Report:
     with run.progress.step("read items and split events"):
         items = read_items(run, inputs.frame(run, ITEMS), inputs.frame(run, EMBEDDINGS), model.fingerprint)
         events = events_before(inputs.frame(run, EVENTS), options.run_date)
-        protocol, positive = _split(events, options)
-        roles = with_roles(newest_events(positive, options.max_history), protocol)
-        users = user_rows(roles, items.numbers, inputs.frame(run, USERS)).persist()
-        user_count = users.count()
-    names, warnings = drop_infeasible(options.scorers, len(items.ids))
-    scratch = f"{run.lake.uri}/_blocks/comparison/{uuid4().hex}"
-    try:
-        report = _compare(run, options, names, items, users, scratch)
+        splits = event_splits(events, options)
+    names, warnings = drop_infeasible(options.scorers, len(items.ids), mask_seen=options.mask_seen)
+    with _scratch(run) as uri:
+        reports = [_compare(run, options, names, items, inputs, split, f"{uri}/{n}") for n, split in enumerate(splits)]
+        report = reports[-1] | {"windows": windows_summary(reports, options.metrics_k)}
         with run.progress.step("ratings"):
             report |= {"ratings": rating_errors(events, items.ids, items.vectors, options.seed)}
+    warnings += warnings_of(report["metrics"], options.metrics_k)
+    conditions: Report = {"mask_seen": options.mask_seen, "refit": options.refit}
+    if options.mask_seen:
+        conditions |= {"seen_targets": options.seen_targets}
+    report = conditions | report
+    report |= {"items": tables[ITEMS.name], "texts": items.text_quality, "warnings": warnings}
+    show_comparison(report, options.metrics_k, warnings)
+    return report | {"tables": {}}
+
+
+@contextmanager
+def _scratch(run: Run) -> Iterator[str]:
+    """A folder for the arrays of scorers, removed at the end."""
+    uri = f"{run.lake.uri}/_blocks/comparison/{uuid4().hex}"
+    try:
+        yield uri
     finally:
-        filesystem, path = FileSystem.from_uri(scratch)
+        filesystem, path = FileSystem.from_uri(uri)
         if filesystem.get_file_info(path).type == FileType.Directory:
             filesystem.delete_dir(path)
-        users.unpersist()
-    warnings += warnings_of(report["metrics"], options.metrics_k)
-    show_comparison(report, options.metrics_k, warnings)
-    conditions: Report = {"protocol": options.protocol, "mask_seen": options.mask_seen, "refit": options.refit}
-    if protocol.valid_from and protocol.test_from:
-        conditions |= {"valid_from": str(protocol.valid_from), "test_from": str(protocol.test_from)}
-    report |= {"users": user_count, "items": tables[ITEMS.name], "texts": items.text_quality, "warnings": warnings}
-    return conditions | report | {"tables": {}}
 
 
 def _compare(
+    run: Run,
+    options: ComparisonOptions,
+    names: Sequence[str],
+    items: Items,
+    inputs: InputVersions,
+    split: EventSplit,
+    scratch: str,
+) -> Report:
+    """The figures of the scorers under one split, with its protocol and days."""
+    protocol: Report = {"protocol": split.protocol.name} | split.days
+    run.progress.note(", ".join(f"{name} {value}" for name, value in protocol.items()))
+    newest = newest_events(split.events, options.max_history, options.shuffle_ties)
+    users = user_rows(with_roles(newest, split.protocol), items.numbers, inputs.frame(run, USERS)).persist()
+    try:
+        return protocol | {"users": users.count()} | _figures(run, options, names, items, users, scratch)
+    finally:
+        users.unpersist()
+
+
+def _figures(
     run: Run, options: ComparisonOptions, names: Sequence[str], items: Items, users: DataFrame, scratch: str
 ) -> Report:
     fitter = ScorerFitter(run, items, users, FIT, f"{scratch}/valid")
@@ -138,6 +123,9 @@ def _compare(
         chosen = [fitter.candidate(name, setting) for name, (setting, _) in tuned.items()]
     with run.progress.step("test"):
         totals = _evaluate(users, chosen, _spec(options, items, statistics_uri, test=True))
+    ranked_seen = totals.pop(RANKED_SEEN, [])
+    if not any(total.users for total in totals[REPEATS]):  # then both conventions have the same figures
+        ranked_seen = []
     return {
         "metrics": {
             one.scorer: metrics_of(total, options.metrics_k) for one, total in zip(chosen, totals["all"], strict=True)
@@ -148,6 +136,10 @@ def _compare(
             }
             for name, parts in totals.items()
             if name != "all"
+        },
+        "seen_targets_ranked": {
+            one.scorer: slice_metrics(total, options.metrics_k)
+            for one, total in zip(chosen, ranked_seen, strict=bool(ranked_seen))
         },
         "group_gaps": gaps(totals, [one.scorer for one in chosen], options.metrics_k),
         "chosen": {name: setting for name, (setting, _) in tuned.items()},
@@ -179,29 +171,16 @@ def _tune(
     return tuned
 
 
-def _split(events: DataFrame, options: ComparisonOptions) -> tuple[Protocol, DataFrame]:
-    """The protocol with its days, and the events of positive weight, each with weight 1."""
-    weights = F.create_map(*(F.lit(x) for pair in sorted(options.event_weights.items()) for x in pair))
-    weight = F.signum(F.coalesce(F.try_element_at(weights, F.col("event_type")), F.lit(0.0))).alias("weight")
-    positive = events.select("user_id", "item_id", "timestamp", weight).where("weight > 0")
-    days = positive.agg(F.percentile_approx(F.unix_date(F.to_date("timestamp")), [0.8, 0.9])).collect()[0][0]
-    if days is None:
-        raise InputError(
-            f"no event before {options.run_date} has a weight above 0: choose another run_date or other event_weights"
-        )
-    if options.protocol != "temporal":
-        return Protocol(options.protocol, options.seed), positive
-    valid, test = (date.fromordinal(719163 + day) for day in days)
-    first, second = options.valid_from or valid, options.test_from or test
-    if first >= second:
-        raise UsageError(f"valid_from ({first}) must be before test_from ({second}): set both days")
-    return Protocol(options.protocol, options.seed, first, second), positive
-
-
 def _spec(options: ComparisonOptions, items: Items, statistics_uri: str, *, test: bool) -> EvaluationSpec:
-    replicates = options.replicates if test else 0
     return EvaluationSpec(
-        test, options.mask_seen, options.metrics_k, len(items.ids), statistics_uri, replicates, options.seed
+        test=test,
+        mask_seen=options.mask_seen,
+        seen_targets=options.seen_targets,
+        k=options.metrics_k,
+        items=len(items.ids),
+        statistics_uri=statistics_uri,
+        replicates=options.replicates if test else 0,
+        seed=options.seed,
     )
 
 
@@ -213,9 +192,11 @@ def _evaluate(users: DataFrame, candidates: Sequence[Candidate], spec: Evaluatio
     """
     rows = users.mapInArrow(candidate_sums(candidates, spec), SUMS_DDL).collect()  # tasks × candidates × slices
     totals = merge_totals(rows, spec)
-    if not totals:
+    if not any(total.users for (_, name), total in totals.items() if name == "all"):
+        part = "the test" if spec.test else "validation"
         raise InputError(
-            "no user has both a history and a relevant item under this protocol: add events or choose another protocol"
+            f"no user has both a history and a relevant item in {part} under this protocol: add events, or choose "
+            "another protocol or other days"
         )
     names = sorted({name for _, name in totals})
     return {name: [totals[number, name] for number in range(len(candidates))] for name in names}

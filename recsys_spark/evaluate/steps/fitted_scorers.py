@@ -17,18 +17,21 @@ from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.evaluate.comparison import Candidate
 from recsys_spark.evaluate.driver_matrices import (
+    counts_of,
     fitted_pairs,
     gram_of,
-    item_users,
+    partial_counts,
     partial_grams,
     weights_matrix,
     words_matrix,
 )
+from recsys_spark.evaluate.kernels.recency import ItemCounts
 from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, write_array, write_scorer
 from recsys_spark.evaluate.kernels.scorers import (
     ItemScores,
     ItemVectors,
     ItemWeights,
+    OwnHistory,
     Scorer,
     ease,
     hybrid_gram,
@@ -146,29 +149,27 @@ class ScorerFitter:
         return gram_of([tuple(row) for row in rows], len(self._items.ids))
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        """(n,) users of each item."""
-        counts = np.zeros(len(self._items.ids), np.int64)
-        for row in item_users(self._users, self._last_role).collect():
-            counts[row["row"]] = row["users"]
-        return counts
+    def counts(self) -> ItemCounts:
+        """Users of each item."""
+        rows = partial_counts(self._users, len(self._items.ids), self._last_role).collect()  # one row per task
+        return counts_of([tuple(row) for row in rows], len(self._items.ids))
 
     def write_statistics(self) -> str:
         """Write the item statistics of slices, novelty and diversity; returns their folder."""
         uri = f"{self._uri}/statistics"
-        write_array(self.counts, f"{uri}/counts.npy")
+        write_array(self.counts.users, f"{uri}/counts.npy")
         write_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
         write_array(self._items.shared, f"{uri}/shared.npy")
         write_array(self._items.vectors, f"{uri}/vectors.npy")
         return uri
 
     def candidate(self, scorer: str, setting: Setting) -> Candidate:
-        """The scorer with this setting; it is fitted once for all values of ``decay``."""
-        fit = {key: value for key, value in setting.items() if key != "decay"}
+        """The scorer with this setting; it is fitted once for all weights of the history's events."""
+        fit = {key: value for key, value in setting.items() if key not in ("decay", "own_half_life")}
         name = "-".join([scorer, *(f"{key}={value:g}" for key, value in sorted(fit.items()))])
         if name not in self._files:
             self._files[name] = write_scorer(self._fit(scorer, fit), f"{self._uri}/{name}")
-        return Candidate(scorer, self._files[name], setting["decay"], setting)
+        return Candidate(scorer, self._files[name], setting["decay"], setting, setting.get("own_half_life"))
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
         fit = _FITS.get(scorer)
@@ -216,11 +217,13 @@ class ScorerFitter:
 
 
 _FITS: Mapping[str, Callable[[ScorerFitter, Setting], Scorer]] = {
-    "popularity": lambda fitter, _: ItemScores(fitter.counts.astype(np.float32)),
+    "popularity": lambda fitter, _: ItemScores(fitter.counts.users.astype(np.float32)),
+    "popularity_recent": lambda fitter, setting: ItemScores(fitter.counts.popularity(setting["half_life"])),
+    "own_history": lambda fitter, setting: OwnHistory(fitter.counts.popularity(setting["half_life"])),
     "item_knn": lambda fitter, setting: ItemWeights(
         item_knn(fitter.gram, int(setting["neighbors"]), setting["shrink"])
     ),
-    "ease": lambda fitter, setting: ItemWeights(ease(fitter.gram.toarray().astype(np.float32), setting["ridge"])),
+    "ease": lambda fitter, setting: ItemWeights(ease(fitter.gram.astype(np.float32).toarray(), setting["ridge"])),
     "tfidf": lambda fitter, _: ItemVectors(fitter._items.words),
     "cosine": lambda fitter, _: ItemVectors(fitter._items.vectors),
     "cosine_whitened": lambda fitter, setting: ItemVectors(fitter._items.text_vectors(setting)),

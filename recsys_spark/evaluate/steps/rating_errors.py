@@ -21,7 +21,7 @@ MOST_RATINGS = 1_000_000
 """Larger data sets are sampled by user, with a hash, since the models are fitted on the driver."""
 
 MOST_ITEMS = 20_000
-"""With more items the neighbours are left out: they need items² numbers."""
+"""With more items the neighbours are left out: their time grows with items²."""
 
 _SHRINKS = (5.0, 1.0, 2.0, 10.0, 25.0)
 

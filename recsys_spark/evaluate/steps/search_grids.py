@@ -1,6 +1,7 @@
 """The scorers that can be compared, and the grids of settings from which validation chooses."""
 
 from recsys_spark.errors import UsageError
+from recsys_spark.evaluate.kernels.recency import HALF_LIVES
 
 EASE_ITEMS = 20_000
 """Above this number of items, scorers of all item pairs are left out: a closed form needs 12·n² bytes, and the users in
@@ -19,10 +20,24 @@ _RIDGES: list[Setting] = [{"text_weight": text, "ridge": ridge} for text, ridge 
 
 _CANDIDATES: list[Setting] = [{"candidates": 100}, {"candidates": 200}]
 
-DEFAULT_GRIDS = ("popularity", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid")
+_HALF_LIVES: list[Setting] = [{"half_life": days} for days in HALF_LIVES]
+
+DEFAULT_GRIDS = (
+    "popularity",
+    "popularity_recent",
+    "own_history",
+    "item_knn",
+    "ease",
+    "tfidf",
+    "cosine",
+    "cosine_whitened",
+    "hybrid",
+)
 
 GRIDS: dict[str, list[list[Setting]]] = {
     "popularity": [[{"decay": 1.0}]],
+    "popularity_recent": [[option | {"decay": 1.0} for option in _HALF_LIVES]],
+    "own_history": [[{"own_half_life": days, "decay": 1.0} for days in (30, 7, 90)], _HALF_LIVES],
     "item_knn": [[{"neighbors": 100, "shrink": 20}, {"neighbors": 100, "shrink": 100}], _DECAYS],
     "ease": [[{"ridge": 50}, {"ridge": 100}, {"ridge": 200}], _DECAYS],
     "tfidf": [_DECAYS],
@@ -43,7 +58,8 @@ GRIDS: dict[str, list[list[Setting]]] = {
     "hybrid_text": [[{"text_weight": 1, "ridge": ridge} for ridge in (1, 0.3, 3, 10)], _CANDIDATES, _DECAYS],
 }
 """Rounds by scorer: validation tunes one round after the other and carries its best option into the next ones. Later
-rounds are at their first option. Each newer event of the user multiplies the weight of an event by ``decay``."""
+rounds are at their first option. Each newer event of the user multiplies the weight of an event by ``decay``, and each
+``own_half_life`` of days halves it. ``half_life``: days, of the popularity."""
 
 FEATURES = {
     "hybrid": (1, 1, 1),
@@ -63,22 +79,23 @@ def first_setting(scorer: str) -> Setting:
     return {key: value for options in GRIDS[scorer] for key, value in options[0].items()}
 
 
-def drop_infeasible(names: str, items: int) -> tuple[list[str], list[str]]:
-    """The scorers that are feasible for this number of items, and a warning for each of the others.
+def drop_infeasible(names: str, items: int, *, mask_seen: bool) -> tuple[list[str], list[str]]:
+    """The scorers that can be compared, and a warning for each of the others.
 
     Args:
         names: scorers, separated by commas.
+        items: number of items; pairwise scorers take a limited number.
+        mask_seen: no item of the history is listed, so that ``own_history`` could list nothing of its own.
 
     Raises:
         UsageError: no scorer is feasible.
     """
     scorers = list(dict.fromkeys(names.split(",")))
-    infeasible = [name for name in scorers if name in _PAIRWISE and items > EASE_ITEMS]
-    warnings = [
-        f"{name} is left out: it needs all pairs of items, up to items² numbers, and there are {items:,} items "
-        f"(at most {EASE_ITEMS:,})"
-        for name in infeasible
-    ]
-    if len(infeasible) == len(scorers):
+    reasons = {"own_history": "it lists items of the history, which --mask_seen=false allows"} if mask_seen else {}
+    if items > EASE_ITEMS:
+        pairs = "it needs all pairs of items, up to items² numbers, and there are"
+        reasons |= dict.fromkeys(_PAIRWISE, f"{pairs} {items:,} items (at most {EASE_ITEMS:,})")
+    warnings = [f"{name} is left out: {reasons[name]}" for name in scorers if name in reasons]
+    if len(warnings) == len(scorers):
         raise UsageError(f"no scorer is left to compare: {'; '.join(warnings)}; name other --scorers")
-    return [name for name in scorers if name not in infeasible], warnings
+    return [name for name in scorers if name not in reasons], warnings

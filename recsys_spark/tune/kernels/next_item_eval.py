@@ -1,4 +1,5 @@
-"""Next-item evaluation of item vectors as in ``evaluate_models``: rank all items, leave out those already seen."""
+"""Next-item evaluation of item vectors as in ``evaluate_models``: rank all items, leave out those already seen;
+a target among them is a miss."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -27,6 +27,23 @@ def test_the_closed_form_is_the_ridge_on_all_other_items(words, vectors):
     np.testing.assert_array_equal(np.diag(closed), 0)
 
 
+def test_items_without_users_have_no_weights_and_change_no_others():
+    random = np.random.default_rng(6)
+    users = (random.random((30, 7)) < 0.4).astype(np.float32)
+    users[:, [2, 5]] = 0
+    gram = users.T @ users
+    counted = np.array([0, 1, 3, 4, 6])
+    inverse = np.linalg.inv(gram.astype(np.float64) + 2.0 * np.eye(7))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    weights = ease(gram.copy(), 2.0)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    assert not weights[[2, 5]].any()
+    assert not weights[:, [2, 5]].any()
+    np.testing.assert_allclose(weights[np.ix_(counted, counted)], ease(gram[np.ix_(counted, counted)], 2.0), atol=1e-6)
+    assert not ease(np.zeros((3, 3), np.float32), 1.0).any()
+
+
 def test_users_of_weight_0_count_nothing():
     random = np.random.default_rng(5)
     vectors = unit_rows(random.normal(size=(6, 4)))

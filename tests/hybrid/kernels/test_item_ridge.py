@@ -103,15 +103,19 @@ def test_scorers_score_histories():
         np.testing.assert_allclose(scores, np.vstack([profile @ vectors.T, np.zeros((1, 3))]), rtol=1e-6)
 
 
-@given(st.integers(0, 1000), st.booleans())
-def test_target_ranks_count_greater_scores_and_half_of_the_ties(seed, masked):
+@given(st.integers(0, 1000), st.booleans(), st.booleans())
+def test_target_ranks_count_greater_scores_and_half_of_the_ties(seed, masked, rank_seen):
     random = np.random.default_rng(seed)
     scores = random.integers(0, 4, (3, 6)).astype(np.float32)
     owners, targets = np.array([0, 0, 2]), np.array([1, 4, 5])
     seen = (np.array([0, 0, 2]), np.array([2, 4, 0])) if masked else (np.empty(0, int), np.empty(0, int))
-    ranks = target_ranks(scores.copy(), seen, owners, targets)
+    ranks = target_ranks(scores.copy(), seen, owners, targets, rank_seen=rank_seen)
     for rank, owner, target in zip(ranks, owners, targets, strict=True):
-        hidden = {c for r, c in zip(*seen, strict=True) if r == owner} - set(targets[owners == owner])
+        hidden = {c for r, c in zip(*seen, strict=True) if r == owner}
+        hidden -= set(targets[owners == owner]) if rank_seen else set()
+        if target in hidden:
+            assert rank == np.inf
+            continue
         rest = [scores[owner, c] for c in range(6) if c not in hidden and c != target]
         level = scores[owner, target]
         assert rank == 1 + sum(x > level for x in rest) + sum(x == level for x in rest) / 2
