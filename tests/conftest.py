@@ -42,7 +42,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:  # noqa: F821
-    """Settings that expose mistakes: Arrow batches of 3 rows, 3 shuffle partitions; page checksums as in production."""
+    """Settings that expose mistakes: Arrow batches of 3 rows, 3 shuffle partitions; page checksums as in production.
+
+    Expressions are interpreted: to generate and compile code for three rows takes a fifth of the processor. Jobs that
+    tests start by spark-submit.sh generate code, as in production.
+    """
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -58,6 +62,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "3")
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
         .config("spark.local.dir", str(scratch / "local"))
+        .config("spark.sql.codegen.wholeStage", "false")
+        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .config("spark.hadoop.parquet.page.verify-checksum.enabled", "true")
         .config("spark.driver.memory", "2g")
         .config("spark.driver.maxResultSize", "0")
