@@ -63,7 +63,7 @@ def test_a_malformed_line_counts_against_all_rows_of_its_source(shop):
     assert caught.value.report == {PERSONAL: {"malformed": {"source log": "not json"}}}
 
 
-@pytest.mark.parametrize("grows", ["by files", "as one file"])
+@pytest.mark.parametrize("grows", ["by files", pytest.param("as one file", marks=pytest.mark.slow)])
 def test_a_run_that_adds_bad_rows_is_refused_however_many_good_ones_are_stored(shop, grows):
     (shop.folder / "log").mkdir()
     shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'))

@@ -279,11 +279,15 @@ POINTS = [
 ]
 
 
-# The first, one between two tables and the last; the others with --slow.
+# By default the first point before a refresh, one between two tables before the same command; the others with --slow.
 @pytest.mark.parametrize(
-    "point", [p if p in (POINTS[0], POINTS[2], POINTS[-1]) else pytest.param(p, marks=pytest.mark.slow) for p in POINTS]
+    ("point", "then"),
+    [
+        pytest.param(p, t, marks=[] if (p, t) in ((POINTS[0], "refresh"), (POINTS[2], "forget")) else pytest.mark.slow)
+        for p in POINTS
+        for t in ("forget", "refresh")
+    ],
 )
-@pytest.mark.parametrize("then", ["forget", "refresh"])
 def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
     if then == "refresh" and point in POINTS[5:]:
         pytest.skip("files of old versions are removed by the same command and by vacuum_lake")
@@ -340,6 +344,7 @@ def test_nothing_is_learned_from_reviews_of_the_forgotten(forgetful):
     assert "forgotten" in made_of
 
 
+@pytest.mark.slow
 def test_another_blank_makes_another_person(forgetful, spark):
     lake = forgetful.lake()
     forgetful.log("2.csv", "\u00a0abc,a1,2024-02-01,1", "abc,a1,2024-02-01,1")
