@@ -331,6 +331,7 @@ def test_a_run_over_older_sources_does_not_replace_a_newer_one(shop, spark, monk
     assert {row["item_id"] for row in shop.rows(spark, ITEMS)} == {"a1", "a2", "a3"}
 
 
+@pytest.mark.slow
 def test_new_changed_and_removed_files_of_a_pattern_are_noticed(shop, spark):
     clicks = shop.folder / "clicks" / "day=1"
     clicks.mkdir(parents=True)

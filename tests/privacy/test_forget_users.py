@@ -323,6 +323,7 @@ def test_scratch_that_a_killed_comparison_left_is_vacuumed(forgetful):
     assert not list(Path(lake.uri).rglob("texts.arrow"))
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_reviews_of_the_forgotten(forgetful):
     with (forgetful.folder / "shop.toml").open("a", encoding="utf-8") as file:
         file.write(
