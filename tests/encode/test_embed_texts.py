@@ -84,7 +84,7 @@ def test_slices_tasks_and_budgets_change_nothing_in_the_table(bench, options_wit
     assert rows_of(other) == rows_of(bench)
 
 
-@pytest.mark.parametrize("per_commit", [1000, 9])
+@pytest.mark.parametrize("per_commit", [pytest.param(1000, marks=pytest.mark.slow), 9])
 def test_two_runs_at_once_give_every_text_one_vector(per_commit, bench, options_with, monkeypatch):
     """The other run encodes some of the same texts, and new ones, while this one is at work on its last slice."""
     bench.put(ITEMS, *items_of(WORDS[:30]))
@@ -195,6 +195,7 @@ def test_a_text_that_fails_with_nan_is_stored_apart_with_its_reason(bench, optio
     assert embed_texts(bench.run, options_with(model=str(poisoned)))["status"] == "unchanged"
 
 
+@pytest.mark.slow
 def test_failed_texts_are_not_tried_again_without_retry(bench, options_with, poisoned, monkeypatch):
     bench.put(ITEMS, *items_of([*WORDS, "quite bad"]))
     bench.put(USERS)
@@ -244,6 +245,7 @@ def test_the_column_function_gives_null_for_failed_texts(spark, poisoned):
     assert {row["text"]: row["embedding"] is None for row in rows} == {"quite bad": True, "good": False}
 
 
+@pytest.mark.slow
 def test_a_run_has_at_most_twenty_slices(bench, options_with):
     bench.put(ITEMS, *items_of(WORDS[:25]))
     bench.put(USERS)

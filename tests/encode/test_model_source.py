@@ -144,6 +144,7 @@ def test_a_folder_that_cannot_be_written_is_converted_into_the_cache(folder, mon
     assert not list(folder.glob("recsys-*"))
 
 
+@pytest.mark.slow
 def test_weights_that_are_replaced_in_place_are_converted_again(folder, tiny_bert):
     from safetensors.numpy import load_file, save_file
 

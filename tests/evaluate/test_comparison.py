@@ -105,7 +105,9 @@ def popularity_by_hand(spark, protocol, k):
     return len(results), *np.mean(results, axis=0)
 
 
-@pytest.mark.parametrize("name", ["temporal", "cold_items", "new_users"])
+@pytest.mark.parametrize(
+    "name", ["temporal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cold_items", "new_users"))]
+)
 def test_every_protocol_agrees_with_brute_force(spark, world, name):
     days = {"valid_from": date(2024, 1, 14), "test_from": date(2024, 1, 18)} if name == "temporal" else {}
     report = world(protocol=name, seed=4, scorers="popularity,tfidf", **days)

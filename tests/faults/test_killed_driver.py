@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 
 from recsys_spark.lake.lake import Lake
 from recsys_spark.tables.schemas import TABLES, Table
+from tests.bench.jobs_here import run_job, run_driver
 from tests.bench.refreshes import grown, refresh, rows_of
 from tests.bench.spark_submit import last_json, submit
 
@@ -71,10 +72,23 @@ class Reader(Thread):
         self.join()
 
 
+# A driver that is killed is a process of its own. It has a JVM of its own too with --slow only: all that it publishes, it
+# publishes from Python, and a JVM takes longer than the job.
+DRIVERS = [pytest.param("driver"), pytest.param("spark-submit", marks=pytest.mark.slow)]
+
+
+@pytest.fixture
+def run(request, spark):
+    """A function that runs a job in a process of its own."""
+    if request.param == "spark-submit":
+        return submit
+    return lambda *arguments, **environment: run_driver(spark, *arguments, **environment)
+
+
 @pytest.fixture(scope="module")
-def published(shop: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(spark, shop: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = tmp_path_factory.mktemp("published") / "lake"
-    done = submit(*refresh(shop, lake, tiny_bert))
+    done = run_job(*refresh(shop, lake, tiny_bert))
     assert done.returncode == 0, done.stderr
     return lake
 
@@ -85,23 +99,23 @@ def changed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(changed: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def undisturbed(spark, changed: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     lake = tmp_path_factory.mktemp("undisturbed") / "lake"
-    done = submit(*refresh(changed, lake, tiny_bert))
+    done = run_job(*refresh(changed, lake, tiny_bert))
     assert done.returncode == 0, done.stderr
     return rows_of(lake)
 
 
-def killed_at(points, published, changed, undisturbed, model, lake, *more):
+def killed_at(points, published, changed, undisturbed, model, lake, *more, run=submit):
     """Run after run is killed, each at the next point; the last one is left alone."""
     shutil.copytree(published, lake)
     before = rows_of(lake)
     with Reader(lake) as reader:
         for point in points:
-            run = submit(*refresh(changed, lake, model, *more), RECSYS_FAULTS=f"{point}=kill")
-            assert run.returncode in KILLED, f"{point}: {run.stderr}"
+            killed = run(*refresh(changed, lake, model, *more), RECSYS_FAULTS=f"{point}=kill")
+            assert killed.returncode in KILLED, f"{point}: {killed.stderr}"
             assert rows_of(lake) == (undisturbed if point == "commit.after:recommendations" else before), point
-        again = submit(*refresh(changed, lake, model, *more))
+        again = run(*refresh(changed, lake, model, *more))
         assert again.returncode == 0, again.stderr
     assert rows_of(lake) == undisturbed != before
     assert reader.seen == [before, undisturbed]
@@ -119,11 +133,12 @@ def removed(lake: Path, table: Table) -> list[str]:
     return Lake(str(lake)).vacuum(table, keep_hours=0)
 
 
+@pytest.mark.parametrize("run", DRIVERS, indirect=True)
 def test_a_refresh_killed_again_and_again_ends_where_an_undisturbed_one_does(
-    published, changed, undisturbed, tiny_bert, tmp_path
+    run, published, changed, undisturbed, tiny_bert, tmp_path
 ):
     points = ("commit.after:items", "stage.after:user_profiles", "commit.before:recommendations")
-    killed_at(points, published, changed, undisturbed, tiny_bert, tmp_path / "lake")
+    killed_at(points, published, changed, undisturbed, tiny_bert, tmp_path / "lake", run=run)
 
 
 @pytest.mark.slow
@@ -147,25 +162,29 @@ def test_a_hybrid_refresh_killed_at_every_point(place, shop, changed, tiny_bert,
     killed_at(points, lakes[0], changed, rows_of(lakes[1]), tiny_bert, tmp_path / "lake", "--scorer=hybrid")
 
 
-def test_sigterm_amid_a_spark_job_stops_it_with_143(published, changed, tiny_bert, tmp_path):
+@pytest.mark.parametrize("run", DRIVERS, indirect=True)
+def test_sigterm_amid_a_spark_job_stops_it_with_143(run, published, changed, tiny_bert, tmp_path):
     lake = tmp_path / "lake"
     shutil.copytree(published, lake)
     before = DeltaTable(str(lake / "embeddings")).version(), rows_of(lake)
-    stopped = submit(*refresh(changed, lake, tiny_bert), RECSYS_FAULTS="stage.before:embeddings=term_later")
+    stopped = run(*refresh(changed, lake, tiny_bert), RECSYS_FAULTS="stage.before:embeddings=term_later")
     assert stopped.returncode == 143, stopped.stderr
     assert last_json(stopped)["error"] == "stopped by SIGTERM"
     assert "Traceback" not in stopped.stderr
     assert (DeltaTable(str(lake / "embeddings")).version(), rows_of(lake)) == before
 
 
-def test_sigterm_stops_a_run_with_143_and_publishes_nothing(published, changed, undisturbed, tiny_bert, tmp_path):
+@pytest.mark.parametrize("run", DRIVERS, indirect=True)
+def test_sigterm_stops_a_run_with_143_and_publishes_nothing(
+    run, published, changed, undisturbed, tiny_bert, tmp_path
+):
     lake = tmp_path / "lake"
     shutil.copytree(published, lake)
     before = rows_of(lake)
-    stopped = submit(*refresh(changed, lake, tiny_bert), RECSYS_FAULTS="commit.before:item_vectors=term")
+    stopped = run(*refresh(changed, lake, tiny_bert), RECSYS_FAULTS="commit.before:item_vectors=term")
     assert stopped.returncode == 143, stopped.stderr
     assert last_json(stopped)["error"] == "stopped by SIGTERM"
     assert "Traceback" not in stopped.stderr
     assert rows_of(lake) == before
-    assert submit(*refresh(changed, lake, tiny_bert)).returncode == 0
+    assert run(*refresh(changed, lake, tiny_bert)).returncode == 0
     assert rows_of(lake) == undisturbed

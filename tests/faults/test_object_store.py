@@ -16,7 +16,8 @@ from deltalake import DeltaTable
 
 from recsys_spark.errors import InputError
 from recsys_spark.lake.lake import Lake
-from tests.bench.object_store import KEYS, bucket, environment
+from tests.bench.jobs_here import run_job
+from tests.bench.object_store import bucket, environment
 from tests.bench.spark_submit import last_json, submit
 from tests.conftest import ROOT
 
@@ -156,21 +157,24 @@ def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store
     server.shutdown()
 
 
-def test_a_lake_on_s3_holds_what_a_local_one_does(store, shop, tiny_bert, tmp_path):
+def test_a_lake_on_s3_holds_what_a_local_one_does(spark, store, shop, tiny_bert, tmp_path, monkeypatch):
     lake, where = bucket(store, "steady"), environment(store)
     (tmp_path / "events").mkdir()
     log = ["--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir={tmp_path / 'events'}"]
     first = submit(*refresh(shop, lake, tiny_bert), "--", *log, **where)
     assert first.returncode == 0, first.stderr
-    local = submit(*refresh(shop, str(tmp_path / "lake"), tiny_bert), **KEYS)
+    for name, value in where.items():  # one job is spark-submit's; the others need no JVM of their own
+        monkeypatch.setenv(name, value)
+        monkeypatch.setitem(spark.sparkContext.environment, name, value)  # of Python workers
+    local = run_job(*refresh(shop, str(tmp_path / "lake"), tiny_bert))
     assert local.returncode == 0, local.stderr
     assert not [path for path in (tmp_path / "lake").rglob("*.json") if "canary" in path.read_text(encoding="utf-8")]
     assert rows_of(lake, where) == rows_of(str(tmp_path / "lake"))
-    second = submit(*refresh(shop, lake, tiny_bert), **where)
+    second = run_job(*refresh(shop, lake, tiny_bert))
     assert last_json(second)["status"] == "unchanged"
-    report = submit("render_report", f"--lake={lake}", "--run_date=2024-03-01", **where)
+    report = run_job("render_report", f"--lake={lake}", "--run_date=2024-03-01")
     assert report.returncode == 0, report.stderr
-    failed = submit(*refresh(shop, "s3://no-such-bucket/lake", tiny_bert), **where)
+    failed = run_job(*refresh(shop, "s3://no-such-bucket/lake", tiny_bert))
     assert failed.returncode in (4, 75), failed.stderr
     for done in (first, second, report, failed):
         assert "canary" not in done.stdout + done.stderr

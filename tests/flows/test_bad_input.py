@@ -1,9 +1,6 @@
 """Bad input through the command line and through the steps: one readable message, the right exit code, no output."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -21,23 +18,17 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
+from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import EMBEDDINGS, ITEM_VECTORS, ITEMS, METRICS, RECOMMENDATIONS, USER_PROFILES, USERS
+from tests.bench.jobs_here import run_job
 from tests.bench.small_lake import DAY, VECTORS, Bench
-from tests.conftest import ROOT
 
 
 def call(job, *arguments):
-    """The job as spark-submit would start it; only for what fails before a session is needed."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("RECSYS_")}
-    command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *arguments]
-    done = subprocess.run(
-        command,
-        env=clean | {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """The job from its command line; only for what fails before a session is needed: it has none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "spark", None)
+        done = run_job(job, *arguments)
     assert "Traceback" not in done.stdout + done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["job"] == job

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from tests.bench.spark_submit import last_json, submit
+from tests.bench.jobs_here import run_job
+from tests.bench.spark_submit import last_json
 
 LOG = "u{user},a{item},purchase,2024-02-{day:02} 10:00:00"
 
@@ -25,11 +26,11 @@ def rows_of(lake: Path, table: str) -> list[dict]:
     return DeltaTable((lake / table).as_uri()).to_pyarrow_table().to_pylist()
 
 
-def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(tmp_path, tiny_bert, busy_shop):
+def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(spark, tmp_path, tiny_bert, busy_shop):
     lake = tmp_path / "my lake[1] #{x}"
     asked = ["refresh_lake", f"--dataset={busy_shop / 'shop.toml'}", f"--data={busy_shop}", f"--lake={lake}"]
     asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2", "--scorer=hybrid", "--half_life_days=0"]
-    first, second = submit(*asked), submit(*asked)
+    first, second = run_job(*asked), run_job(*asked)
     assert first.returncode == 0, first.stderr
     assert last_json(second)["status"] == "unchanged", second.stderr
     weights = {(row["item_id"], row["neighbor_id"]): row["weight"] for row in rows_of(lake, "item_weights")}
@@ -47,15 +48,16 @@ def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(tmp_path, tiny_b
         own = sorted((row for row in lists if row["user_id"] == user), key=lambda row: row["rank"])
         assert [row["item_id"] for row in own] == [item for item, _ in best]
         assert [row["score"] for row in own] == pytest.approx([score for _, score in best], rel=1e-5)
-    refused = submit("recommend_items", f"--lake={lake}", "--run_date=2024-03-01", "--scorer=hybrid", "--diversity=0.5")
+    refused = run_job("recommend_items", f"--lake={lake}", "--run_date=2024-03-01", "--scorer=hybrid", "--diversity=0.5")
     assert refused.returncode == 2
     assert "--diversity compares vectors" in refused.stderr
 
 
-def test_models_are_compared_and_the_last_line_has_their_metrics(tmp_path, tiny_bert, busy_shop):
+@pytest.mark.slow
+def test_models_are_compared_and_the_last_line_has_their_metrics(spark, tmp_path, tiny_bert, busy_shop):
     asked = ["evaluate_models", f"--dataset={busy_shop / 'shop.toml'}", f"--data={busy_shop}"]
     asked += [f"--lake={tmp_path / 'my lake[1]'}", f"--model={tiny_bert}", "--at=2"]
-    done = submit(*asked)
+    done = run_job(*asked)
     assert done.returncode == 0, done.stderr
     report = last_json(done)
     names = ["popularity", "popularity_recent", "item_knn", "ease", "tfidf", "cosine", "cosine_whitened", "hybrid"]
@@ -65,9 +67,9 @@ def test_models_are_compared_and_the_last_line_has_their_metrics(tmp_path, tiny_
         assert values["hit_rate@2_low"] <= values["hit_rate@2"] <= values["hit_rate@2_high"]
     assert report["chosen"]["hybrid"].keys() == {"text_weight", "ridge", "candidates", "decay"}
     assert "hybrid" in done.stdout
-    again = last_json(submit(*asked, "--scorers=popularity,ease", "--refit=false", "--mask_seen=false"))
+    again = last_json(run_job(*asked, "--scorers=popularity,ease", "--refit=false", "--mask_seen=false"))
     assert list(again["metrics"]) == ["popularity", "ease"]
     assert not list((tmp_path / "my lake[1]" / "_blocks" / "comparison").iterdir())
-    wrong = submit(*asked, "--scorers=popularity,eese")
+    wrong = run_job(*asked, "--scorers=popularity,eese")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
     assert "eese" in wrong.stderr

@@ -84,6 +84,7 @@ def test_new_items_are_fitted_and_the_others_keep_their_weights(night):
     assert night.fit()[0]["status"] == "unchanged"
 
 
+@pytest.mark.slow
 def test_all_items_are_fitted_when_a_refit_is_due(night):
     first = night.fit()[1]
     for n in range(2):  # a fifth of the items
@@ -104,6 +105,7 @@ def test_all_items_are_fitted_when_a_refit_is_due(night):
     assert earlier != first
 
 
+@pytest.mark.slow
 def test_the_fit_is_that_of_the_evaluation_whatever_item_vectors_and_half_lives_are(night):
     _, before = night.fit()
     night.sources(space="enc-other-white")

@@ -261,20 +261,27 @@ class Lists:
         return sorted((tuple(row) for row in frame.collect()), key=lambda row: (row[0], row[3]))
 
 
+RULES = [
+    ListRules(),
+    ListRules(min_score=0.75),
+    ListRules(boosts=True),
+    ListRules(run_date=DAY),
+    ListRules(keyed=True),
+    ListRules(quota=1),
+    ListRules(quota=2, boosts=True, run_date=DAY, keyed=True, min_score=-1.0),
+]
+
+
+# Each rule once and all of them for every k; the other pairs with --slow.
 @pytest.mark.parametrize(
-    "rules",
+    ("rules", "k"),
     [
-        ListRules(),
-        ListRules(min_score=0.75),
-        ListRules(boosts=True),
-        ListRules(run_date=DAY),
-        ListRules(keyed=True),
-        ListRules(quota=1),
-        ListRules(quota=2, boosts=True, run_date=DAY, keyed=True, min_score=-1.0),
+        pytest.param(rules, k, marks=[] if k == 4 or rules is RULES[-1] else pytest.mark.slow)
+        for rules in RULES
+        for k in (1, 4, 30)
     ],
-    ids=lambda rules: repr(rules)[10:60],
+    ids=lambda value: repr(value)[10:60] if isinstance(value, ListRules) else str(value),
 )
-@pytest.mark.parametrize("k", [1, 4, 30])
 def test_hybrid_lists_equal_a_greedy_choice_from_the_sorted_catalogue(spark, tmp_path, rules, k):
     lists = Lists(spark)
     assert lists.joined(tmp_path, k, rules) == lists.brute_force(k, rules)

@@ -63,7 +63,7 @@ def test_a_malformed_line_counts_against_all_rows_of_its_source(shop):
     assert caught.value.report == {PERSONAL: {"malformed": {"source log": "not json"}}}
 
 
-@pytest.mark.parametrize("grows", ["by files", "as one file"])
+@pytest.mark.parametrize("grows", ["by files", pytest.param("as one file", marks=pytest.mark.slow)])
 def test_a_run_that_adds_bad_rows_is_refused_however_many_good_ones_are_stored(shop, grows):
     (shop.folder / "log").mkdir()
     shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'))
@@ -193,6 +193,7 @@ def test_events_about_no_item_are_counted_and_refused_where_they_are_nearly_all(
     assert shop.ingest(max_unknown_share=1)["tables"]["events"] == 5
 
 
+@pytest.mark.slow
 def test_a_run_that_adds_events_about_no_item_is_refused(shop):
     (shop.folder / "log").mkdir()
     shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'), products=PRODUCTS + "A7,cup,\n")

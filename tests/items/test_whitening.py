@@ -51,7 +51,7 @@ def fits(bench):
     return [(row["model"], row["shrink"], row["fit"], row["items"]) for row in rows]
 
 
-@pytest.mark.parametrize("partitions", [1, 4, 60])
+@pytest.mark.parametrize("partitions", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 60))])
 def test_moments_are_those_of_the_kernel_whatever_the_partitions(spark, partitions):
     frame = spark.createDataFrame([(v.tolist(),) for v in TEXTS[::-1]], "embedding array<float>")
     rows = moment_rows(frame.repartition(partitions)).collect()
@@ -82,6 +82,7 @@ def test_without_whitening_nothing_is_fitted_and_the_space_keeps_its_name(bench,
     assert bench.lake.version(WHITENINGS) is None
 
 
+@pytest.mark.slow
 def test_items_with_one_text_count_one_by_one(bench, built):
     built(40)
     bench.put(ITEMS, *((f"i{n}", None, "t", f"h{max(n, 5)}", None, None, None) for n in range(40)))
@@ -104,6 +105,7 @@ def test_new_items_use_the_stored_transform_until_a_refit_is_due(bench, built):
     assert (back["whitening"], back_space) == (due["whitening"], due_space)  # the newest stays in use
 
 
+@pytest.mark.slow
 def test_a_refit_can_be_forced_and_a_second_run_does_nothing(bench, built):
     first, _, _ = built(30)
     built(31)
@@ -114,12 +116,14 @@ def test_a_refit_can_be_forced_and_a_second_run_does_nothing(bench, built):
     assert len(fits(bench)) == 2
 
 
+@pytest.mark.slow
 def test_each_shrink_has_a_transform_of_its_own(bench, built):
     spaces = [built(40)[1], built.again(whitening=0.5)[1], built.again()[1]]
     assert spaces[0] == spaces[2] != spaces[1]
     assert fits(bench) == [("enc", 0.1, 1, 40), ("enc", 0.5, 1, 40)]
 
 
+@pytest.mark.slow
 def test_lengths_and_cosines_are_compared_within_one_space_only(bench, built):
     built(40, drift_from_rows=1)
     report, _, _ = built.again(drift_from_rows=1, whitening=None)

@@ -40,7 +40,8 @@ from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FAILED_TEXTS, QUARAN
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.training_data import read_scored_texts
 from tests.bench.event_files import DATASET, FIRST, Shop
-from tests.bench.spark_submit import last_json, submit
+from tests.bench.jobs_here import run_job
+from tests.bench.spark_submit import last_json
 from tests.conftest import ROOT
 
 
@@ -59,7 +60,7 @@ def files_that_name(lake: Path, name: str) -> list[str]:
     return files
 
 
-def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, tmp_path):
+def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(spark, shop, tiny_bert, tmp_path):
     lake = tmp_path / "lake"
     mine = tmp_path / "shop"
     shutil.copytree(shop, mine)
@@ -68,14 +69,14 @@ def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, 
         (mine / name).write_text(text, encoding="utf-8")
     with (mine / "log.csv").open("a", encoding="utf-8") as log:
         log.write("hermit,a2,view,not a time\n  hermit ,a2,view,,\nu3,oldpot,view,never\n")
-    first = submit(*refresh_arguments(mine, lake, tiny_bert), "--max_bad_share=0.5", "--explain=3")
+    first = run_job(*refresh_arguments(mine, lake, tiny_bert), "--max_bad_share=0.5", "--explain=3")
     assert first.returncode == 0, first.stderr
     for name in ("_reports/2024-03-01.html", "_status/explain_user/latest.json", "_status/embed_texts/latest.json"):
         (lake / name).parent.mkdir(parents=True, exist_ok=True)
         (lake / name).write_text("<p>'hermit' bought oldpot</p>", encoding="utf-8")
     assert len(files_that_name(lake, "hermit")) > 6
     assert any("recommendations" in path for path in files_that_name(lake, "oldpot"))  # as a reason
-    forget = submit("forget_users", f"--lake={lake}", "--user_ids=hermit", "--item_ids=oldpot")
+    forget = run_job("forget_users", f"--lake={lake}", "--user_ids=hermit", "--item_ids=oldpot")
     assert forget.returncode == 0, forget.stderr
     proof = last_json(forget)["proof"]
     assert proof["rows_removed"]["events"] >= 3
@@ -85,7 +86,7 @@ def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, 
     assert proof["other_files_removed"] > 3
     assert {"events", "users", "recommendations", "quarantine"} <= set(proof["versions_expired"])
     assert files_that_name(lake, "hermit") == files_that_name(lake, "oldpot") == []
-    another = submit("forget_users", f"--lake={lake}", "--user_ids=u3")  # without a refresh in between
+    another = run_job("forget_users", f"--lake={lake}", "--user_ids=u3")  # without a refresh in between
     assert another.returncode == 0, another.stderr
     proofs = [json.loads(path.read_text()) for path in sorted((lake / "_proofs" / "forget_users").iterdir())]
     assert len(proofs) == 2
@@ -98,11 +99,11 @@ def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(shop, tiny_bert, 
         assert sorted(r["rank"] for r in lists if r["user_id"] == user) == list(range(1, 1 + sum(
             r["user_id"] == user for r in lists
         )))  # fmt: skip
-    again = submit(*refresh_arguments(mine, lake, tiny_bert, "2024-03-02"), "--max_bad_share=0.9")
+    again = run_job(*refresh_arguments(mine, lake, tiny_bert, "2024-03-02"), "--max_bad_share=0.9")
     assert again.returncode == 0, again.stderr
     assert [path for path in files_that_name(lake, "hermit") if "quarantine" not in path] == []
     assert [path for path in files_that_name(lake, "oldpot") if "quarantine" not in path] == []
-    assert submit("forget_users", f"--lake={lake}").returncode == 2
+    assert run_job("forget_users", f"--lake={lake}").returncode == 2
 
 
 KEY = bytes(range(32))
@@ -278,11 +279,15 @@ POINTS = [
 ]
 
 
-# The first, one between two tables and the last; the others with --slow.
+# By default the first point before a refresh, one between two tables before the same command; the others with --slow.
 @pytest.mark.parametrize(
-    "point", [p if p in (POINTS[0], POINTS[2], POINTS[-1]) else pytest.param(p, marks=pytest.mark.slow) for p in POINTS]
+    ("point", "then"),
+    [
+        pytest.param(p, t, marks=[] if (p, t) in ((POINTS[0], "refresh"), (POINTS[2], "forget")) else pytest.mark.slow)
+        for p in POINTS
+        for t in ("forget", "refresh")
+    ],
 )
-@pytest.mark.parametrize("then", ["forget", "refresh"])
 def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
     if then == "refresh" and point in POINTS[5:]:
         pytest.skip("files of old versions are removed by the same command and by vacuum_lake")
@@ -318,6 +323,7 @@ def test_scratch_that_a_killed_comparison_left_is_vacuumed(forgetful):
     assert not list(Path(lake.uri).rglob("texts.arrow"))
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_reviews_of_the_forgotten(forgetful):
     with (forgetful.folder / "shop.toml").open("a", encoding="utf-8") as file:
         file.write(
@@ -339,6 +345,7 @@ def test_nothing_is_learned_from_reviews_of_the_forgotten(forgetful):
     assert "forgotten" in made_of
 
 
+@pytest.mark.slow
 def test_another_blank_makes_another_person(forgetful, spark):
     lake = forgetful.lake()
     forgetful.log("2.csv", "\u00a0abc,a1,2024-02-01,1", "abc,a1,2024-02-01,1")

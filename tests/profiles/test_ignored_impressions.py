@@ -104,6 +104,7 @@ def test_reasons_name_ignored_items_and_add_up(world):
     assert any("passed over" in reason["sentence"] for reason in reasons)
 
 
+@pytest.mark.slow
 def test_impressions_are_stored_once_and_without_forgotten_users(world):
     world.refresh(full=True)
     world.refresh()

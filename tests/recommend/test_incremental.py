@@ -126,6 +126,7 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert longer[1]["lists_made"].startswith("all: ")
 
 
+@pytest.mark.slow
 def test_shuffled_joins_leave_lists_whole(spark, tmp_path):
     """As on large tables; and in a folder with a space in its name, whose files a night without changes reads."""
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
@@ -142,6 +143,7 @@ def test_shuffled_joins_leave_lists_whole(spark, tmp_path):
         spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
 
 
+@pytest.mark.slow
 def test_lists_learn_from_the_commit_which_profiles_are_new(spark, tmp_path, monkeypatch):
     world = World(spark, tmp_path)
     world.commit_sources()
@@ -166,6 +168,7 @@ def test_lists_learn_from_the_commit_which_profiles_are_new(spark, tmp_path, mon
     assert "user_id" in compared
 
 
+@pytest.mark.slow
 def test_files_of_many_nights_stay_few(spark, tmp_path):
     world = World(spark, tmp_path)
     world.commit_sources()
@@ -175,19 +178,6 @@ def test_files_of_many_nights_stay_few(spark, tmp_path):
         world.refresh()
     number = [len(world.lake.file_uris(t, world.lake.last_commit(t).version)) for t in (USER_PROFILES, RECOMMENDATIONS)]
     assert max(number) <= 8, number
-
-
-def test_a_night_without_changes_keeps_the_figures_of_the_drift_gate(spark, tmp_path):
-    world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
-    world.commit_sources()
-    world.refresh()
-    world.run_date += timedelta(days=1)  # and nothing else
-    made, _ = world.refresh()
-    assert made["profiles_made"] == "none"
-    world.events = {event for event in world.events if event[0] < 1}
-    world.commit_sources()
-    with pytest.raises(QualityError, match="table 'user_profiles' has drifted and nothing was published: rows went"):
-        world.refresh()
 
 
 def test_a_run_is_refused_if_another_one_has_replaced_the_version_it_started_from(spark, tmp_path, monkeypatch):
@@ -240,6 +230,8 @@ def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, t
     world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
     world.commit_sources()
     world.refresh()
+    world.run_date += timedelta(days=1)  # and nothing else: this night keeps the figures that the next is compared with
+    assert world.refresh()[0]["profiles_made"] == "none"
     before = world.shown()
     world.events = {event for event in world.events if event[0] < 4}
     world.commit_sources()

@@ -156,6 +156,7 @@ def test_old_evaluations_are_a_curve_and_not_a_long_table(parts):
     assert [row[1:] for row in past[1:4]] == [["cosine", "9", *row] for row in values], "the newest evaluation first"
 
 
+@pytest.mark.slow
 def test_accepted_drift_is_reported(spark, tmp_path):
     world = World(spark, tmp_path / "lake", boosts=False)
     world.refresh()
@@ -185,7 +186,7 @@ def test_lists_for_another_day_are_refused(hostile):
         render_report(hostile.run, ReportOptions(lake=hostile.lake.uri, run_date=date(2024, 4, 1)))
 
 
-@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1200, False)])
+@pytest.mark.parametrize(("width", "dark"), [(390, False), pytest.param(390, True, marks=pytest.mark.slow), (1200, False)])
 def test_a_browser_shows_the_page_without_complaints(written, tmp_path, width, dark):
     from pathlib import Path
 

@@ -95,6 +95,7 @@ def test_a_model_that_is_not_better_is_named_as_rejected(spark, walks, tiny_bert
         fine_tune_encoder(run_of(options), options)
 
 
+@pytest.mark.slow
 def test_lora_trains_on_histories_through_the_job(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, tuning="lora", epochs=1, rank=2, negatives=8)
     try:
@@ -235,6 +236,7 @@ def test_the_tuning_adapter_is_ia3(walks, tiny_bert, tmp_path):
     assert options_of(walks, tiny_bert, tmp_path, tuning="adapter").method == "ia3"
 
 
+@pytest.mark.slow
 def test_a_search_continues_its_study(spark, walks, tiny_bert, tmp_path):
     first = options_of(walks, tiny_bert, tmp_path, SearchOptions, trials=2, epochs=2)
     report = search_hyperparameters(run_of(first), first)
