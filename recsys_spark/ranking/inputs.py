@@ -78,6 +78,11 @@ def example_users(events: DataFrame, start: date, positive: Column, share: float
     return window.where(drawn).groupBy("user_id").agg(items.alias("wanted"))
 
 
+def log_length(events: DataFrame, before: date) -> DataFrame:
+    """One row, ``days``: the age in days of the oldest event."""
+    return events.agg(F.datediff(F.lit(before), F.to_date(F.min("timestamp"))).alias("days"))
+
+
 def users_by_days(events: DataFrame, positive: Column, before: date, windows: Sequence[int]) -> DataFrame:
     """One row, ``users`` (array<bigint>): for each window the number of users who chose something in that many days.
 

@@ -24,7 +24,7 @@ class RankerOptions(RelevanceOptions):
         None,
         ge=1,
         description="auto: number of days before run_date whose events the ranker learns from; default: the fewest of "
-        "7, 14, 30, 60 and 90 in which enough users chose something",
+        "7, 14, 30, 60, 90, 180 and 365 in which 150 users chose something, at most a quarter of the log",
     )
     ranker_users: int = Field(
         10_000, ge=2, description="auto: greatest number of users that the ranker learns from, drawn by a hash"

@@ -134,7 +134,8 @@ class World:
         return build_profiles(self.run, self._options(more))
 
     def _options(self, more):
-        return Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **self.options | more)
+        named = {"scorer": "cosine"} | self.options | more
+        return Options(lake=self.lake.uri, run_date=self.run_date, k=4, user_block_rows=5, **named)
 
     def shown(self):
         rows = self.lake.read(self.spark, RECOMMENDATIONS).collect()

@@ -87,7 +87,8 @@ class World:
             self.lake.commit(self.lake.stage(self.spark.createDataFrame(records, table.ddl), table), f"sources-{night}")
 
     def refresh(self, **more):
-        options = Options(lake=self.lake.uri, run_date=DAY, k=6, category_prices=5, user_block_rows=5, **more)
+        named = {"scorer": "cosine"} | more
+        options = Options(lake=self.lake.uri, run_date=DAY, k=6, category_prices=5, user_block_rows=5, **named)
         build_item_vectors(self.run, options, MODEL)
         if options.scorer == "hybrid":
             fit_item_weights(self.run, options)

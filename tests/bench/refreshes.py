@@ -15,7 +15,7 @@ def rows_of(lake: Path) -> list[dict]:
 
 def refresh(source: Path, lake: Path, model: Path, *more: str) -> list[str]:
     asked = [f"--dataset={source / 'shop.toml'}", f"--data={source}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *asked, "--run_date=2024-03-01", "--k=3", *more]
+    return ["refresh_lake", *asked, "--run_date=2024-03-01", "--k=3", "--scorer=cosine", *more]
 
 
 def grown(shop: Path, folder: Path) -> Path:

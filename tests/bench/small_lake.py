@@ -43,6 +43,8 @@ class Bench:
         self.put(EVENTS, *((user, item, kind, THEN, None) for user, item, kind in rows))
 
     def lists(self, **options):
-        report = recommend_items(self.run, TopKOptions(lake=self.lake.uri, run_date=DAY, **options))
+        report = recommend_items(
+            self.run, TopKOptions(lake=self.lake.uri, run_date=DAY, **{"scorer": "cosine", **options})
+        )
         found = self.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
         return report, [(row["user_id"], row["item_id"], row["rank"]) for row in found]

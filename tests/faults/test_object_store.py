@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 
 def refresh(shop: Path, lake: str, model: Path, run_date: str = "2024-03-01") -> list[str]:
     asked = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *asked, f"--run_date={run_date}", "--k=3"]
+    return ["refresh_lake", *asked, f"--run_date={run_date}", "--k=3", "--scorer=cosine"]
 
 
 def rows_of(lake: str, options: dict[str, str] | None = None) -> list[dict]:

@@ -51,7 +51,12 @@ def test_a_tuned_model_from_its_training_to_the_lists(walks, tiny_bert, tmp_path
     before = embeddings(lake)
     for name, target in (("whole", lake), ("again", tmp_path / "other")):  # two folders, two processes, two lakes
         keys = {"dataset": walks / "walks.toml", "data": walks, "lake": target, "model": models / name}
-        done = submit("refresh_lake", *(f"--{key}={value}" for key, value in keys.items()), "--run_date=2024-12-31")
+        done = submit(
+            "refresh_lake",
+            *(f"--{key}={value}" for key, value in keys.items()),
+            "--run_date=2024-12-31",
+            "--scorer=cosine",
+        )
         assert done.returncode == 0, done.stderr
     after = embeddings(lake)
     assert {model for _, model in after} == {old, new}

@@ -103,7 +103,7 @@ def test_pickled_weights_are_refused(asked, tmp_path):
 @pytest.mark.parametrize(
     ("job", "missing"),
     [
-        ("recommend_items", "user_profiles, item_vectors, events"),
+        ("recommend_items", "events, items, users, item_vectors, embeddings"),
         ("build_profiles", "events, users, item_vectors, embeddings"),
         ("evaluate_recommendations", "recommendations, events, items"),
     ],

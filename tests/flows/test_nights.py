@@ -43,7 +43,9 @@ class Shop:
 
     def options(self, run_date, **more):
         known = {"dataset": str(self.data / "shop.toml"), "data": str(self.data), "model": str(self._model), "k": 3}
-        return RefreshOptions(lake=self.lake.uri, run_date=run_date, refit_share=0.5, **known | more)
+        return RefreshOptions(
+            lake=self.lake.uri, run_date=run_date, refit_share=0.5, **{"scorer": "cosine"} | known | more
+        )
 
     def add(self, name, row):
         with (self.data / name).open("a", encoding="utf-8") as file:

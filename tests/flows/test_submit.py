@@ -38,7 +38,7 @@ def test_the_help_of_a_job_names_its_keys():
     ("run", "arguments", "code", "words"),
     [
         (run_job, [*RECOMMEND, "--run_dat=2020-01-01", "--k=many"], 2, ["run_dat", "run_date", "k ("]),
-        (submit, [*RECOMMEND, "--run_date=2020-01-01"], 4, ["user_profiles", "item_vectors"]),
+        (submit, [*RECOMMEND, "--run_date=2020-01-01"], 4, ["users", "item_vectors"]),
         (run_job, [*INGEST, "--dataset=online_retial", "--data=."], 2, ["online_retail"]),
         (run_job, [*INGEST, "--dataset=online_retail", "--data=/absent"], 4, ["/absent"]),
     ],

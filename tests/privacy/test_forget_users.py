@@ -47,7 +47,7 @@ from tests.conftest import ROOT
 
 def refresh_arguments(shop, lake, model, run_date="2024-03-01"):
     sources = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *sources, f"--run_date={run_date}", "--k=3"]
+    return ["refresh_lake", *sources, f"--run_date={run_date}", "--k=3", "--scorer=cosine"]
 
 
 def files_that_name(lake: Path, name: str) -> list[str]:

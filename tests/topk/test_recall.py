@@ -90,7 +90,9 @@ class Bench:
         self.run.lake.commit(staged, f"{table.name} {rows[:1]} {len(rows)}")
 
     def lists(self, **options):
-        report = recommend_items(self.run, TopKOptions(lake=self.run.lake.uri, run_date=DAY, k=5, **options))
+        report = recommend_items(
+            self.run, TopKOptions(lake=self.run.lake.uri, run_date=DAY, k=5, scorer="cosine", **options)
+        )
         rows = self.run.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
         return report, [(row["user_id"], row["item_id"], row["score"]) for row in rows]
 

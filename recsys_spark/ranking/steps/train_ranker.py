@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.arrays.arrow import matrix
 from recsys_spark.publish.steps.scratch import materialized
-from recsys_spark.ranking.inputs import example_users, users_by_days
+from recsys_spark.ranking.inputs import example_users, log_length, users_by_days
 from recsys_spark.ranking.kernels.choice import FALLBACK, Choice, choose
 from recsys_spark.ranking.kernels.features import FEATURES
 from recsys_spark.ranking.kernels.rankers import Ranker
@@ -70,8 +70,14 @@ def train_ranker(cut: Cut, items: CutItems, weights_before: Callable[[date], Dat
 
 
 def _window(cut: Cut) -> tuple[int, int]:
-    """(days of a window, users who chose something in the newest one)."""
-    lengths = _LENGTHS if cut.options.window_days is None else (cut.options.window_days,)
+    """(days of a window, users who chose something in the newest one).
+
+    A window is at most a quarter of the log, so that something is before the oldest one.
+    """
+    longest = max(1, log_length(cut.events, cut.before).collect()[0]["days"] // (_WINDOWS + 1))
+    lengths = [days for days in _LENGTHS if days < longest] + [min(longest, _LENGTHS[-1])]
+    if cut.options.window_days is not None:
+        lengths = [cut.options.window_days]
     users = users_by_days(cut.events, cut.positive, cut.before, lengths).collect()[0]["users"]
     enough = [(days, count) for days, count in zip(lengths, users, strict=True) if count >= _ENOUGH_USERS]
     return enough[0] if enough else (lengths[-1], users[-1])

@@ -14,7 +14,7 @@ from recsys_spark.events.steps.check_event_types import check_event_types
 from recsys_spark.hybrid.steps.fit_item_weights import weights_before
 from recsys_spark.publish.steps.partial_rewrite import partial_rewrite
 from recsys_spark.publish.steps.previous_run import FullRebuild, Previous, previous
-from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.publish.steps.publishing import Report, pin_inputs
 from recsys_spark.ranking.inputs import all_users
 from recsys_spark.ranking.options import RankerOptions
 from recsys_spark.ranking.ranked_scorer import USER_ROWS, RankedScorerFactory, task_bytes
@@ -30,6 +30,8 @@ from recsys_spark.tables.task_stream import ArrowTransform
 from recsys_spark.topk.join import list_rows
 from recsys_spark.topk.steps.join_plan import tasks_for
 
+_NEEDED = (EVENTS, ITEMS, USERS, ITEM_VECTORS, EMBEDDINGS)
+
 
 def auto_lists(run: Run, options: TopKOptions) -> Report:
     """Publish a list for every user of the table ``users`` and of the events.
@@ -40,11 +42,12 @@ def auto_lists(run: Run, options: TopKOptions) -> Report:
         UsageError: options that need vectors.
     """
     _check_no_vectors_needed(options)
+    pin_inputs(run, *_NEEDED)  # names all missing tables at once
     cut_day = _last_day(run, options)
     if cut_day is None:
         run.progress.note(f"no event before {options.run_date} speaks for an item: lists by cosine")
         return cosine_lists(run, options)
-    request = ListRequest.pin(run, options, ITEM_WEIGHTS, ITEM_VECTORS, ITEMS, USERS, EMBEDDINGS, **_settings(options))
+    request = ListRequest.pin(run, options, ITEM_WEIGHTS, *_NEEDED, **_settings(options))
     if (report := request.published()) is not None:
         return report
     check_event_types(run, request.inputs, options)

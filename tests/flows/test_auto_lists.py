@@ -1,0 +1,131 @@
+"""Default lists through the whole refresh: nights, repeats, odd logs; in this process, with a tiny encoder."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from recsys_spark.errors import UsageError
+from recsys_spark.lake.lake import Lake
+from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
+from recsys_spark.tables.schemas import RECOMMENDATIONS, USERS
+
+DAY = date(2024, 3, 1)
+
+DATASET = """
+title = "Shop"
+[sources]
+products = { path = "products.csv", options = { header = true } }
+log = { path = "log.csv", options = { header = true } }
+people = { path = "people.csv", options = { header = true } }
+[items]
+from = "products"
+select = { item_id = "sku", title = "name" }
+text = ["{title}."]
+[users]
+from = "people"
+select = { user_id = "user" }
+[events]
+from = "log"
+select = { user_id = "user", item_id = "sku", event_type = "what", timestamp = "at" }
+earliest = 2020-01-01
+latest = "run_date"
+"""
+
+ITEMS = [f"a{n:02}" for n in range(15)]
+
+
+class Shop:
+    """A shop whose log a test writes; every refresh runs in this process."""
+
+    def __init__(self, spark, folder, model):
+        self.spark, self.folder, self.model = spark, folder, model
+        self.lake = Lake(str(folder / "lake"))
+        (folder / "shop.toml").write_text(DATASET, encoding="utf-8")
+        words = ["wool", "steel", "paper", "glass", "stone"]
+        rows = [f"{sku},{words[n % 5]} thing {n}" for n, sku in enumerate(ITEMS)]
+        (folder / "products.csv").write_text("\n".join(["sku,name", *rows]), encoding="utf-8")
+        (folder / "people.csv").write_text("user\n" + "\n".join(f"u{n}" for n in range(45)), encoding="utf-8")
+        self.lines = []
+
+    def buy(self, user, item, days, what="purchase"):
+        self.lines.append(f"{user},{item},{what},{DAY - timedelta(days=days)} 10:00:00")
+
+    def refresh(self, run_date=DAY, **more):
+        (self.folder / "log.csv").write_text("\n".join(["user,sku,what,at", *self.lines]), encoding="utf-8")
+        options = RefreshOptions(
+            lake=self.lake.uri, dataset=str(self.folder / "shop.toml"), data=str(self.folder), model=str(self.model),
+            run_date=run_date, k=4, **more,
+        )  # fmt: skip
+        return refresh_lake(Run("refresh_lake", self.lake, Progress()), options)
+
+    def lists(self):
+        rows = self.lake.read(self.spark, RECOMMENDATIONS).orderBy("user_id", "rank").collect()
+        return [(row["user_id"], row["item_id"], row["score"], row["rank"], row["source"]) for row in rows]
+
+
+@pytest.fixture
+def shop(spark, tmp_path, tiny_bert):
+    return Shop(spark, tmp_path, tiny_bert)
+
+
+def busy(shop):
+    """40 users who buy two of five items again and again, and a new item in the last week."""
+    for user in range(40):
+        for days in range(1, 42, 4):
+            shop.buy(f"u{user}", ITEMS[(user + days // 20) % 5 if days % 8 else 5 + user % 3], days)
+
+
+def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
+    busy(shop)
+    first = shop.refresh()
+    assert first["ranking"]["repeats"]
+    assert first["ranking"]["users"] >= 30
+    lists = shop.lists()
+    assert {user for user, *_ in lists} == {row["user_id"] for row in shop.lake.read(shop.spark, USERS).collect()}
+    assert len(lists) == 45 * 4
+    assert {source for *_, source in lists} >= {"own", "popular"}
+    same = shop.refresh(DAY + timedelta(days=1))
+    assert same["lists_made"] == "none"
+    assert shop.lists() == lists
+    shop.buy("u3", "a09", 0)
+    night = shop.refresh(DAY + timedelta(days=1))
+    assert night["lists_made"].startswith("all: ")
+    changed = shop.lists()
+    shop.refresh(DAY + timedelta(days=1), full=True)
+    assert shop.lists() == changed != lists
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        [("u1", "a01", 3)],
+        [("u1", "a01", 3), ("u2", "a02", 3)],
+        [(f"u{n}", "a01", 400) for n in range(9)] + [("u1", "a02", 1)],
+    ],
+    ids=["a single event", "a single day", "a gap of a year"],
+)
+def test_a_log_with_too_little_to_learn_from_gives_lists_by_popularity(shop, log):
+    for user, item, days in log:
+        shop.buy(user, item, days)
+    report = shop.refresh()
+    assert report["ranking"]["ranker"] == "popularity_30"
+    assert "too few users" in report["ranking"]["reason"]
+    lists = shop.lists()
+    assert {user for user, *_ in lists} == {f"u{n}" for n in range(45)}
+    seen = {(user, item) for user, item, _ in log}
+    assert not seen & {(user, item) for user, item, *_ in lists}
+
+
+def test_a_log_without_a_positive_event_gives_lists_by_cosine(shop):
+    shop.buy("u1", "a01", 3, what="cancel")
+    report = shop.refresh()
+    assert "ranking" not in report
+    assert report["lists_made"] == "all: it is the first run"
+
+
+def test_keys_that_need_vectors_are_refused_by_name(shop):
+    shop.buy("u1", "a01", 3)
+    with pytest.raises(UsageError, match="--diversity compares vectors: add --scorer=cosine"):
+        shop.refresh(diversity=0.5)
