@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.ranking.kernels.features import POPULARITY
+from recsys_spark.ranking.kernels.features import FEATURES, POPULARITY
 from recsys_spark.ranking.kernels.rankers import SIMPLE, TREES, Ranker
 from recsys_spark.ranking.kernels.sampling import sampled
 from recsys_spark.ranking.kernels.selection import Examples, best_of, difference
@@ -15,10 +15,10 @@ from recsys_spark.ranking.kernels.trees import Trees, TreeSettings, fit_trees
 FALLBACK = "popularity_30"
 """The ranker without anything to measure on."""
 
-_ROUNDS = (60, 120)
-"""Numbers of trees that are compared: with few examples, more of them rank worse."""
+_OF_USERS = tuple(name for name in FEATURES if name.startswith("user_"))
+"""With few users, trees learn from these which of them chose much, and rank worse."""
 
-_FEWEST_USERS = 30
+FEWEST_USERS = 30
 """Fewest users whose lists are compared; with fewer, FALLBACK is used."""
 
 
@@ -41,6 +41,12 @@ class Choice:
         return f"{compared}; items {again} be listed again"
 
 
+def fallback(repeats: str) -> Choice:
+    """The choice where fewer than FEWEST_USERS chose something in the newest window."""
+    figures = {"ranker": FALLBACK, "reason": f"too few users to compare: fewer than {FEWEST_USERS}"}
+    return Choice(Ranker(FALLBACK), repeats == "allow", figures)
+
+
 def choose(train: Examples, valid: Examples, k: int, *, repeats: str, negatives: int, seed: int) -> Choice:
     """Train rankers on ``train``, compare them with the simple ones on ``valid``, and train the best one on both.
 
@@ -53,13 +59,17 @@ def choose(train: Examples, valid: Examples, k: int, *, repeats: str, negatives:
         negatives: candidates that are not relevant, of each user of ``valid``, in the last training.
         seed: of the trees.
     """
-    if len(np.unique(valid.users)) < _FEWEST_USERS:
-        return Choice(Ranker(FALLBACK), repeats == "allow", {"ranker": FALLBACK, "reason": "too few users to compare"})
+    if len(np.unique(valid.users)) < FEWEST_USERS:
+        return fallback(repeats)
     allowed = repeats == "allow" or (repeats == "auto" and _wants_repeats(valid, k))
     rankers = {name: Ranker(name) for name in SIMPLE if allowed or not name.startswith("own_")}
     figures = {name: valid.ndcg(one.scores(valid.features), k, repeats=allowed) for name, one in rankers.items()}
     base = best_of({name: figures[name] for name in POPULARITY})
-    settings = {f"{TREES}_{rounds}": TreeSettings(base=base, rounds=rounds, seed=seed) for rounds in _ROUNDS}
+    settings = {
+        f"{TREES}_items": TreeSettings(base=FALLBACK, rounds=60, unused=_OF_USERS, seed=seed),
+        f"{TREES}_60": TreeSettings(base=base, rounds=60, seed=seed),
+        f"{TREES}_120": TreeSettings(base=base, rounds=120, seed=seed),
+    }
     for name, one in settings.items() if train.relevant.any() else ():
         trees = _fitted(train, allowed, one)
         figures[name] = valid.ndcg(trees.scores(valid.features), k, repeats=allowed)

@@ -25,6 +25,7 @@ class TreeSettings:
     Args:
         base: feature from which the trees start, a logarithm of a share: a ranking by it needs no example.
         rounds: number of trees.
+        unused: features that no tree uses.
         depth: greatest depth of a tree.
         rate: learning rate.
         seed: of the random numbers.
@@ -32,6 +33,7 @@ class TreeSettings:
 
     base: str = "popularity_30"
     rounds: int = 120
+    unused: tuple[str, ...] = ()
     depth: int = 4
     rate: float = 0.08
     seed: int = 0
@@ -73,8 +75,10 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
     import xgboost
 
     offset = _offset(_base_scores(features, settings.base, 0.0), relevant.mean())
+    used = features.copy()
+    used[:, [FEATURES.index(name) for name in settings.unused]] = np.nan  # a missing value splits nothing
     data = xgboost.QuantileDMatrix(
-        features,
+        used,
         label=relevant.astype(np.float32),
         base_margin=_base_scores(features, settings.base, offset),
         feature_names=list(FEATURES),

@@ -13,9 +13,8 @@ from pyspark.sql import DataFrame
 from recsys_spark.arrays.arrow import matrix
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.ranking.inputs import example_users, log_length, users_by_days
-from recsys_spark.ranking.kernels.choice import FALLBACK, Choice, choose
+from recsys_spark.ranking.kernels.choice import FEWEST_USERS, Choice, choose, fallback
 from recsys_spark.ranking.kernels.features import FEATURES
-from recsys_spark.ranking.kernels.rankers import Ranker
 from recsys_spark.ranking.kernels.selection import Examples
 from recsys_spark.ranking.ranked_scorer import EXAMPLE_DDL, example_rows
 from recsys_spark.ranking.steps.cut import Cut, CutItems
@@ -47,9 +46,8 @@ def train_ranker(cut: Cut, items: CutItems, weights_before: Callable[[date], Dat
     """
     run, options = cut.run, cut.options
     days, users = _window(cut)
-    if not users:
-        reason = "no user chose anything in the last days before run_date"
-        return Choice(Ranker(FALLBACK), options.repeats == "allow", {"ranker": FALLBACK, "reason": reason})
+    if users < FEWEST_USERS:
+        return fallback(options.repeats)
     oldest = cut.before - timedelta(days=_WINDOWS * days)
     with ExitStack() as stack:
 
