@@ -174,6 +174,7 @@ def test_sigterm_amid_a_spark_job_stops_it_with_143(run, published, changed, tin
     assert (DeltaTable(str(lake / "embeddings")).version(), rows_of(lake)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", DRIVERS, indirect=True)
 def test_sigterm_stops_a_run_with_143_and_publishes_nothing(
     run, published, changed, undisturbed, tiny_bert, tmp_path
