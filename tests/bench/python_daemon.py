@@ -1,6 +1,7 @@
 """The process that Spark forks Python workers from, with the packages that nearly all of them import.
 
-Spark ends a worker that had no task for a minute; without this the next one imports NumPy, pandas, Arrow and PyTorch again.
+Spark ends a worker that had no task for a minute. Without this the next one imports NumPy, pandas, Arrow and PyTorch
+again.
 """
 
 import pandas  # noqa: F401

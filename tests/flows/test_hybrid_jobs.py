@@ -48,7 +48,9 @@ def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(spark, tmp_path,
         own = sorted((row for row in lists if row["user_id"] == user), key=lambda row: row["rank"])
         assert [row["item_id"] for row in own] == [item for item, _ in best]
         assert [row["score"] for row in own] == pytest.approx([score for _, score in best], rel=1e-5)
-    refused = run_job("recommend_items", f"--lake={lake}", "--run_date=2024-03-01", "--scorer=hybrid", "--diversity=0.5")
+    refused = run_job(
+        "recommend_items", f"--lake={lake}", "--run_date=2024-03-01", "--scorer=hybrid", "--diversity=0.5"
+    )
     assert refused.returncode == 2
     assert "--diversity compares vectors" in refused.stderr
 

@@ -185,7 +185,9 @@ def test_lists_for_another_day_are_refused(hostile):
         render_report(hostile.run, ReportOptions(lake=hostile.lake.uri, run_date=date(2024, 4, 1)))
 
 
-@pytest.mark.parametrize(("width", "dark"), [(390, False), pytest.param(390, True, marks=pytest.mark.slow), (1200, False)])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(390, False), pytest.param(390, True, marks=pytest.mark.slow), (1200, False)]
+)
 def test_a_browser_shows_the_page_without_complaints(written, tmp_path, width, dark):
     from pathlib import Path
 
