@@ -89,6 +89,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
         .config("spark.local.dir", str(scratch / "local"))
         .config("spark.sql.codegen.wholeStage", "false")
         .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+        .config("spark.python.daemon.module", "tests.bench.python_daemon")
         .config("spark.hadoop.parquet.page.verify-checksum.enabled", "true")
         .config("spark.driver.memory", "2g")
         .config("spark.driver.maxResultSize", "0")

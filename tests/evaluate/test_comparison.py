@@ -161,12 +161,12 @@ def test_ease_is_left_out_of_a_large_catalogue_with_a_warning(world, monkeypatch
     assert [warning for warning in report["warnings"] if "ease is left out" in warning]
 
 
-def test_event_types_without_a_weight_and_logs_without_positive_events_are_refused(world):
-    for protocol in ("leave_one_out", "temporal"):
-        with pytest.raises(UsageError, match="listen"):
-            world("listen", protocol=protocol, scorers="popularity")
-        with pytest.raises(InputError, match="no event"):
-            world("skip", protocol=protocol, scorers="popularity")
+@pytest.mark.parametrize("protocol", ["leave_one_out", pytest.param("temporal", marks=pytest.mark.slow)])
+def test_event_types_without_a_weight_and_logs_without_positive_events_are_refused(world, protocol):
+    with pytest.raises(UsageError, match="listen"):
+        world("listen", protocol=protocol, scorers="popularity")
+    with pytest.raises(InputError, match="no event"):
+        world("skip", protocol=protocol, scorers="popularity")
 
 
 def user_batch(items, roles):

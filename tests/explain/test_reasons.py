@@ -152,6 +152,7 @@ def test_lists_of_an_unknown_scorer_are_not_explained_as_cosine():
         sources(None, None, Provenance(scorer="itemknn"))
 
 
+@pytest.mark.slow
 def test_profiles_of_other_vectors_cannot_be_explained(spark, tmp_path):
     world = World(spark, tmp_path / "lake")
     world.refresh()

@@ -72,8 +72,8 @@ class Reader(Thread):
         self.join()
 
 
-# A driver that is killed is a process of its own. It has a JVM of its own too with --slow only: all that it publishes, it
-# publishes from Python, and a JVM takes longer than the job.
+# A driver that is killed is a process of its own. It has a JVM of its own too with --slow only: all that it publishes,
+# it publishes from Python, and a JVM takes longer than the job.
 DRIVERS = [pytest.param("driver"), pytest.param("spark-submit", marks=pytest.mark.slow)]
 
 
@@ -174,6 +174,7 @@ def test_sigterm_amid_a_spark_job_stops_it_with_143(run, published, changed, tin
     assert (DeltaTable(str(lake / "embeddings")).version(), rows_of(lake)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", DRIVERS, indirect=True)
 def test_sigterm_stops_a_run_with_143_and_publishes_nothing(run, published, changed, undisturbed, tiny_bert, tmp_path):
     lake = tmp_path / "lake"

@@ -121,6 +121,13 @@ def test_a_night_costs_what_has_changed(spark, tmp_path):
     assert listed["items_changed"] == 1
     assert 1 <= listed["users_redone"] < USERS_AT_FIRST / 2
     assert world.lake.version(IMPRESSIONS) is None, "impressions are stored only with ignored_weight"
+
+
+@pytest.mark.slow
+def test_another_half_life_makes_everything_anew(spark, tmp_path):
+    world = World(spark, tmp_path)
+    world.commit_sources()
+    world.refresh()
     longer = world.refresh(half_life_days=7)
     assert longer[0]["profiles_made"].startswith("all: weights was")
     assert longer[1]["lists_made"].startswith("all: ")
@@ -180,6 +187,7 @@ def test_files_of_many_nights_stay_few(spark, tmp_path):
     assert max(number) <= 8, number
 
 
+@pytest.mark.slow
 def test_a_run_is_refused_if_another_one_has_replaced_the_version_it_started_from(spark, tmp_path, monkeypatch):
     world = World(spark, tmp_path)
     world.commit_sources()

@@ -190,6 +190,7 @@ def test_progress_says_how_long_it_will_take():
     assert tasks_and_time(0, 0, 1) == ""
 
 
+@pytest.mark.slow
 def test_a_table_dropped_and_created_again_at_the_same_version_is_another_table(spark, tmp_path):
     shop = Bench(spark, tmp_path, users=3, items=12)
     _, first = shop.lists()

