@@ -6,6 +6,8 @@ import pytest
 
 from recsys_spark.errors import UsageError
 from recsys_spark.lake.lake import Lake
+from recsys_spark.recommend.options import RecommendOptions
+from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
@@ -93,7 +95,8 @@ def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
     night = shop.refresh(DAY + timedelta(days=1))
     assert night["lists_made"].startswith("all: ")
     changed = shop.lists()
-    shop.refresh(DAY + timedelta(days=1), full=True)
+    options = RecommendOptions(lake=shop.lake.uri, run_date=DAY + timedelta(days=1), k=4, full=True)
+    recommend_items(Run("recommend_items", shop.lake, Progress()), options)  # on the same item weights
     assert shop.lists() == changed != lists
 
 
