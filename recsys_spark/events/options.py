@@ -37,13 +37,13 @@ class HistoryOptions(EventOptions):
         None,
         ge=0,
         description="half-life in days: weight halves for every N days before the user's newest event; 0: age does not "
-        "count; default: 180, hybrid scorer 0",
+        "count; default: 180, scorer hybrid 0, auto 60",
     )
     half_life_steps: float | None = Field(
         None,
         gt=0,
         description="half-life in events: weight halves after N newer events of the user (1.9 = decay 0.7 per event); "
-        "multiplies with half_life_days; default: none, hybrid scorer 3 unless half_life_days is given",
+        "multiplies with half_life_days; default: none, scorer hybrid 3 unless half_life_days is given",
     )
     max_events: int | None = Field(None, ge=1, description="use the N most recent events of each user; default: all")
     session_gap_minutes: float | None = Field(

@@ -126,12 +126,15 @@ def test_weights_that_were_fitted_on_a_forgotten_user_are_not_kept(night):
     assert after != before
 
 
-def test_the_hybrid_scorer_counts_age_in_steps_by_default():
-    def half_lives(**options):
-        weights, history = TopKOptions(lake="-", run_date=FIRST, **options).hybrid_history
+def test_the_hybrid_scorer_counts_age_in_steps_by_default_and_ranked_lists_in_days():
+    def half_lives(scorer="hybrid", **options):
+        weights, history = TopKOptions(lake="-", run_date=FIRST, scorer=scorer, **options).hybrid_history
         return weights.half_life_days, history.half_life_steps
 
     assert half_lives() == (0.0, 3.0)
     assert half_lives(half_life_steps=1.5) == (0.0, 1.5)
     assert half_lives(half_life_days=30) == (30.0, None)
+    assert half_lives("auto") == (60.0, None)
+    assert half_lives("auto", half_life_steps=2) == (0.0, 2)
+    assert half_lives("auto", half_life_days=7) == (7.0, None)
     assert TopKOptions(lake="-", run_date=FIRST).weights.half_life_days == 180.0

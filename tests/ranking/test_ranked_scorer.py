@@ -15,6 +15,7 @@ from recsys_spark.ranking.kernels.features import FEATURES, HALF_LIVES
 from recsys_spark.ranking.kernels.rankers import Ranker
 from recsys_spark.ranking.ranked_scorer import EXAMPLE_DDL, RankedScorerFactory, example_rows
 from recsys_spark.ranking.statistics import user_item_statistics
+from recsys_spark.tables.schemas import REASONS
 from recsys_spark.topk.join import list_rows, users_with_rules
 from recsys_spark.topk.lists import ListRules
 
@@ -198,3 +199,20 @@ def test_features_of_lists_are_those_of_examples(world):
                 assert score == np.float32(2 + np.float32(found[user, item]["features"][FEATURES.index("score")]))
                 checked += 1
     assert checked > 10
+
+
+def test_reasons_add_up_to_the_score_and_name_the_item_that_adds_most(world):
+    settings = RankedScorerFactory(Ranker("hybrid"), 3, reasons=2)
+    transform = list_rows(world.blocks, 12, ListRules(), 3, scorer=settings)
+    users = users_with_rules(world.users, None, None, 2)
+    ddl = f"user_id string, item_id string, score float, rank int, reasons {REASONS}, source string"
+    rows = users.mapInArrow(lambda batches: transform(batches, {}), ddl).collect()
+    assert {reason["kind"] for row in rows for reason in row["reasons"]} >= {"history", "popular"}
+    for row in rows:
+        assert math.fsum(reason["contribution"] for reason in row["reasons"]) == pytest.approx(row["score"], abs=1e-5)
+        for reason in row["reasons"]:
+            if reason["kind"] == "history":
+                own = {other: world.weight[row["item_id"], other] for other in world.had(row["user_id"])
+                       if other != row["item_id"]}  # fmt: skip
+                assert reason["item_id"] == max(own, key=own.get)
+                assert reason["sentence"] == f"because you chose {reason['item_id'].upper()}"

@@ -26,17 +26,18 @@ class TempTable:
 
 
 @contextmanager
-def materialized(run: Run, frame: DataFrame) -> Iterator[TempTable]:
+def materialized(run: Run, frame: DataFrame, *, broadcast: bool = True) -> Iterator[TempTable]:
     """Write ``frame`` to files next to the lake's tables, and remove them at the end.
 
     A cache is no alternative. It is computed again wherever the planner does not recognise it or an executor is lost.
     Its size is unknown to the planner, which then shuffles the many rows that are joined with these few; the size of
-    files is known. Files of a killed run stay below ``_blocks``, where vacuum_lake and forget_users remove them.
+    files is known. ``broadcast``: every task gets a copy of few rows, which no outer join can use that keeps them all.
+    Files of a killed run stay below ``_blocks``, where vacuum_lake and forget_users remove them.
     """
     scratch, table = Lake(f"{run.lake.uri}/_blocks/scratch"), Table(uuid.uuid4().hex, dict(frame.dtypes), ())
     staged = scratch.stage(frame, table)
     rows = scratch.read_staged(run.spark, staged)
     try:
-        yield TempTable(F.broadcast(rows) if staged.rows <= _BROADCAST_ROWS else rows, staged.rows)
+        yield TempTable(F.broadcast(rows) if broadcast and staged.rows <= _BROADCAST_ROWS else rows, staged.rows)
     finally:
         drop_blocks(scratch.table_uri(table))

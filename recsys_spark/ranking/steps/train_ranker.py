@@ -88,7 +88,7 @@ def _examples(start: Cut, items: CutItems, days: int, users: int, number: int) -
     share = min(1.0, (_VALID_USERS if newest else options.ranker_users / (_WINDOWS - 1)) / users)
     end = replace(start, before=start.before + timedelta(days=days))
     ids = example_users(end.events, start.before, start.positive, share, options.ranker_seed)
-    with materialized(run, ids) as sample:
+    with materialized(run, ids, broadcast=False) as sample:
         rows = start.users(sample.frame, only=sample.frame)
         transform = example_rows(start.blocks(items), options.history_items, ListRules(), 0 if newest else _NEGATIVES)
         table = (
