@@ -37,7 +37,7 @@ class HistoryOptions(EventOptions):
         None,
         ge=0,
         description="half-life in days: weight halves for every N days before the user's newest event; 0: age does not "
-        "count; default: 180, scorer hybrid 0, auto 60",
+        "count; default: 180, scorer hybrid 0",
     )
     half_life_steps: float | None = Field(
         None,

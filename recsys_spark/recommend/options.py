@@ -18,9 +18,6 @@ from recsys_spark.topk.options import JoinOptions
 _HYBRID_STEPS = 3.0
 """Decay 0.8 per newer event: among the best on validation for all data sets in QUALITY.md."""
 
-_RANKED_DAYS = 60.0
-"""Half-life of ranked lists. People buy many items at once: of newer events, one basket would outweigh all others."""
-
 _HISTORY_KEYS = (
     "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes", "sif",
 )  # fmt: skip
@@ -114,12 +111,13 @@ class TopKOptions(
 
     @property
     def hybrid_history(self) -> tuple[EventWeights, History]:
-        """Event weights and history of the hybrid scorer. By default weights decay by newer events, not by days; for
-        ranked lists by days."""
+        """Event weights and history of scores by item weights.
+
+        By default those of the hybrid scorer decay by newer events, not by days. Those of ranked lists decay by days:
+        people buy many items at once, and of newer events one basket would outweigh all others.
+        """
         weights, history = self.weights, self.history
-        if self.half_life_days is None and self.scorer == "auto" and self.half_life_steps is None:
-            weights = replace(weights, half_life_days=_RANKED_DAYS)
-        elif self.half_life_days is None:
+        if self.half_life_days is None and self.scorer == "hybrid":
             weights = replace(weights, half_life_days=0.0)
             history = replace(history, half_life_steps=self.half_life_steps or _HYBRID_STEPS)
         return weights, history

@@ -134,7 +134,6 @@ def test_the_hybrid_scorer_counts_age_in_steps_by_default_and_ranked_lists_in_da
     assert half_lives() == (0.0, 3.0)
     assert half_lives(half_life_steps=1.5) == (0.0, 1.5)
     assert half_lives(half_life_days=30) == (30.0, None)
-    assert half_lives("auto") == (60.0, None)
-    assert half_lives("auto", half_life_steps=2) == (0.0, 2)
+    assert half_lives("auto") == (180.0, None)
     assert half_lives("auto", half_life_days=7) == (7.0, None)
     assert TopKOptions(lake="-", run_date=FIRST).weights.half_life_days == 180.0
