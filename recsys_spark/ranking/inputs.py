@@ -17,21 +17,29 @@ _BUCKETS = 1 << 20
 
 
 def ranked_items(
-    items: DataFrame, vectors: DataFrame, weights: DataFrame, pairs: DataFrame, most: int, by: str | None
+    items: DataFrame,
+    vectors: DataFrame,
+    weights: DataFrame,
+    pairs: DataFrame,
+    most: int,
+    by: str | None = None,
+    day: date | None = None,
 ) -> DataFrame:
     """``item_id, embedding`` (zeros without a vector) and ITEM_COLUMNS of every item.
 
     Args:
-        items: ``item_id, title``, and the column ``by``, if given.
+        items: ``item_id, title, available_from, available_until``, and the column ``by``, if given.
         vectors: ``item_id, embedding``.
         weights: rows of ``item_weights``, or none.
         pairs: from ``user_item_statistics``.
         most: number of popular items at each half-life, for each value of ``by``.
         by: column of items, whose values the lists must match.
+        day: only items that are available on it are popular ones; None for all.
     """
-    names = ["item_id", "title", *([by] if by else [])]
+    names: list[Column | str] = ["item_id", "title", _available(day).alias("available"), *([by] if by else [])]
     rows = item_features(items.select(*names), pairs)
-    popular = popular_items(rows.where("popularity is not null"), most, by).withColumn("popular", F.lit(True))
+    candidates = rows.where(F.col("available") & F.col("popularity").isNotNull())
+    popular = popular_items(candidates, most, by).withColumn("popular", F.lit(True))
     rows = rows.join(weighted_items(weights).drop("embedding"), on="item_id", how="left")
     rows = rows.join(F.broadcast(popular), on="item_id", how="left")
     filled = {name: F.coalesce(name, F.array().cast(kind)) for name, kind in WEIGHT_COLUMNS.items()}
@@ -41,6 +49,13 @@ def ranked_items(
     size = vectors.agg(F.coalesce(F.max(F.size("embedding")), F.lit(1)).alias("dimension"))
     rows = rows.crossJoin(F.broadcast(size)).withColumns(filled).withColumn("code", code(F.col("item_id")))
     return rows.select("item_id", *ITEM_COLUMNS, "embedding")
+
+
+def _available(day: date | None) -> Column:
+    if day is None:
+        return F.lit(True)
+    started = F.col("available_from").isNull() | (F.col("available_from") <= F.lit(day))
+    return started & (F.col("available_until").isNull() | (F.col("available_until") >= F.lit(day)))
 
 
 def ranked_users(ids: DataFrame, pairs: DataFrame, histories: DataFrame) -> DataFrame:

@@ -69,6 +69,8 @@ class RankedCandidates:
 
     def parts(self) -> Iterator[tuple[slice, Candidates, Floats]]:
         """(slice of the candidates, these, their features), whole users at a time."""
+        if not len(self.candidates.users):
+            return
         borders = np.flatnonzero(np.r_[True, self.candidates.users[1:] != self.candidates.users[:-1], True])
         first = 0
         while first < len(borders) - 1:

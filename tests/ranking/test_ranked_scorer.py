@@ -52,12 +52,15 @@ class World:
         weights = spark.createDataFrame(
             [(i, j, w) for (i, j), w in self.weight.items()], "item_id string, neighbor_id string, weight float"
         )
-        items = spark.createDataFrame([(i, i.upper()) for i in ITEMS], "item_id string, title string")
+        items = spark.createDataFrame(
+            [(i, i.upper(), None, None) for i in ITEMS],
+            "item_id string, title string, available_from date, available_until date",
+        )
         self.vectors = {item: random.standard_normal(3).astype(np.float32) for item in ITEMS[:-1]}
         vectors = spark.createDataFrame(
             [(item, vector.tolist()) for item, vector in self.vectors.items()], "item_id string, embedding array<float>"
         )
-        rows = ranked_items(items, vectors, weights, pairs, 2, None)
+        rows = ranked_items(items, vectors, weights, pairs, 2)
         self.blocks = write_item_blocks(rows, str(folder), 5, tasks=2, extra_columns=ITEM_COLUMNS)
         history = pairs.groupBy("user_id").agg(
             F.array_sort(F.collect_list(F.struct(F.xxhash64("item_id").alias("c"), F.lit(1.0).alias("w")))).alias("h")

@@ -33,6 +33,7 @@ class CutItems:
         weights: reads or computes rows of ``item_weights``.
         source: provenance of these.
         by: column of items whose values the lists must match.
+        day: day on which items must be available; None for all items.
         with_rules: adds the columns that rules of lists need.
     """
 
@@ -41,6 +42,7 @@ class CutItems:
     weights: Callable[[], DataFrame]
     source: Mapping[str, Any]
     by: str | None = None
+    day: date | None = None
     with_rules: Callable[[DataFrame], DataFrame] = lambda rows: rows
 
 
@@ -92,12 +94,12 @@ class Cut:
             "events": self.inputs.content_ids[EVENTS.name],
             "before": str(self.before),
             "positive": [dict(self.options.event_weights), self.options.min_rating],
-            "popular": [self.options.popular_items, items.by],
+            "popular": [self.options.popular_items, items.by, str(items.day)],
         }
 
         def build() -> tuple[DataFrame, None]:
             most = self.options.popular_items
-            rows = ranked_items(items.items, items.vectors, items.weights(), self.pairs, most, items.by)
+            rows = ranked_items(items.items, items.vectors, items.weights(), self.pairs, most, items.by, items.day)
             return items.with_rules(rows), None
 
         columns = ITEM_COLUMNS

@@ -116,6 +116,7 @@ def _all_lists(request: ListRequest, cut: Cut, rebuild: FullRebuild) -> Report:
         lambda: request.frame(ITEM_WEIGHTS),
         request.item_source(ITEM_WEIGHTS, ITEM_VECTORS) | {"fit": asdict(options.weight_fit)},
         options.match_on,
+        options.run_date,
         request.with_item_rules,
     )
     with run.progress.step("train the ranker"):
