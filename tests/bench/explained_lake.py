@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 
 from recsys_spark.encode.kernels.model_folder import ModelSpec
-from recsys_spark.hybrid.options import WeightOptions
 from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
 from recsys_spark.items.options import BlockOptions
 from recsys_spark.items.steps.build_item_vectors import build_item_vectors
@@ -34,7 +33,7 @@ MODEL = ModelSpec("nowhere", "weights", "files")
 TYPES = ("view", "purchase", "rating", "skip", "cancel")
 
 
-class Options(ProfileOptions, WeightOptions, TopKOptions, BlockOptions):
+class Options(ProfileOptions, TopKOptions, BlockOptions):
     """Keys of the steps."""
 
 

@@ -5,9 +5,18 @@ from math import inf, log2
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from recsys_spark.evaluate.kernels.metrics import rank_metrics
-from recsys_spark.evaluate.list_metrics import mean_metrics, popularity_lists, relevant_pairs, user_metrics
+from recsys_spark.evaluate.list_metrics import (
+    mean_metrics,
+    paired_difference,
+    popular_items,
+    popularity_lists,
+    recently_popular_items,
+    relevant_pairs,
+    user_metrics,
+)
 
 LIST_DDL = "user_id string, item_id string, rank int"
 PAIR_DDL = "user_id string, item_id string"
@@ -138,6 +147,31 @@ def test_popular_lists_hold_what_is_new_to_each_user_by_earlier_events_then_by_i
     events += [("w9", "rare", "view", later, None)] * 9  # after the run date
     events += [("u", "top", "view", earlier, None)]
     users = spark.createDataFrame([("u",), ("new",), ("w0",), ("u",)], "user_id string")
-    frame = popularity_lists(spark.createDataFrame(events, EVENT_DDL), users, RUN_DATE, 2, candidates=3)
+    log = spark.createDataFrame(events, EVENT_DDL)
+    frame = popularity_lists(log, users, RUN_DATE, 2, popular=popular_items(log, RUN_DATE, 3))
     rows = sorted(map(tuple, frame.collect()))
     assert rows == [("new", "a", 2), ("new", "top", 1), ("u", "a", 1), ("u", "b", 2)]
+    again = popularity_lists(log, users, RUN_DATE, 2, repeats=True)
+    assert sorted(map(tuple, again.where("user_id = 'u'").collect())) == [("u", "a", 2), ("u", "top", 1)]
+
+
+def test_recent_popularity_decays_by_days_and_counts_what_speaks_for_an_item(spark):
+    def day(number):
+        return MIDNIGHT - timedelta(days=number)
+
+    events = [("u", "old", "purchase", day(61), None)] * 3 + [("v", "new", "purchase", day(1), None)]
+    events += [("w", "skipped", "skip", day(1), None)] * 9 + [("w", "later", "purchase", MIDNIGHT, None)] * 9
+    log = spark.createDataFrame(events, EVENT_DDL)
+    positive = F.col("event_type") == "purchase"
+    for half_life, expected in ((30, ["new", "old"]), (365, ["old", "new"])):
+        assert recently_popular_items(log, RUN_DATE, positive, half_life).first()["popular"] == expected
+
+
+def test_a_difference_is_over_the_users_of_both(spark):
+    one, other = (
+        spark.createDataFrame(rows, "user_id string, ndcg double")
+        for rows in ([("a", 1.0), ("b", 0.5), ("c", 0.0)], [("a", 0.5), ("b", 0.5), ("d", 1.0)])
+    )
+    row = paired_difference(one, other, "ndcg").first()
+    assert (row["mean"], row["users"]) == (0.25, 2)
+    assert row["error"] == pytest.approx(0.25)

@@ -104,8 +104,8 @@ def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
     "log",
     [
         [("u1", "a01", 3)],
-        [("u1", "a01", 3), ("u2", "a02", 3)],
-        [(f"u{n}", "a01", 400) for n in range(9)] + [("u1", "a02", 1)],
+        pytest.param([("u1", "a01", 3), ("u2", "a02", 3)], marks=pytest.mark.slow),
+        pytest.param([(f"u{n}", "a01", 400) for n in range(9)] + [("u1", "a02", 1)], marks=pytest.mark.slow),
     ],
     ids=["a single event", "a single day", "a gap of a year"],
 )
@@ -121,6 +121,7 @@ def test_a_log_with_too_little_to_learn_from_gives_lists_by_popularity(shop, log
     assert not seen & {(user, item) for user, item, *_ in lists}
 
 
+@pytest.mark.slow
 def test_a_log_without_a_positive_event_gives_lists_by_cosine(shop):
     shop.buy("u1", "a01", 3, what="cancel")
     report = shop.refresh()
@@ -128,7 +129,7 @@ def test_a_log_without_a_positive_event_gives_lists_by_cosine(shop):
     assert report["lists_made"] == "all: it is the first run"
 
 
-def test_keys_that_need_vectors_are_refused_by_name(shop):
-    shop.buy("u1", "a01", 3)
+def test_keys_that_need_vectors_are_refused_by_name(tmp_path):
+    run = Run("recommend_items", Lake(str(tmp_path)), Progress())
     with pytest.raises(UsageError, match="--diversity compares vectors: add --scorer=cosine"):
-        shop.refresh(diversity=0.5)
+        recommend_items(run, RecommendOptions(lake=str(tmp_path), run_date=DAY, diversity=0.5))

@@ -495,7 +495,7 @@ def test_tasks_run_the_checks_that_the_contract_names(spark, tmp_path):
     vectors = spark.createDataFrame([("a", "m", [2.0, 0.0]), ("b", "m", [0.0, 0.0])], ITEM_VECTORS.ddl).coalesce(1)
     [stats] = lake.stage(vectors, ITEM_VECTORS).stats
     assert stats == {"vectors": {"number": 1, "unusable": 1, "norm": 2.0, "direction": [1.0, 0.0]}}
-    rows = [("u", "a", 0.5, 1, None, "m", None), ("u", "a", 0.6, 2, None, "m", None)]
+    rows = [("u", "a", 0.5, 1, None, "m", None, None), ("u", "a", 0.6, 2, None, "m", None, None)]
     [stats] = lake.stage(spark.createDataFrame(rows, RECOMMENDATIONS.ddl).coalesce(1), RECOMMENDATIONS).stats
     assert stats == {"list_faults": {"not_a_number": 0, "not_in_order": 1, "twice": 1}}
     assert lake.stage(users(spark, ONE), USERS).stats == [{}]

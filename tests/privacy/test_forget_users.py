@@ -293,7 +293,8 @@ def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
         pytest.skip("files of old versions are removed by the same command and by vacuum_lake")
     lake = forgetful.lake()
     forgetful.ingest(lake)
-    put(spark, lake, RECOMMENDATIONS, ("u1", "a1", 0.5, 1, FIRST, "m", None), ("u2", "a1", 0.5, 1, FIRST, "m", None))
+    lists = [(user, "a1", 0.5, 1, FIRST, "m", None, None) for user in ("u1", "u2")]
+    put(spark, lake, RECOMMENDATIONS, *lists)
     with monkeypatch.context() as killed:
         killed.setenv("RECSYS_FAULTS", f"{point}=fail")
         with pytest.raises(Exception, match=point.partition(":")[2]):
