@@ -72,12 +72,12 @@ def _named(items: ItemBlocks, codes: Rows, valid: np.ndarray) -> Sources:
 
 
 def reason_lists(contributions: np.ndarray, sources: Sources, most: int, language: str) -> pa.ListArray:
-    """The column ``reasons`` of n rows: the ``most`` greatest contributions by amount, and the sum of all others.
+    """The column ``reasons`` of n rows: the ``most`` greatest contributions, and the sum of all others.
 
     ``contributions``: (n, kinds and boost); a row adds up to the score.
     """
     amounts = np.abs(contributions)
-    order = np.argsort(-amounts, axis=1, kind="stable")
+    order = np.argsort(np.where(contributions == 0, np.inf, -contributions), axis=1, kind="stable")
     ranked = np.take_along_axis(contributions, order, axis=1)
     kept = ranked[:, :most]
     others, count = ranked[:, most:].sum(axis=1, keepdims=True), (ranked[:, most:] != 0).sum(axis=1)

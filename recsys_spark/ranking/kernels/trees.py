@@ -41,11 +41,12 @@ class TreeSettings:
 
 @dataclass(frozen=True)
 class Trees:
-    """Trained trees: the model (UBJSON), the feature from which they start, and what is added to it."""
+    """Trained trees: the model (UBJSON), the feature from which they start, what is added to it, and its mean."""
 
     model: bytes
     base: str
     offset: float
+    mean: float
 
     def scores(self, features: Floats) -> Floats:
         """(C,) log-odds that the user chooses the item. A score depends on its row of ``features`` alone."""
@@ -60,7 +61,9 @@ class Trees:
 
         data = xgboost.DMatrix(features, feature_names=list(FEATURES), nthread=1)
         values = np.asarray(_booster(self.model).predict(data, pred_contribs=True), np.float64)
-        values[:, FEATURES.index(self.base)] += _base_scores(features, self.base, self.offset)
+        # A popularity speaks for an item where it is above that of the examples.
+        values[:, FEATURES.index(self.base)] += _base_scores(features, self.base, -self.mean)
+        values[:, -1] += self.offset + self.mean
         return values
 
 
@@ -74,7 +77,8 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
     """
     import xgboost
 
-    offset = _offset(_base_scores(features, settings.base, 0.0), relevant.mean())
+    base = _base_scores(features, settings.base, 0.0)
+    offset = _offset(base, relevant.mean())
     used = features.copy()
     used[:, [FEATURES.index(name) for name in settings.unused]] = np.nan  # a missing value splits nothing
     data = xgboost.QuantileDMatrix(
@@ -100,7 +104,7 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
         "verbosity": 0,
     }
     booster = xgboost.train(parameters, data, num_boost_round=settings.rounds)
-    return Trees(bytes(booster.save_raw("ubj")), settings.base, offset)
+    return Trees(bytes(booster.save_raw("ubj")), settings.base, offset, round(float(base.mean()), 6))
 
 
 def _base_scores(features: Floats, base: str, offset: float) -> Floats:
