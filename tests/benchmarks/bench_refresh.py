@@ -2,6 +2,7 @@
 """The nightly refresh against making everything again. Prints one JSON line last.
 
     tests/benchmarks/bench_refresh.py [--users=100000] [--items=20000] [--changed=0.05] [--changed_items=0.01]
+        [--scorer=cosine]
 
 A generated shop: items with a text of about 12 words, a category, a brand and a price, users with about 8 events. The
 first night starts from an empty lake (``full_s``: with the encoder). Then a share of the users has one more event, in a
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--changed_items", type=float, default=0.01)
     parser.add_argument("--events", type=int, default=8, help="of a user, on average")
     parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--scorer", default="cosine")
     asked = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="bench-refresh-"))
     try:
@@ -134,16 +136,16 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict:
     """The nights one after the other."""
     shop = Shop(scratch / "shop", asked)
     shop.write()
-    full, first = night(shop, scratch / "lake", "2024-06-01", asked.k)
+    full, first = night(shop, scratch / "lake", "2024-06-01", asked)
     shop.change(asked)
     shop.write()
-    incremental, second = night(shop, scratch / "lake", "2024-06-02", asked.k)
+    incremental, second = night(shop, scratch / "lake", "2024-06-02", asked)
     for table in ("embeddings", "price_cuts"):
         shutil.copytree(scratch / "lake" / table, scratch / "again" / table)
-    rebuild, _ = night(shop, scratch / "again", "2024-06-02", asked.k)
+    rebuild, _ = night(shop, scratch / "again", "2024-06-02", asked)
     lists = [rows(scratch / lake, "recommendations", "user_id", "rank") for lake in ("lake", "again")]
     differ = profiles_differ_by(scratch)
-    unchanged, third = night(shop, scratch / "lake", "2024-06-03", asked.k)
+    unchanged, third = night(shop, scratch / "lake", "2024-06-03", asked)
     return {
         "users": asked.users,
         "items": asked.items,
@@ -212,10 +214,10 @@ class Shop:
         return " ".join(self._random.choice(WORDS, 12))
 
 
-def night(shop: Shop, lake: Path, run_date: str, k: int) -> tuple[float, dict]:
+def night(shop: Shop, lake: Path, run_date: str, asked: argparse.Namespace) -> tuple[float, dict]:
     """Seconds of a refresh, and its report."""
-    command = [ROOT / "spark-submit.sh", "refresh_lake", f"--dataset={shop.folder / 'shop.toml'}", f"--k={k}"]
-    command += [f"--data={shop.folder}", f"--lake={lake}", f"--run_date={run_date}"]
+    command = [ROOT / "spark-submit.sh", "refresh_lake", f"--dataset={shop.folder / 'shop.toml'}", f"--k={asked.k}"]
+    command += [f"--data={shop.folder}", f"--lake={lake}", f"--run_date={run_date}", f"--scorer={asked.scorer}"]
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")}
     started = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=clean, check=True)
