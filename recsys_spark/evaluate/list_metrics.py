@@ -6,6 +6,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.events.recency import age_in_days, decayed
 from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.tables.run_date import events_before
 
@@ -116,26 +117,23 @@ def _ranked(lists: DataFrame) -> DataFrame:
 
 def popular_items(events: DataFrame, run_date: date, most: int = 1000) -> DataFrame:
     """One row, ``popular``: the ``most`` items with most events before ``run_date``, by count, then by id."""
-    counted = events_before(events, run_date).groupBy("item_id").agg(F.count("*").alias("n"))
-    first = counted.orderBy(F.desc("n"), "item_id").limit(most)
-    order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
-    return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
+    return _first(events_before(events, run_date).groupBy("item_id").agg(F.count("*").alias("n")), most)
 
 
 def recently_popular_items(
     events: DataFrame, run_date: date, positive: Column, half_life_days: float, most: int = 1000
 ) -> DataFrame:
     """One row, ``popular``: the ``most`` items of greatest Σ 2^(−age / half_life_days) over positive events."""
-    age = F.datediff(F.lit(run_date), F.to_date("timestamp"))
-    units = F.round(F.pow(F.lit(2.0), -age / half_life_days) * _GRID).cast("bigint")
-    counted = events_before(events, run_date).where(positive).groupBy("item_id").agg(F.sum(units).alias("n"))
+    count = F.sum(decayed(age_in_days(run_date), half_life_days))
+    chosen = events_before(events, run_date).where(positive)
+    return _first(chosen.groupBy("item_id").agg(count.alias("n")), most)
+
+
+def _first(counted: DataFrame, most: int) -> DataFrame:
+    """One row, ``popular``: the ``most`` items of greatest ``n``, then by id."""
     first = counted.orderBy(F.desc("n"), "item_id").limit(most)
     order = F.array_sort(F.collect_list(F.struct((-F.col("n")).alias("n"), "item_id")))
     return first.agg(F.transform(order, lambda one: one["item_id"]).alias("popular"))
-
-
-_GRID = 2.0**20
-"""Decayed counts are sums of integers, which are the same in any order."""
 
 
 def paired_difference(lists: DataFrame, others: DataFrame, metric: str) -> DataFrame:

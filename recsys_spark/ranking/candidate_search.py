@@ -25,7 +25,6 @@ ITEM_FEATURES."""
 
 _READ = pa.schema(
     {
-        "item_id": pa.string(),
         "code": pa.int64(),
         "features": pa.list_(pa.float32()),
         "boost": pa.float32(),
@@ -142,13 +141,11 @@ class ItemRows:
     """Columns of n items. ``groups``: −1 without a quota group.
 
     Args:
-        ids: (n,) item_id.
         codes: (n,).
         features: (n, len(ITEM_FEATURES)).
         boosts, groups: (n,).
     """
 
-    ids: pa.Array
     codes: Rows
     features: Floats
     boosts: Floats
@@ -161,7 +158,6 @@ class ItemRows:
         table = pa.Table.from_batches([rows for _, rows in parts], _READ).combine_chunks().take(order).combine_chunks()
         features = table["features"].combine_chunks().flatten().to_numpy()
         return cls(
-            table["item_id"].combine_chunks(),
             table["code"].to_numpy(),
             features.reshape(len(table), len(ITEM_FEATURES)),
             table["boost"].fill_null(0).to_numpy(),

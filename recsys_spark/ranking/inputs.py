@@ -7,13 +7,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.events.codes import code
+from recsys_spark.events.recency import age_in_days
 from recsys_spark.hybrid.history_scorer import WEIGHT_COLUMNS
 from recsys_spark.hybrid.sparse_histories import weighted_items
 from recsys_spark.ranking.candidate_search import ITEM_COLUMNS
-from recsys_spark.ranking.statistics import item_features, own_items, popular_items
+from recsys_spark.ranking.statistics import item_features, own_items, popular_candidates
 from recsys_spark.topk.lists import HISTORY_COLUMNS, RANKING_COLUMNS
-
-_BUCKETS = 1 << 20
+from recsys_spark.topk.rules import is_available
 
 
 def ranked_items(
@@ -36,10 +36,15 @@ def ranked_items(
         by: column of items, whose values the lists must match.
         day: only items that are available on it are popular ones; None for all.
     """
-    names: list[Column | str] = ["item_id", "title", _available(day).alias("available"), *([by] if by else [])]
+    names: list[Column | str] = [
+        "item_id",
+        "title",
+        (is_available(day) if day else F.lit(True)).alias("available"),
+        *([by] if by else []),
+    ]
     rows = item_features(items.select(*names), pairs)
     candidates = rows.where(F.col("available") & F.col("popularity").isNotNull())
-    popular = popular_items(candidates, most, by).withColumn("popular", F.lit(True))
+    popular = popular_candidates(candidates, most, by).withColumn("popular", F.lit(True))
     rows = rows.join(weighted_items(weights).drop("embedding"), on="item_id", how="left")
     rows = rows.join(F.broadcast(popular), on="item_id", how="left")
     filled = {name: F.coalesce(name, F.array().cast(kind)) for name, kind in WEIGHT_COLUMNS.items()}
@@ -49,13 +54,6 @@ def ranked_items(
     size = vectors.agg(F.coalesce(F.max(F.size("embedding")), F.lit(1)).alias("dimension"))
     rows = rows.crossJoin(F.broadcast(size)).withColumns(filled).withColumn("code", code(F.col("item_id")))
     return rows.select("item_id", *ITEM_COLUMNS, "embedding")
-
-
-def _available(day: date | None) -> Column:
-    if day is None:
-        return F.lit(True)
-    started = F.col("available_from").isNull() | (F.col("available_from") <= F.lit(day))
-    return started & (F.col("available_until").isNull() | (F.col("available_until") >= F.lit(day)))
 
 
 def ranked_users(ids: DataFrame, pairs: DataFrame, histories: DataFrame) -> DataFrame:
@@ -77,25 +75,20 @@ def all_users(users: DataFrame, events: DataFrame) -> DataFrame:
     return users.select("user_id").union(events.select("user_id")).distinct()
 
 
-def example_users(events: DataFrame, start: date, positive: Column, share: float, seed: int) -> DataFrame:
-    """``user_id, wanted``: what a sample of the users chose in a window, as codes of items, ascending.
+def example_users(events: DataFrame, start: date, positive: Column, most: int, seed: int) -> DataFrame:
+    """``user_id, wanted``: what up to ``most`` users chose in a window, as codes of items, ascending.
 
     Args:
         events: before the end of the window.
         start: its first day.
         positive: whether an event speaks for its item.
-        share: of the users in the sample, drawn by a hash of their id.
+        most: number of users, drawn by a hash of their id.
         seed: of the hash.
     """
     window = events.where((F.col("timestamp") >= F.lit(str(start)).cast("timestamp")) & positive)
-    drawn = F.pmod(F.xxhash64("user_id", F.lit(seed)), F.lit(_BUCKETS)) < int(share * _BUCKETS)
+    drawn = window.select("user_id").distinct().orderBy(F.xxhash64("user_id", F.lit(seed)), "user_id").limit(most)
     items = F.array_sort(F.collect_set(code(F.col("item_id"))))
-    return window.where(drawn).groupBy("user_id").agg(items.alias("wanted"))
-
-
-def log_length(events: DataFrame, before: date) -> DataFrame:
-    """One row, ``days``: the age in days of the oldest event."""
-    return events.agg(F.datediff(F.lit(before), F.to_date(F.min("timestamp"))).alias("days"))
+    return window.join(drawn, on="user_id", how="left_semi").groupBy("user_id").agg(items.alias("wanted"))
 
 
 def users_by_days(events: DataFrame, positive: Column, before: date, windows: Sequence[int]) -> DataFrame:
@@ -107,6 +100,6 @@ def users_by_days(events: DataFrame, positive: Column, before: date, windows: Se
         before: the end of the windows.
         windows: lengths in days.
     """
-    age = F.min(F.when(positive, F.datediff(F.lit(before), F.to_date("timestamp"))))
+    age = F.min(F.when(positive, age_in_days(before)))
     users = events.groupBy("user_id").agg(age.alias("age"))
     return users.agg(F.array(*(F.count_if(F.col("age") <= days) for days in windows)).alias("users"))

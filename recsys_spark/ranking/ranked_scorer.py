@@ -200,7 +200,7 @@ class _Listed:
 def example_rows(items: ItemBlocks, by_score: int, rules: ListRules, negatives: int) -> ArrowTransform:
     """Transform users with their rules and ``wanted`` (array<bigint>: codes of items, ascending) to EXAMPLE_DDL.
 
-    With ``negatives`` users keep the candidates that they wanted and so many of the others, drawn by a hash of user and
+    With ``negatives`` users keep the candidates that they wanted and this number of others, drawn by a hash of user and
     item; with 0 they keep all.
     """
 

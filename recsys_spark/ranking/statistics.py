@@ -13,10 +13,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.events.codes import code
+from recsys_spark.events.recency import UNIT, age_in_days, decayed
 from recsys_spark.ranking.kernels.features import HALF_LIVES, OWN_HALF_LIVES, SOURCE_HALF_LIVES
-
-_GRID = 2.0**20
-"""Decayed counts are sums of integer multiples of 1 / _GRID, which are the same in any order."""
 
 _LEAST_COUNT = 0.001
 """Keeps the logarithm of a share finite."""
@@ -32,22 +30,21 @@ def user_item_statistics(events: DataFrame, before: date, positive: Column) -> D
     """``user_id, item_id, events, times, first, last, count_…``: what each user had.
 
     ``first`` and ``last`` are ages of events in days. ``times`` and the counts are of positive events; the counts
-    (bigint) are decayed with HALF_LIVES, in multiples of 1 / _GRID.
+    (bigint) are decayed with HALF_LIVES, in multiples of 1 / UNIT.
 
     Args:
         events: ``user_id, item_id, timestamp`` before the cut, and what ``positive`` reads.
         before: the cut; an event of the day before has age 1.
         positive: whether an event speaks for its item.
     """
-    age = F.datediff(F.lit(before), F.to_date("timestamp"))
-    slim = events.select("user_id", "item_id", age.alias("age"), positive.alias("positive"))
-    counts = [F.coalesce(F.sum(F.when(F.col("positive"), _units(F.col("age"), days))), F.lit(0)) for days in HALF_LIVES]
+    slim = events.select("user_id", "item_id", age_in_days(before).alias("age"), positive.alias("positive"))
+    units = [F.when(F.col("positive"), decayed(F.col("age"), days)) for days in HALF_LIVES]
     return slim.groupBy("user_id", "item_id").agg(
         F.count("*").alias("events"),
         F.count_if("positive").cast("int").alias("times"),
         F.max("age").alias("first"),
         F.min("age").alias("last"),
-        *(count.alias(f"count_{days}") for count, days in zip(counts, HALF_LIVES, strict=True)),
+        *(F.coalesce(F.sum(one), F.lit(0)).alias(f"count_{days}") for one, days in zip(units, HALF_LIVES, strict=True)),
     )
 
 
@@ -62,7 +59,7 @@ def item_features(items: DataFrame, pairs: DataFrame) -> DataFrame:
     """
     counts = [f"count_{days}" for days in HALF_LIVES]
     sums = {
-        **{name: F.sum(name) / _GRID for name in counts},
+        **{name: F.sum(name) / UNIT for name in counts},
         "users": F.count("*"),
         "again": F.count_if(F.col("first") > F.col("last")),
         "positive": F.sum("times"),
@@ -71,8 +68,8 @@ def item_features(items: DataFrame, pairs: DataFrame) -> DataFrame:
     ages = {"first": F.max("first"), "last": F.min("last")}
     by_item = pairs.groupBy("item_id").agg(*(value.alias(name) for name, value in (sums | ages).items()))
     over_all = by_item.agg(
-        *(F.max(name).alias(f"max_{name}") for name in counts),
-        *(F.sum(name).alias(f"all_{name}") for name in ("users", "again", "positive", "events")),
+        *(F.coalesce(F.max(name), F.lit(0)).alias(f"max_{name}") for name in counts),
+        *(F.coalesce(F.sum(name), F.lit(0)).alias(f"all_{name}") for name in ("users", "again", "positive", "events")),
     )
     popularity = F.when(F.col("events") > 0, F.array(*(F.col(f"count_{days}") for days in SOURCE_HALF_LIVES)))
     rows = items.join(by_item, on="item_id", how="left").withColumn("popularity", popularity)
@@ -87,7 +84,7 @@ def item_features(items: DataFrame, pairs: DataFrame) -> DataFrame:
 
 def _smoothed(part: str, whole: str) -> Column:
     """The share of ``part``, towards that of all items where an item has few."""
-    overall = F.col(f"all_{part}") / F.col(f"all_{whole}")
+    overall = F.col(f"all_{part}") / F.greatest(f"all_{whole}", F.lit(1))  # before the first event there is none
     return (F.col(part) + _PRIOR * overall) / (F.col(whole) + _PRIOR)
 
 
@@ -97,7 +94,7 @@ def own_items(pairs: DataFrame) -> DataFrame:
     ``own_values`` (array<float>) holds the statistics of one item after those of another. Users with more than
     MOST_OWN_ITEMS items keep the newest.
     """
-    counts = [F.col(f"count_{days}") / _GRID for days in OWN_HALF_LIVES]
+    counts = [F.col(f"count_{days}") / UNIT for days in OWN_HALF_LIVES]
     values = F.array(*(column.cast("float") for column in (F.col("times"), F.col("first"), F.col("last"), *counts)))
     entry = F.struct(F.col("last"), code(F.col("item_id")).alias("code"), values.alias("values"))
     users = pairs.groupBy("user_id").agg(F.slice(F.array_sort(F.collect_list(entry)), 1, MOST_OWN_ITEMS).alias("own"))
@@ -108,7 +105,7 @@ def own_items(pairs: DataFrame) -> DataFrame:
     )
 
 
-def popular_items(items: DataFrame, most: int, by: str | None) -> DataFrame:
+def popular_candidates(items: DataFrame, most: int, by: str | None) -> DataFrame:
     """``item_id`` of the ``most`` items of greatest decayed count at each of SOURCE_HALF_LIVES.
 
     ``items``: ``item_id, popularity`` and ``by``, if given: then ``most`` of each value of this column. Ties are broken
@@ -123,8 +120,3 @@ def popular_items(items: DataFrame, most: int, by: str | None) -> DataFrame:
             place = F.row_number().over(Window.partitionBy(by).orderBy(*order))
             lists.append(items.withColumn("place", place).where(F.col("place") <= most).select("item_id"))
     return reduce(DataFrame.union, lists).distinct()
-
-
-def _units(age: Column, days: int) -> Column:
-    """2^(−age / days) in multiples of 1 / _GRID."""
-    return F.round(F.pow(F.lit(2.0), -age.cast("double") / days) * _GRID).cast("bigint")

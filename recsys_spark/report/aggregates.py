@@ -49,12 +49,19 @@ def popularity(items: DataFrame, events: DataFrame, lists: DataFrame) -> DataFra
 
 
 def evaluated_users(
-    events: DataFrame, lists: DataFrame, popular: DataFrame, run_date: date, is_positive: Column, k: int
+    events: DataFrame,
+    lists: DataFrame,
+    popular: DataFrame,
+    run_date: date,
+    is_positive: Column,
+    k: int,
+    *,
+    repeats: bool = False,
 ) -> DataFrame:
     """``user_id, events, relevant, listed, popular``: a row for every user with a list and a relevant item.
 
     Events and lists are read once for all scorers and slices. Relevant items have a positive event on or after
-    ``run_date`` and no event before it.
+    ``run_date`` and, without ``repeats``, no event before it.
 
     Args:
         events: of the users to evaluate; the column ``events`` counts those before ``run_date``.
@@ -63,6 +70,7 @@ def evaluated_users(
         run_date: separates the history from the events to predict.
         is_positive: whether an event makes its item relevant (``is_positive_event``).
         k: length of the lists.
+        repeats: lists may show items that a user had: these are relevant too, and in the popularity lists.
     """
     later = F.col("timestamp") >= F.lit(str(run_date)).cast("timestamp")
     histories = events.groupBy("user_id").agg(
@@ -70,13 +78,14 @@ def evaluated_users(
         F.collect_set(F.when(~later, F.col("item_id"))).alias("before"),
         F.collect_set(F.when(later & is_positive, F.col("item_id"))).alias("later"),
     )
-    relevant = histories.withColumn("relevant", F.array_except("later", "before"))
+    hidden = F.array().cast("array<string>") if repeats else F.col("before")
+    relevant = histories.withColumn("relevant", F.array_except("later", hidden))
     ranked = F.array_sort(F.collect_list(F.struct("rank", "item_id")))
     first = lists.where(F.col("rank") <= k).groupBy("user_id")
     listed = first.agg(F.transform(ranked, lambda entry: entry["item_id"]).alias("listed"))
     users = relevant.where(F.array_size("relevant") > 0).join(listed, on="user_id", how="inner")
-    new_to_user = F.slice(F.array_except("popular", "before"), 1, k).alias("popular")
-    return users.crossJoin(F.broadcast(popular)).select("user_id", "events", "relevant", "listed", new_to_user)
+    first_popular = F.slice(F.array_except("popular", hidden), 1, k).alias("popular")
+    return users.crossJoin(F.broadcast(popular)).select("user_id", "events", "relevant", "listed", first_popular)
 
 
 def ranked_rows(users: DataFrame, column: str, scorer: str) -> DataFrame:

@@ -31,10 +31,14 @@ def _value(name: str | None) -> Column:
 
 def item_eligibility(items: DataFrame, match_on: str | None, run_date: date) -> DataFrame:
     """``item_id, boost, available`` and ``match_on``: all that lists of ``run_date`` depend on besides item vectors."""
-    day = F.lit(run_date)
-    started = F.col("available_from").isNull() | (F.col("available_from") <= day)
-    available = started & (F.col("available_until").isNull() | (F.col("available_until") >= day))
-    return items.select("item_id", "boost", available.alias("available"), *([match_on] if match_on else []))
+    available = is_available(run_date).alias("available")
+    return items.select("item_id", "boost", available, *([match_on] if match_on else []))
+
+
+def is_available(day: date) -> Column:
+    """Whether an item is available on a day."""
+    started = F.col("available_from").isNull() | (F.col("available_from") <= F.lit(day))
+    return started & (F.col("available_until").isNull() | (F.col("available_until") >= F.lit(day)))
 
 
 def profiles_with_keys(profiles: DataFrame, users: DataFrame, match_on: str) -> DataFrame:

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. .venv/bin/python tests/benchmarks/bench_lists.py --lake=LAKE --run_date=DAY [--repeats=true]
 
-Everybody is judged who chooses something on or after the day: ratings from 4, other positive events. Users without a
-list count 0. Without repeats, what a user had before is not wanted. The last line is one JSON object.
+Every user is evaluated who chooses something on or after the day: ratings from 4, other positive events. Users without
+a list count 0. Without repeats, what a user had before is not wanted. The last line is one JSON object.
 """
 
 import json

@@ -23,7 +23,7 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cosine(lake):
-    return _demo(lake)
+    return _demo(lake, "--scorer=cosine")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,20 @@ def test_an_unchanged_run_keeps_the_numbers_of_the_one_before(lake, hybrid):
     assert again.status["1998-03-01.done.json"] == hybrid.status["1998-03-01.done.json"]
     assert again.parts.tables["Cost"] == hybrid.parts.tables["Cost"]
     assert again.parts.tables["Duration of each stage"] == hybrid.parts.tables["Duration of each stage"]
+
+
+def test_by_default_every_user_has_a_list_that_beats_the_baselines_shown(tmp_path):
+    ran = _demo(tmp_path / "lake")
+    assert "WARN" not in ran.done.stderr
+    rows = ran.tables["recommendations"]
+    assert Counter(Counter(row["user_id"] for row in rows).values()) == {10: len(ran.tables["users"])}
+    for row in rows:
+        assert abs(math.fsum(reason["contribution"] for reason in row["reasons"]) - row["score"]) < 1e-5, row
+        assert all(reason["sentence"] for reason in row["reasons"])
+    assert ran.report["metrics"]["ndcg@10"] >= 0.29
+    for name, values in ran.report["baselines"].items():
+        assert ran.report["metrics"]["ndcg@10"] >= values["ndcg@10"], name
+    assert "NDCG against recent popularity: +" in ran.done.stdout
 
 
 def test_no_status_holds_the_id_or_the_text_of_a_user(lake, hybrid):

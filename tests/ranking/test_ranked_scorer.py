@@ -14,7 +14,7 @@ from recsys_spark.ranking.inputs import all_users, example_users, ranked_items, 
 from recsys_spark.ranking.kernels.features import FEATURES, HALF_LIVES
 from recsys_spark.ranking.kernels.rankers import Ranker
 from recsys_spark.ranking.ranked_scorer import EXAMPLE_DDL, RankedScorerFactory, example_rows
-from recsys_spark.ranking.statistics import user_item_statistics
+from recsys_spark.ranking.statistics import item_features, user_item_statistics
 from recsys_spark.tables.schemas import REASONS
 from recsys_spark.topk.join import list_rows, users_with_rules
 from recsys_spark.topk.lists import ListRules
@@ -68,7 +68,7 @@ class World:
         history = history.select("user_id", F.col("h.c").alias("history"), F.col("h.w").alias("history_weights"))
         ids = all_users(spark.createDataFrame([("u6",), ("u1",)], "user_id string"), earlier)
         self.users = ranked_users(ids, pairs, history)
-        self.wanted = example_users(events, CUT, positive(), 1.0, 0)
+        self.wanted = example_users(events, CUT, positive(), 100, 0)
         self.examples = ranked_users(self.wanted, pairs, history)
 
     def had(self, user):
@@ -176,6 +176,16 @@ def test_features_of_examples_equal_slow_ones(world):
         assert row["relevant"] == (item in later)
         assert row["wanted"] == len(later)
         assert row["wanted_new"] == len(later - world.had(user).keys())
+
+
+def test_before_the_first_event_items_have_features_and_none_is_popular(spark):
+    items = spark.createDataFrame(
+        [("a", None, None, "A")], "item_id string, available_from date, available_until date, title string"
+    )
+    none = user_item_statistics(spark.createDataFrame([], EVENT_DDL), CUT, positive())
+    row = item_features(items, none).first()
+    assert None not in row["features"]
+    assert row["popularity"] is None
 
 
 def test_no_feature_knows_an_event_after_the_cut(world, spark, tmp_path):

@@ -92,7 +92,7 @@ def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
 def _append_metrics(
     run: Run, inputs: InputVersions, options: EvaluationOptions, lists: DataFrame, events: DataFrame, key: str
 ) -> Report:
-    scorer, ranking = _scorer(run, lists), _ranking(run)
+    scorer, ranking = _scorer(run, lists), ranking_of_lists(run)
     scorers, last = {scorer: lists}, run.lake.last_commit(METRICS)
     repeats = bool(ranking.get("repeats"))
     pairs = relevant_pairs(events, options.run_date, options.event_weights, options.min_rating, repeats=repeats)
@@ -114,7 +114,7 @@ def _append_metrics(
     return {"status": "done", "tables": {METRICS.name: staged.rows}, **figures}
 
 
-def _ranking(run: Run) -> Mapping[str, Any]:
+def ranking_of_lists(run: Run) -> Mapping[str, Any]:
     """What the ranker of the published lists was chosen by; empty for other scorers."""
     last = run.lake.last_commit(RECOMMENDATIONS)
     return {} if last is None else last.outcome.more.get("ranking", {})

@@ -1,4 +1,4 @@
-"""Lists of codes by user: membership of pairs, and common codes of two such lists."""
+"""Lists of codes by user, and where pairs of a user and a code are in them."""
 
 from dataclasses import dataclass
 

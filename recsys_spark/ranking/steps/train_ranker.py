@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark.arrays.arrow import matrix
 from recsys_spark.publish.steps.scratch import materialized
-from recsys_spark.ranking.inputs import example_users, log_length, users_by_days
+from recsys_spark.ranking.inputs import example_users, users_by_days
 from recsys_spark.ranking.kernels.choice import FEWEST_USERS, Choice, choose, fallback
 from recsys_spark.ranking.kernels.features import FEATURES
 from recsys_spark.ranking.kernels.selection import Examples
@@ -33,19 +33,22 @@ _NEGATIVES = 100
 _VALID_USERS = 2_000
 
 
-def train_ranker(cut: Cut, items: CutItems, weights_before: Callable[[date], DataFrame], k: int) -> Choice:
+def train_ranker(
+    cut: Cut, log_days: int, items: CutItems, weights_before: Callable[[date], DataFrame], k: int
+) -> Choice:
     """Train the ranker on windows of days before the cut, or choose a simple one that makes better lists.
 
     The examples of a window know only events before it; the item weights know only events before the oldest window.
 
     Args:
         cut: the day of the lists.
+        log_days: days from the first event to the cut.
         items: of the lists; their weights are not used.
         weights_before: fits item weights on the events before a day.
         k: length of the lists.
     """
     run, options = cut.run, cut.options
-    days, users = _window(cut)
+    days, users = _window(cut, log_days)
     if users < FEWEST_USERS:
         return fallback(options.repeats)
     oldest = cut.before - timedelta(days=_WINDOWS * days)
@@ -57,7 +60,7 @@ def train_ranker(cut: Cut, items: CutItems, weights_before: Callable[[date], Dat
 
         earlier = CutItems(items.items, items.vectors, weights, {**items.source, "weights_before": str(oldest)})
         windows = [
-            _examples(replace(cut, before=oldest + timedelta(days=days * number)), earlier, days, users, number)
+            _examples(replace(cut, before=oldest + timedelta(days=days * number)), earlier, days, number)
             for number in range(_WINDOWS)
         ]
     train = windows[0]
@@ -67,12 +70,12 @@ def train_ranker(cut: Cut, items: CutItems, weights_before: Callable[[date], Dat
     return replace(choice, figures={"window_days": days, **choice.figures})
 
 
-def _window(cut: Cut) -> tuple[int, int]:
+def _window(cut: Cut, log_days: int) -> tuple[int, int]:
     """(days of a window, users who chose something in the newest one).
 
     A window is at most a quarter of the log, so that something is before the oldest one.
     """
-    longest = max(1, log_length(cut.events, cut.before).collect()[0]["days"] // (_WINDOWS + 1))
+    longest = max(1, log_days // (_WINDOWS + 1))
     lengths = [days for days in _LENGTHS if days < longest] + [min(longest, _LENGTHS[-1])]
     if cut.options.window_days is not None:
         lengths = [cut.options.window_days]
@@ -81,13 +84,13 @@ def _window(cut: Cut) -> tuple[int, int]:
     return enough[0] if enough else (lengths[-1], users[-1])
 
 
-def _examples(start: Cut, items: CutItems, days: int, users: int, number: int) -> Examples:
+def _examples(start: Cut, items: CutItems, days: int, number: int) -> Examples:
     """The examples of the window of ``days`` that begins at a cut; of the newest one with all candidates."""
     run, options = start.run, start.options
     newest = number == _WINDOWS - 1
-    share = min(1.0, (_VALID_USERS if newest else options.ranker_users / (_WINDOWS - 1)) / users)
+    most = _VALID_USERS if newest else max(1, options.ranker_users // (_WINDOWS - 1))
     end = replace(start, before=start.before + timedelta(days=days))
-    ids = example_users(end.events, start.before, start.positive, share, options.ranker_seed)
+    ids = example_users(end.events, start.before, start.positive, most, options.ranker_seed)
     with materialized(run, ids, broadcast=False) as sample:
         rows = start.users(sample.frame, only=sample.frame)
         transform = example_rows(start.blocks(items), options.history_items, ListRules(), 0 if newest else _NEGATIVES)

@@ -1,7 +1,8 @@
 """Events, items and users → the default lists: candidates of several sources, ranked by one small model."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,16 @@ from recsys_spark.recommend.steps.cosine_lists import cosine_lists
 from recsys_spark.recommend.steps.list_request import ListRequest, task_totals
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS, RECOMMENDATIONS, USERS
+from recsys_spark.tables.schemas import (
+    EMBEDDINGS,
+    EVENTS,
+    ITEM_VECTORS,
+    ITEM_WEIGHTS,
+    ITEMS,
+    RECOMMENDATIONS,
+    TABLES,
+    USERS,
+)
 from recsys_spark.tables.task_stream import ArrowTransform
 from recsys_spark.topk.join import list_rows
 from recsys_spark.topk.steps.join_plan import tasks_for
@@ -42,22 +52,32 @@ def auto_lists(run: Run, options: TopKOptions) -> Report:
         UsageError: options that need vectors.
     """
     _check_no_vectors_needed(options)
-    pin_inputs(run, *_NEEDED)  # names all missing tables at once
-    cut_day = _last_day(run, options)
-    if cut_day is None:
-        run.progress.note(f"no event before {options.run_date} speaks for an item: lists by cosine")
-        return cosine_lists(run, options)
-    request = ListRequest.pin(run, options, ITEM_WEIGHTS, *_NEEDED, **_settings(options))
+    fitted = [ITEM_WEIGHTS] if run.lake.version(ITEM_WEIGHTS) is not None else []
+    request = ListRequest.pin(run, options, *_NEEDED, *fitted, **_settings(options))
     if (report := request.published()) is not None:
         return report
     check_event_types(run, request.inputs, options)
+    log = _log(request)
+    if log is None:
+        run.progress.note(f"no event before {options.run_date} speaks for an item: lists by cosine")
+        return cosine_lists(run, options)
+    pin_inputs(run, ITEM_WEIGHTS)  # or the error that names it
     if options.dry_run:
         return {"tables": {}}
     request = request.marked(f"auto-{request.key.partition(':')[2][:8]}")
-    last = _last_lists(request, cut_day)
-    if isinstance(last, Previous):
-        return _same_lists(request, last)
-    return _all_lists(request, Cut(run, request.inputs, options, cut_day, options.hybrid_history), last)
+    last = _last_lists(request, log)
+    return _same_lists(request, last) if isinstance(last, Previous) else _all_lists(request, log, last)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The days of the events before the run date.
+
+    Ages are counted from ``end``, the day after the last event, so that a night without new events changes no list.
+    """
+
+    end: date
+    days: int
 
 
 def _settings(options: TopKOptions) -> dict[str, Any]:
@@ -72,28 +92,26 @@ def _settings(options: TopKOptions) -> dict[str, Any]:
     }
 
 
-def _last_day(run: Run, options: TopKOptions) -> date | None:
-    """The day after the last event before the run date; None if no event speaks for an item.
-
-    Ages are counted from it, so that a night without new events changes no list.
-    """
-    events = events_before(run.lake.read(run.spark, EVENTS), options.run_date)
+def _log(request: ListRequest) -> _Log | None:
+    """The days of the log; None if no event speaks for an item."""
+    options, day = request.options, F.to_date("timestamp")
+    events = events_before(request.frame(EVENTS), options.run_date)
     positive = is_positive_event(options.event_weights, options.min_rating)
-    last, positives = events.agg(F.max(F.to_date("timestamp")), F.count_if(positive)).collect()[0]
-    return last + timedelta(days=1) if positives else None
+    first, last, positives = events.agg(F.min(day), F.max(day), F.count_if(positive)).collect()[0]
+    return _Log(last + timedelta(days=1), (last - first).days + 1) if positives else None
 
 
-def _last_lists(request: ListRequest, cut_day: date) -> Previous | FullRebuild:
+def _last_lists(request: ListRequest, log: _Log) -> Previous | FullRebuild:
     """The last lists, if nothing has changed that lists depend on, or the reason to make all."""
     if request.options.full:
         return FullRebuild("--full asks for it")
     last = previous(request.run, RECOMMENDATIONS, request.provenance)
     if isinstance(last, FullRebuild):
         return last
-    if last.commit.outcome.more.get("events_until") != str(cut_day):
+    if last.commit.outcome.more.get("events_until") != str(log.end):
         return FullRebuild("the ranker depends on all events")
     for name in request.inputs.versions:
-        if request.inputs.content_ids[name] != (last.commit.provenance.inputs or {}).get(name):
+        if not last.saw(TABLES[name], request.inputs):
             return FullRebuild(f"table '{name}' has changed, and the ranker depends on all of it")
     limits = request.frame(ITEMS).where("available_from is not null or available_until is not null")
     return last if limits.isEmpty() else FullRebuild("items have days of availability")
@@ -107,9 +125,10 @@ def _same_lists(request: ListRequest, last: Previous) -> Report:
     return request.publish(rewrite.staged, "none", figures, parts=(rewrite.old, rewrite.new))
 
 
-def _all_lists(request: ListRequest, cut: Cut, rebuild: FullRebuild) -> Report:
+def _all_lists(request: ListRequest, log: _Log, rebuild: FullRebuild) -> Report:
     """Train the ranker and publish the lists of all users."""
     run, options = request.run, request.options
+    cut = Cut(run, request.inputs, options, log.end, options.hybrid_history)
     items = CutItems(
         request.frame(ITEMS),
         request.frame(ITEM_VECTORS),
@@ -120,7 +139,8 @@ def _all_lists(request: ListRequest, cut: Cut, rebuild: FullRebuild) -> Report:
         request.with_item_rules,
     )
     with run.progress.step("train the ranker"):
-        choice = train_ranker(cut, items, lambda day: weights_before(run, request.inputs, options, day), options.k)
+        fit = partial(weights_before, run, request.inputs, options)
+        choice = train_ranker(cut, log.days, items, fit, options.k)
     run.progress.note(f"lists by {choice.figures['ranker']}; {choice.description}")
     blocks = cut.blocks(items)
     ids = all_users(request.frame(USERS), cut.events)

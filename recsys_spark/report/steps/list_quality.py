@@ -12,6 +12,7 @@ from recsys_spark.arrays.intervals import half_width
 from recsys_spark.evaluate.kernels.metrics import coverage, gini
 from recsys_spark.evaluate.list_metrics import popular_items, user_metrics
 from recsys_spark.evaluate.options import MetricOptions
+from recsys_spark.evaluate.steps.evaluate_recommendations import ranking_of_lists
 from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.report.aggregates import evaluated_users, metric_slices, popularity, ranked_rows
 from recsys_spark.report.charts import line_chart
@@ -52,7 +53,9 @@ def list_metrics(run: Run, options: MetricOptions, lists: DataFrame) -> ListMetr
     popular = popular_items(events, options.run_date)
     is_positive = is_positive_event(options.event_weights, options.min_rating)
     sample = events.where(sampled), lists.where(sampled)
-    with persisted(evaluated_users(*sample, popular, options.run_date, is_positive, options.metrics_k)) as evaluated:
+    repeats = bool(ranking_of_lists(run).get("repeats"))
+    users_of = evaluated_users(*sample, popular, options.run_date, is_positive, options.metrics_k, repeats=repeats)
+    with persisted(users_of) as evaluated:
         if not evaluated.count():
             return {}
         relevant = evaluated.select("user_id", F.explode("relevant").alias("item_id"))
