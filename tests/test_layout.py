@@ -137,11 +137,10 @@ def test_a_job_only_chooses_and_reports(path):
 def test_torch_is_imported_in_these_kernels_alone():
     heavy = {short(path) for path in PACKAGE if {n.split(".")[0] for n in imports(path)} & {"torch", "transformers"}}
     encoding = "encoder engines loading model_check packed_linear engine_conversion gguf"
-    training = (
-        "checkpoints training_loop trainable_encoder rating_task contrastive_loss projector_task rng_state "
-        "contrastive_task tracking data_parallel"
-    )
-    rooms = {"encode": encoding, "topk": "torch_product bf16_product", "tune": training}
+    tuning = "trainable_encoder rating_task contrastive_loss projector_task contrastive_task tracking data_parallel"
+    rooms = {"encode": encoding, "topk": "torch_product bf16_product", "tune": tuning}
+    rooms |= {"training": "checkpoints training_loop rng_state sampled_softmax", "evaluate": "sequence_scores"}
+    rooms |= {"sequence": "transformer sequence_task"}
     assert heavy == {
         f"recsys_spark/{room}/kernels/{name}.py" for room, names in rooms.items() for name in names.split()
     }

@@ -25,7 +25,7 @@ from recsys_spark.evaluate.kernels.metrics import (
     rank_metrics,
 )
 from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, open_array, open_scorer
-from recsys_spark.evaluate.kernels.scorers import Scorer, target_ranks
+from recsys_spark.evaluate.kernels.scorers import UserHistories, Scorer, target_ranks
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID
 
 METRICS = ("hit_rate", "recall", "precision", "ndcg", "mrr", "map", "novelty", "diversity")
@@ -197,8 +197,8 @@ class _UserBatch:
         weights = self._weights * candidate.decay**self._newer_events
         if candidate.half_life is not None:
             weights *= 0.5 ** (self._ages / candidate.half_life)
-        histories = sp.csr_array((weights, self._history), shape=shape)
-        scores = scorer.scores(histories)
+        history = sp.csr_array((weights, self._history), shape=shape)
+        scores = scorer.scores(UserHistories(history, self._history[1], np.append(0, np.cumsum(self._lengths))))
         warm, strict = ~self._is_new[self._owners], self._spec.mask_seen and self._spec.seen_targets == "miss"
         unlisted = self._is_new & (scores.min(axis=1) == scores.max(axis=1))
         if strict and self._spec.replicates:  # before the strict ranks, which overwrite more of the scores

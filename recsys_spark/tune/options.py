@@ -9,7 +9,7 @@ from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.events.options import EventOptions
 
 if TYPE_CHECKING:  # imports torch, which --help should not wait for
-    from recsys_spark.tune.kernels.training_loop import Plan
+    from recsys_spark.training.kernels.training_loop import Plan
 
 RATES = {"full": 2e-5, "lora": 1e-3, "adalora": 2e-3, "ia3": 3e-3, "head": 1e-3, "projector": 1e-3}
 """Default learning rates, the best of the benchmarks (tests/benchmarks/LOG.md)."""
@@ -151,7 +151,7 @@ class TuningOptions(EncoderOptions, EventOptions):
     @property
     def plan(self) -> "Plan":
         """Length and learning rate of the training."""
-        from recsys_spark.tune.kernels.training_loop import Plan
+        from recsys_spark.training.kernels.training_loop import Plan
 
         return Plan(
             epochs=self.passes,

@@ -10,8 +10,8 @@ from tests.conftest import ROOT
 SCRIPT = """
 import hashlib, json, os, signal, sys
 from pathlib import Path
-from recsys_spark.tune.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.training_loop import train
+from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.training_loop import train
 from tests.bench.training import (PLAN, task_of)
 
 folder, model, tuning, last = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])

@@ -16,7 +16,7 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.config import load
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
-from recsys_spark.tune.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.next_item_eval import Histories, NextItemResult
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.options import TuningOptions

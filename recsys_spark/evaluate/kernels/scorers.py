@@ -12,13 +12,31 @@ from recsys_spark.arrays.vectors import Matrix, unit_rows
 
 Rows = NDArray[np.int64]
 
+MIXED_BEST = 200
+"""Greatest scores of a user by whose spread a mixed scorer divides."""
+
 _ROWS_AT_ONCE = 1024
 
 
-class Scorer(Protocol):
-    """Scores all n items for a batch of users, from their histories, (users, n): the weight of each event."""
+@dataclass(frozen=True, eq=False)
+class UserHistories:
+    """The histories of a batch of users.
 
-    def scores(self, histories: sp.csr_array) -> Matrix:
+    Args:
+        weights: (users, n) the summed weight of the events with each item.
+        items: (e,) the item of each event, each user's oldest first.
+        offsets: (users + 1,) where each user's events begin, and the end of the last.
+    """
+
+    weights: sp.csr_array
+    items: Rows
+    offsets: Rows
+
+
+class Scorer(Protocol):
+    """Scores all n items for a batch of users, from their histories."""
+
+    def scores(self, histories: UserHistories) -> Matrix:
         """(users, n) float32."""
 
 
@@ -28,9 +46,9 @@ class ItemScores:
 
     values: NDArray[np.float32]
 
-    def scores(self, histories: sp.csr_array) -> Matrix:
+    def scores(self, histories: UserHistories) -> Matrix:
         """(users, n)."""
-        return np.tile(self.values, (histories.shape[0], 1))
+        return np.tile(self.values, (histories.weights.shape[0], 1))
 
 
 @dataclass(frozen=True)
@@ -39,13 +57,13 @@ class OwnHistory:
 
     popularity: NDArray[np.float32]
 
-    def scores(self, histories: sp.csr_array) -> Matrix:
+    def scores(self, histories: UserHistories) -> Matrix:
         """(users, n): at least 2 for items of the history, 0 to 1 for all others."""
         least, most = self.popularity.min(initial=np.inf), self.popularity.max(initial=-np.inf)
-        scores = np.tile((self.popularity - least) / max(most - least, 1e-12), (histories.shape[0], 1))
-        own = histories.tocoo()
+        own = histories.weights.tocoo()
+        scores = np.tile((self.popularity - least) / max(most - least, 1e-12), (own.shape[0], 1))
         # Weights of old events are too small for a float32; their logarithms are not.
-        levels, lowest = np.log2(np.maximum(own.data, 5e-324)), np.full(histories.shape[0], np.inf)
+        levels, lowest = np.log2(np.maximum(own.data, 5e-324)), np.full(own.shape[0], np.inf)
         np.minimum.at(lowest, own.row, levels)
         scores[own.row, own.col] = 2 + levels - lowest[own.row]
         return scores.astype(np.float32)
@@ -57,11 +75,11 @@ class ItemWeights:
 
     weights: sp.csr_array | Matrix
 
-    def scores(self, histories: sp.csr_array) -> Matrix:
+    def scores(self, histories: UserHistories) -> Matrix:
         """(users, n)."""
         if isinstance(self.weights, sp.csr_array):
-            return sp.csr_array(histories @ self.weights).astype(np.float32).toarray()
-        return np.asarray(histories.astype(np.float32) @ self.weights)  # float64 would copy the whole matrix
+            return sp.csr_array(histories.weights @ self.weights).astype(np.float32).toarray()
+        return np.asarray(histories.weights.astype(np.float32) @ self.weights)  # float64 would copy the whole matrix
 
 
 @dataclass(frozen=True)
@@ -70,14 +88,38 @@ class ItemVectors:
 
     vectors: sp.csr_array | Matrix
 
-    def scores(self, histories: sp.csr_array) -> Matrix:
+    def scores(self, histories: UserHistories) -> Matrix:
         """(users, n); 0 for a history of items without vectors."""
-        pooled = histories @ self.vectors
+        pooled = histories.weights @ self.vectors
         if not isinstance(pooled, sp.csr_array):
             return unit_rows(np.asarray(pooled)) @ np.asarray(self.vectors).T
         norms = np.sqrt(np.asarray(pooled.multiply(pooled).sum(axis=1)).ravel())
         products = (pooled @ self.vectors.T).toarray()
         return (products / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """``first`` + weight · ``second``, each divided by the standard deviation of the user's ``MIXED_BEST`` greatest scores
+    of items that are not in the history."""
+
+    first: Scorer
+    second: Scorer
+    weight: float
+
+    def scores(self, histories: UserHistories) -> Matrix:
+        """(users, n)."""
+        first, second = (_over_spread(scorer.scores(histories), histories) for scorer in (self.first, self.second))
+        return np.asarray(first + np.float32(self.weight) * second)
+
+
+def _over_spread(scores: Matrix, histories: UserHistories) -> Matrix:
+    unseen, seen = scores.copy(), histories.weights.tocoo()
+    unseen[seen.row, seen.col] = -np.inf
+    size = min(MIXED_BEST, scores.shape[1])
+    best = np.partition(unseen, scores.shape[1] - size, axis=1)[:, -size:]
+    spread = np.nanstd(np.where(np.isneginf(best), np.nan, best), axis=1, keepdims=True)
+    return np.asarray(scores / np.where(spread > 0, spread, 1).astype(np.float32))
 
 
 def item_knn(gram: sp.csr_array, neighbors: int, shrink: float) -> sp.csr_array:

@@ -31,6 +31,7 @@ from recsys_spark.evaluate.kernels.scorers import (
     ItemScores,
     ItemVectors,
     ItemWeights,
+    Mixed,
     OwnHistory,
     Scorer,
     ease,
@@ -50,6 +51,9 @@ from recsys_spark.runtime.lifecycle import Run
 _WHITENING_OF_HYBRID = 0.1
 
 _BLOCK_ROWS = 2048
+
+_NOT_FITTED = ("decay", "own_half_life", "epochs")
+"""Settings that change no fit, or are found by it."""
 
 _TEXT_ONLY = 1e6
 """``text_share`` of hybrids without user features: the text decides which neighbours are candidates."""
@@ -165,15 +169,44 @@ class ScorerFitter:
 
     def candidate(self, scorer: str, setting: Setting) -> Candidate:
         """The scorer with this setting; it is fitted once for all weights of the history's events."""
-        fit = {key: value for key, value in setting.items() if key not in ("decay", "own_half_life")}
+        files = self._files_of(scorer, setting)
+        if setting.get("sequence", scorer == "sequential"):
+            setting = setting | {"epochs": self._epochs}
+        return Candidate(scorer, files, setting["decay"], setting, setting.get("own_half_life"))
+
+    def _files_of(self, scorer: str, setting: Setting) -> ScorerFiles:
+        fit = {key: value for key, value in setting.items() if key not in _NOT_FITTED}
         name = "-".join([scorer, *(f"{key}={value:g}" for key, value in sorted(fit.items()))])
         if name not in self._files:
-            self._files[name] = write_scorer(self._fit(scorer, fit), f"{self._uri}/{name}")
-        return Candidate(scorer, self._files[name], setting["decay"], setting, setting.get("own_half_life"))
+            if scorer == "hybrid_sequential":
+                self._files[name] = self._mixed(setting)
+            else:
+                self._files[name] = write_scorer(self._fit(scorer, setting), f"{self._uri}/{name}")
+        return self._files[name]
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
         fit = _FITS.get(scorer)
         return self._fit_item_weights(scorer, setting) if fit is None else fit(self, setting)
+
+    def _mixed(self, setting: Setting) -> ScorerFiles:
+        """The hybrid and the sequence encoder; the hybrid alone at weight 0."""
+        weight = setting["sequence"]
+        hybrid = self._files_of("hybrid", {key: value for key, value in setting.items() if key != "sequence"})
+        if not weight:
+            return hybrid
+        parts = {"first": hybrid, "second": self._files_of("sequential", setting), "weight": weight}
+        return ScorerFiles((Mixed.__module__, Mixed.__name__), self._uri, values=parts)
+
+    def _fit_sequential(self, setting: Setting) -> Scorer:
+        from recsys_spark.evaluate.steps.sequence_fit import fit_sequence_scorer  # imports torch
+
+        epochs = int(setting["epochs"]) if "epochs" in setting else None
+        texts = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
+        events = int(self.counts.users.sum())
+        scorer, self._epochs = fit_sequence_scorer(
+            self._run, self._users, self._last_role, texts, events=events, epochs=epochs
+        )
+        return scorer
 
     def _fit_item_weights(self, scorer: str, setting: Setting) -> Scorer:
         """The hybrid and its parts, as ``fit_item_weights`` fits it."""
@@ -229,5 +262,6 @@ _FITS: Mapping[str, Callable[[ScorerFitter, Setting], Scorer]] = {
     "cosine_whitened": lambda fitter, setting: ItemVectors(fitter._items.text_vectors(setting)),
     "cosine_blocks": ScorerFitter._fit_blocks,
     "hybrid_exact": ScorerFitter._fit_hybrid_exact,
+    "sequential": ScorerFitter._fit_sequential,
 }
 """How a scorer is fitted with a setting; all others are item weights (``FEATURES``)."""

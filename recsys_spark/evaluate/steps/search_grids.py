@@ -20,6 +20,8 @@ _RIDGES: list[Setting] = [{"text_weight": text, "ridge": ridge} for text, ridge 
 
 _CANDIDATES: list[Setting] = [{"candidates": 100}, {"candidates": 200}]
 
+_HYBRID = [_RIDGES, _CANDIDATES, _DECAYS]
+
 _HALF_LIVES: list[Setting] = [{"half_life": days} for days in HALF_LIVES]
 
 DEFAULT_GRIDS = (
@@ -50,8 +52,10 @@ GRIDS: dict[str, list[list[Setting]]] = {
         [{"price": weight} for weight in (0.05, 0.0, 0.2)],
         _DECAYS,
     ],
-    "hybrid": [_RIDGES, _CANDIDATES, _DECAYS],
+    "hybrid": _HYBRID,
     "hybrid_exact": [_RIDGES, _DECAYS],
+    "sequential": [[{"decay": 1.0}]],
+    "hybrid_sequential": [*_HYBRID, [{"sequence": weight} for weight in (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)]],
     "hybrid_cooccurrence": [[{"ridge": ridge} for ridge in (100, 50, 200)], _CANDIDATES, _DECAYS],
     "hybrid_words": [_RIDGES, _CANDIDATES, _DECAYS],
     "hybrid_vectors": [_RIDGES, _CANDIDATES, _DECAYS],
@@ -59,7 +63,8 @@ GRIDS: dict[str, list[list[Setting]]] = {
 }
 """Rounds by scorer: validation tunes one round after the other and carries its best option into the next ones. Later
 rounds are at their first option. Each newer event of the user multiplies the weight of an event by ``decay``, and each
-``own_half_life`` of days halves it. ``half_life``: days, of the popularity."""
+``own_half_life`` of days halves it. ``half_life``: days, of the popularity. ``sequence``: weight of the sequence encoder's
+scores beside those of the hybrid, whose other settings are chosen before."""
 
 FEATURES = {
     "hybrid": (1, 1, 1),

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from recsys_spark.tune.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.training_loop import Plan, Task, train
+from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.training_loop import Plan, Task, train
 
 
 def train_in_parallel(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.evaluate.kernels.metrics import bootstrap_sums, interval, poisson_weights, rank_metrics
-from recsys_spark.evaluate.kernels.scorers import ItemVectors, target_ranks
+from recsys_spark.evaluate.kernels.scorers import ItemVectors, UserHistories, target_ranks
 from recsys_spark.items.kernels.whitening import Moments, whitening
 
 DECAYS = (0.65, 0.75, 0.85)
@@ -79,7 +79,9 @@ def evaluate_next_item(
         in_seen, in_targets = np.isin(seen.owner, batch), is_target & np.isin(histories.owner, batch)
         owner, items = np.searchsorted(batch, seen.owner[in_seen]), seen.items[in_seen]
         weights = decay ** newer_events(owner)
-        scores = ItemVectors(vectors).scores(sp.csr_array((weights, (owner, items)), shape=(len(batch), len(vectors))))
+        pooled = sp.csr_array((weights, (owner, items)), shape=(len(batch), len(vectors)))
+        offsets = np.append(0, np.cumsum(np.bincount(owner, minlength=len(batch))))
+        scores = ItemVectors(vectors).scores(UserHistories(pooled, items, offsets))
         target_owner = np.searchsorted(batch, histories.owner[in_targets])
         ranks = target_ranks(scores, (owner, items), target_owner, histories.items[in_targets])
         metrics = rank_metrics(ranks, target_owner, len(batch), 10)

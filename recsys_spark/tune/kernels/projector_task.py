@@ -26,10 +26,8 @@ from recsys_spark.tune.kernels.contrastive_loss import (
     user_items,
 )
 from recsys_spark.tune.kernels.next_item_eval import FIT, VALID, Histories, evaluate_next_item
-from recsys_spark.tune.kernels.training_loop import Record
-
-MAX_CANDIDATES = 20_000
-"""Above this catalogue size the softmax is sampled: this many uniformly sampled items, and the targets of the batch."""
+from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
+from recsys_spark.training.kernels.training_loop import Record
 
 MIN_COSINE = 0.5
 """Cosine of whitened vectors up to which a text gets nothing of a known item's offset."""
@@ -171,6 +169,7 @@ class ProjectorTask:
         self._inputs, self._histories = torch.from_numpy(self.vectors), histories
         self._near = nearness(self.vectors, keys)
         self._examples: Examples = build_examples(self._fitted, decay, both_sides=both_sides)
+        self._target_counts = np.bincount(self._examples.target, minlength=len(vectors))
         self._temperature, self._decay, self._batch, self._seed = temperature, decay, batch, seed
 
     def batches(self, epoch: int) -> Sequence[tuple[int, np.ndarray]]:
@@ -184,7 +183,7 @@ class ProjectorTask:
         number, rows = batch
         owner, context, weight = self._examples.contexts(rows)
         target = self._examples.target[rows]
-        candidates = self._candidates(number, target)
+        candidates = softmax_candidates(len(self._inputs), target, (self._seed, 1, number))
         items, positions = np.unique(np.concatenate([candidates, context]), return_inverse=True)
         # Context items that are no candidates are projected too; the softmax runs over the candidates only.
         projected = self.module(self._inputs[torch.from_numpy(items)], self._near[items])
@@ -195,7 +194,7 @@ class ProjectorTask:
         columns = np.searchsorted(candidates, positives[inside])
         masked = positives_mask(owner[inside], columns, (len(target), len(candidates)))
         target_column = torch.from_numpy(np.searchsorted(candidates, target))
-        loss = softmax_loss(scores, target_column, self._log_q(candidates, target), masked)
+        loss = softmax_loss(scores, target_column, log_q(candidates, self._target_counts, len(target)), masked)
         (loss * share).backward()
         return float(loss.detach())
 
@@ -228,23 +227,6 @@ class ProjectorTask:
 
     def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
         """Do nothing: ``state`` is empty."""
-
-    def _candidates(self, number: int, target: np.ndarray) -> np.ndarray:
-        size = len(self._inputs)
-        if size <= MAX_CANDIDATES:
-            return np.arange(size)
-        sampled = np.random.default_rng((self._seed, 1, number)).choice(size, MAX_CANDIDATES, replace=False)
-        return np.union1d(sampled, target)
-
-    def _log_q(self, candidates: np.ndarray, target: np.ndarray) -> torch.Tensor | None:
-        """ln of the probability to be a candidate, uniformly sampled or as a target of the batch; None: all items are
-        candidates."""
-        size = len(self._inputs)
-        if len(candidates) == size:
-            return None
-        target_share = np.bincount(self._examples.target, minlength=size)[candidates] / len(self._examples.target)
-        uniform = MAX_CANDIDATES / size
-        return torch.from_numpy(np.log(1 - (1 - uniform) * (1 - target_share) ** len(target))).float()
 
 
 def _most_frequent_items(histories: Histories, vectors: Matrix, limit: int) -> np.ndarray:

@@ -5,8 +5,8 @@ from typing import Any
 
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tune.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.training_loop import Plan
+from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.training_loop import Plan
 from recsys_spark.tune.options import TuningOptions
 
 

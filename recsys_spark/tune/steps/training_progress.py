@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tune.kernels.training_loop import Plan, Record
+from recsys_spark.training.kernels.training_loop import Plan, Record
 from recsys_spark.tune.options import TuningOptions
 
 

@@ -9,13 +9,14 @@ import torch
 from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.encode.kernels.dense_head import apply_head, read_head, write_head
 from recsys_spark.encode.kernels.model_folder import read_model
-from recsys_spark.tune.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.checkpoints import Checkpoints
 from recsys_spark.tune.kernels.contrastive_loss import MAX_CONTEXT, build_examples, softmax_loss
 from recsys_spark.tune.kernels.next_item_eval import TEST, VALID, Histories, evaluate_next_item, gain
 from recsys_spark.tune.kernels.projector_task import ProjectorTask, nearness
-from recsys_spark.tune.kernels.rng_state import random_states, set_random_states
+from recsys_spark.training.kernels.rng_state import random_states, set_random_states
 from recsys_spark.tune.kernels.trainable_encoder import copy_base
-from recsys_spark.tune.kernels.training_loop import Plan, train
+from recsys_spark.training.kernels.sampled_softmax import softmax_candidates
+from recsys_spark.training.kernels.training_loop import Plan, train
 from tests.bench.training import contrastive_task, histories, vectors
 
 
@@ -135,7 +136,7 @@ def test_the_items_with_most_events_have_offsets(tmp_path):
 @pytest.mark.parametrize("max_candidates", [1000, 20])
 def test_items_of_the_same_user_are_no_negatives_of_a_projector(monkeypatch, max_candidates):
     """Also items after the target, if the anchor has only those before it."""
-    monkeypatch.setattr("recsys_spark.tune.kernels.projector_task.MAX_CANDIDATES", max_candidates)
+    monkeypatch.setattr("recsys_spark.training.kernels.sampled_softmax.MAX_CANDIDATES", max_candidates)
     events, seen = histories(users=40), {}
     task = ProjectorTask(vectors(), events, hidden=0, batch=16, both_sides=False)
     monkeypatch.setattr(
@@ -144,14 +145,15 @@ def test_items_of_the_same_user_are_no_negatives_of_a_projector(monkeypatch, max
     )
     number, rows = task.batches(0)[0]
     task.backward((number, rows), 1.0)
-    candidates, fitted = task._candidates(number, task._examples.target[rows]), events.upto(0)
+    candidates = softmax_candidates(60, task._examples.target[rows], (0, 1, number))
+    fitted = events.upto(0)
     for position, row in enumerate(rows):
         positives = set(fitted.items[fitted.owner == task._examples.user[row]])
         assert seen["masked"][position].tolist() == [item in positives for item in candidates]
 
 
 def test_a_projector_learns_from_sampled_candidates_of_a_large_catalogue(tmp_path, monkeypatch):
-    monkeypatch.setattr("recsys_spark.tune.kernels.projector_task.MAX_CANDIDATES", 30)
+    monkeypatch.setattr("recsys_spark.training.kernels.sampled_softmax.MAX_CANDIDATES", 30)
     task = ProjectorTask(vectors(), histories(), hidden=0, dropout=0.1, batch=16)
     trained = train(task, Plan(epochs=6, learning_rate=1e-2), Checkpoints(tmp_path, "a"))
     assert trained.best["valid_hit_rate@10"] > 2 * trained.records[0]["valid_hit_rate@10"]

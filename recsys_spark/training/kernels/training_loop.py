@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from recsys_spark.errors import QualityError
-from recsys_spark.tune.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.rng_state import random_states, set_random_states
+from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.rng_state import random_states, set_random_states
 
 Record = dict[str, float]
 

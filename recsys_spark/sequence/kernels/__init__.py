@@ -1,0 +1,1 @@
+"""Arithmetic of the sequence encoder: arrays only, no Spark."""
