@@ -18,9 +18,13 @@ from recsys_spark.evaluate.comparison import (
 )
 from recsys_spark.evaluate.driver_matrices import counts_of, fitted_pairs, gram_of, partial_counts, partial_grams
 from recsys_spark.evaluate.kernels.recency import HALF_LIVES
-from recsys_spark.evaluate.kernels.scorer_files import open_scorer, write_array, write_scorer
-from recsys_spark.evaluate.kernels.scorers import ItemWeights, OwnHistory
+from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, open_scorer, write_array, write_scorer
+from recsys_spark.evaluate.kernels.scorers import ItemWeights, Mixed, OwnHistory, UserHistories
+from recsys_spark.evaluate.kernels.sequence_scores import SequenceScores
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
+from recsys_spark.sequence.kernels.sequence_task import SequenceTask
+from recsys_spark.sequence.kernels.transformer import Shape
+from tests.bench.user_histories import user_histories
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ITEMS = [f"i{n}" for n in range(8)]
@@ -154,8 +158,32 @@ def test_a_scorer_comes_back_from_its_files(tmp_path):
     dense = np.arange(9, dtype=np.float32).reshape(3, 3)
     for number, scorer in enumerate((ItemWeights(dense), ItemWeights(sp.csr_array(dense)), OwnHistory(dense[1]))):
         files = write_scorer(scorer, str(tmp_path / f"my scorers {number}"))
-        history = sp.csr_array(np.array([[1.0, 2.0, 0.0]]))
+        history = user_histories([[1.0, 2.0, 0.0]])
         assert open_scorer(files).scores(history).tolist() == scorer.scores(history).tolist()
+
+
+def test_a_mixed_scorer_comes_back_from_the_files_of_its_parts(tmp_path):
+    """Each part is divided by the spread of its scores of items that are not in the history."""
+    first, second = (np.random.default_rng(seed).normal(size=(6, 6)).astype(np.float32) for seed in (1, 2))
+    parts = {name: write_scorer(ItemWeights(one), f"{tmp_path}/{name}") for name, one in zip("ab", (first, second), strict=True)}
+    files = ScorerFiles((Mixed.__module__, "Mixed"), "", values={"first": parts["a"], "second": parts["b"], "weight": 0.5})
+    scores = open_scorer(files).scores(user_histories([[0, 1.0, 0, 0, 0, 0]]))[0]
+    unseen = [0, 2, 3, 4, 5]
+    expected = first[1] / first[1][unseen].std() + 0.5 * second[1] / second[1][unseen].std()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_a_sequence_encoder_comes_back_from_its_files(tmp_path):
+    """Only the order of the events differs between the two users."""
+    shape = Shape(width=8, layers=1, heads=2, length=3)
+    task = SequenceTask(np.eye(5, dtype=np.float32), np.arange(5), np.array([0, 5]), shape, lambda _: {})
+    history = UserHistories(sp.csr_array(np.ones((2, 5))), np.array([0, 1, 1, 0]), np.array([0, 2, 4]))
+    scorer = SequenceScores.of(task)
+    scores = open_scorer(write_scorer(scorer, str(tmp_path))).scores(history)
+    np.testing.assert_array_equal(scores, scorer.scores(history))
+    states = task.user_states(task.item_vectors(), history.items, history.offsets)
+    np.testing.assert_array_equal(scores, states @ task.item_vectors().T)
+    assert not np.allclose(scores[0], scores[1])
 
 
 def write_statistics(uri):

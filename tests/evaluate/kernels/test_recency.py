@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from recsys_spark.errors import UsageError
 from recsys_spark.evaluate.kernels.recency import HALF_LIVES, item_counts, total_counts
 from recsys_spark.evaluate.kernels.scorers import OwnHistory
 from recsys_spark.evaluate.steps.search_grids import DEFAULT_GRIDS, drop_infeasible
+from tests.bench.user_histories import user_histories
 
 
 def log_of(seed, events=60, items=6):
@@ -53,7 +53,7 @@ def test_events_of_ten_years_ago_keep_their_order():
 
 def test_own_items_come_first_and_the_rest_is_popularity():
     scorer = OwnHistory(np.array([-3.0, 5.0, 1.0, 2.0], np.float32))
-    histories = sp.csr_array(np.array([[0.5, 0, 0.25, 0], [0, 0, 0, 0], [1e-200, 0, 0, 1.0]]))
+    histories = user_histories([[0.5, 0, 0.25, 0], [0, 0, 0, 0], [1e-200, 0, 0, 1.0]])
     scores = scorer.scores(histories)
     assert [np.argsort(-row).tolist() for row in scores] == [[0, 2, 1, 3], [1, 3, 2, 0], [3, 0, 1, 2]]
     assert scores.dtype == np.float32

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.evaluate.kernels.scorers import ItemScores, ItemVectors, ItemWeights, ease, item_knn, target_ranks
 from recsys_spark.hybrid.kernels.item_ridge import Features, ridge_weights, supports
+from tests.bench.user_histories import user_histories
 
 
 def features(seed, items=9, users=20, words=7, width=3):
@@ -90,7 +91,7 @@ def test_nearest_neighbours_keep_the_greatest_shrunk_cosines_and_never_the_item_
 
 
 def test_scorers_score_histories():
-    histories = sp.csr_array(np.array([[1.0, 0, 0.5], [0, 0, 0]]))
+    histories = user_histories([[1.0, 0, 0.5], [0, 0, 0]])
     weights = np.array([[0, 2, 3], [4, 0, 5], [6, 7, 0]], np.float32)
     expected = [[3, 5.5, 3], [0, 0, 0]]
     for held in (weights, sp.csr_array(weights)):
