@@ -43,6 +43,9 @@ latest = 2024-12-31
 """
 
 
+_WEIGHTS = [{"sequence": weight} for weight in (0.0, 0.5)]
+
+
 def log_of():
     """(user, item, time): 40 users who buy six items, five of one kind and one of any, beginning on different days."""
     random = np.random.default_rng(3)
@@ -118,6 +121,17 @@ def test_every_protocol_agrees_with_brute_force(spark, world, name):
     if name != "new_users":  # of whom there are five
         assert report["metrics"]["tfidf"]["hit_rate@5"] > hit_rate  # users have tastes
     assert report["protocol"] == name
+
+
+def test_validation_chooses_epochs_and_weight_of_the_sequence_encoder(world, monkeypatch):
+    monkeypatch.setitem(GRIDS, "hybrid_sequential", [[GRIDS["hybrid"][0][0] | {"candidates": 10, "decay": 0.8}], _WEIGHTS])
+    report = world(protocol="leave_one_out", scorers="sequential,hybrid_sequential")
+    chosen = report["chosen"]
+    assert 1 <= chosen["sequential"]["epochs"] <= 20
+    weight = chosen["hybrid_sequential"]["sequence"]
+    assert weight in (0.0, 0.5)
+    assert chosen["hybrid_sequential"].get("epochs") == (chosen["sequential"]["epochs"] if weight else None)
+    assert report["metrics"]["sequential"]["users"] == report["metrics"]["hybrid_sequential"]["users"] == 40
 
 
 def test_a_temporal_split_without_days_takes_quantiles_of_the_events(world):
