@@ -25,7 +25,7 @@ from recsys_spark.evaluate.kernels.metrics import (
     rank_metrics,
 )
 from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, open_array, open_scorer
-from recsys_spark.evaluate.kernels.scorers import UserHistories, Scorer, target_ranks
+from recsys_spark.evaluate.kernels.scorers import Scorer, UserHistories, target_ranks
 from recsys_spark.evaluate.protocols import FIT, TEST, VALID
 
 METRICS = ("hit_rate", "recall", "precision", "ndcg", "mrr", "map", "novelty", "diversity")

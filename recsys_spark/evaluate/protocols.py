@@ -55,6 +55,17 @@ def with_roles(events: DataFrame, protocol: Protocol) -> DataFrame:
     return counted.select("*", role.cast("int").alias("role"), fitted.alias("fitted")).drop("events_of_user")
 
 
+def one_event_earlier(users: DataFrame) -> DataFrame:
+    """Rows of ``user_rows`` whose roles are those of a split one event earlier: the last FIT event of a user is for
+    validation, and the roles of later events are one greater. A user's only FIT event stays one."""
+    fit = F.size(F.filter("roles", lambda role: role == FIT))
+    last = lambda place: (place == fit - 1) & (fit > 1)  # noqa: E731
+    roles = F.transform(
+        "roles", lambda role, place: F.when(role > FIT, role + 1).when(last(place), VALID).otherwise(FIT)
+    )
+    return users.withColumn("roles", roles.cast("array<int>"))
+
+
 def _role(protocol: Protocol) -> tuple[Column, Column]:
     always = F.lit(True)
     last = F.when(F.col("events_of_user") < 3, FIT).when(F.col("age") == 1, TEST).when(F.col("age") == 2, VALID)

@@ -4,12 +4,12 @@ import numpy as np
 
 from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.encode.kernels.model_folder import read_model
+from recsys_spark.training.kernels.training_loop import Plan
 from recsys_spark.tune.kernels.contrastive_task import ContrastiveTask
 from recsys_spark.tune.kernels.next_item_eval import TEST, VALID, Histories
 from recsys_spark.tune.kernels.rating_baselines import RatingPairs
 from recsys_spark.tune.kernels.rating_task import RatingTask
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
-from recsys_spark.training.kernels.training_loop import Plan
 
 
 def histories(users=200, items=60, seed=0):

@@ -124,7 +124,9 @@ def test_every_protocol_agrees_with_brute_force(spark, world, name):
 
 
 def test_validation_chooses_epochs_and_weight_of_the_sequence_encoder(world, monkeypatch):
-    monkeypatch.setitem(GRIDS, "hybrid_sequential", [[GRIDS["hybrid"][0][0] | {"candidates": 10, "decay": 0.8}], _WEIGHTS])
+    monkeypatch.setitem(
+        GRIDS, "hybrid_sequential", [[GRIDS["hybrid"][0][0] | {"candidates": 10, "decay": 0.8}], _WEIGHTS]
+    )
     report = world(protocol="leave_one_out", scorers="sequential,hybrid_sequential")
     chosen = report["chosen"]
     assert 1 <= chosen["sequential"]["epochs"] <= 20

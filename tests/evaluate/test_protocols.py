@@ -165,8 +165,13 @@ def test_a_scorer_comes_back_from_its_files(tmp_path):
 def test_a_mixed_scorer_comes_back_from_the_files_of_its_parts(tmp_path):
     """Each part is divided by the spread of its scores of items that are not in the history."""
     first, second = (np.random.default_rng(seed).normal(size=(6, 6)).astype(np.float32) for seed in (1, 2))
-    parts = {name: write_scorer(ItemWeights(one), f"{tmp_path}/{name}") for name, one in zip("ab", (first, second), strict=True)}
-    files = ScorerFiles((Mixed.__module__, "Mixed"), "", values={"first": parts["a"], "second": parts["b"], "weight": 0.5})
+    parts = {
+        name: write_scorer(ItemWeights(one), f"{tmp_path}/{name}")
+        for name, one in zip("ab", (first, second), strict=True)
+    }
+    files = ScorerFiles(
+        (Mixed.__module__, "Mixed"), "", values={"first": parts["a"], "second": parts["b"], "weight": 0.5}
+    )
     scores = open_scorer(files).scores(user_histories([[0, 1.0, 0, 0, 0, 0]]))[0]
     unseen = [0, 2, 3, 4, 5]
     expected = first[1] / first[1][unseen].std() + 0.5 * second[1] / second[1][unseen].std()

@@ -100,8 +100,8 @@ class ItemVectors:
 
 @dataclass(frozen=True, eq=False)
 class Mixed:
-    """``first`` + weight · ``second``, each divided by the standard deviation of the user's ``MIXED_BEST`` greatest scores
-    of items that are not in the history."""
+    """``first`` + weight · ``second``, each divided by the standard deviation of the user's ``MIXED_BEST`` greatest
+    scores of items that are not in the history."""
 
     first: Scorer
     second: Scorer
@@ -109,11 +109,12 @@ class Mixed:
 
     def scores(self, histories: UserHistories) -> Matrix:
         """(users, n)."""
-        first, second = (_over_spread(scorer.scores(histories), histories) for scorer in (self.first, self.second))
+        first, second = (over_spread(scorer.scores(histories), histories) for scorer in (self.first, self.second))
         return np.asarray(first + np.float32(self.weight) * second)
 
 
-def _over_spread(scores: Matrix, histories: UserHistories) -> Matrix:
+def over_spread(scores: Matrix, histories: UserHistories) -> Matrix:
+    """(users, n) scores over the standard deviation of the user's greatest ones of items not in the history."""
     unseen, seen = scores.copy(), histories.weights.tocoo()
     unseen[seen.row, seen.col] = -np.inf
     size = min(MIXED_BEST, scores.shape[1])

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys_spark.arrays.vectors import Matrix
+from recsys_spark.evaluate.kernels.labelled_events import LabelledEvents
 from recsys_spark.evaluate.kernels.metrics import rank_metrics
 from recsys_spark.evaluate.kernels.scorers import UserHistories, target_ranks
 from recsys_spark.sequence.kernels.sequence_task import SequenceTask, user_states
@@ -57,31 +58,6 @@ class SequenceScores:
         return user_states(encoder, self.shape, vectors, histories.items, histories.offsets) @ vectors.T
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledEvents:
-    """Events to fit on, and those after them that the fit is validated on.
-
-    Args:
-        items: (e,) item numbers, each user's oldest event first.
-        owner: (e,) ascending rows of users.
-        past: (e,) whether an event belongs to the history.
-        valid: (e,) whether it is for validation.
-        fitted: (u,) whether the history of a user may be trained on.
-    """
-
-    items: Rows
-    owner: Rows
-    past: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
-    fitted: NDArray[np.bool_]
-
-    def history(self, *, fitted: bool = False) -> tuple[Rows, Rows]:
-        """Items and offsets of the histories of all users; with ``fitted``, empty ones for users not trained on."""
-        past = self.past & self.fitted[self.owner] if fitted else self.past
-        sizes = np.bincount(self.owner[past], minlength=len(self.fitted))
-        return self.items[past], np.append(0, np.cumsum(sizes))
-
-
 def fit_sequence(
     texts: Matrix,
     events: LabelledEvents,
@@ -112,22 +88,20 @@ def fit_sequence(
 
 def validation_measure(events: LabelledEvents) -> Callable[[SequenceTask], Record]:
     """Hit rate and NDCG at 10 of the validation events, ranked from the history, and their sum ``valid_total``."""
-    items, offsets = events.history()
-    users = np.intersect1d(events.owner[events.valid], np.flatnonzero(np.diff(offsets)))
 
     def measure(task: SequenceTask) -> Record:
         vectors, found = task.item_vectors(), []
-        for start in range(0, len(users), _USERS_AT_ONCE):
-            part = users[start : start + _USERS_AT_ONCE]
-            sizes = np.diff(offsets)[part]
-            places = np.repeat(offsets[part], sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            states = task.user_states(vectors, items[places], np.append(0, np.cumsum(sizes)))
-            targets = events.valid & np.isin(events.owner, part)
-            pairs = np.unique(np.searchsorted(part, events.owner[targets]) * len(vectors) + events.items[targets])
+        for part in events.batches(_USERS_AT_ONCE):
+            states = task.user_states(vectors, part.items, part.offsets)
+            pairs = np.unique(part.target_owner * len(vectors) + part.targets)
             owner, wanted = np.divmod(pairs, len(vectors))
-            seen = np.repeat(np.arange(len(part)), sizes), items[places]
-            found.append(rank_metrics(target_ranks(states @ vectors.T, seen, owner, wanted), owner, len(part), 10))
-        figures = {name: float(np.concatenate([one[name] for one in found]).mean()) for name in ("hit_rate", "ndcg")}
+            seen = np.repeat(np.arange(len(part.offsets) - 1), np.diff(part.offsets)), part.items
+            ranks = target_ranks(states @ vectors.T, seen, owner, wanted)
+            found.append(rank_metrics(ranks, owner, len(part.offsets) - 1, 10))
+        figures = {
+            name: float(np.concatenate([one[name] for one in found]).mean()) if found else 0.0
+            for name in ("hit_rate", "ndcg")
+        }
         return {f"valid_{name}@10": value for name, value in figures.items()} | {"valid_total": sum(figures.values())}
 
     return measure

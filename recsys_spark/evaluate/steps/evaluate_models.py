@@ -117,7 +117,7 @@ def _figures(
     statistics_uri = fitter.write_statistics()
     tuned = _tune(run, users, fitter, names, _spec(options, items, statistics_uri, test=False))
     if options.refit:
-        fitter = ScorerFitter(run, items, users, VALID, f"{scratch}/test")
+        fitter = ScorerFitter(run, items, users, VALID, f"{scratch}/test", fitter)
         statistics_uri = fitter.write_statistics()
     with run.progress.step("fit the chosen settings"):
         chosen = [fitter.candidate(name, setting) for name, (setting, _) in tuned.items()]

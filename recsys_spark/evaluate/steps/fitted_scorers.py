@@ -31,13 +31,14 @@ from recsys_spark.evaluate.kernels.scorers import (
     ItemScores,
     ItemVectors,
     ItemWeights,
-    Mixed,
     OwnHistory,
     Scorer,
     ease,
     hybrid_gram,
     item_knn,
 )
+from recsys_spark.evaluate.protocols import one_event_earlier
+from recsys_spark.evaluate.steps.composed_scorers import COMPOSED
 from recsys_spark.evaluate.steps.search_grids import FEATURES, Setting
 from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features, word_values
 from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, WeightFit, weight_rows
@@ -140,62 +141,76 @@ def read_items(run: Run, items: DataFrame, embeddings: DataFrame, encoder: str) 
 
 
 class ScorerFitter:
-    """Fits scorers on events with roles up to ``last_role`` and writes their arrays below ``uri``."""
+    """Fits scorers on events with roles up to ``last_role`` and writes their arrays below ``uri``.
 
-    def __init__(self, run: Run, items: Items, users: DataFrame, last_role: int, uri: str) -> None:
-        self._run, self._items, self._users, self._last_role, self._uri = run, items, users, last_role, uri
+    ``previous``: the fitter of the events before them. ``epochs``: of the sequence encoder, once it is trained.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        items: Items,
+        users: DataFrame,
+        last_role: int,
+        uri: str,
+        previous: "ScorerFitter | None" = None,
+    ) -> None:
+        self._run, self._items, self.users, self.last_role, self.uri = run, items, users, last_role, uri
         self._files: dict[str, ScorerFiles] = {}
+        self._previous, self.epochs = previous, 0
 
     @cached_property
     def gram(self) -> sp.csr_array:
         """(n, n) users in common. Only pairwise scorers may use it: its size in a task grows with the square of n."""
-        rows = partial_grams(self._users, len(self._items.ids), self._last_role).collect()  # one row per task
+        rows = partial_grams(self.users, len(self._items.ids), self.last_role).collect()  # one row per task
         return gram_of([tuple(row) for row in rows], len(self._items.ids))
 
     @cached_property
     def counts(self) -> ItemCounts:
         """Users of each item."""
-        rows = partial_counts(self._users, len(self._items.ids), self._last_role).collect()  # one row per task
+        rows = partial_counts(self.users, len(self._items.ids), self.last_role).collect()  # one row per task
         return counts_of([tuple(row) for row in rows], len(self._items.ids))
 
     def write_statistics(self) -> str:
         """Write the item statistics of slices, novelty and diversity; returns their folder."""
-        uri = f"{self._uri}/statistics"
+        uri = f"{self.uri}/statistics"
         write_array(self.counts.users, f"{uri}/counts.npy")
         write_array(np.diff(self._items.words.indptr), f"{uri}/lengths.npy")
         write_array(self._items.shared, f"{uri}/shared.npy")
         write_array(self._items.vectors, f"{uri}/vectors.npy")
         return uri
 
+    @cached_property
+    def example_levels(self) -> "list[ScorerFitter]":
+        """Fitters of earlier events, whose next events are examples: the one given as ``previous`` and its own, or one
+        whose histories end one event earlier."""
+        if self._previous is not None:
+            return [self._previous, *self._previous.example_levels]
+        return [
+            ScorerFitter(self._run, self._items, one_event_earlier(self.users), self.last_role, f"{self.uri}/earlier")
+        ]
+
     def candidate(self, scorer: str, setting: Setting) -> Candidate:
         """The scorer with this setting; it is fitted once for all weights of the history's events."""
-        files = self._files_of(scorer, setting)
-        if setting.get("sequence", scorer == "sequential"):
-            setting = setting | {"epochs": self._epochs}
+        files = self.files(scorer, setting)
+        if scorer == "sequential" or setting.get("sequence") or setting.get("reranked"):
+            setting = setting | {"epochs": self.epochs}
         return Candidate(scorer, files, setting["decay"], setting, setting.get("own_half_life"))
 
-    def _files_of(self, scorer: str, setting: Setting) -> ScorerFiles:
+    def files(self, scorer: str, setting: Setting) -> ScorerFiles:
+        """The files of a fitted scorer."""
         fit = {key: value for key, value in setting.items() if key not in _NOT_FITTED}
         name = "-".join([scorer, *(f"{key}={value:g}" for key, value in sorted(fit.items()))])
         if name not in self._files:
-            if scorer == "hybrid_sequential":
-                self._files[name] = self._mixed(setting)
-            else:
-                self._files[name] = write_scorer(self._fit(scorer, setting), f"{self._uri}/{name}")
+            compose, uri = COMPOSED.get(scorer), f"{self.uri}/{name}"
+            self._files[name] = (
+                compose(self, setting, uri) if compose else write_scorer(self._fit(scorer, setting), uri)
+            )
         return self._files[name]
 
     def _fit(self, scorer: str, setting: Setting) -> Scorer:
         fit = _FITS.get(scorer)
         return self._fit_item_weights(scorer, setting) if fit is None else fit(self, setting)
-
-    def _mixed(self, setting: Setting) -> ScorerFiles:
-        """The hybrid and the sequence encoder; the hybrid alone at weight 0."""
-        weight = setting["sequence"]
-        hybrid = self._files_of("hybrid", {key: value for key, value in setting.items() if key != "sequence"})
-        if not weight:
-            return hybrid
-        parts = {"first": hybrid, "second": self._files_of("sequential", setting), "weight": weight}
-        return ScorerFiles((Mixed.__module__, Mixed.__name__), self._uri, values=parts)
 
     def _fit_sequential(self, setting: Setting) -> Scorer:
         from recsys_spark.evaluate.steps.sequence_fit import fit_sequence_scorer  # imports torch
@@ -203,8 +218,8 @@ class ScorerFitter:
         epochs = int(setting["epochs"]) if "epochs" in setting else None
         texts = self._items.whitening(_WHITENING_OF_HYBRID).apply(self._items.vectors)
         events = int(self.counts.users.sum())
-        scorer, self._epochs = fit_sequence_scorer(
-            self._run, self._users, self._last_role, texts, events=events, epochs=epochs
+        scorer, self.epochs = fit_sequence_scorer(
+            self._run, self.users, self.last_role, texts, events=events, epochs=epochs
         )
         return scorer
 
@@ -240,12 +255,12 @@ class ScorerFitter:
 
     @cached_property
     def _blocks(self) -> ItemBlocks:
-        pairs = fitted_pairs(self._users, self._items.numbers, self._last_role)
+        pairs = fitted_pairs(self.users, self._items.numbers, self.last_role)
         vectors = whitened(self._items.embeddings, "item_id", self._items.whitening(_WHITENING_OF_HYBRID))
         features = item_features(self._items.texts, pairs, vectors, self._items.vectors.shape[1])
         tasks = 2 * self._run.cores
         return write_item_blocks(
-            features, f"{self._uri}/blocks", _BLOCK_ROWS, tasks=tasks, extra_columns=FEATURE_COLUMNS
+            features, f"{self.uri}/blocks", _BLOCK_ROWS, tasks=tasks, extra_columns=FEATURE_COLUMNS
         )
 
 

@@ -22,6 +22,8 @@ _CANDIDATES: list[Setting] = [{"candidates": 100}, {"candidates": 200}]
 
 _HYBRID = [_RIDGES, _CANDIDATES, _DECAYS]
 
+_SEQUENCE: list[Setting] = [{"sequence": weight} for weight in (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)]
+
 _HALF_LIVES: list[Setting] = [{"half_life": days} for days in HALF_LIVES]
 
 DEFAULT_GRIDS = (
@@ -55,7 +57,8 @@ GRIDS: dict[str, list[list[Setting]]] = {
     "hybrid": _HYBRID,
     "hybrid_exact": [_RIDGES, _DECAYS],
     "sequential": [[{"decay": 1.0}]],
-    "hybrid_sequential": [*_HYBRID, [{"sequence": weight} for weight in (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)]],
+    "hybrid_sequential": [*_HYBRID, _SEQUENCE],
+    "reranked": [*_HYBRID, _SEQUENCE, [{"reranked": 0}, {"reranked": 1}]],
     "hybrid_cooccurrence": [[{"ridge": ridge} for ridge in (100, 50, 200)], _CANDIDATES, _DECAYS],
     "hybrid_words": [_RIDGES, _CANDIDATES, _DECAYS],
     "hybrid_vectors": [_RIDGES, _CANDIDATES, _DECAYS],
@@ -63,8 +66,9 @@ GRIDS: dict[str, list[list[Setting]]] = {
 }
 """Rounds by scorer: validation tunes one round after the other and carries its best option into the next ones. Later
 rounds are at their first option. Each newer event of the user multiplies the weight of an event by ``decay``, and each
-``own_half_life`` of days halves it. ``half_life``: days, of the popularity. ``sequence``: weight of the sequence encoder's
-scores beside those of the hybrid, whose other settings are chosen before."""
+``own_half_life`` of days halves it. ``half_life``: days, of the popularity. ``sequence``: weight of the sequence
+encoder beside the hybrid, whose other settings are chosen before. ``reranked``: whether the best candidates are ranked
+again."""
 
 FEATURES = {
     "hybrid": (1, 1, 1),

@@ -1,12 +1,10 @@
 """Fit the sequence encoder on the driver, on the histories of a split."""
 
-import numpy as np
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from recsys_spark.arrays.sparse import flat
 from recsys_spark.arrays.vectors import Matrix
-from recsys_spark.evaluate.kernels.sequence_scores import PLAN, LabelledEvents, SequenceScores, fit_sequence
+from recsys_spark.evaluate.kernels.sequence_scores import PLAN, SequenceScores, fit_sequence
+from recsys_spark.evaluate.steps.labelled_events import labelled_events
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.training.kernels.training_loop import Record
 
@@ -36,17 +34,5 @@ def fit_sequence_scorer(
         else:
             run.progress.say(f"{place}, step {int(record['step'])}, loss {record['loss']:.4f}")
 
-    labelled = _labelled_events(users, last_role, MAX_EVENTS / max(events, 1))
+    labelled = labelled_events(users, last_role, MAX_EVENTS / max(events, 1))
     return fit_sequence(texts, labelled, epochs=epochs, report=show)
-
-
-def _labelled_events(users: DataFrame, last_role: int, share: float) -> LabelledEvents:
-    """The events of all users, or of a ``share`` of them."""
-    if share < 1:
-        users = users.where(F.pmod(F.xxhash64("user_hash", F.lit("sequence")), F.lit(1_000_000)) < share * 1_000_000)
-    table = users.select("user_id", "items", "roles", "fitted").orderBy("user_id").toArrow()
-    items, offsets = flat(table["items"].combine_chunks())
-    roles = flat(table["roles"].combine_chunks())[0]
-    owner = np.repeat(np.arange(len(table)), np.diff(offsets))
-    fitted = table["fitted"].to_numpy()
-    return LabelledEvents(items.astype(np.int64), owner, roles <= last_role, roles == last_role + 1, fitted)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.sequence.kernels.transformer import SequenceModel, Shape, StateEncoder
-from recsys_spark.sequence.kernels.windows import PAD, last_events, training_windows
+from recsys_spark.sequence.kernels.windows import PAD, training_windows
 from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
 from recsys_spark.training.kernels.training_loop import Record
 

@@ -38,6 +38,8 @@ def training_windows(items: Rows, offsets: Rows, length: int) -> Rows:
 def _filled(items: Rows, starts: Rows, sizes: Rows) -> Rows:
     places = np.arange(max(sizes.max(initial=0), 1))
     inside = places < sizes[:, None]
-    return np.where(inside, items[np.where(inside, starts[:, None] + places, 0)], PAD) if len(items) else np.where(
-        inside, 0, PAD
+    return (
+        np.where(inside, items[np.where(inside, starts[:, None] + places, 0)], PAD)
+        if len(items)
+        else np.where(inside, 0, PAD)
     )

@@ -13,6 +13,8 @@ import torch
 from torch.nn import functional
 
 from recsys_spark.arrays.vectors import Matrix
+from recsys_spark.training.kernels.rng_state import random_states, set_random_states
+from recsys_spark.training.kernels.training_loop import Record
 from recsys_spark.tune.kernels.contrastive_loss import (
     Examples,
     build_examples,
@@ -22,9 +24,7 @@ from recsys_spark.tune.kernels.contrastive_loss import (
     user_items,
 )
 from recsys_spark.tune.kernels.next_item_eval import FIT, VALID, Histories, evaluate_next_item
-from recsys_spark.training.kernels.rng_state import random_states, set_random_states
 from recsys_spark.tune.kernels.trainable_encoder import TrainableEncoder
-from recsys_spark.training.kernels.training_loop import Record
 
 _EXAMPLES_PER_BLOCK = 1024
 _TEXTS_PER_PASS = 64

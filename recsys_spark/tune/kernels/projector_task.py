@@ -17,6 +17,8 @@ from torch.nn import functional
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.encode.kernels.dense_head import Dense, Layer, Unit
 from recsys_spark.items.kernels.whitening import Moments, Whitening, whitening
+from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
+from recsys_spark.training.kernels.training_loop import Record
 from recsys_spark.tune.kernels.contrastive_loss import (
     Examples,
     build_examples,
@@ -26,8 +28,6 @@ from recsys_spark.tune.kernels.contrastive_loss import (
     user_items,
 )
 from recsys_spark.tune.kernels.next_item_eval import FIT, VALID, Histories, evaluate_next_item
-from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
-from recsys_spark.training.kernels.training_loop import Record
 
 MIN_COSINE = 0.5
 """Cosine of whitened vectors up to which a text gets nothing of a known item's offset."""

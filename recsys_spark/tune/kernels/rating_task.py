@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys_spark.training.kernels.training_loop import Record
 from recsys_spark.tune.kernels.rating_baselines import RatingPairs, Values, ridge_weights
 from recsys_spark.tune.kernels.trainable_encoder import TrainableEncoder
-from recsys_spark.training.kernels.training_loop import Record
 
 _BATCHES_PER_SORT = 16
 """Batches whose texts are sorted by length together: little padding, and batches stay random."""

@@ -19,6 +19,7 @@ from recsys_spark.publish.steps.publishing import Report, run_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.training_loop import Trained, train
 from recsys_spark.tune.kernels.contrastive_task import ContrastiveTask
 from recsys_spark.tune.kernels.next_item_eval import (
     FIT,
@@ -34,7 +35,6 @@ from recsys_spark.tune.kernels.next_item_eval import (
 from recsys_spark.tune.kernels.projector_task import ProjectorTask
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, chosen_device, copy_base
-from recsys_spark.training.kernels.training_loop import Trained, train
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.distributed import train_in_processes
 from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, model_report, publish_model

@@ -15,6 +15,7 @@ from recsys_spark.publish.steps.publishing import Report, run_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.training_loop import train
 from recsys_spark.tune.kernels.next_item_eval import gain
 from recsys_spark.tune.kernels.rating_baselines import (
     LinearRescale,
@@ -27,7 +28,6 @@ from recsys_spark.tune.kernels.rating_baselines import (
 from recsys_spark.tune.kernels.rating_task import RatingTask
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, chosen_device
-from recsys_spark.training.kernels.training_loop import train
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.distributed import train_in_processes
 from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, model_report, publish_model

@@ -1,4 +1,4 @@
-"""The sequence encoder on small histories: what a state may see, what is learned, and that nothing depends on batches."""
+"""The sequence encoder on small histories: what a state sees, what is learned; batches change nothing."""
 
 import numpy as np
 import pytest

@@ -6,8 +6,8 @@ import torch
 
 from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.training.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.projector_task import ProjectorTask
 from recsys_spark.training.kernels.training_loop import Plan, train
+from recsys_spark.tune.kernels.projector_task import ProjectorTask
 from tests.bench.training import PLAN, contrastive_task, histories, task_of, vectors
 
 

@@ -10,13 +10,13 @@ from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.encode.kernels.dense_head import apply_head, read_head, write_head
 from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.rng_state import random_states, set_random_states
+from recsys_spark.training.kernels.sampled_softmax import softmax_candidates
+from recsys_spark.training.kernels.training_loop import Plan, train
 from recsys_spark.tune.kernels.contrastive_loss import MAX_CONTEXT, build_examples, softmax_loss
 from recsys_spark.tune.kernels.next_item_eval import TEST, VALID, Histories, evaluate_next_item, gain
 from recsys_spark.tune.kernels.projector_task import ProjectorTask, nearness
-from recsys_spark.training.kernels.rng_state import random_states, set_random_states
 from recsys_spark.tune.kernels.trainable_encoder import copy_base
-from recsys_spark.training.kernels.sampled_softmax import softmax_candidates
-from recsys_spark.training.kernels.training_loop import Plan, train
 from tests.bench.training import contrastive_task, histories, vectors
 
 

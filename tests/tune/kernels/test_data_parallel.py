@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from recsys_spark.training.kernels.checkpoints import Checkpoints
+from recsys_spark.training.kernels.training_loop import Plan, train
 from recsys_spark.tune.kernels.data_parallel import local_device, train_in_parallel
 from recsys_spark.tune.kernels.projector_task import ProjectorTask
-from recsys_spark.training.kernels.training_loop import Plan, train
 from tests.bench.training import histories, task_of, vectors
 
 PLAN = Plan(epochs=2, learning_rate=1e-3, checkpoint_steps=3, patience=5, accumulate=2)

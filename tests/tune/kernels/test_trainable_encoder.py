@@ -8,8 +8,8 @@ import torch
 
 from recsys_spark.encode.kernels.model_folder import read_model
 from recsys_spark.training.kernels.checkpoints import Checkpoints
-from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 from recsys_spark.training.kernels.training_loop import train
+from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 from tests.bench.training import PLAN, task_of
 
 TEXTS = ["a quiet film", "z", "one two three four five six seven"]
