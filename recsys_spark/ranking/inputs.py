@@ -15,6 +15,9 @@ from recsys_spark.ranking.statistics import item_features, own_items, popular_ca
 from recsys_spark.topk.lists import HISTORY_COLUMNS, RANKING_COLUMNS
 from recsys_spark.topk.rules import is_available
 
+ANYONE = "*"
+"""``user_id`` of the list for people who are neither in ``users`` nor in ``events``: that of a user without a history."""
+
 
 def ranked_items(
     items: DataFrame,
@@ -71,8 +74,9 @@ def ranked_users(ids: DataFrame, pairs: DataFrame, histories: DataFrame) -> Data
 
 
 def all_users(users: DataFrame, events: DataFrame) -> DataFrame:
-    """``user_id`` of the users of the table and of the events, once."""
-    return users.select("user_id").union(events.select("user_id")).distinct()
+    """``user_id`` of the users of the table and of the events, once, and ANYONE."""
+    anyone = users.sparkSession.range(1).select(F.lit(ANYONE).alias("user_id"))
+    return users.select("user_id").union(events.select("user_id")).union(anyone).distinct()
 
 
 def example_users(events: DataFrame, start: date, positive: Column, most: int, seed: int) -> DataFrame:

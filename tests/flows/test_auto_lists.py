@@ -6,6 +6,7 @@ import pytest
 
 from recsys_spark.errors import UsageError
 from recsys_spark.lake.lake import Lake
+from recsys_spark.ranking.inputs import ANYONE
 from recsys_spark.recommend.options import RecommendOptions
 from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
@@ -85,8 +86,11 @@ def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
     assert first["ranking"]["repeats"]
     assert first["ranking"]["users"] >= 30
     lists = shop.lists()
-    assert {user for user, *_ in lists} == {row["user_id"] for row in shop.lake.read(shop.spark, USERS).collect()}
-    assert len(lists) == 45 * 4
+    users = {row["user_id"] for row in shop.lake.read(shop.spark, USERS).collect()}
+    assert {user for user, *_ in lists} == users | {ANYONE}
+    assert len(lists) == 46 * 4
+    of_new = {user: [(item, score) for one, item, score, *_ in lists if one == user] for user in ("u44", ANYONE)}
+    assert of_new[ANYONE] == of_new["u44"], "who is unknown gets the list of a user without a history"
     assert {source for *_, source in lists} >= {"own", "popular"}
     same = shop.refresh(DAY + timedelta(days=1))
     assert same["lists_made"] == "none"
@@ -115,7 +119,7 @@ def test_a_log_with_too_little_to_learn_from_gives_lists_by_popularity(shop, log
     assert report["ranking"]["ranker"] == "popularity_30"
     assert "too few users" in report["ranking"]["reason"]
     lists = shop.lists()
-    assert {user for user, *_ in lists} == {f"u{n}" for n in range(45)}
+    assert {user for user, *_ in lists} == {f"u{n}" for n in range(45)} | {ANYONE}
     seen = {(user, item) for user, item, _ in log}
     assert not seen & {(user, item) for user, item, *_ in lists}
 
@@ -127,7 +131,7 @@ def test_a_log_of_one_day_gives_lists_by_what_was_chosen_on_it(shop):
     report = shop.refresh()
     assert report["ranking"]["ranker"].startswith("popularity_")
     firsts = {user: item for user, item, _, rank, _ in shop.lists() if rank == 1}
-    assert firsts.keys() == {f"u{n}" for n in range(45)}
+    assert firsts.keys() == {f"u{n}" for n in range(45)} | {ANYONE}
     assert firsts["u44"] == "a00"
 
 

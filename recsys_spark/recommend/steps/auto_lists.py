@@ -44,7 +44,7 @@ _NEEDED = (EVENTS, ITEMS, USERS, ITEM_VECTORS, EMBEDDINGS)
 
 
 def auto_lists(run: Run, options: TopKOptions) -> Report:
-    """Publish a list for every user of the table ``users`` and of the events.
+    """Publish a list for every user of the table ``users`` and of the events, and one for anyone else.
 
     Without an event that speaks for an item before the run date there is nothing to learn from: lists are by cosine.
 
