@@ -8,7 +8,6 @@ import pytest
 from recsys_spark.encode.kernels.model_folder import user_fingerprint
 from recsys_spark.errors import RetryError
 from recsys_spark.errors.failpoints import VARIABLE
-from recsys_spark.ingest.validation import unique_events, validate_events
 from recsys_spark.lake.lake import Lake
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.steps.forget_users import forget_users
@@ -31,6 +30,7 @@ from recsys_spark.tables.schemas import (
     USER_RULES,
     USERS,
 )
+from tests.bench.stored_rows import commit_rows
 
 FIRST = date(2024, 3, 1)
 
@@ -99,14 +99,6 @@ class World:
             text = self.texts.get(user)
             yield (f"u{user}", None, text and str(text), self.locales.get(user), None)
 
-    def _log(self):
-        """Delivered twice, as logs are, and judged as ingest does."""
-        rows = [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in self.events]
-        judged = validate_events(
-            self.spark.createDataFrame(rows + rows, EVENTS.ddl), date(2020, 1, 1), date(2030, 1, 1)
-        )
-        return unique_events(judged).drop("rows")
-
     def commit_sources(self):
         self.nights += 1
         rows = {
@@ -117,11 +109,10 @@ class World:
             EMBEDDINGS: [
                 (str(v), user_fingerprint("enc"), [float(x) for x in v]) for v in set(filter(None, self.texts.values()))
             ],
+            EVENTS: [(f"u{u}", f"i{i}", "view", _time(d), None) for u, i, d in sorted(self.events)],
         }
-        frames = {table: self.spark.createDataFrame(values, table.ddl) for table, values in rows.items()}
-        for table, frame in (frames | {EVENTS: self._log()}).items():
-            frame = frame.repartition(2)
-            self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
+        for table, values in rows.items():
+            commit_rows(self.lake, table, values, f"sources-{self.nights}")
 
     @property
     def run(self):

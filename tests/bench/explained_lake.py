@@ -23,6 +23,7 @@ from recsys_spark.tables.schemas import (
     USER_RULES,
     USERS,
 )
+from tests.bench.stored_rows import commit_rows
 
 DAY = date(2024, 3, 1)
 
@@ -83,7 +84,7 @@ class World:
             EMBEDDINGS: [(t, MODEL.fingerprint, (v / np.linalg.norm(v)).tolist()) for t, v in self.embeddings.items()],
         }
         for table, records in rows.items():
-            self.lake.commit(self.lake.stage(self.spark.createDataFrame(records, table.ddl), table), f"sources-{night}")
+            commit_rows(self.lake, table, records, f"sources-{night}")
 
     def refresh(self, **more):
         named = {"scorer": "cosine"} | more

@@ -8,6 +8,7 @@ from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import EVENTS, ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES
+from tests.bench.stored_rows import commit_rows
 
 DAY = date(2024, 3, 1)
 
@@ -30,7 +31,7 @@ class Bench:
 
     def put(self, table, *rows, **commit):
         full = [row + (None,) * (len(table.columns) - len(row)) for row in rows]
-        self.lake.commit(self.lake.stage(self.spark.createDataFrame(full, table.ddl), table), f"{rows}", **commit)
+        commit_rows(self.lake, table, full, f"{rows}", **commit)
 
     def put_vectors(self, model="m-1", vectors=VECTORS):
         self.put(ITEM_VECTORS, *((item, model, vector) for item, vector in vectors.items()))

@@ -12,6 +12,7 @@ from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from tests.bench.stored_rows import commit_rows
 
 FIRST = date(2024, 3, 1)
 USERS_AT_FIRST, ITEMS_AT_FIRST = 12, 10
@@ -37,8 +38,7 @@ class Night:
             ITEM_VECTORS: [("i0", space or self.space, [1.0, 0.0])],
         }
         for table, table_rows in rows.items():
-            frame = self.spark.createDataFrame(table_rows, table.ddl).repartition(2)
-            self.lake.commit(self.lake.stage(frame, table), f"sources-{self.nights}")
+            commit_rows(self.lake, table, table_rows, f"sources-{self.nights}")
 
     def fit(self, *, force=False, **options):
         keys = {"lake": self.lake.uri, "run_date": self.run_date, "hybrid_ridge": 2.0} | options
@@ -119,8 +119,7 @@ def test_weights_that_were_fitted_on_a_forgotten_user_are_not_kept(night):
     _, before = night.fit()
     night.events = {event for event in night.events if event[0] != 3}
     night.sources()
-    tombstones = night.spark.createDataFrame([("user", "hash of u3")], FORGOTTEN.ddl)
-    night.lake.commit(night.lake.stage(tombstones, FORGOTTEN), "forget", append=True)
+    commit_rows(night.lake, FORGOTTEN, [("user", "hash of u3")], "forget", append=True)
     report, after = night.fit()
     assert report["weights_made"].startswith("all: forgotten was None")
     assert after != before

@@ -15,6 +15,7 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, ITEM_VECTORS, ITEMS
+from tests.bench.stored_rows import commit_rows
 
 
 def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark, tmp_path):
@@ -24,7 +25,7 @@ def test_items_of_the_same_users_are_alike_and_events_change_their_vectors(spark
     events = [(f"u{u}", item, "view", day, None) for item, users in had.items() for u in users]
 
     def put(table, rows, key):
-        run.lake.commit(run.lake.stage(spark.createDataFrame(rows, table.ddl), table), key)
+        commit_rows(run.lake, table, rows, key)
 
     def build(**keys):
         options = BlockOptions(lake=run.lake.uri, **keys)

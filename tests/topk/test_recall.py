@@ -29,6 +29,7 @@ from recsys_spark.tables.schemas import (
 from recsys_spark.topk.options import NeighborOptions
 from recsys_spark.topk.recall import estimated, strata, with_strata
 from recsys_spark.topk.steps.find_neighbors import find_neighbors
+from tests.bench.stored_rows import commit_rows
 
 DAY = date(2024, 5, 1)
 
@@ -86,8 +87,7 @@ class Bench:
 
     def put(self, table, rows):
         full = [row + (None,) * (len(table.columns) - len(row)) for row in rows]
-        staged = self.run.lake.stage(self.spark.createDataFrame(full, table.ddl), table)
-        self.run.lake.commit(staged, f"{table.name} {rows[:1]} {len(rows)}")
+        commit_rows(self.run.lake, table, full, f"{table.name} {rows[:1]} {len(rows)}")
 
     def lists(self, **options):
         report = recommend_items(
@@ -112,6 +112,7 @@ def test_an_approximate_run_reports_a_recall_that_a_full_check_confirms(bench):
     assert 0.5 <= true < 1
 
 
+@pytest.mark.slow
 def test_below_the_target_more_clusters_are_probed_and_at_last_all(bench, capsys):
     _, exact = bench.lists()
     report, found = bench.lists(approximate=True, clusters=12, nprobe=2, recall_users=60, target_recall=1.0)
@@ -202,6 +203,7 @@ def test_a_table_dropped_and_created_again_at_the_same_version_is_another_table(
     assert {item for _, item, _ in second}.isdisjoint(item for _, item, _ in first)
 
 
+@pytest.mark.slow
 def test_an_approximate_run_without_a_usable_item_has_empty_lists(spark, tmp_path):
     shop = Bench(spark, tmp_path, users=3, items=1)
     shop.put(ITEM_VECTORS, [("none", "m-1", [0.0] * 6)])
@@ -209,6 +211,7 @@ def test_an_approximate_run_without_a_usable_item_has_empty_lists(spark, tmp_pat
     assert (lists, report["unfilled_slots"], report["items"]) == ([], 15, 0)
 
 
+@pytest.mark.slow
 def test_smaller_blocks_are_other_blocks_for_neighbours(bench):
     folder = Path(bench.run.lake.uri) / "_blocks" / "item_neighbors"
     find_neighbors(bench.run, NeighborOptions(lake=bench.run.lake.uri, k=3))
@@ -227,7 +230,7 @@ def test_neighbors_of_the_same_category_that_are_available(spark, tmp_path):
         ITEMS: [(i, *[None] * 3, kind, *[None] * 4, last_days.get(i), None, None) for i, kind in kinds.items()],
     }
     for table, rows in sources.items():
-        run.lake.commit(run.lake.stage(spark.createDataFrame(rows, table.ddl), table), "sources")
+        commit_rows(run.lake, table, rows, "sources")
 
     def neighbors(**options):
         assert find_neighbors(run, NeighborOptions(lake=run.lake.uri, **options))["status"] == "done"
