@@ -84,7 +84,8 @@ def test_slices_tasks_and_budgets_change_nothing_in_the_table(bench, options_wit
     assert rows_of(other) == rows_of(bench)
 
 
-@pytest.mark.parametrize("per_commit", [pytest.param(1000, marks=pytest.mark.slow), 9])
+@pytest.mark.slow
+@pytest.mark.parametrize("per_commit", [1000, 9])
 def test_two_runs_at_once_give_every_text_one_vector(per_commit, bench, options_with, monkeypatch):
     """The other run encodes some of the same texts, and new ones, while this one is at work on its last slice."""
     bench.put(ITEMS, *items_of(WORDS[:30]))
@@ -263,6 +264,7 @@ def test_a_dry_run_estimates_tokens_and_time_and_writes_nothing(bench, options_w
     assert report["tables"] == {}
 
 
+@pytest.mark.slow
 def test_users_are_encoded_with_their_own_prompt_in_the_space_of_the_items(bench, options_with):
     shared = "an old sea story"
     bench.put(ITEMS, *items_of([shared, "a new land story"]))

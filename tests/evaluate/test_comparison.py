@@ -136,6 +136,7 @@ def test_validation_chooses_epochs_and_weight_of_the_sequence_encoder(world, mon
     assert report["metrics"]["sequential"]["users"] == report["metrics"]["hybrid_sequential"]["users"] == 40
 
 
+@pytest.mark.slow
 def test_a_temporal_split_without_days_takes_quantiles_of_the_events(world):
     report = world(protocol="temporal", scorers="popularity")
     days = sorted(time.date() for _, _, time in log_of())
@@ -147,6 +148,7 @@ def test_a_temporal_split_without_days_takes_quantiles_of_the_events(world):
         world(protocol="temporal", scorers="popularity", test_from=date(2024, 1, 10))
 
 
+@pytest.mark.slow
 def test_each_window_is_a_comparison_and_new_users_are_apart(world):
     log = [(f"u{u:02}", f"i{(u + n) % 30:02}", START + timedelta(days=3 * u + n)) for u in range(40) for n in range(6)]
     report = world("dated", log, scorers="popularity,ease", windows=2)
@@ -162,12 +164,14 @@ def test_each_window_is_a_comparison_and_new_users_are_apart(world):
         world("dated", scorers="popularity", **late)
 
 
+@pytest.mark.slow
 def test_lists_of_one_item_have_no_diversity_and_the_report_is_json(world):
     report = world(scorers="popularity", metrics_k=1)
     assert "NaN" not in json.dumps(report, default=str)
     assert "diversity@1" not in report["metrics"]["popularity"]
 
 
+@pytest.mark.slow
 def test_ease_is_left_out_of_a_large_catalogue_with_a_warning(world, monkeypatch):
     monkeypatch.setattr(search_grids, "EASE_ITEMS", 29)
     with pytest.raises(UsageError, match="30 items"):
@@ -177,7 +181,8 @@ def test_ease_is_left_out_of_a_large_catalogue_with_a_warning(world, monkeypatch
     assert [warning for warning in report["warnings"] if "ease is left out" in warning]
 
 
-@pytest.mark.parametrize("protocol", ["leave_one_out", pytest.param("temporal", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["leave_one_out", "temporal"])
 def test_event_types_without_a_weight_and_logs_without_positive_events_are_refused(world, protocol):
     with pytest.raises(UsageError, match="listen"):
         world("listen", protocol=protocol, scorers="popularity")

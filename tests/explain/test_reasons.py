@@ -106,6 +106,7 @@ def test_contributions_equal_a_slow_reference(world):
         assert contributions == pytest.approx({item: part for item, part in parts.items() if part}, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_explain_no_reasons_and_no_item_blocks_are_written(spark, tmp_path):
     world = World(spark, tmp_path / "lake")
     assert "fidelity" not in world.refresh()
@@ -123,6 +124,7 @@ def _files(world):
     return {uri.rpartition("/")[2] for uri in DeltaTable(world.lake.table_uri(RECOMMENDATIONS)).file_uris()}
 
 
+@pytest.mark.slow
 def test_an_incremental_run_gives_the_reasons_of_a_full_one(spark, tmp_path):
     world = World(spark, tmp_path / "lake", boosts=False)
     world.refresh(explain=2)

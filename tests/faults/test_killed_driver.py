@@ -9,9 +9,10 @@ import pytest
 from deltalake import DeltaTable
 
 from recsys_spark.lake.lake import Lake
-from recsys_spark.tables.schemas import TABLES, Table
+from recsys_spark.tables.schemas import EMBEDDINGS, ITEMS, RECOMMENDATIONS, TABLES, USERS, Table
 from tests.bench.jobs_here import run_driver, run_job
 from tests.bench.refreshes import grown, refresh, rows_of
+from tests.bench.small_lake import DAY, Bench
 from tests.bench.spark_submit import last_json, submit
 
 PUBLISHED = (  # as they are first committed: a later step has its own part of `changes`
@@ -72,9 +73,69 @@ class Reader(Thread):
         self.join()
 
 
-# A driver that is killed is a process of its own. It has a JVM of its own too with --slow only: all that it publishes,
-# it publishes from Python, and a JVM takes longer than the job.
-DRIVERS = [pytest.param("driver"), pytest.param("spark-submit", marks=pytest.mark.slow)]
+def listed(bench: Bench) -> list[str]:
+    """A job over the vectors and profiles of the lake, as its command line."""
+    return ["recommend_items", f"--lake={bench.lake.uri}", f"--run_date={DAY}", "--k=2", "--scorer=cosine", "--full"]
+
+
+@pytest.fixture(scope="module")
+def yesterday(spark, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a lake whose lists are those of yesterday's profiles."""
+    folder = tmp_path_factory.mktemp("yesterday")
+    bench = Bench(spark, folder)
+    for table in (ITEMS, USERS, EMBEDDINGS):
+        bench.put(table)
+    bench.put_events(("u1", "a1", "view"))
+    bench.put_vectors()
+    bench.put_profiles()
+    assert run_job(*listed(bench)).returncode == 0
+    bench.put_profiles(users={"u1": [0.1, 1.0], "u2": [1.0, 0.1], "u3": [1.0, 1.0]})
+    return folder
+
+
+@pytest.fixture
+def bench(spark, yesterday: Path, tmp_path: Path) -> Bench:
+    """A copy of it that a test may change."""
+    shutil.copytree(yesterday, tmp_path, dirs_exist_ok=True)
+    return Bench(spark, tmp_path)
+
+
+def test_a_job_killed_around_its_commit_shows_whole_lists_and_the_next_run_completes(bench, spark, tmp_path):
+    lake = Path(bench.lake.uri)
+    shutil.copytree(lake, tmp_path / "undisturbed")
+    undisturbed = ["--lake=" + str(tmp_path / "undisturbed"), *listed(bench)[2:]]
+    assert run_job("recommend_items", *undisturbed).returncode == 0
+    before, after = rows_of(lake), rows_of(tmp_path / "undisturbed")
+    with Reader(lake) as reader:
+        for point, shown in (("commit.before", before), ("commit.after", after)):
+            killed = run_driver(spark, *listed(bench), RECSYS_FAULTS=f"{point}:recommendations=kill")
+            assert killed.returncode in KILLED, killed.stderr
+            assert rows_of(lake) == shown, point
+        assert run_job(*listed(bench)).returncode == 0
+    assert rows_of(lake) == after != before
+    assert reader.seen == [before, after]
+    assert reader.reads > 10
+    left = orphans(lake)
+    assert left
+    assert {path.rpartition("/")[2] for path in left} <= {
+        path.rpartition("/")[2] for path in removed(lake, RECOMMENDATIONS)
+    }
+    assert not orphans(lake), "vacuum removes what killed runs have left"
+    assert rows_of(lake) == after
+
+
+def test_a_job_stopped_by_sigterm_ends_with_143_and_publishes_nothing(bench, spark):
+    before = rows_of(Path(bench.lake.uri))
+    stopped = run_driver(spark, *listed(bench), RECSYS_FAULTS="stage.before:recommendations=term_later")
+    assert stopped.returncode == 143, stopped.stderr
+    assert last_json(stopped)["error"] == "stopped by SIGTERM"
+    assert "Traceback" not in stopped.stderr
+    assert rows_of(Path(bench.lake.uri)) == before
+
+
+# Whole refreshes run with --slow. A driver that is killed is a process of its own. It has a JVM of its own too in some
+# cases only: all that it publishes, it publishes from Python, and a JVM takes longer than the job.
+DRIVERS = ["driver", "spark-submit"]
 
 
 @pytest.fixture
@@ -133,6 +194,7 @@ def removed(lake: Path, table: Table) -> list[str]:
     return Lake(str(lake)).vacuum(table, keep_hours=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", DRIVERS, indirect=True)
 def test_a_refresh_killed_again_and_again_ends_where_an_undisturbed_one_does(
     run, published, changed, undisturbed, tiny_bert, tmp_path
@@ -162,6 +224,7 @@ def test_a_hybrid_refresh_killed_at_every_point(place, shop, changed, tiny_bert,
     killed_at(points, lakes[0], changed, rows_of(lakes[1]), tiny_bert, tmp_path / "lake", "--scorer=hybrid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", DRIVERS, indirect=True)
 def test_sigterm_amid_a_spark_job_stops_it_with_143(run, published, changed, tiny_bert, tmp_path):
     lake = tmp_path / "lake"

@@ -71,7 +71,7 @@ def dying(flag: Path) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Record
     return through
 
 
-@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("place", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_a_killed_python_worker_changes_no_bit(spark, tiny_bert: Path, tmp_path: Path, place: str):
     model, flag = read_model(str(tiny_bert), max_length=32), tmp_path / "flag"
     texts = spark.createDataFrame(list(zip(HASHES, TEXTS, strict=True))[:60], "text_hash string, text string")

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 SCRIPT = """
@@ -37,6 +39,7 @@ def start(folder, model, last):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path, tiny_bert):
     whole = start(tmp_path / "whole", tiny_bert, 0)
     assert whole.returncode == 0, whole.stderr

@@ -16,8 +16,10 @@ from deltalake import DeltaTable
 
 from recsys_spark.errors import InputError
 from recsys_spark.lake.lake import Lake
+from recsys_spark.tables.schemas import EMBEDDINGS, ITEMS, USERS
 from tests.bench.jobs_here import run_job
 from tests.bench.object_store import bucket, environment
+from tests.bench.small_lake import Bench
 from tests.bench.spark_submit import last_json, submit
 from tests.conftest import ROOT
 
@@ -157,6 +159,35 @@ def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store
     server.shutdown()
 
 
+def test_lists_on_s3_are_those_of_a_local_lake_and_no_key_is_kept(spark, store, tmp_path, monkeypatch):
+    where, asked = environment(store), ["--run_date=2024-03-01", "--k=2", "--scorer=cosine"]
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+        monkeypatch.setitem(spark.sparkContext.environment, name, value)  # of Python workers
+    lakes, done = [bucket(store, "lists"), str(tmp_path / "lake")], []
+    for lake in lakes:
+        bench = Bench(spark, tmp_path)
+        bench.lake = Lake(lake)
+        for table in (ITEMS, USERS, EMBEDDINGS):
+            bench.put(table)
+        bench.put_events(("u1", "a1", "view"))
+        bench.put_vectors()
+        bench.put_profiles()
+        done.append(run_job("recommend_items", f"--lake={lake}", *asked))
+        assert done[-1].returncode == 0, done[-1].stderr
+    assert rows_of(lakes[0], where) == rows_of(lakes[1]) != []
+    done.append(run_job("recommend_items", f"--lake={lakes[0]}", *asked))
+    assert last_json(done[-1])["status"] == "unchanged"
+    done.append(run_job("recommend_items", "--lake=s3://no-such-bucket/lake", *asked))
+    assert done[-1].returncode in (4, 75), done[-1].stderr
+    assert "canary" not in "".join(one.stdout + one.stderr for one in done)
+    kept = {name: content for name, content in objects(store, "lists") if not name.endswith(".parquet")}
+    for what in ("_status/recommend_items", "_delta_log/"):
+        assert [name for name in kept if what in name], what
+    assert not [name for name, content in kept.items() if b"canary" in content]
+
+
+@pytest.mark.slow
 def test_a_lake_on_s3_holds_what_a_local_one_does(spark, store, shop, tiny_bert, tmp_path, monkeypatch):
     lake, where = bucket(store, "steady"), environment(store)
     (tmp_path / "events").mkdir()

@@ -89,6 +89,7 @@ def test_a_run_with_nothing_new_loads_no_model(spark, tiny_bert: Path, tmp_path:
         embed(tmp_path, tiny_bert)
 
 
+@pytest.mark.slow
 def test_slices_that_no_text_falls_into_are_committed_like_the_others(spark, tiny_bert: Path, tmp_path: Path):
     for name, size in (("whole", 100), ("sliced", 1)):
         write_texts(tmp_path / name, TEXTS)

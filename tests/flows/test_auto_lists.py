@@ -80,7 +80,7 @@ def busy(shop):
             shop.buy(f"u{user}", ITEMS[(user + days // 20) % 5 if days % 8 else 5 + user % 3], days)
 
 
-def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
+def test_a_log_to_learn_from_gives_everybody_a_ranked_list(shop):
     busy(shop)
     first = shop.refresh()
     assert first["ranking"]["repeats"]
@@ -92,6 +92,13 @@ def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
     of_new = {user: [(item, score) for one, item, score, *_ in lists if one == user] for user in ("u44", ANYONE)}
     assert of_new[ANYONE] == of_new["u44"], "who is unknown gets the list of a user without a history"
     assert {source for *_, source in lists} >= {"own", "popular"}
+
+
+@pytest.mark.slow
+def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
+    busy(shop)
+    shop.refresh()
+    lists = shop.lists()
     same = shop.refresh(DAY + timedelta(days=1))
     assert same["lists_made"] == "none"
     assert shop.lists() == lists
@@ -108,7 +115,7 @@ def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
     "log",
     [
         pytest.param([("u1", "a01", 3)], marks=pytest.mark.slow),
-        [(f"u{n}", "a01", 400) for n in range(9)] + [("u1", "a02", 1)],
+        pytest.param([(f"u{n}", "a01", 400) for n in range(9)] + [("u1", "a02", 1)], marks=pytest.mark.slow),
     ],
     ids=["a single event", "a gap of a year"],
 )
@@ -124,6 +131,7 @@ def test_a_log_with_too_little_to_learn_from_gives_lists_by_popularity(shop, log
     assert not seen & {(user, item) for user, item, *_ in lists}
 
 
+@pytest.mark.slow
 def test_a_log_of_one_day_gives_lists_by_what_was_chosen_on_it(shop):
     """Many users, and nothing before any window that a ranker could learn from."""
     for user in range(40):

@@ -157,6 +157,8 @@ def test_k_beyond_the_catalogue_and_users_who_have_seen_everything_give_short_li
     bench.put_events(*(("u2", item, "view") for item in VECTORS), ("u1", "a2", "view"), ("u1", "gone", "view"))
     report, lists = bench.lists(k=50)
     assert lists == [("u1", "a1", 1), ("u1", "a3", 2)]
+    assert {row.reasons for row in bench.lake.read(bench.spark, RECOMMENDATIONS).collect()} == {None}
+    assert not (Path(bench.lake.uri) / "_blocks" / "items").exists(), "item blocks are for reasons"
     assert (report["users"], report["profiles_dropped"], report["unfilled_slots"]) == (4, 2, 98)
 
 

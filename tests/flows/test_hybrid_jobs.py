@@ -26,6 +26,7 @@ def rows_of(lake: Path, table: str) -> list[dict]:
     return DeltaTable((lake / table).as_uri()).to_pyarrow_table().to_pylist()
 
 
+@pytest.mark.slow
 def test_a_refresh_publishes_hybrid_lists_whose_scores_are_sums(spark, tmp_path, tiny_bert, busy_shop):
     lake = tmp_path / "my lake[1] #{x}"
     asked = ["refresh_lake", f"--dataset={busy_shop / 'shop.toml'}", f"--data={busy_shop}", f"--lake={lake}"]

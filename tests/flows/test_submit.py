@@ -52,6 +52,19 @@ def test_a_users_mistake_is_one_readable_message(spark, tmp_path: Path, run, arg
     assert (report["status"], report["exit_code"]) == ("failed", code)
 
 
+def test_a_job_by_spark_submit_says_one_line_and_keeps_its_status(tmp_path: Path, shop: Path):
+    lake = tmp_path / "lake"
+    asked = ["ingest_tables", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}"]
+    done = submit(*asked, "--run_date=2024-03-01", "--", "--master", "local[2,4]")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    report = last_json(done)
+    assert (report["status"], report["tables"]["items"], report["tables"]["events"]) == ("done", 6, 7)
+    kept = json.loads((lake / "_status" / "ingest_tables" / "2024-03-01.json").read_text())
+    assert kept["status"] == "done"
+
+
+@pytest.mark.slow
 def test_a_refresh_runs_and_a_second_one_finds_nothing_new(spark, tmp_path: Path, tiny_bert: Path, shop: Path):
     asked = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
     asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2"]
@@ -69,6 +82,7 @@ def test_a_refresh_runs_and_a_second_one_finds_nothing_new(spark, tmp_path: Path
     assert kept["status"] == "unchanged"
 
 
+@pytest.mark.slow
 def test_a_value_that_fits_no_expression_of_the_dataset_file_shows_no_trace(tmp_path: Path, shop: Path):
     wrong = (shop / "shop.toml").read_text(encoding="utf-8").replace('price = "price"', 'price = "cast(name AS int)"')
     (tmp_path / "my.toml").write_text(wrong.replace("log.csv", "lo*.csv"), encoding="utf-8")

@@ -64,6 +64,7 @@ def test_a_run_reads_new_files_and_adds_their_rows(shop, spark):
     assert shop.ingest(lake, FIRST + timedelta(days=1))["status"] == "unchanged"
 
 
+@pytest.mark.slow
 @settings(max_examples=max(1, settings.default.max_examples // 50 - 1))  # and the one that is named
 @example(
     nights=[
@@ -97,7 +98,11 @@ def dataset_with(old, new):
             "files that were read before were removed or changed",
             marks=pytest.mark.slow,
         ),
-        (lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"), "new files replace stored events"),
+        pytest.param(
+            lambda shop: shop.log("2.csv", "u1,a1,2024-02-01,7"),
+            "new files replace stored events",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             dataset_with("'view'", "'click'"),
             "the source, the query or the software changed",
@@ -123,6 +128,19 @@ def test_the_whole_log_is_read_where_new_files_are_not_enough(change, reason, sh
     assert tables_of(spark, lake) == tables_of(spark, again)
 
 
+def test_an_event_that_was_in_the_future_is_read_on_its_day(shop, spark):
+    lake = shop.lake()
+    shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-03-05,", "u2,a2,2099-01-01,")
+    assert shop.ingest(lake)["tables"]["events"] == 1
+    shop.log("2.csv", "u5,a1,2024-02-01,")
+    report = shop.ingest(lake, FIRST + timedelta(days=3))
+    assert report["log_read"] == "all: an event that was in the future has become valid"
+    assert report["tables"]["events"] == 3
+    reasons = {row["reason"] for row in lake.read(spark, QUARANTINE).collect()}
+    assert reasons == {"timestamp after 2024-03-05"}
+
+
+@pytest.mark.slow
 def test_events_in_the_future_are_accepted_on_their_day(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-03-05,", "u2,a2,2099-01-01,")
@@ -143,6 +161,7 @@ def test_events_in_the_future_are_accepted_on_their_day(shop, spark):
     )
 
 
+@pytest.mark.slow
 def test_forgotten_users_do_not_return_with_new_files(shop, spark):
     lake = shop.lake()
     shop.log("1.csv", "u1,a1,2024-02-01,", "u2,a1,2024-02-01,")
@@ -156,6 +175,7 @@ def test_forgotten_users_do_not_return_with_new_files(shop, spark):
     assert {row["user_id"] for row in lake.read(spark, USERS).collect()} == {"u2", "u3", "u4"}
 
 
+@pytest.mark.slow
 def test_columns_in_folder_names_are_read_for_new_files_too(shop, spark):
     lake = shop.lake()
     shop.log("day=2024-02-01/1.csv", "u1,a1,", header="user,sku,amount")
@@ -166,6 +186,7 @@ def test_columns_in_folder_names_are_read_for_new_files_too(shop, spark):
     assert days == {"2024-02-01", "2024-02-02"}
 
 
+@pytest.mark.slow
 def test_events_that_need_several_rows_are_read_from_the_whole_log(shop, spark):
     dataset_with('"amount"', '"max(amount) OVER ()"')(shop)
     lake = shop.lake()
@@ -198,7 +219,7 @@ def test_many_small_files_are_rewritten_as_few(shop, spark, monkeypatch, request
         # A letter before the first star; a dot and an underscore after it.
         pytest.param(PATH, 'path = "log/clicks*.csv"', marks=pytest.mark.slow),
         # Folders and names with marks.
-        (PATH, 'path = "log/[cd]*/*.csv"'),
+        pytest.param(PATH, 'path = "log/[cd]*/*.csv"', marks=pytest.mark.slow),
         # A log that gains a column and moves the others, as in every case.
         pytest.param("", "", marks=pytest.mark.slow),
         # A window that rolls with the day of the run.

@@ -42,6 +42,7 @@ def json_lines(rows):
     return "".join(str(row).replace("'", '"') + "\n" for row in rows)
 
 
+@pytest.mark.slow
 def test_a_malformed_line_counts_for_the_tables_that_name_its_source(shop):
     shop.write(log=json_lines(views(60)) + "not json\n", dataset=DATASET + RULES)
     (shop.folder / "rules.csv").write_text("user,sku\nu1,a1\n", encoding="utf-8")
@@ -63,7 +64,18 @@ def test_a_malformed_line_counts_against_all_rows_of_its_source(shop):
     assert caught.value.report == {PERSONAL: {"malformed": {"source log": "not json"}}}
 
 
-@pytest.mark.parametrize("grows", ["by files", pytest.param("as one file", marks=pytest.mark.slow)])
+def test_a_night_of_bad_rows_is_refused_however_many_good_ones_are_stored(shop):
+    (shop.folder / "log").mkdir()
+    shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'))
+    (shop.folder / "log" / "0.csv").write_text(f"{HEADER}\n{lines(900)}", encoding="utf-8")
+    assert shop.ingest()["tables"]["events"] == 900
+    (shop.folder / "log" / "1.csv").write_text(f"{HEADER}\n{lines(40, at='1706781600000')}", encoding="utf-8")
+    with pytest.raises(QualityError, match=r"100\.0% of the rows added since the last run are bad \(40 of 40\)"):
+        shop.ingest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grows", ["by files", "as one file"])
 def test_a_run_that_adds_bad_rows_is_refused_however_many_good_ones_are_stored(shop, grows):
     (shop.folder / "log").mkdir()
     shop.write(dataset=CSV_LOG.replace('"log.jsonl"', '"log"'))
@@ -168,6 +180,13 @@ def test_a_file_that_is_not_utf_8_is_reported(shop, caplog):
     assert report["losses"]["events: characters that are not UTF-8 (U+FFFD)"] == {"rows": 1, "of": 4, "samples": []}
     for part in ("source 'products'", "source 'log'", 'encoding = "windows-1252"'):
         assert part in " ".join(caplog.messages)
+
+
+@pytest.mark.slow
+def test_a_file_is_read_in_the_encoding_that_is_named(shop):
+    rows = PRODUCTS + "a3,chaise en chêne,Große\n"
+    (shop.folder / "products.csv").write_bytes(rows.encode("iso-8859-1"))
+    (shop.folder / "log.csv").write_bytes(f"{HEADER}\n{lines(3)}zoé,a1,view,2024-02-02,\n".encode("iso-8859-1"))
     named = CSV_LOG.replace("log.jsonl", "log.csv").replace("{ header", '{ encoding = "windows-1252", header')
     shop.write(dataset=named)
     assert shop.ingest()["losses"] == {}
@@ -186,6 +205,11 @@ def test_events_about_no_item_are_counted_and_refused_where_they_are_nearly_all(
     shop.write(log=json_lines([*floats, LOG[0] | {"sku": "10000001"}]))
     report = shop.ingest()
     assert report["losses"]["events: item_id is in no item"] == {"rows": 30, "of": 31, "samples": ["1.0000001E7"]}
+
+
+@pytest.mark.slow
+def test_events_about_no_item_that_is_like_them_are_refused_unless_allowed(shop):
+    shop.write(products="sku,name,brand\n10000001,tea pot,ada\n10000002,spade,\n")
     unlike = [row | {"sku": "nothing of ours"} for row in views(5)]
     shop.write(log=json_lines(unlike))
     with pytest.raises(QualityError, match="which column of the log names an item, or raise --max_unknown_share"):

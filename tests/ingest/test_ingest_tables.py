@@ -132,7 +132,7 @@ def test_texts_that_are_equal_share_a_hash_whoever_they_belong_to(spark, items):
     assert users.collect()[0]["text_hash"] == items.by_id["padded"]["text_hash"]
 
 
-@pytest.mark.parametrize("partitions", [1, 5])
+@pytest.mark.parametrize("partitions", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_duplicates_fall_the_same_way_however_the_rows_lie(spark, partitions):
     rows = [("a", f"title {n % 7}", None, None, None, str(n), f"2024-01-0{n % 3 + 1}") for n in range(30)]
     expected = max((row[6], json.dumps(row[1]), row[5]) for row in rows if row[6] == "2024-01-03")
@@ -313,6 +313,7 @@ def test_a_dataset_becomes_its_tables_and_only_what_changed_makes_a_new_version(
     assert shop.lake.version(ITEMS) == 1
 
 
+@pytest.mark.slow
 def test_a_run_over_older_sources_does_not_replace_a_newer_one(shop, spark, monkeypatch):
     shop.ingest()
     validate = ingest_step._validate
@@ -367,6 +368,7 @@ def test_malformed_records_go_to_quarantine_and_the_rest_is_published(shop, spar
         assert part in quarantined
 
 
+@pytest.mark.slow
 def test_json_without_a_schema_quarantines_malformed_lines_too(shop):
     shop.write(dataset=DATASET.replace('schema = "user string, sku string, what string, at string, amount string"', ""))
     shop.write(log="".join(json.dumps(row) + "\n" for row in LOG) + "not json\n")
@@ -410,6 +412,7 @@ def test_a_dry_run_writes_nothing(shop):
     assert not (shop.folder / "lake").exists()
 
 
+@pytest.mark.slow
 def test_latest_run_date_believes_one_day_after_it(shop, spark):
     days = ["2024-02-29 23:59:59", "2024-03-01 12:00:00", "2024-03-02 12:00:00", "2024-03-03 00:00:00"]
     shop.write(
@@ -426,13 +429,18 @@ def test_latest_run_date_believes_one_day_after_it(shop, spark):
     [
         ('title = "name"', 'title = "nmae"', ["table 'items'", "`nmae`", "`name`"]),
         ('from = "log"', 'from = "lgo"', ["table 'events'", "`lgo`"]),
-        ('value = "amount"', 'value = "amount +"', ["table 'events'"]),
         ('value = "amount"', 'value = "no_such(amount)"', ["table 'events'", "no_such"]),
         ('item_id = "sku", title', "title", ["[items.select]", "item_id"]),
-        ('"{title}."', '"{title} {colour}."', ["[items.select]", "colour"]),
-        ('event_type = "what", ', "", ["[events.select]", "event_type"]),
-        ('value = "amount"', 'value = "array(amount)"', ["table 'events'", "value"]),
-        ('title = "name"', 'title = "name", price = "array(sku)"', ["table 'items'", "price"]),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ('value = "amount"', 'value = "amount +"', ["table 'events'"]),
+                ('"{title}."', '"{title} {colour}."', ["[items.select]", "colour"]),
+                ('event_type = "what", ', "", ["[events.select]", "event_type"]),
+                ('value = "amount"', 'value = "array(amount)"', ["table 'events'", "value"]),
+                ('title = "name"', 'title = "name", price = "array(sku)"', ["table 'items'", "price"]),
+            ]
+        ),
     ],
 )  # fmt: skip
 def test_an_error_in_a_dataset_file_names_the_table_and_the_column(old, new, named, shop):

@@ -147,6 +147,7 @@ def test_users_texts_get_the_transform_of_the_items(bench, built):
     np.testing.assert_allclose(rows[0]["embedding"], 0.5 * white, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_missing_transform_is_named(bench, built):
     built(30)
     bench.put(WHITENINGS)

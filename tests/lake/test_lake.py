@@ -450,7 +450,13 @@ def test_a_lake_that_cannot_be_written_is_refused_before_any_work(tmp_path):
     assert list((tmp_path / "lake" / "_status").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["my lake 100%", "lake[1]^|", "{x,y}~'", "#?*&;+é", "a:b#"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my lake [1]{x,y} #?*&;+é",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("100%", "lake[1]^|", "{x,y}~'", "#?*&;+é", "a:b#")),
+    ],
+)
 def test_a_lake_may_lie_in_a_folder_of_any_name(name, spark, tmp_path):
     lake = Lake(str(tmp_path / name / "lake"))
     lake.plain.check_writable()

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_spark.errors import InputError, UsageError
+from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.lake_key import lake_key
 from recsys_spark.privacy.id_lists import read_ids
 from recsys_spark.privacy.options import ForgetOptions
@@ -42,6 +43,7 @@ from recsys_spark.tune.steps.training_data import read_scored_texts
 from tests.bench.event_files import DATASET, FIRST, Shop
 from tests.bench.jobs_here import run_job
 from tests.bench.spark_submit import last_json
+from tests.bench.stored_rows import commit_rows
 from tests.conftest import ROOT
 
 
@@ -60,6 +62,7 @@ def files_that_name(lake: Path, name: str) -> list[str]:
     return files
 
 
+@pytest.mark.slow
 def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(spark, shop, tiny_bert, tmp_path):
     lake = tmp_path / "lake"
     mine = tmp_path / "shop"
@@ -131,22 +134,20 @@ def requested_ids(spark, **ids):
 
 
 @pytest.mark.parametrize(
-    ("ddl", "row", "matches"),
+    ("ddl", "named", "others"),
     [
-        ("user_id string, item_id string", ("u", "b"), True),
-        ("user_id string, item_id string", ("x", "a"), True),
-        ("user_id string, item_id string", (None, "b"), False),
-        ("item_id string, neighbor_id string", ("b", "a"), True),
-        ("row string", ('{"user": "u"}',), True),
-        ("row string", ('{"user": "u2"}',), False),
-        ("other string", ("u",), False),
+        ("user_id string, item_id string", [("u", "b"), ("x", "a")], [(None, "b"), ("x", "b")]),
+        ("item_id string, neighbor_id string", [("b", "a"), ("a", "b")], [("b", "c")]),
+        ("row string", [('{"user": "u"}',)], [('{"user": "u2"}',)]),
+        ("other string", [], [("u",)]),
     ],
 )
-def test_a_row_matches_by_its_ids(spark, ddl, row, matches):
-    rows = with_matches(spark.createDataFrame([row], ddl), requested_ids(spark, user=["u"], item=["a"]))
-    assert rows.where(is_match(rows.columns)).count() == matches
+def test_a_row_matches_by_its_ids(spark, ddl, named, others):
+    frame = spark.createDataFrame([*named, *others], ddl)
+    rows = with_matches(frame, requested_ids(spark, user=["u"], item=["a"]))
+    assert sorted(map(tuple, rows.where(is_match(rows.columns)).select(*frame.columns).collect())) == sorted(named)
     left = without_matches(rows)
-    assert (left.count(), left.columns) == (1 - matches, spark.createDataFrame([row], ddl).columns)
+    assert (sorted(map(tuple, left.collect()), key=str), left.columns) == (sorted(others, key=str), frame.columns)
 
 
 @pytest.mark.parametrize(
@@ -237,26 +238,72 @@ class Forgetful(Shop):
         return forget_users(Run("forget_users", lake, Progress()), options)
 
 
-@pytest.fixture
-def forgetful(tmp_path):
-    shop = Forgetful(tmp_path)
+@pytest.fixture(scope="module")
+def ingested(spark, tmp_path_factory):
+    """The folder of a shop and its lake after one night."""
+    shop = Forgetful(tmp_path_factory.mktemp("forgetful") / "shop")
     shop.people(u1="likes pots", u2="likes pans")
     shop.log("1.csv", "u1,a1,2024-02-01,1", "u2,a2,2024-02-01,1", "u1,,2024-02-01,1", "u2,u1 said so,x,1,2")
+    shop.ingest(shop.lake())
+    return shop.folder
+
+
+@pytest.fixture
+def forgetful(ingested, tmp_path):
+    """A copy of it that a test may change."""
+    shop = Forgetful(tmp_path / "shop")
+    shutil.copytree(ingested, shop.folder, dirs_exist_ok=True)
     return shop
 
 
-def put(spark, lake, table, *rows):
-    frame = spark.createDataFrame(rows, table.ddl)
-    lake.commit(lake.stage(frame, table), f"put {table.name} {len(rows)}", append=True)
+def put(lake, table, *rows):
+    commit_rows(lake, table, rows, f"put {table.name} {len(rows)}", append=True)
 
 
+def test_who_is_forgotten_is_in_no_file_of_the_lake_and_not_in_the_next_night(spark, tmp_path, monkeypatch):
+    """The run is killed between two tables, and asked for again."""
+    forgetful = Forgetful(tmp_path / "shop")
+    lines = ("hermit,a2,2024-02-01,1", "u2,oldpot,2024-02-01,1", "u2,a1,2024-02-01,1", "hermit,,2024-02-01,1")
+    forgetful.log("1.csv", *lines, "u2,a2,x,1,2")
+    forgetful.people(hermit="likes pans", u2="likes pots")
+    (forgetful.folder / "products.csv").write_text("sku,name,brand\na1,pot,ada\na2,spade,\noldpot,pot,\n")
+    lake, hashes = forgetful.lake(), {t: hashlib.sha256(t.encode()).hexdigest() for t in ("likes pots", "likes pans")}
+    forgetful.ingest(lake)
+    put(lake, EMBEDDINGS, *((name, "m", [1.0, 0.0]) for name in hashes.values()))
+    folder, reason = Path(lake.uri), {"kind": "history", "item_id": "oldpot", "sentence": "because of oldpot"}
+    put(lake, RECOMMENDATIONS, ("hermit", "a1", 0.5, 1, FIRST, "m", None, None),
+        ("u2", "oldpot", 0.7, 1, FIRST, "m", None, None), ("u2", "a2", 0.6, 2, FIRST, "m", None, None),
+        ("u2", "a1", 0.5, 3, FIRST, "m", [reason], None))  # fmt: skip
+    for name in ("_reports/2024-03-01.html", "_status/explain_user/latest.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("<p>'hermit' bought oldpot</p>", encoding="utf-8")
+    assert len(files_that_name(folder, "hermit")) > 5
+    assert len(files_that_name(folder, "oldpot")) > 3
+    with monkeypatch.context() as killed:
+        killed.setenv("RECSYS_FAULTS", "commit.after:events=fail")
+        with pytest.raises(Exception, match="events"):
+            forgetful.forget(lake, "hermit", item_ids="oldpot")
+    proof = forgetful.forget(lake, "hermit", item_ids="oldpot")["proof"]
+    assert proof["rows_left_in_files"] == {}
+    assert proof["files_removed"] > 0
+    assert files_that_name(folder, "hermit") == files_that_name(folder, "oldpot") == []
+    left = [(r.user_id, r.item_id, r.rank, r.reasons) for r in lake.read(spark, RECOMMENDATIONS).collect()]
+    assert sorted(left) == [("u2", "a1", 2, None), ("u2", "a2", 1, None)]
+    texts = {row.text_hash for row in lake.read(spark, EMBEDDINGS).collect()}
+    assert texts == {hashes["likes pots"]}, "nobody has the other one now"
+    forgetful.log("2.csv", "hermit,a1,2024-02-02,1", "u3,a1,2024-02-02,1")
+    forgetful.ingest(lake, FIRST + timedelta(days=1))
+    assert [path for path in files_that_name(folder, "hermit") if "quarantine" not in path] == []
+    assert {row.user_id for row in lake.read(spark, EVENTS).collect()} == {"u2", "u3"}
+
+
+@pytest.mark.slow
 def test_texts_that_nobody_has_now_are_forgotten_with_the_person(forgetful, spark):
     lake, hashes = forgetful.lake(), {}
-    forgetful.ingest(lake)
     for text in ("likes pots", "likes pans", "garden", "likes tea"):
         hashes[text] = hashlib.sha256(text.encode()).hexdigest()
-        put(spark, lake, EMBEDDINGS, (hashes[text], "m" + text, [1.0, 0.0]))
-        put(spark, lake, FAILED_TEXTS, (hashes[text], "m" + text, "NaN"))
+        put(lake, EMBEDDINGS, (hashes[text], "m" + text, [1.0, 0.0]))
+        put(lake, FAILED_TEXTS, (hashes[text], "m" + text, "NaN"))
     forgetful.people(u1="likes tea", u2="likes pans")  # the text changes before the request
     forgetful.ingest(lake, FIRST + timedelta(days=1))
     for scratch in ("_comparison", "_blocks/comparison"):  # of runs of evaluate_models that were killed
@@ -279,22 +326,18 @@ POINTS = [
 ]
 
 
-# By default the first point before a refresh, one between two tables before the same command; the others with --slow.
+# The test above has one point between two tables.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "then"),
-    [
-        pytest.param(p, t, marks=[] if (p, t) in ((POINTS[0], "refresh"), (POINTS[2], "forget")) else pytest.mark.slow)
-        for p in POINTS
-        for t in ("forget", "refresh")
-    ],
+    [(point, then) for point in POINTS for then in ("forget", "refresh")],
 )
 def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
     if then == "refresh" and point in POINTS[5:]:
         pytest.skip("files of old versions are removed by the same command and by vacuum_lake")
     lake = forgetful.lake()
-    forgetful.ingest(lake)
     lists = [(user, "a1", 0.5, 1, FIRST, "m", None, None) for user in ("u1", "u2")]
-    put(spark, lake, RECOMMENDATIONS, *lists)
+    put(lake, RECOMMENDATIONS, *lists)
     with monkeypatch.context() as killed:
         killed.setenv("RECSYS_FAULTS", f"{point}=fail")
         with pytest.raises(Exception, match=point.partition(":")[2]):
@@ -310,9 +353,9 @@ def test_a_killed_run_is_completed(point, then, forgetful, spark, monkeypatch):
     assert {row.user_id for row in lake.read(spark, EVENTS).collect()} == {"u2", "u3"}
 
 
-def test_scratch_that_a_killed_comparison_left_is_vacuumed(forgetful):
-    lake = forgetful.lake()
-    forgetful.ingest(lake)
+def test_scratch_that_a_killed_comparison_left_is_vacuumed(spark, tmp_path):
+    lake = Lake(str(tmp_path / "lake"))
+    put(lake, EMBEDDINGS, ("a text", "m", [1.0, 0.0]))
     for scratch in ("_comparison", "_blocks/comparison"):
         (Path(lake.uri) / scratch / "4f2a").mkdir(parents=True)
         (Path(lake.uri) / scratch / "4f2a" / "texts.arrow").write_bytes(b"likes pots")
@@ -355,9 +398,9 @@ def test_another_blank_makes_another_person(forgetful, spark):
     assert {row.user_id for row in lake.read(spark, EVENTS).collect()} == {"u1", "u2", "abc"}
 
 
+@pytest.mark.slow
 def test_without_its_key_a_lake_refuses_to_bring_people_back(forgetful):
     lake = forgetful.lake()
-    forgetful.ingest(lake)
     forgetful.forget(lake, "u1")
     (Path(lake.uri) / "_forgotten.key").unlink()
     forgetful.log("2.csv", "u1,a1,2024-02-02,1")

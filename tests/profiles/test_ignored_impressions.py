@@ -96,6 +96,7 @@ def test_ignored_items_move_a_profile_and_are_not_banned(world):
     assert counts["u1"] == sum(user == 1 for user, *_ in world.events)
 
 
+@pytest.mark.slow
 def test_reasons_name_ignored_items_and_add_up(world):
     world.refresh(explain=50)
     reasons = [reason for row in rows_of(world, RECOMMENDATIONS) for reason in row["reasons"]]

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -82,6 +83,7 @@ def nights(spark, tmp_path_factory, examples, steps, **options):
     run_state_machine_as_test(Nights, settings=settings(max_examples=examples, stateful_step_count=steps))
 
 
+@pytest.mark.slow
 def test_any_night_equals_a_full_one(spark, tmp_path_factory):
     nights(spark, tmp_path_factory, examples=2, steps=3)
 
@@ -101,25 +103,62 @@ def test_many_nights_equal_full_ones(spark, tmp_path_factory, options):
     nights(spark, tmp_path_factory, examples=6, steps=6, **options)
 
 
+CHANGED = [
+    ("event", 0, 6, -30),  # late
+    ("no event", 1),
+    ("event", 60, 2, -1),  # of a new user
+    ("event", 3, 9, 3),  # in the future
+    ("item", 80, (1, 2, 0, 1)),  # new
+    ("item", 4, (0, 1, 2, 0)),
+    ("no item", 7),
+    ("about", 8, None, None, -1),  # withdrawn
+    ("rule", 5, 2, "deny"),
+    ("rule", 6, 3, "allow"),
+    ("locale", 7, None),
+    ("text", 8, (1, 0, 1, 0)),
+]
+"""A change of every kind."""
+
+
+def crowd(spark, folder):
+    """A world of 60 users and 80 items, in which a few changes leave most lists as they are."""
+    world, random = World(spark, folder), np.random.default_rng(2)
+    drawn = dict(enumerate(map(tuple, random.integers(-3, 4, (80, 4)).tolist())))
+    world.vectors = {n: vector for n, vector in (drawn | world.vectors).items() if any(vector)}
+    world.about = dict.fromkeys(world.vectors, (None, None, None))
+    pairs = random.integers((USERS_AT_FIRST, 0), (60, 80), (250, 2)).tolist()
+    world.events |= {(user, item, -1 - n % 30) for n, (user, item) in enumerate(pairs)}
+    return world
+
+
 def test_a_night_costs_what_has_changed(spark, tmp_path):
-    world = World(spark, tmp_path)
+    world = crowd(spark, tmp_path)
     world.commit_sources()
     first = world.refresh()
     assert first[0]["profiles_made"] == first[1]["lists_made"] == "all: it is the first run"
     world.run_date += timedelta(days=1)  # and nothing else
     world.commit_sources()
     profile_files = world.lake.read(spark, USER_PROFILES).inputFiles()
-    made, listed = world.check()
+    made, listed = world.refresh()
     assert made["profiles_made"] == "none"
     assert world.lake.read(spark, USER_PROFILES).inputFiles() == profile_files
     assert (listed["users_redone"], listed["items_changed"]) == (0, 0)
     world.apply(("event", 2, 3, -1))
     world.apply(("about", 5, 0.25, None, None))
     world.commit_sources()
-    made, listed = world.check()
+    made, listed = world.refresh()
     assert made["profiles_made"] == "1 users who changed"
     assert listed["items_changed"] == 1
-    assert 1 <= listed["users_redone"] < USERS_AT_FIRST / 2
+    assert 1 <= listed["users_redone"] < 60 / 4
+    for change in CHANGED:
+        world.apply(change)
+    world.run_date += timedelta(days=1)
+    world.commit_sources()
+    made, listed = world.check()  # lists of two nights that were made from those before
+    changed = {0, 1, 8, 60} | {user for user, item, _ in world.events if item in (4, 7)}
+    assert made["profiles_made"] == f"{len(changed)} users who changed"
+    assert listed["items_changed"] == 4
+    assert len(changed) < listed["users_redone"] < 60 / 2, "not all, which would make this night a full one"
     assert world.lake.version(IMPRESSIONS) is None, "impressions are stored only with ignored_weight"
 
 
@@ -210,6 +249,7 @@ def test_a_run_is_refused_if_another_one_has_replaced_the_version_it_started_fro
     assert world.lake.rows(CHANGES) == 2, "the log has no row of a version that was never published"
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_it_wrote_the_log_writes_it_when_repeated(spark, tmp_path, monkeypatch):
     world = World(spark, tmp_path)
     world.commit_sources()
@@ -234,6 +274,7 @@ def test_a_run_killed_before_it_wrote_the_log_writes_it_when_repeated(spark, tmp
     assert len(rows) == 2
 
 
+@pytest.mark.slow
 def test_drift_beyond_the_bounds_publishes_nothing_until_it_is_accepted(spark, tmp_path):
     world = World(spark, tmp_path, drift_from_rows=1, max_row_change=0.3)
     world.commit_sources()

@@ -118,7 +118,12 @@ def blocks(shop, pack):
     return pack(shop.catalogue())
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+# No rule and all of them; each by itself with --slow, and in the kernels.
+@pytest.mark.parametrize(
+    "rules",
+    [pytest.param(rules, marks=[] if name in ("none", "all") else pytest.mark.slow) for name, rules in RULES.items()],
+    ids=RULES,
+)
 def test_each_rule_equals_a_greedy_choice_from_the_sorted_catalogue(shop, blocks, rules):
     seen, allowed = shop.pairs(shop.seen), shop.pairs(shop.allowed)
     lists = join_blocks(shop.profiles(), blocks, 6, seen=seen, allowed=allowed, rules=rules, user_block_rows=5, tasks=2)

@@ -82,6 +82,7 @@ def test_a_published_projector_embeds_the_vectors_it_was_evaluated_with(spark, w
     assert again.figures == report["tuned"]["validation"]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_better_is_named_as_rejected(spark, walks, tiny_bert, tmp_path):
     options = options_of(walks, tiny_bert, tmp_path, learning_rate=1e-9, epochs=1)
     with pytest.raises(QualityError, match="not better than its base") as failed:

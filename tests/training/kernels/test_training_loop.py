@@ -29,7 +29,9 @@ def weights(task):
     return {name: value.detach().clone() for name, value in task.module.state_dict().items()}
 
 
-@pytest.mark.parametrize("tuning", ["lora", "adalora", "full"])
+@pytest.mark.parametrize(
+    "tuning", ["lora", *(pytest.param(one, marks=pytest.mark.slow) for one in ("adalora", "full"))]
+)
 def test_a_killed_training_resumes_exactly(tmp_path, tiny_bert, tuning):
     whole = task_of(tiny_bert, tuning)
     expected = train(whole, PLAN, Checkpoints(tmp_path / "whole", "a"))
@@ -50,7 +52,7 @@ def encoder_task(folder):
     return contrastive_task(folder, hard=2, margin=0.0, piece=16, batch=20)
 
 
-@pytest.mark.parametrize("build_task", [projector_task, encoder_task])
+@pytest.mark.parametrize("build_task", [projector_task, pytest.param(encoder_task, marks=pytest.mark.slow)])
 def test_a_killed_training_on_histories_resumes_exactly(tmp_path, tiny_bert, build_task):
     whole = build_task(tiny_bert)
     expected = train(whole, PLAN, Checkpoints(tmp_path / "whole", "a"))

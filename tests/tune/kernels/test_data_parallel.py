@@ -41,7 +41,7 @@ def run_process(rank, build_task, model, folder, port):
     train_in_parallel(build_task, (model,), PLAN, folder, "a", "cpu")
 
 
-@pytest.mark.parametrize("build_task", [rating_task, projector_task])
+@pytest.mark.parametrize("build_task", [rating_task, pytest.param(projector_task, marks=pytest.mark.slow)])
 def test_two_processes_have_the_losses_of_one(tmp_path, tiny_bert, build_task):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

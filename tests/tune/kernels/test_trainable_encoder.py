@@ -15,7 +15,9 @@ from tests.bench.training import PLAN, task_of
 TEXTS = ["a quiet film", "z", "one two three four five six seven"]
 
 
-@pytest.mark.parametrize("tuning", ["lora", "adalora", "ia3", "full", "head"])
+@pytest.mark.parametrize(
+    "tuning", ["lora", "full", "head", *(pytest.param(one, marks=pytest.mark.slow) for one in ("adalora", "ia3"))]
+)
 def test_merged_weights_give_the_vectors_of_the_adapted_ones(tmp_path, tiny_bert, tuning):
     from recsys_spark.encode.kernels.encoder import Encoder
 
