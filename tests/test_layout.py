@@ -140,7 +140,7 @@ def test_torch_is_imported_in_these_kernels_alone():
     tuning = "trainable_encoder rating_task contrastive_loss projector_task contrastive_task tracking data_parallel"
     rooms = {"encode": encoding, "topk": "torch_product bf16_product", "tune": tuning}
     rooms |= {"training": "checkpoints training_loop rng_state sampled_softmax", "evaluate": "sequence_scores"}
-    rooms |= {"sequence": "transformer sequence_task"}
+    rooms |= {"sequence": "transformer sequence_task user_encoder"}
     assert heavy == {
         f"recsys_spark/{room}/kernels/{name}.py" for room, names in rooms.items() for name in names.split()
     }

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from recsys_spark.arrays.vectors import Matrix
-from recsys_spark.sequence.kernels.transformer import SequenceModel, Shape, StateEncoder
+from recsys_spark.sequence.kernels.shape import Shape
+from recsys_spark.sequence.kernels.transformer import SequenceModel, StateEncoder
 from recsys_spark.sequence.kernels.windows import PAD, training_windows
 from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
 from recsys_spark.training.kernels.training_loop import Record
@@ -55,6 +56,7 @@ class SequenceTask:
         torch.manual_seed(seed)
         self.shape, self.device = shape, torch.device(device)
         self.module = SequenceModel(texts, shape).to(self.device)
+        self.module.items.texts = self.module.items.texts.to(self.device)  # no buffer: checkpoints would hold it
         self._windows = training_windows(items, offsets, shape.length)
         self._measure, self._batch, self._seed = measure, batch, seed
         targets = self._windows[:, 1:]

@@ -5,33 +5,12 @@ SASRec (Kang and McAuley, ICDM 2018) with layer norms first, and items that are 
 an offset of their own, so that an item without events is known by its text.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch.nn import functional
 
 from recsys_spark.arrays.vectors import Matrix
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a sequence encoder.
-
-    Args:
-        width: numbers in the vector of an item and in a state.
-        layers, heads: of the transformer; ``heads`` divides ``width``.
-        length: newest events of a history that count.
-        dropout: inside the transformer and of its inputs.
-        text_dropout: of the text vectors of items.
-    """
-
-    width: int = 96
-    layers: int = 2
-    heads: int = 2
-    length: int = 20
-    dropout: float = 0.3
-    text_dropout: float = 0.1
+from recsys_spark.sequence.kernels.shape import Shape
 
 
 class ItemSide(torch.nn.Module):
