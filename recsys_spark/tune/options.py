@@ -7,12 +7,15 @@ from pydantic import Field
 
 from recsys_spark.encode.options import EncoderOptions
 from recsys_spark.events.options import EventOptions
+from recsys_spark.sequence.kernels.shape import Shape
 
 if TYPE_CHECKING:  # imports torch, which --help should not wait for
     from recsys_spark.training.kernels.training_loop import Plan
 
-RATES = {"full": 2e-5, "lora": 1e-3, "adalora": 2e-3, "ia3": 3e-3, "head": 1e-3, "projector": 1e-3}
+RATES = {"full": 2e-5, "lora": 1e-3, "adalora": 2e-3, "ia3": 3e-3, "head": 1e-3, "projector": 1e-3, "sequence": 1e-3}
 """Default learning rates, the best of the benchmarks (tests/benchmarks/LOG.md)."""
+
+_SHAPE = Shape()
 
 
 class TuningOptions(EncoderOptions, EventOptions):
@@ -34,9 +37,10 @@ class TuningOptions(EncoderOptions, EventOptions):
     output: str = Field(
         description="folder of the new model, which must not exist; a rejected model gets the same name with .rejected"
     )
-    objective: Literal["regression", "contrastive"] = Field(
+    objective: Literal["regression", "contrastive", "sequence"] = Field(
         "contrastive",
-        description="regression: predict scores from texts; contrastive: predict the next item from histories",
+        description="regression: predict scores from texts; contrastive: predict the next item from histories; "
+        "sequence: the same with a transformer over the last events, on vectors of the frozen encoder",
     )
     tuning: Literal["full", "lora", "adalora", "ia3", "adapter", "head", "projector"] | None = Field(
         None,
@@ -45,7 +49,9 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
     min_pairs: int = Field(100, ge=1, description="minimum number of texts with a score, or of events, to train on")
     training_max_events: int = Field(
-        20_000_000, ge=1, description="contrastive: above this number of events, train on a hash sample of the users"
+        20_000_000,
+        ge=1,
+        description="contrastive, sequence: above this number of events, train on a hash sample of the users",
     )
     split: Literal["time", "user"] = Field(
         "time",
@@ -58,7 +64,9 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
     loss: Literal["mse", "huber"] = Field("mse", description="regression: loss; huber is more robust to outliers")
     epochs: int | None = Field(
-        None, ge=1, description="maximum passes over the data; default: 8 for the projector, 4 for others"
+        None,
+        ge=1,
+        description="maximum passes over the data; default: 8 for the projector, 20 for sequence, 4 for others",
     )
     patience: int = Field(
         2,
@@ -77,12 +85,13 @@ class TuningOptions(EncoderOptions, EventOptions):
     batch: int | None = Field(
         None,
         ge=2,
-        description="examples per batch; default: 32 for regression, 128 for contrastive, 1024 for the projector",
+        description="examples per batch; default: 32 for regression, 128 for contrastive and sequence, 1024 for the "
+        "projector",
     )
     accumulate: int = Field(1, ge=1, description="gradient accumulation: batches per optimizer step")
     rank: int = Field(8, ge=1, description="lora: rank; adalora: mean final rank of a layer")
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="dropout; default: 0.05 for adapters, 0.3 for the projector"
+        None, ge=0, lt=1, description="dropout; default: 0.05 for adapters, 0.3 for the projector and sequence"
     )
     temperature: float = Field(0.05, gt=0, description="contrastive: softmax temperature")
     decay: float = Field(
@@ -94,7 +103,9 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
     both_sides: bool = Field(True, description="contrastive: use the events after a target as context too")
     shrink: float | None = Field(
-        0.1, ge=0, description="projector: shrinkage of its built-in whitening, like --whitening of item vectors"
+        0.1,
+        ge=0,
+        description="projector, sequence: shrinkage of its built-in whitening, like --whitening of item vectors",
     )
     hidden: int = Field(1024, ge=0, description="projector: width of the inner layer; 0: no inner layer")
     memory: int = Field(
@@ -102,6 +113,10 @@ class TuningOptions(EncoderOptions, EventOptions):
         ge=0,
         description="projector: number of items, those with the most events, that learn an offset of their own",
     )
+    width: int = Field(_SHAPE.width, ge=1, description="sequence: numbers in the vector of an item and in a state")
+    layers: int = Field(_SHAPE.layers, ge=1, description="sequence: layers of the transformer")
+    heads: int = Field(_SHAPE.heads, ge=1, description="sequence: attention heads, a divisor of width")
+    length: int = Field(_SHAPE.length, ge=1, description="sequence: number of newest events of a user that count")
     negatives: int = Field(128, ge=0, description="contrastive adapters: uniformly sampled negatives per batch")
     hard_negatives: int = Field(
         0,
@@ -116,7 +131,8 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
     refit: bool = Field(
         True,
-        description="contrastive: before the test, train again with the validation events, up to the best epoch",
+        description="contrastive, sequence: before the test, train again with the validation events, up to the best "
+        "epoch",
     )
     seed: int = Field(0, ge=0, description="random seed of weights, batch order, dropout and bootstrap intervals")
     checkpoint_steps: int = Field(
@@ -139,14 +155,22 @@ class TuningOptions(EncoderOptions, EventOptions):
     @property
     def method(self) -> str:
         """``tuning``, by default the best one for the objective. ``adapter`` is IA³: peft has no bottleneck adapters,
-        and of its adapters besides LoRA and AdaLoRA, IA³ merges at no cost."""
+        and of its adapters besides LoRA and AdaLoRA, IA³ merges at no cost. ``sequence`` has one method."""
+        if self.objective == "sequence":
+            return "sequence"
         default = "head" if self.objective == "regression" else "projector"
         return "ia3" if self.tuning == "adapter" else self.tuning or default
 
     @property
     def passes(self) -> int:
         """``epochs``, by default as many as the method needs."""
-        return self.epochs or (8 if self.method == "projector" else 4)
+        return self.epochs or {"projector": 8, "sequence": 20}.get(self.method, 4)
+
+    @property
+    def shape(self) -> Shape:
+        """Sizes of a sequence encoder."""
+        dropout = _SHAPE.dropout if self.dropout is None else self.dropout
+        return Shape(self.width, self.layers, self.heads, self.length, dropout)
 
     @property
     def plan(self) -> "Plan":
@@ -169,4 +193,6 @@ class TuningOptions(EncoderOptions, EventOptions):
         """All keys that change the result of a training; the data is identified separately."""
         neutral = {"lake", "output", "tracker", "checkpoint_steps", "dry_run", "data", "models_root"}
         neutral |= {"processes", "on_executors"}  # a training may resume with more or fewer
+        if self.objective != "sequence":
+            neutral |= {"width", "layers", "heads", "length"}
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in neutral}

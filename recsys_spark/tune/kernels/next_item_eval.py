@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.evaluate.kernels.metrics import bootstrap_sums, interval, poisson_weights, rank_metrics
-from recsys_spark.evaluate.kernels.scorers import ItemVectors, UserHistories, target_ranks
+from recsys_spark.evaluate.kernels.scorers import ItemVectors, Scorer, UserHistories, target_ranks
 from recsys_spark.items.kernels.whitening import Moments, whitening
 
 DECAYS = (0.65, 0.75, 0.85)
@@ -70,18 +70,25 @@ def evaluate_next_item(
     """Rank all items for every user with an event of ``role`` (VALID or TEST) and one before it."""
     if shrink is not None:
         vectors = whitening(Moments.of(vectors), shrink).apply(vectors)
+    return evaluate_scorer(ItemVectors(vectors), len(vectors), histories, role, decay, shrink)
+
+
+def evaluate_scorer(
+    scorer: Scorer, count: int, histories: Histories, role: int, decay: float = 1.0, shrink: float | None = None
+) -> NextItemResult:
+    """The same for any scorer of ``count`` items. ``decay``: of its histories; ``shrink``: for the record."""
     users = np.intersect1d(histories.owner[histories.role == role], histories.owner[histories.role < role])
     seen, is_target = histories.upto(role - 1), histories.role == role
     per_batch: list[tuple[Values, Values]] = []
-    size = max(1, _SCORES_PER_BATCH // len(vectors))
+    size = max(1, _SCORES_PER_BATCH // count)
     for start in range(0, len(users), size):
         batch = users[start : start + size]
         in_seen, in_targets = np.isin(seen.owner, batch), is_target & np.isin(histories.owner, batch)
         owner, items = np.searchsorted(batch, seen.owner[in_seen]), seen.items[in_seen]
         weights = decay ** newer_events(owner)
-        pooled = sp.csr_array((weights, (owner, items)), shape=(len(batch), len(vectors)))
+        pooled = sp.csr_array((weights, (owner, items)), shape=(len(batch), count))
         offsets = np.append(0, np.cumsum(np.bincount(owner, minlength=len(batch))))
-        scores = ItemVectors(vectors).scores(UserHistories(pooled, items, offsets))
+        scores = scorer.scores(UserHistories(pooled, items, offsets))
         target_owner = np.searchsorted(batch, histories.owner[in_targets])
         ranks = target_ranks(scores, (owner, items), target_owner, histories.items[in_targets])
         metrics = rank_metrics(ranks, target_owner, len(batch), 10)

@@ -19,6 +19,7 @@ from recsys_spark.tune.steps.model_publishing import OutputPaths, model_report, 
 _METHODS = {
     "regression": ("full", "lora", "adalora", "ia3", "head"),
     "contrastive": ("projector", "lora", "adalora", "ia3", "full"),
+    "sequence": ("sequence",),
 }
 
 
@@ -40,6 +41,10 @@ def fine_tune_encoder(run: Run, options: TuningOptions) -> Report:
         from recsys_spark.tune.steps.tune_regression import tune_regression
 
         report, better = tune_regression(run, options, model, paths, dataset)
+    elif options.objective == "sequence":
+        from recsys_spark.tune.steps.tune_sequence import tune_sequence
+
+        report, better = tune_sequence(run, options, model, paths)
     else:
         from recsys_spark.tune.steps.tune_contrastive import tune_contrastive
 
@@ -52,7 +57,7 @@ def trainable_model(run: Run, options: TuningOptions) -> ModelSpec:
     _check_options(options)
     check_tracker(options.tracker)
     model = resolve_model(options, run)
-    if options.method != "projector" and read_head(Path(model.folder)):
+    if options.method not in ("projector", "sequence") and read_head(Path(model.folder)):
         raise UsageError(
             f"model {model.folder} has dense layers after pooling, which --tuning={options.method} would drop: "
             "use its base model, or --tuning=projector, which adds layers after them"
@@ -67,13 +72,16 @@ def read_dataset(run: Run, options: TuningOptions) -> Dataset | None:
     if options.data is None:
         raise UsageError("--dataset needs --data, the folder with its sources")
     dataset = load_dataset(options.dataset)
-    if options.objective == "contrastive" or dataset.reviews is None:
+    if options.objective != "regression" or dataset.reviews is None:
         with run.progress.step("ingest_tables"):
             ingest_tables(run, _ingest_options(options))
     return dataset
 
 
 def _check_options(options: TuningOptions) -> None:
+    if options.objective == "sequence":
+        _check_sequence_options(options)
+        return
     if options.method not in _METHODS[options.objective]:
         methods = ", ".join(_METHODS[options.objective])
         raise UsageError(f"objective '{options.objective}' has no tuning '{options.method}'; it has {methods}")
@@ -91,6 +99,21 @@ def _check_options(options: TuningOptions) -> None:
             "contrastive adapters train in one process, since the negatives are the texts of the whole batch: use "
             "--processes=1"
         )
+
+
+def _check_sequence_options(options: TuningOptions) -> None:
+    """Refuse options that a sequence encoder cannot use. Of the text encoder, any settings serve: it is frozen."""
+    if options.tuning is not None:
+        raise UsageError(
+            f"--tuning={options.tuning} does not apply to --objective=sequence, which leaves the encoder as it is: "
+            "leave it out"
+        )
+    if options.processes > 1:
+        raise UsageError("--objective=sequence trains in one process: use --processes=1")
+    if options.width % options.heads:
+        raise UsageError(f"--heads={options.heads} does not divide --width={options.width}")
+    if options.shrink is None:
+        raise UsageError("--objective=sequence whitens the vectors of texts: give --shrink a number, such as 0.1")
 
 
 def _ingest_options(options: TuningOptions) -> IngestOptions:

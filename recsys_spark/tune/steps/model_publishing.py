@@ -56,6 +56,19 @@ def model_report(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**card["figures"], "model": card["fingerprint"], "base": card["base"]}
 
 
+def relative_lift(tuned: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of a tuned model by part and metric, and their ``lift`` over those of its base.
+
+    ``tuned``, ``frozen``: metrics of the parts ``validation`` and ``test``.
+    """
+    figures: dict[str, Any] = {"lift": {}}
+    for part in ("validation", "test"):
+        for metric, value in tuned[part].items():
+            figures[f"{part}_{metric}"], base = value, frozen[part][metric]
+            figures["lift"][f"{part}_{metric}"] = round(value / base - 1, 4) if base else None
+    return figures
+
+
 def check_parent(folder: Path) -> None:
     """Check that the folder can be created.
 
@@ -73,6 +86,7 @@ def publish_model(
     card: Mapping[str, Any],
     records: Sequence[dict[str, float]],
     better: bool,
+    fingerprint: Callable[[Path], str] = lambda folder: read_model(str(folder)).fingerprint,
 ) -> dict[str, Any]:
     """Write the model folder, rename it to its final name atomically and remove the work folder. Returns the card.
 
@@ -81,13 +95,13 @@ def publish_model(
         card: base, metrics, data versions and settings for ``training.json``.
         records: of the training, for ``metrics.jsonl``.
         better: publish the model; otherwise it is named as rejected.
+        fingerprint: of the written folder; by default that of an encoder.
     """
     draft, target = paths.work / "model", paths.published if better else paths.rejected
     shutil.rmtree(draft, ignore_errors=True)
     paths.work.mkdir(parents=True, exist_ok=True)
     write(draft)
-    spec = read_model(str(draft))
-    card = {"status": "published" if better else "rejected", "fingerprint": spec.fingerprint, **card}
+    card = {"status": "published" if better else "rejected", "fingerprint": fingerprint(draft), **card}
     (draft / "training.json").write_text(json.dumps(card, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
     with (draft / "metrics.jsonl").open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(record) + "\n" for record in records)

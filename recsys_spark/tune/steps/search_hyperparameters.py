@@ -48,6 +48,11 @@ def search_hyperparameters(run: Run, options: SearchOptions) -> Report:
         raise UsageError("search_hyperparameters needs the package optuna (extra 'train' of setup.py)")
     import optuna
 
+    if options.objective == "sequence":
+        raise UsageError(
+            "search_hyperparameters has no --objective=sequence, only regression and contrastive: compare its settings "
+            "by fine_tune_encoder, one --output for each"
+        )
     folder = Path(options.output).expanduser().absolute()
     check_parent(folder)
     model, dataset = trainable_model(run, options), read_dataset(run, options)

@@ -21,7 +21,7 @@ from recsys_spark.items.vectors import item_embeddings
 from recsys_spark.lake.paths import absolute
 from recsys_spark.privacy.rules import without_forgotten
 from recsys_spark.privacy.steps.tombstones import tombstones
-from recsys_spark.publish.steps.publishing import InputVersions, pin_inputs
+from recsys_spark.publish.steps.publishing import InputVersions, pin_inputs, run_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset, TableQuery
 from recsys_spark.sources.files import list_sources
@@ -101,8 +101,12 @@ def _reviews(
     return review_pairs(rows, options.max_text_chars), versions | forgotten
 
 
-def read_histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Catalogue, Histories, Mapping[str, Any]]:
+def read_histories(
+    run: Run, options: TuningOptions, encoder: str, shuffle_ties: int | None = None
+) -> tuple[Catalogue, Histories, Mapping[str, Any]]:
     """The items, the events of every user in order with their leave-one-out roles, and the versions of the tables.
+
+    ``shuffle_ties``: as in ``protocols.newest_events``.
 
     Raises:
         InputError: too few events to learn from, or no item with a text.
@@ -114,7 +118,7 @@ def read_histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Cata
     weighted = events.select("user_id", "item_id", "timestamp", F.lit(1.0).alias("weight"))
     # All histories are held by the driver.
     weighted = sample_of_users(weighted, options.training_max_events / max(run.lake.rows(EVENTS), 1))
-    roles = with_roles(newest_events(weighted, _MAX_HISTORY), Protocol("leave_one_out"))
+    roles = with_roles(newest_events(weighted, _MAX_HISTORY, shuffle_ties), Protocol("leave_one_out"))
     numbers = pa.table({"item_id": catalogue.ids, "row": pa.array(np.arange(len(catalogue.ids)), pa.int32())})
     users = user_rows(roles, run.spark.createDataFrame(numbers), inputs.frame(run, USERS)).orderBy("user_id").toArrow()
     items, offsets = flat(users["items"].combine_chunks())
@@ -125,10 +129,16 @@ def read_histories(run: Run, options: TuningOptions, encoder: str) -> tuple[Cata
     )
     if len(items) < options.min_pairs or not _has_valid_and_test(histories, catalogue):
         raise InputError(
-            f"{len(items)} events: too little to learn from; contrastive training needs min_pairs "
+            f"{len(items)} events: too little to learn from; training on histories needs min_pairs "
             f"{options.min_pairs} events, and users with three or more events of items with a text"
         )
     return catalogue, histories, dict(inputs.versions)
+
+
+def data_digest(catalogue: Catalogue, histories: Histories) -> str:
+    """Identifies items and histories."""
+    arrays = {"ids": catalogue.ids.to_pylist(), "items": histories.items.tolist(), "role": histories.role.tolist()}
+    return run_key("histories", arrays | {"owner": int(np.bincount(histories.owner).max(initial=0))})
 
 
 def _catalogue(run: Run, inputs: InputVersions, encoder: str) -> Catalogue:

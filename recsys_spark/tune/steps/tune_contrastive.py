@@ -37,8 +37,8 @@ from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, chosen_device, copy_base
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.distributed import train_in_processes
-from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, model_report, publish_model
-from recsys_spark.tune.steps.training_data import Catalogue, read_histories
+from recsys_spark.tune.steps.model_publishing import OutputPaths, describe, model_report, publish_model, relative_lift
+from recsys_spark.tune.steps.training_data import Catalogue, data_digest, read_histories
 from recsys_spark.tune.steps.training_progress import TrialObjective, progress
 
 _PROJECTOR_BATCH = 1024
@@ -59,7 +59,7 @@ def tune_contrastive(run: Run, options: TuningOptions, model: ModelSpec, paths: 
         catalogue, histories, versions = read_histories(run, options, model.fingerprint)
     with run.progress.step("evaluate the frozen encoder"):
         frozen = best_on_validation(catalogue.vectors, histories, _WHITENINGS)
-    provenance = options.settings() | {"model": model.fingerprint, "data": _digest(catalogue, histories)}
+    provenance = options.settings() | {"model": model.fingerprint, "data": data_digest(catalogue, histories)}
     run_id = run_key("fine_tune", provenance)
     arguments, checkpoints = (model, catalogue, histories, FIT), Checkpoints(paths.work / "checkpoints", run_id)
     task = _build_task(options, *arguments)
@@ -96,7 +96,7 @@ def contrastive_objective(
             task = _build_task(trial_options, model, catalogue, histories, FIT)
             return train(task, trial_options.plan, Checkpoints(Path(scratch), "trial"), report).best["valid_total"]
 
-    return TrialObjective("valid_total", _digest(catalogue, histories), score)
+    return TrialObjective("valid_total", data_digest(catalogue, histories), score)
 
 
 def _build_task(
@@ -134,13 +134,8 @@ def _figures(
         test = evaluate_next_item(rows, histories, valid.decay, TEST, valid.shrink)
         used = {"whitening": valid.shrink, "decay": valid.decay}
         report[name] = {"validation": valid.figures, "test": test.figures, "used": used}
-    for part in ("validation", "test"):
-        for metric, value in report["tuned"][part].items():
-            report[f"{part}_{metric}"] = value
-            base = report["frozen"][part][metric]  # 0: there is no relative lift
-            report.setdefault("lift", {})[f"{part}_{metric}"] = round(value / base - 1, 4) if base else None
     report["users"] = len(histories.owner) and int(histories.owner.max()) + 1
-    return report
+    return report | relative_lift(report["tuned"], report["frozen"])
 
 
 def _write(task: Task, model: ModelSpec, folder: Path) -> None:
@@ -155,8 +150,3 @@ def _write(task: Task, model: ModelSpec, folder: Path) -> None:
     copy_base(base, folder)
     describe(folder, model)
     write_head(folder, [*read_head(base), *task.layers()])
-
-
-def _digest(catalogue: Catalogue, histories: Histories) -> str:
-    arrays = {"ids": catalogue.ids.to_pylist(), "items": histories.items.tolist(), "role": histories.role.tolist()}
-    return run_key("histories", arrays | {"owner": int(np.bincount(histories.owner).max(initial=0))})
