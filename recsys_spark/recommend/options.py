@@ -33,10 +33,14 @@ _WEIGHT_KEYS = (
 class ScorerOptions(JobConfig):
     """Scorer."""
 
-    scorer: Literal["auto", "cosine", "hybrid"] = Field(
+    scorer: Literal["auto", "cosine", "hybrid", "sequential"] = Field(
         "auto",
         description="auto: candidates by recent popularity, by history and among earlier items, ranked by a model that "
-        "learns from the last days; cosine: profiles with item vectors; hybrid: histories with item_weights",
+        "learns from the last days; cosine: profiles with item vectors; hybrid: histories with item_weights; "
+        "sequential: the last events in their order, by sequence_model",
+    )
+    sequence_model: str | None = Field(
+        None, description="sequential: folder of a model by fine_tune_encoder --objective=sequence"
     )
     interests: int = Field(
         1,
@@ -147,6 +151,11 @@ class RecommendOptions(TopKOptions):
                     name,
                     "belongs to build_profiles, whose profiles the cosine scorer reads: set it there, or use hybrid",
                 )
+        if self.scorer == "sequential":
+            for name in _HISTORY_KEYS[1:]:
+                yield name, "has no effect on the sequential scorer, which learns how events count: leave it out"
+        else:
+            yield "sequence_model", "needs scorer=sequential"
         if self.scorer != "auto":
             for name in _RANKER_KEYS:
                 yield name, "needs scorer=auto"

@@ -28,7 +28,7 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EVENTS, ITEMS, METRICS, RECOMMENDATIONS
 
-_SCORERS = {None: "cosine", "hybrid": "hybrid", "auto": "auto"}
+_SCORERS = {None: "cosine", "hybrid": "hybrid", "auto": "auto", "sequential": "sequential"}
 """The name in table ``metrics``, by the scorer in the provenance of the lists."""
 
 _RECENT = "popularity_recent"
@@ -169,15 +169,15 @@ def _means(scorer: str, users: DataFrame, lists: DataFrame, items: DataFrame, op
 def _scorer(run: Run, lists: DataFrame) -> str:
     """The name of the scorer of the published lists.
 
-    The column ``model`` names hybrid and ranked lists, also where another program has rewritten the table without its
-    provenance.
+    The column ``model`` names hybrid, ranked and sequential lists, also where another program has rewritten the table
+    without its provenance.
 
     Raises:
         UsageError: the scorer is not in _SCORERS.
     """
     first, last = lists.select("model").first(), run.lake.last_commit(RECOMMENDATIONS)
-    for name in ("hybrid", "auto"):
-        if first is not None and first["model"].startswith(f"{name}-"):
+    for prefix, name in {"hybrid": "hybrid", "auto": "auto", "sequence": "sequential"}.items():
+        if first is not None and first["model"].startswith(f"{prefix}-"):
             return name
     scorer = None if last is None else last.provenance.scorer
     if scorer not in _SCORERS:

@@ -8,12 +8,14 @@ from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.auto_lists import auto_lists
 from recsys_spark.recommend.steps.cosine_lists import cosine_lists
 from recsys_spark.recommend.steps.hybrid_lists import hybrid_lists
+from recsys_spark.recommend.steps.sequential_lists import sequential_lists
 from recsys_spark.runtime.lifecycle import Run
 
 SCORERS: Mapping[str, Callable[[Run, TopKOptions], Report]] = {
     "auto": auto_lists,
     "cosine": cosine_lists,
     "hybrid": hybrid_lists,
+    "sequential": sequential_lists,
 }
 """The step of each scorer, by the value of ``--scorer``."""
 

@@ -62,7 +62,7 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
     }
     if not options.evaluate:
         del steps["evaluate_recommendations"]
-    if options.scorer == "cosine":
+    if options.scorer in ("cosine", "sequential"):
         del steps["fit_item_weights"]
     if options.dry_run:  # the input of later steps does not exist yet
         steps = {"ingest_tables": steps["ingest_tables"]}
