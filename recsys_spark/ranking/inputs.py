@@ -16,7 +16,7 @@ from recsys_spark.topk.lists import HISTORY_COLUMNS, RANKING_COLUMNS
 from recsys_spark.topk.rules import is_available
 
 ANYONE = "*"
-"""``user_id`` of the list for people who are neither in ``users`` nor in ``events``: that of a user without a history."""
+"""``user_id`` of the list for people in neither ``users`` nor ``events``: that of a user without a history."""
 
 
 def ranked_items(

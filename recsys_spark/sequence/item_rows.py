@@ -1,8 +1,8 @@
 """Item vectors of a sequence encoder, for a join by cosine. Pure DataFrame functions.
 
-A score is the inner product of a user's state and an item's vector v. With M the greatest length of all items, the
-vectors (v, √(M² − |v|²)) have length M each, and their product with (state, 0) is that of v and the state. So the cosine
-of the two is the inner product divided by |state|·M: the same order (Bachrach et al., Speeding Up the Xbox Recommender
+A score is the inner product of a user's state and an item's vector v. With M the greatest length of all items,
+(v, √(M² − |v|²)) has length M for each, and its product with (state, 0) is that of v and the state. So the cosine of
+the two is the inner product divided by |state|·M: the same order (Bachrach et al., Speeding Up the Xbox Recommender
 System, RecSys 2014).
 """
 
@@ -29,9 +29,7 @@ _ITEMS_AT_ONCE = 16_384
 _VECTORS_DDL = "item_id string, vector array<float>, length double"
 
 
-def item_vectors(
-    items: DataFrame, embeddings: DataFrame, encoder: str, model: "Broadcast[SequenceFiles]"
-) -> DataFrame:
+def item_vectors(items: DataFrame, embeddings: DataFrame, encoder: str, model: "Broadcast[SequenceFiles]") -> DataFrame:
     """``item_id, vector, length``: an item that the model did not learn has the vector of its text.
 
     Items with neither a text embedding nor an offset in the model are absent.

@@ -73,7 +73,7 @@ class SequenceFiles:
 def write_sequence_files(model: SequenceFiles, folder: Path) -> None:
     """Write a model to a new folder."""
     folder.mkdir(parents=True)
-    tensors = {f"{_TRANSFORMER}{name}": values for name, values in model.transformer.items()}
+    tensors: dict[str, NDArray[Any]] = {f"{_TRANSFORMER}{name}": values for name, values in model.transformer.items()}
     tensors |= {"text_map": model.text_map, "offsets": model.offsets}
     tensors |= {"whitening.mean": model.whitening.mean, "whitening.matrix": model.whitening.matrix}
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / _TENSORS)
@@ -129,7 +129,7 @@ def _model(
 def _fault(model: SequenceFiles) -> str | None:
     """A disagreement of the files about the sizes; None if there is none."""
     width, dimension = model.shape.width, len(model.text_map)
-    expected = {"text_map": (dimension, width), "offsets": (len(model.ids), width)}
+    expected: dict[str, tuple[int, ...]] = {"text_map": (dimension, width), "offsets": (len(model.ids), width)}
     expected |= {"whitening.matrix": (dimension, dimension), "whitening.mean": (dimension,)}
     actual = {"text_map": model.text_map.shape, "offsets": model.offsets.shape}
     actual |= {"whitening.matrix": model.whitening.matrix.shape, "whitening.mean": model.whitening.mean.shape}

@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.encode.kernels.dense_head import read_head, write_head
 from recsys_spark.encode.kernels.model_folder import ModelSpec
