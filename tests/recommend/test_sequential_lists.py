@@ -103,7 +103,7 @@ def test_a_changed_model_makes_new_lists_with_the_rules_of_others(shop, tmp_path
     model = read_sequence_files(folder)
     other = random_model(model.ids.to_pylist(), model.encoder, dimension=len(model.text_map), seed=5)
     write_sequence_files(other, tmp_path / "other")
-    done = recommend((lake, tmp_path / "other"), diversity=0.3, min_score=0, k=3)
+    done = recommend((lake, tmp_path / "other"), diversity=0.3, min_score=0, k=3, accept_drift="true")
     assert last_json(done)["status"] == "done", done.stderr
     lists = lists_of(lake)
     assert min(row[3] for row in lists) >= 0
