@@ -42,6 +42,7 @@ def sources_of(items: ItemBlocks, users: Rows, ordinals: Rows, histories: CodeLi
     needed, rows = np.unique(ordinals, return_inverse=True)
     codes = np.zeros(len(ordinals), np.int64)
     best = np.zeros(len(ordinals))
+    weight_of = np.append(weights, 0.0)  # at -1: an item that is not in the history
     for places, block, columns in locate_items(items.columns("ordinal", "neighbors", "weights"), needed):
         row_of = np.full(len(needed), -1)
         row_of[places] = columns
@@ -50,7 +51,7 @@ def sources_of(items: ItemBlocks, users: Rows, ordinals: Rows, histories: CodeLi
         neighbors, offsets = flat(block["neighbors"].take(of_pairs))
         owners = np.repeat(np.arange(len(pairs)), np.diff(offsets))
         entries = histories.entries(users[pairs[owners]], neighbors)
-        terms = block["weights"].take(of_pairs).flatten().to_numpy() * np.where(entries >= 0, weights[entries], 0.0)
+        terms = block["weights"].take(of_pairs).flatten().to_numpy() * weight_of[entries]
         order = np.lexsort((neighbors, -terms, owners))  # the first of each owner is its greatest term
         first = order[np.flatnonzero(np.r_[True, owners[order][1:] != owners[order][:-1]])] if len(order) else order
         codes[pairs[owners[first]]], best[pairs[owners[first]]] = neighbors[first], terms[first]

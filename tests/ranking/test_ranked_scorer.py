@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.ranking.candidate_search import ITEM_COLUMNS
-from recsys_spark.ranking.inputs import all_users, example_users, ranked_items, ranked_users
+from recsys_spark.ranking.inputs import ANYONE, all_users, example_users, ranked_items, ranked_users
 from recsys_spark.ranking.kernels.features import FEATURES, HALF_LIVES
 from recsys_spark.ranking.kernels.rankers import Ranker
 from recsys_spark.ranking.ranked_scorer import EXAMPLE_DDL, RankedScorerFactory, example_rows
@@ -129,7 +129,7 @@ def _code(world, name):
 
 def test_every_user_has_a_list_of_popular_own_and_similar_items(world):
     found = lists_of(world, Ranker("popularity_30"), 2, 3)
-    assert found.keys() == {*USERS[:6], "u6"}
+    assert found.keys() == {*USERS[:6], "u6", ANYONE}
     popular = set()
     for days in (7, 30, 90):
         popular |= set(sorted(ITEMS, key=lambda item: -world.popularity(item, days))[:2])
