@@ -22,19 +22,19 @@ def staged(lake: Lake, table: Table, rows: Iterable[tuple], files: int = 2) -> S
     filesystem, path = FileSystem.from_uri(uri)
     filesystem.create_dir(path, recursive=True)
     keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and not c.endswith("_id")]
-    told = []
+    written = []
     for number in range(files):
         records = [dict(zip(table.columns, row, strict=True)) for row in rows[number::files]]
         batch = pa.RecordBatch.from_pylist(records, table.arrow_schema)
-        told += [
+        written += [
             row
             for part in write_files(iter([batch]), None, uri, table.arrow_schema, keys, table.checks)
             for row in part.to_pylist()
         ]
-    now, named = int(time.time() * 1000), [row for row in told if row["path"]]
+    now, named = int(time.time() * 1000), [row for row in written if row["path"]]
     actions = [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in named]
     last = lake.last_commit(table)
-    notes = [json.loads(row["notes"]) for row in told]
+    notes = [json.loads(row["notes"]) for row in written]
     content = content_of(len(rows), sum(map(_digest, rows)))
     return Staged(table, actions, len(rows), notes, content, last.version if last else None)
 

@@ -127,13 +127,15 @@ def test_validation_chooses_epochs_and_weight_of_the_sequence_encoder(world, mon
     monkeypatch.setitem(
         GRIDS, "hybrid_sequential", [[GRIDS["hybrid"][0][0] | {"candidates": 10, "decay": 0.8}], _WEIGHTS]
     )
-    report = world(protocol="leave_one_out", scorers="sequential,hybrid_sequential")
+    monkeypatch.setitem(GRIDS, "reranked", [*GRIDS["hybrid_sequential"], [{"reranked": 1}]])
+    report = world(protocol="leave_one_out", scorers="sequential,hybrid_sequential,reranked")
     chosen = report["chosen"]
     assert 1 <= chosen["sequential"]["epochs"] <= 20
     weight = chosen["hybrid_sequential"]["sequence"]
     assert weight in (0.0, 0.5)
     assert chosen["hybrid_sequential"].get("epochs") == (chosen["sequential"]["epochs"] if weight else None)
-    assert report["metrics"]["sequential"]["users"] == report["metrics"]["hybrid_sequential"]["users"] == 40
+    assert [one["users"] for one in report["metrics"].values()] == [40] * 3
+    assert report["metrics"]["reranked"]["hit_rate@5"] > 5 / 30, "a list in any order"
 
 
 @pytest.mark.slow

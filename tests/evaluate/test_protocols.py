@@ -21,7 +21,16 @@ from recsys_spark.evaluate.kernels.recency import HALF_LIVES
 from recsys_spark.evaluate.kernels.scorer_files import ScorerFiles, open_scorer, write_array, write_scorer
 from recsys_spark.evaluate.kernels.scorers import ItemWeights, Mixed, OwnHistory, UserHistories
 from recsys_spark.evaluate.kernels.sequence_scores import SequenceScores
-from recsys_spark.evaluate.protocols import FIT, TEST, VALID, Protocol, newest_events, user_rows, with_roles
+from recsys_spark.evaluate.protocols import (
+    FIT,
+    TEST,
+    VALID,
+    Protocol,
+    newest_events,
+    one_event_earlier,
+    user_rows,
+    with_roles,
+)
 from recsys_spark.sequence.kernels.sequence_task import SequenceTask
 from recsys_spark.sequence.kernels.transformer import Shape
 from tests.bench.user_histories import user_histories
@@ -146,6 +155,15 @@ def test_recent_counts_are_of_the_events_up_to_a_role(users, histories):
     newest = [{item: day for day, item in enumerate(items)} for items in cut]
     last = max(day for days in newest for day in days.values())
     assert recent == pytest.approx([sum(0.5 ** ((last - d[i]) / 7) for d in newest if i in d) for i in ITEMS])
+
+
+def test_roles_of_an_earlier_split_end_one_event_earlier(users):
+    roles = {row["user_id"]: row["roles"] for row in users.collect()}
+    earlier = {row["user_id"]: row["roles"] for row in one_event_earlier(users).collect()}
+    for user, before in roles.items():
+        fitted = before.count(FIT)
+        last = [VALID] if fitted > 1 else [FIT] * fitted
+        assert earlier[user] == [FIT] * (fitted - len(last)) + last + [role + 1 for role in before if role > FIT]
 
 
 def test_fitted_pairs_are_the_events_up_to_a_role(users, numbers, histories):

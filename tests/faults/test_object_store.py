@@ -25,8 +25,8 @@ from tests.conftest import ROOT
 
 
 def refresh(shop: Path, lake: str, model: Path, run_date: str = "2024-03-01") -> list[str]:
-    asked = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
-    return ["refresh_lake", *asked, f"--run_date={run_date}", "--k=3", "--scorer=cosine"]
+    arguments = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
+    return ["refresh_lake", *arguments, f"--run_date={run_date}", "--k=3", "--scorer=cosine"]
 
 
 def rows_of(lake: str, options: dict[str, str] | None = None) -> list[dict]:
@@ -46,7 +46,7 @@ def objects(endpoint: str, name: str) -> Iterator[tuple[str, bytes]]:
 class Flaky(BaseHTTPRequestHandler):
     """Passes requests on, but answers every fifth one itself: 503, slow down."""
 
-    target, asked, failed, conditional = "", 0, 0, True
+    target, arguments, failed, conditional = "", 0, 0, True
     protocol_version = "HTTP/1.1"
 
     def _pass_on(self) -> None:
@@ -61,8 +61,8 @@ class Flaky(BaseHTTPRequestHandler):
         return content
 
     def _answer(self, body: bytes) -> None:
-        Flaky.asked += 1
-        if self.conditional and Flaky.asked % 5 == 0:
+        Flaky.arguments += 1
+        if self.conditional and Flaky.arguments % 5 == 0:
             Flaky.failed += 1
             self._fail()
             return
@@ -160,7 +160,7 @@ def test_a_store_that_ignores_conditions_is_refused_before_any_work(flaky, store
 
 
 def test_lists_on_s3_are_those_of_a_local_lake_and_no_key_is_kept(spark, store, tmp_path, monkeypatch):
-    where, asked = environment(store), ["--run_date=2024-03-01", "--k=2", "--scorer=cosine"]
+    where, arguments = environment(store), ["--run_date=2024-03-01", "--k=2", "--scorer=cosine"]
     for name, value in where.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setitem(spark.sparkContext.environment, name, value)  # of Python workers
@@ -173,12 +173,12 @@ def test_lists_on_s3_are_those_of_a_local_lake_and_no_key_is_kept(spark, store, 
         bench.put_events(("u1", "a1", "view"))
         bench.put_vectors()
         bench.put_profiles()
-        done.append(run_job("recommend_items", f"--lake={lake}", *asked))
+        done.append(run_job("recommend_items", f"--lake={lake}", *arguments))
         assert done[-1].returncode == 0, done[-1].stderr
     assert rows_of(lakes[0], where) == rows_of(lakes[1]) != []
-    done.append(run_job("recommend_items", f"--lake={lakes[0]}", *asked))
+    done.append(run_job("recommend_items", f"--lake={lakes[0]}", *arguments))
     assert last_json(done[-1])["status"] == "unchanged"
-    done.append(run_job("recommend_items", "--lake=s3://no-such-bucket/lake", *asked))
+    done.append(run_job("recommend_items", "--lake=s3://no-such-bucket/lake", *arguments))
     assert done[-1].returncode in (4, 75), done[-1].stderr
     assert "canary" not in "".join(one.stdout + one.stderr for one in done)
     kept = {name: content for name, content in objects(store, "lists") if not name.endswith(".parquet")}

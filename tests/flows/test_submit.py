@@ -54,8 +54,8 @@ def test_a_users_mistake_is_one_readable_message(spark, tmp_path: Path, run, arg
 
 def test_a_job_by_spark_submit_says_one_line_and_keeps_its_status(tmp_path: Path, shop: Path):
     lake = tmp_path / "lake"
-    asked = ["ingest_tables", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}"]
-    done = submit(*asked, "--run_date=2024-03-01", "--", "--master", "local[2,4]")
+    arguments = ["ingest_tables", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}"]
+    done = submit(*arguments, "--run_date=2024-03-01", "--", "--master", "local[2,4]")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     report = last_json(done)
@@ -66,12 +66,12 @@ def test_a_job_by_spark_submit_says_one_line_and_keeps_its_status(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_refresh_runs_and_a_second_one_finds_nothing_new(spark, tmp_path: Path, tiny_bert: Path, shop: Path):
-    asked = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
-    asked += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2"]
-    tried = run_job(*asked, "--dry_run")
+    arguments = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
+    arguments += ["--run_date=2024-03-01", f"--model={tiny_bert}", "--k=2"]
+    tried = run_job(*arguments, "--dry_run")
     assert (tried.returncode, last_json(tried)["status"]) == (0, "dry_run"), tried.stderr
     assert not list((tmp_path / "lake").rglob("*.*")), "a dry run writes no table and no status"
-    first, second = submit(*asked, "--", "--master", "local[2,4]"), run_job(*asked)
+    first, second = submit(*arguments, "--", "--master", "local[2,4]"), run_job(*arguments)
     assert first.returncode == 0, first.stderr
     assert last_json(first)["tables"]["recommendations"] > 0
     assert last_json(first)["texts_encoded"] == 6
@@ -86,8 +86,8 @@ def test_a_refresh_runs_and_a_second_one_finds_nothing_new(spark, tmp_path: Path
 def test_a_value_that_fits_no_expression_of_the_dataset_file_shows_no_trace(tmp_path: Path, shop: Path):
     wrong = (shop / "shop.toml").read_text(encoding="utf-8").replace('price = "price"', 'price = "cast(name AS int)"')
     (tmp_path / "my.toml").write_text(wrong.replace("log.csv", "lo*.csv"), encoding="utf-8")
-    asked = ["ingest_tables", f"--dataset={tmp_path / 'my.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
-    done = submit(*asked, "--run_date=2024-03-01")
+    arguments = ["ingest_tables", f"--dataset={tmp_path / 'my.toml'}", f"--data={shop}", f"--lake={tmp_path / 'lake'}"]
+    done = submit(*arguments, "--run_date=2024-03-01")
     assert done.returncode == 3, done.stderr
     assert "[CAST_INVALID_INPUT] The value 'red tea pot'" in last_json(done)["error"]
     assert "TaskSetManager: Lost task" in done.stderr, "an operator sees that tasks were tried again"

@@ -138,3 +138,15 @@ def test_a_missing_model_and_another_encoder_are_named(shop, tmp_path):
     refused = recommend((lake, tmp_path / "other"))
     assert refused.returncode == 2
     assert f"reads embeddings of encoder 0123456789abcdef, the lake has those of {model.encoder}" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_refresh_makes_the_same_lists(shop, walks, tiny_bert, tmp_path):
+    lake, folder = shop
+    assert recommend(shop, full="true", accept_drift="true").returncode == 0
+    data = lake.parent / "data"
+    keys = {"dataset": data / "walks.toml", "data": data, "lake": tmp_path / "lake", "model": tiny_bert, "k": 20}
+    keys |= {"run_date": DAY, "scorer": "sequential", "sequence_model": folder}
+    done = run_job("refresh_lake", *(f"--{key}={value}" for key, value in keys.items()))
+    assert done.returncode == 0, done.stderr
+    assert lists_of(tmp_path / "lake") == lists_of(lake) != []

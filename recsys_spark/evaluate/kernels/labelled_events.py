@@ -59,6 +59,7 @@ class LabelledEvents:
             sizes = np.diff(offsets)[part]
             ends = np.cumsum(sizes)
             places = np.repeat(offsets[part], sizes) + np.arange(sizes.sum()) - np.repeat(ends - sizes, sizes)
-            targets = self.valid & np.isin(self.owner, part)
+            first, last = np.searchsorted(self.owner, [part[0], part[-1] + 1])
+            targets = first + np.flatnonzero(self.valid[first:last] & np.isin(self.owner[first:last], part))
             owner = np.searchsorted(part, self.owner[targets])
             yield UsersWithTargets(items[places], np.append(0, ends), owner, self.items[targets])

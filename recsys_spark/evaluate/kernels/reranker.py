@@ -1,7 +1,7 @@
 """Rank the best candidates of a mixed scorer again, by small boosted trees over the scores of its parts.
 
-The trees (XGBoost, Chen and Guestrin, KDD 2016) learn from histories that end one event earlier. They are small: of
-some thousand examples seven leaves gain and fifteen lose. No feature knows the order of ids.
+The trees (XGBoost, Chen and Guestrin, KDD 2016) learn from histories that end one event earlier. They are small, for
+there are some thousand examples. No feature knows the order of ids.
 """
 
 from collections.abc import Iterator
@@ -118,7 +118,7 @@ def examples(parts: Parts, events: LabelledEvents, decay: float) -> tuple[NDArra
 
     ``decay``: each newer event multiplies the weight of an event by it.
     """
-    features, chosen = [np.empty((0, 0, 0), np.float32)], [np.empty((0, 0), np.bool_)]
+    features, chosen = [], []
     for users in events.batches(_USERS_AT_ONCE):
         is_target = np.zeros((len(users.offsets) - 1, len(parts.popularity)), np.bool_)
         is_target[users.target_owner, users.targets] = True
@@ -128,12 +128,9 @@ def examples(parts: Parts, events: LabelledEvents, decay: float) -> tuple[NDArra
         useful = hits.any(axis=1)
         features.append(rows[useful])
         chosen.append(hits[useful])
-    width = max(part.shape[2] for part in features)
-    count = max(part.shape[1] for part in features)
-    return (
-        np.concatenate([part.reshape(-1, count, width) for part in features]),
-        np.concatenate([part.reshape(-1, count) for part in chosen]),
-    )
+    if not features:
+        return np.empty((0, 0, 0), np.float32), np.empty((0, 0), np.bool_)
+    return np.concatenate(features), np.concatenate(chosen)
 
 
 def fit_reranker(features: NDArray[np.float32], chosen: NDArray[np.bool_], seed: int = 0) -> NDArray[np.uint8]:

@@ -17,12 +17,13 @@ from recsys_spark.evaluate.kernels.labelled_events import LabelledEvents
 from recsys_spark.evaluate.kernels.metrics import rank_metrics
 from recsys_spark.evaluate.kernels.scorers import UserHistories, target_ranks
 from recsys_spark.sequence.kernels.sequence_task import SequenceTask, user_states
-from recsys_spark.sequence.kernels.transformer import Shape, StateEncoder
+from recsys_spark.sequence.kernels.shape import Shape
+from recsys_spark.sequence.kernels.transformer import StateEncoder
 from recsys_spark.training.kernels.checkpoints import Checkpoints
 from recsys_spark.training.kernels.training_loop import Plan, Record, Trained, train
 
 PLAN = Plan(epochs=20, learning_rate=1e-3)
-"""Length and learning rate, the best on validation of the data sets in QUALITY.md."""
+"""Length and learning rate of the runs in QUALITY.md; others were not compared."""
 
 _USERS_AT_ONCE = 1024
 

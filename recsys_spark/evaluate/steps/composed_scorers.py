@@ -49,12 +49,15 @@ def _mixed(fitter: Fitter, setting: Setting, uri: str) -> ScorerFiles:
 
 
 def _reranked(fitter: Fitter, setting: Setting, uri: str) -> ScorerFiles:
-    """Candidates ranked again by trees; the mixed scorer where the setting says no."""
+    """Candidates ranked again by trees; the mixed scorer where the setting says no, or nobody is an example."""
+    mixed = _some(setting, *_HYBRID, "sequence", "epochs")
     if not setting["reranked"]:
-        return fitter.files("hybrid_sequential", _some(setting, *_HYBRID, "sequence", "epochs"))
+        return fitter.files("hybrid_sequential", mixed)
     parts = _parts(fitter, setting)
     dated = setting | {"epochs": setting.get("epochs", fitter.epochs)}
-    learned = [_examples(level, dated) for level in fitter.example_levels]
+    learned = [one for one in (_examples(level, dated) for level in fitter.example_levels) if len(one[0])]
+    if not learned:
+        return fitter.files("hybrid_sequential", mixed)
     features, chosen = (np.concatenate(arrays) for arrays in zip(*learned, strict=True))
     model = fit_reranker(features, chosen)
     write_array(model, f"{uri}/model.npy")

@@ -13,7 +13,7 @@ from recsys_spark.sequence.kernels.shape import Shape
 from recsys_spark.sequence.kernels.transformer import SequenceModel, StateEncoder
 from recsys_spark.sequence.kernels.windows import PAD, training_windows
 from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
-from recsys_spark.training.kernels.training_loop import Record
+from recsys_spark.training.kernels.training_loop import Record, WeightsOnly
 
 BATCH = 128
 """Sequences per batch."""
@@ -23,7 +23,7 @@ _STATES_AT_ONCE = 1024
 Rows = NDArray[np.int64]
 
 
-class SequenceTask:
+class SequenceTask(WeightsOnly):
     """Train on histories; a task for ``training_loop.train``.
 
     The loss is the cross-entropy of all items, or of a sample with logQ correction in a catalogue above
@@ -102,20 +102,6 @@ class SequenceTask:
     def user_states(self, vectors: Matrix, items: Rows, offsets: Rows) -> Matrix:
         """(u, width) the state after the last event of each history."""
         return user_states(self.module.encoder, self.shape, vectors, items, offsets)
-
-    def after_step(self, step: int) -> None:
-        """Do nothing: there are no ranks to update."""
-
-    def settled(self, step: int) -> bool:
-        """True: the weights of any step may be the best."""
-        return True
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Empty: the weights are the whole state."""
-        return {}
-
-    def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
-        """Do nothing: ``state`` is empty."""
 
 
 def user_states(encoder: StateEncoder, shape: Shape, vectors: Matrix, items: Rows, offsets: Rows) -> Matrix:

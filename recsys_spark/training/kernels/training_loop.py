@@ -47,6 +47,24 @@ class Task(Protocol):
         """Restore what ``state`` returned."""
 
 
+class WeightsOnly:
+    """The part of a ``Task`` whose weights are its whole state."""
+
+    def after_step(self, step: int) -> None:
+        """Do nothing: there are no ranks to update."""
+
+    def settled(self, step: int) -> bool:
+        """True: the weights of any step may be the best."""
+        return True
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Empty: the weights are the whole state."""
+        return {}
+
+    def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
+        """Do nothing: ``state`` is empty."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Length and learning rate of a training. ``warm_up``: share of all steps; ``clip``: maximum global gradient norm;

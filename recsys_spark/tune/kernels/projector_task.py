@@ -18,7 +18,7 @@ from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.encode.kernels.dense_head import Dense, Layer, Unit
 from recsys_spark.items.kernels.whitening import Moments, Whitening, whitening
 from recsys_spark.training.kernels.sampled_softmax import log_q, softmax_candidates
-from recsys_spark.training.kernels.training_loop import Record
+from recsys_spark.training.kernels.training_loop import Record, WeightsOnly
 from recsys_spark.tune.kernels.contrastive_loss import (
     Examples,
     build_examples,
@@ -128,7 +128,7 @@ def whitening_layers(transform: Whitening | None) -> list[Layer]:
     return [Unit(), Dense(matrix, (-transform.mean @ transform.matrix).astype(np.float32)), Unit()]
 
 
-class ProjectorTask:
+class ProjectorTask(WeightsOnly):
     """Train a projector on histories; a task for ``train``.
 
     Args:
@@ -213,20 +213,6 @@ class ProjectorTask:
     def layers(self) -> list[Layer]:
         """Whitening and projector as dense layers of a model folder."""
         return [*whitening_layers(self.whitening), *self.module.layers()]
-
-    def after_step(self, step: int) -> None:
-        """Do nothing: a projector has no ranks to update."""
-
-    def settled(self, step: int) -> bool:
-        """True: the weights of any step may be the best."""
-        return True
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Empty: the weights are the whole state."""
-        return {}
-
-    def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
-        """Do nothing: ``state`` is empty."""
 
 
 def _most_frequent_items(histories: Histories, vectors: Matrix, limit: int) -> np.ndarray:

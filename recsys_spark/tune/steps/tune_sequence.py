@@ -9,7 +9,8 @@ import numpy as np
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.encode.kernels.model_folder import ModelSpec
 from recsys_spark.encode.steps.embed_texts import embed_texts
-from recsys_spark.evaluate.kernels.sequence_scores import LabelledEvents, SequenceScores, validation_measure
+from recsys_spark.evaluate.kernels.labelled_events import LabelledEvents
+from recsys_spark.evaluate.kernels.sequence_scores import SequenceScores, validation_measure
 from recsys_spark.items.kernels.whitening import Moments, Whitening, whitening
 from recsys_spark.publish.steps.publishing import Report, run_key
 from recsys_spark.runtime.lifecycle import Run

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.sequence.kernels.sequence_task import SequenceTask, user_states
 from recsys_spark.sequence.kernels.transformer import SequenceModel, Shape, StateEncoder
-from recsys_spark.sequence.kernels.windows import PAD, last_events, training_windows
+from recsys_spark.sequence.kernels.windows import PAD, training_windows
 from recsys_spark.training.kernels.checkpoints import Checkpoints
 from recsys_spark.training.kernels.training_loop import Plan, train
 
@@ -50,8 +50,6 @@ def test_each_event_but_the_oldest_is_a_target_once(sizes, length):
     for row in windows:
         events = row[row != PAD]
         assert (np.diff(events) == 1).all(), "the events of a piece follow each other"
-    newest = [items[first:last][-length:].tolist() for first, last in zip(offsets, offsets[1:], strict=False)]
-    assert [row[row != PAD].tolist() for row in last_events(items, offsets, length)] == newest
 
 
 def test_a_state_sees_no_later_event():
