@@ -208,11 +208,13 @@ class Lake:
         exclusive: bool = False,
         provenance: Provenance | None = None,
         outcome: Outcome | None = None,
+        batch: int | None = None,
     ) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 
         If the files hold the rows that the table shows already, the commit is made without them and they are removed.
-        If another process has committed the same run since ``has_commit``, they are removed too.
+        If another process has committed the same run since ``has_commit``, they are removed too. ``batch``: number of
+        an append of the stream ``key``, counted from 1; one that is published already is not published again.
 
         Raises:
             ConflictError: another writer committed to the table since the work on these files began. Appends have no
@@ -226,6 +228,7 @@ class Lake:
             append=append,
             exclusive=exclusive,
             appends_before=self._appended.pop((staged.table.name, key), None),
+            batch=batch,
         )
 
     def files(self, table: Table) -> list[str]:
