@@ -89,6 +89,11 @@ class Lake:
         self._appended[table.name, key] = appends or 0
         return appends is not None
 
+    def last_batch(self, table: Table, stream: str) -> int:
+        """The number of the last batch of a stream in the table, from 1; 0 if it has none."""
+        delta = self._open(table)
+        return 0 if delta is None else delta.transaction_version(stream) or 0
+
     def outcome_of(self, table: Table, key: str) -> Outcome:
         """The outcome of the newest commit of the run ``key``; empty if the log has none."""
         delta = self._open(table)

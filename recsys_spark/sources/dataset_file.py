@@ -28,7 +28,8 @@ class Source(_Strict):
 class Stream(Source):
     """Events as they arrive, with the columns of the source that ``[events]`` reads, whose place they take.
 
-    ``path``: the folder in which files arrive.
+    ``path``: the folder in which files arrive, a Delta table (``format = "delta"``), or the topics of
+    ``format = "kafka"``, separated by commas, whose messages are JSON.
     """
 
     format: str = "json"

@@ -71,7 +71,7 @@ class Batches:
         run = self._run
         if not self._night.is_last:
             self.open_night()
-        staged = staged_batch(run, self._night, self._dataset, raw, self._max_bad_share)
+        staged = staged_batch(run, self._night, self._dataset, raw, batch, self._max_bad_share)
         names = run.lake.read_staged(run.spark, staged.events).select("user_id").distinct()
         with materialized(run, names, broadcast=False) as users:  # before the commit, which may discard the files
             staged.commit(run, batch)

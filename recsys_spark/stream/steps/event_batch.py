@@ -51,7 +51,9 @@ class EventBatch:
                 batch.append(run, staged, exclusive=exclusive)
 
 
-def staged_batch(run: Run, night: Night, dataset: Dataset, raw: DataFrame, max_bad_share: float) -> EventBatch:
+def staged_batch(
+    run: Run, night: Night, dataset: Dataset, raw: DataFrame, batch: BatchId, max_bad_share: float
+) -> EventBatch:
     """Validate the rows of a batch as ingest does and stage them.
 
     Args:
@@ -59,6 +61,7 @@ def staged_batch(run: Run, night: Night, dataset: Dataset, raw: DataFrame, max_b
         night: the last night.
         dataset: whose ``[events]`` reads the rows.
         raw: the rows, in the session of the stream.
+        batch: the batch.
         max_bad_share: of the rows.
 
     Raises:
@@ -67,8 +70,7 @@ def staged_batch(run: Run, night: Night, dataset: Dataset, raw: DataFrame, max_b
     validated, malformed_rows = _validated(night, dataset, raw)
     bad = rejected(validated, EVENTS)
     bad = bad if malformed_rows is None else bad.unionByName(malformed_rows)
-    version = run.lake.version(STREAMED_EVENTS)
-    sequence = 0 if version is None else version + 1
+    sequence = _sequence(run, batch)
     events = unique_events(validated.where(F.col("reason").isNull()))
     events = events.withColumn("sequence", F.lit(sequence).cast("bigint")).select(*STREAMED_EVENTS.columns)
     # One file, sorted by user as look-ups expect: a batch is small, and its files are many.
@@ -78,6 +80,15 @@ def staged_batch(run: Run, night: Night, dataset: Dataset, raw: DataFrame, max_b
     )
     _check(run, staged, max_bad_share)
     return staged
+
+
+def _sequence(run: Run, batch: BatchId) -> int:
+    """The version that the events of the batch will have or, after an attempt that committed them, one that no other
+    batch has."""
+    version = run.lake.version(STREAMED_EVENTS)
+    if version is None:
+        return 0
+    return version if run.lake.last_batch(STREAMED_EVENTS, batch.stream) >= batch.number else version + 1
 
 
 def _validated(night: Night, dataset: Dataset, raw: DataFrame) -> tuple[DataFrame, DataFrame | None]:

@@ -48,7 +48,7 @@ def stream_profiles(run: Run, options: StreamOptions) -> Report:
         trigger = {"processingTime": f"{options.trigger.removesuffix('s')} seconds"}
 
     def start() -> StreamingQuery:
-        rows = stream_rows(run, stream, data, options.max_files)
+        rows = stream_rows(run, stream, data, options)
         writer = rows.writeStream.foreachBatch(batches.process)
         return writer.option("checkpointLocation", spark_path(checkpoint)).trigger(**trigger).start()
 
