@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import QualityError, RetryError, UsageError
+from recsys_spark.errors import InputError, QualityError, RetryError, UsageError
 from recsys_spark.errors.failpoints import VARIABLE
 from recsys_spark.stream.steps import batches, recent_events, stream_profiles
 from recsys_spark.stream.steps.clear_live import clear_live
@@ -16,12 +16,14 @@ from recsys_spark.tables.schemas import (
     EVENTS,
     ITEM_WEIGHTS,
     LIVE_RECOMMENDATIONS,
+    RECOMMENDATIONS,
     STREAMED_EVENTS,
     STREAMED_QUARANTINE,
 )
 from tests.bench.changing_lake import ITEMS_AT_FIRST, USERS_AT_FIRST
 from tests.bench.stored_rows import commit_rows
 from tests.bench.streams import StreamedWorld
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -64,6 +66,18 @@ def test_profiles_and_lists_equal_those_of_the_batch_jobs(spark, tmp_path, monke
     assert world.lake.read(spark, LIVE_RECOMMENDATIONS).where("rank = 0 AND user_id = 'u5'").count() == 1
     assert_as_batch(world)
     assert world.stream()["status"] == "unchanged"
+
+
+def test_the_query_of_the_page_has_the_lists_that_count(world):
+    world.send((0, 6, 0), *((5, n, 1) for n in range(ITEMS_AT_FIRST)))
+    world.stream()
+    page = (ROOT / "recsys_spark" / "stream" / "README.md").read_text(encoding="utf-8")
+    for table in (RECOMMENDATIONS, LIVE_RECOMMENDATIONS):
+        world.lake.read(world.spark, table).createOrReplaceTempView(table.name)
+    rows = world.spark.sql(page.partition("```sql")[2].partition("```")[0])
+    shown = sorted(map(tuple, rows.select("user_id", "rank", "item_id", "score").collect()))
+    assert shown == world.live()[0]
+    assert "u5" not in {row[0] for row in shown}
 
 
 _EVENT = st.tuples(st.integers(0, USERS_AT_FIRST + 2), st.integers(0, ITEMS_AT_FIRST + 1), st.integers(-40, 1))
@@ -185,3 +199,9 @@ def test_a_night_that_depends_on_the_events_of_others_is_refused(spark, tmp_path
     world = first_night(StreamedWorld(spark, tmp_path, sif=0.01, interests=2))
     with pytest.raises(UsageError, match="sif, interests, which a stream cannot keep up"):
         world.stream(dry_run=True)
+
+
+def test_a_folder_that_does_not_exist_is_named(world):
+    (world.data / "arriving").rmdir()
+    with pytest.raises(InputError, match="arriving"):
+        world.stream()

@@ -6,7 +6,8 @@ from typing import Any
 from pyspark.errors import StreamingQueryException
 from pyspark.sql.streaming import StreamingQuery
 
-from recsys_spark.errors import RetryError, Terminated
+from recsys_spark.errors import RecsysError, RetryError, Terminated
+from recsys_spark.errors.messages import to_user_error
 from recsys_spark.lake.paths import absolute, spark_path
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
@@ -77,7 +78,6 @@ def _finish(query: StreamingQuery, batches: Batches) -> None:
         with batches.between:
             query.stop()
         raise
-    except StreamingQueryException:
-        if batches.error is not None:
-            raise batches.error from None
-        raise
+    except StreamingQueryException as error:
+        cause = batches.error or error
+        raise (cause if isinstance(cause, RecsysError) else to_user_error(cause) or cause) from None

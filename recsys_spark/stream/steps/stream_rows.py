@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys_spark.errors import UsageError
+from recsys_spark.errors.messages import source_error
 from recsys_spark.errors.redaction import remember_secrets
 from recsys_spark.lake.paths import spark_path
 from recsys_spark.runtime.lifecycle import Run
@@ -50,20 +51,35 @@ def stream_of(dataset: Dataset, name: str) -> Stream:
 
 
 def stream_rows(run: Run, stream: Stream, data: str, options: StreamOptions) -> DataFrame:
-    """A streaming DataFrame of the rows as they arrive, with malformed records in ``_corrupt_record``."""
+    """A streaming DataFrame of the rows as they arrive, with malformed records in ``_corrupt_record``.
+
+    Raises:
+        UsageError: the schema or an option is wrong.
+        InputError: the folder does not exist.
+    """
     remember_secrets(stream.options)
-    schema = StructType.fromDDL(stream.schema_ or "")
-    assert isinstance(schema, StructType)
-    if stream.format == "kafka":
-        return _messages(run, stream, schema, options.max_messages)
-    if stream.format == "delta":
-        run.spark.dataSource.register(DeltaStreamSource)
-        return run.spark.readStream.format(delta_stream.FORMAT).schema(schema).load(f"{data}/{stream.path}")
-    settings: dict[str, Any] = {"maxFilesPerTrigger": options.max_files} | stream.options
+    path = f"{data}/{stream.path}"
+    try:
+        schema = StructType.fromDDL(stream.schema_ or "")
+        assert isinstance(schema, StructType)
+        if stream.format == "kafka":
+            return _messages(run, stream, schema, options.max_messages)
+        if stream.format == "delta":
+            run.spark.dataSource.register(DeltaStreamSource)
+            return run.spark.readStream.format(delta_stream.FORMAT).schema(schema).load(path)
+        return _files(run, stream, schema, path, options.max_files)
+    except Exception as error:
+        user_error = source_error(error, "stream", path)
+        if user_error is None:
+            raise
+        raise user_error from error
+
+
+def _files(run: Run, stream: Stream, schema: StructType, path: str, most: int) -> DataFrame:
+    settings: dict[str, Any] = {"maxFilesPerTrigger": most} | stream.options
     if stream.format in _TEXT_FORMATS:
         schema, settings = _with_corrupt(schema), settings | _PERMISSIVE
-    reader = run.spark.readStream.format(stream.format).schema(schema).options(**settings)
-    return reader.load(spark_path(f"{data}/{stream.path}"))
+    return run.spark.readStream.format(stream.format).schema(schema).options(**settings).load(spark_path(path))
 
 
 def _messages(run: Run, stream: Stream, schema: StructType, most: int) -> DataFrame:
