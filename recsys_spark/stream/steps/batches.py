@@ -2,7 +2,6 @@
 
 import threading
 import time
-from typing import Any
 
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame
@@ -10,7 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.lake.paths import delta_uri
 from recsys_spark.lake.provenance import Outcome
-from recsys_spark.publish.steps.scratch import TempTable, materialized
+from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.stream.live import newest_rows
@@ -18,6 +17,7 @@ from recsys_spark.stream.steps.event_batch import BatchId, staged_batch
 from recsys_spark.stream.steps.live_lists import StagedLists, staged_lists
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.recent_events import RecentEvents
+from recsys_spark.stream.steps.sorted_rows import Users
 from recsys_spark.tables.schemas import LIVE_PROFILES, LIVE_RECOMMENDATIONS, STREAMED_EVENTS
 
 _LIVE = (LIVE_PROFILES, LIVE_RECOMMENDATIONS)
@@ -47,11 +47,11 @@ class Batches:
         if run.lake.version(STREAMED_EVENTS) is None or (last and last.outcome.more.get("night") == self._night.name):
             return
         recent = run.lake.read(run.spark, STREAMED_EVENTS).where(F.col("sequence") > self._night.sequence)
-        with materialized(run, recent.select("user_id").distinct(), broadcast=False) as users:
-            if users.rows:
-                run.progress.note(f"new night: lists of {users.rows:,} users with events since are made again")
-                sequence = run.lake.version(STREAMED_EVENTS) or 0
-                for staged in self._staged_lists(users, sequence):
+        with materialized(run, recent.select("user_id").distinct(), broadcast=False) as found:
+            if found.rows:
+                run.progress.note(f"new night: lists of {found.rows:,} users with events since are made again")
+                made = self._lists(Users(found.frame, found.uris), run.lake.version(STREAMED_EVENTS) or 0)
+                for staged in (made.profiles, made.lists):
                     run.lake.commit(staged, f"{self._stream}:night", append=True, outcome=self._outcome)
 
     def process(self, raw: DataFrame, number: int) -> None:
@@ -72,20 +72,20 @@ class Batches:
         if not self._night.is_last:
             self.open_night()
         staged = staged_batch(run, self._night, self._dataset, raw, batch, self._max_bad_share)
-        names = run.lake.read_staged(run.spark, staged.events).select("user_id").distinct()
-        with materialized(run, names, broadcast=False) as users:  # before the commit, which may discard the files
-            staged.commit(run, batch)
-            if users.rows:
-                for rows in self._staged_lists(users, staged.sequence):
-                    batch.append(run, rows, outcome=self._outcome)
+        users, made = staged.users(run), None
+        if staged.events.rows:  # before the commit, which removes the files after an attempt that committed them
+            made = self._lists(users, staged.sequence, users.uris)
+        staged.commit(run, batch)
+        for rows in () if made is None else (made.profiles, made.lists):
+            batch.append(run, rows, outcome=self._outcome)
         self._count(staged.events.rows, staged.bad.rows)
         self._compact()
-        return users.rows, staged.events.rows
+        return 0 if made is None else made.users, staged.events.rows
 
-    def _staged_lists(self, users: TempTable, sequence: int) -> tuple[Any, Any]:
-        made: StagedLists = staged_lists(self._run, self._night, self._recent, users, sequence)
+    def _lists(self, users: Users, sequence: int, new: tuple[str, ...] = ()) -> StagedLists:
+        made = staged_lists(self._run, self._night, self._recent, users, sequence, new)
         self.report["lists_made"] += made.users
-        return made.profiles, made.lists
+        return made
 
     @property
     def _outcome(self) -> Outcome:

@@ -1,5 +1,6 @@
 """Raw rows of a batch → streamed_events, and those that are refused → streamed_quarantine."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.queries import query, register
 from recsys_spark.sources.reader import malformed
 from recsys_spark.stream.steps.night import Night
+from recsys_spark.stream.steps.sorted_rows import Users
 from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS, STREAMED_QUARANTINE
 
 
@@ -39,6 +41,11 @@ class EventBatch:
     events: Staged
     bad: Staged
     sequence: int
+
+    def users(self, run: Run) -> Users:
+        """The users of the events."""
+        uris = tuple(f"{run.lake.table_uri(STREAMED_EVENTS)}/{action.path}" for action in self.events.actions)
+        return Users(run.lake.read_staged(run.spark, self.events).select("user_id").distinct(), uris)
 
     def commit(self, run: Run, batch: BatchId) -> None:
         """Append the rows to their tables.
@@ -75,9 +82,9 @@ def staged_batch(
     events = events.withColumn("sequence", F.lit(sequence).cast("bigint")).select(*STREAMED_EVENTS.columns)
     # One file, sorted by user as look-ups expect: a batch is small, and its files are many.
     by_user = events.repartition(1).sortWithinPartitions("user_id")
-    staged = EventBatch(
-        run.lake.stage(by_user, STREAMED_EVENTS), run.lake.stage(bad.coalesce(1), STREAMED_QUARANTINE), sequence
-    )
+    with ThreadPoolExecutor() as jobs:  # most of the time of such small jobs is waiting
+        good, refused = jobs.map(run.lake.stage, (by_user, bad.coalesce(1)), (STREAMED_EVENTS, STREAMED_QUARANTINE))
+    staged = EventBatch(good, refused, sequence)
     _check(run, staged, max_bad_share)
     return staged
 

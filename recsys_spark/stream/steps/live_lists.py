@@ -11,11 +11,12 @@ from recsys_spark.hybrid.sparse_histories import histories
 from recsys_spark.ingest.validation import unique_events
 from recsys_spark.lake.lake import Staged
 from recsys_spark.profiles.profiles import pool_items, profile_rows
-from recsys_spark.publish.steps.scratch import TempTable, materialized
+from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.live import live_list_rows, live_profile_rows
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.recent_events import RecentEvents
+from recsys_spark.stream.steps.sorted_rows import Users
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import LIVE_PROFILES, LIVE_RECOMMENDATIONS
 from recsys_spark.tables.task_stream import ArrowTransform
@@ -27,32 +28,37 @@ from recsys_spark.topk.rules import allowed, denied
 
 @dataclass(frozen=True)
 class StagedLists:
-    """Rows for the live tables, staged, and the number of users and of their events."""
+    """Rows for the live tables, staged."""
 
     profiles: Staged
     lists: Staged
-    users: int
-    events: int
+
+    @property
+    def users(self) -> int:
+        """The number of users."""
+        return self.profiles.rows
 
 
-def staged_lists(run: Run, night: Night, recent: RecentEvents, users: TempTable, sequence: int) -> StagedLists:
-    """Make and stage the profiles and lists of ``users`` (``user_id``, each once), from all of their events.
+def staged_lists(
+    run: Run, night: Night, recent: RecentEvents, users: Users, sequence: int, new: tuple[str, ...] = ()
+) -> StagedLists:
+    """Make and stage the profiles and lists of ``users``, from all of their events; ``new``: files of staged ones.
 
     Not by adding to the stored profile: so a late or a repeated event, sessions and decay by newer events give what the
     night gives. The work grows with these users and their events, and with the number of items.
     """
     maker = _Maker(run, night, users)
-    with materialized(run, _events_of(night, recent, users, run.cores), broadcast=False) as events:
+    with materialized(run, _events_of(night, recent, users, new, run.cores), broadcast=False) as events:
         profiles = run.lake.stage(maker.profiles(events.frame, sequence), LIVE_PROFILES)
         scored = maker.histories(events.frame) if night.is_hybrid else maker.stored_profiles(profiles)
         with_rules = users_with_rules(maker.with_keys(scored), *maker.seen_and_allowed(events.frame), run.cores)
         lists = run.lake.stage(with_rules, LIVE_RECOMMENDATIONS, _join(night, sequence))
-        return StagedLists(profiles, lists, users.rows, events.rows)
+        return StagedLists(profiles, lists)
 
 
-def _events_of(night: Night, recent: RecentEvents, users: TempTable, tasks: int) -> DataFrame:
+def _events_of(night: Night, recent: RecentEvents, users: Users, new: tuple[str, ...], tasks: int) -> DataFrame:
     """All events of ``users`` that count, each key once: those of the night, and those that were streamed since."""
-    both = night.events.of(users, tasks).unionByName(recent.of(users, tasks))
+    both = night.events.of(users, tasks).unionByName(recent.of(users, tasks, new))
     return unique_events(events_before(both, night.until)).drop("rows")
 
 
@@ -69,7 +75,7 @@ class _Maker:
 
     run: Run
     night: Night
-    users: TempTable
+    users: Users
 
     def profiles(self, events: DataFrame, sequence: int) -> DataFrame:
         """Rows of ``live_profiles``."""

@@ -9,9 +9,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.lake.paths import delta_uri
-from recsys_spark.publish.steps.scratch import TempTable
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.stream.steps.sorted_rows import SortedRows, sorted_copy
+from recsys_spark.stream.steps.sorted_rows import SortedRows, Users, sorted_copy
 from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS
 
 _MOST_FILES = 32
@@ -32,15 +31,18 @@ class RecentEvents:
     _copies: list[tuple[int, int, SortedRows]] = field(default_factory=list)
     """(last sequence number, rows, files), the oldest first."""
 
-    def of(self, users: TempTable, tasks: int) -> DataFrame:
-        """The recent events of ``users``: columns of ``events``."""
+    def of(self, users: Users, tasks: int, staged: tuple[str, ...] = ()) -> DataFrame:
+        """The recent events of ``users``, and those in ``staged`` files: columns of ``events``."""
         uris = self._files(self._copied)
         if len(uris) > _MOST_FILES:
             self._copy()
             uris = self._files(self._copied)
-        small = SortedRows(tuple(uris), STREAMED_EVENTS.columns)
-        all_files = SortedRows(tuple(uri for *_, copy in self._copies for uri in copy.uris) + small.uris, small.columns)
-        rows = all_files.of(users, tasks).where(F.col("sequence") > self.after)
+        copied = tuple(uri for *_, copy in self._copies for uri in copy.uris)
+        rows = (
+            SortedRows((*copied, *uris, *staged), STREAMED_EVENTS.columns)
+            .of(users, tasks)
+            .where(F.col("sequence") > self.after)
+        )
         return rows.select(*EVENTS.columns)
 
     @property

@@ -15,7 +15,6 @@ from recsys_spark.blocks.steps.block_files import drop_unused_blocks, mark_used
 from recsys_spark.lake.data_files import file_batches
 from recsys_spark.lake.whole_files import write_whole
 from recsys_spark.publish.steps.publishing import run_key
-from recsys_spark.publish.steps.scratch import TempTable
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.kernels.sorted_files import USER, rows_of_users
 from recsys_spark.tables.schemas import ARROW_TYPES
@@ -31,13 +30,21 @@ _FILE_DDL, _FILE_SCHEMA = "path string", pa.schema({"path": pa.string()})
 
 
 @dataclass(frozen=True)
+class Users:
+    """``user_id``, each once, and the files in which tasks find the ids too."""
+
+    frame: DataFrame
+    uris: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SortedRows:
     """Files sorted by user, and their columns (name to Spark type)."""
 
     uris: tuple[str, ...]
     columns: dict[str, str]
 
-    def of(self, users: TempTable, tasks: int) -> DataFrame:
+    def of(self, users: Users, tasks: int) -> DataFrame:
         """The rows of ``users``, whose ids (``user_id``) each task reads."""
         spark, ddl = users.frame.sparkSession, ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
         schema = pa.schema([pa.field(name, ARROW_TYPES[kind]) for name, kind in self.columns.items()])
@@ -121,7 +128,7 @@ def _look_up(users: Sequence[str], schema: pa.Schema) -> Callable[[Iterator[pa.R
         for uri in (uri for batch in batches for uri in batch["uri"].to_pylist()):
             if wanted is None:
                 wanted = sorted(
-                    id for file in users for rows in file_batches(file, ids) for id in rows[USER].to_pylist()
+                    {id for file in users for rows in file_batches(file, ids) for id in rows[USER].to_pylist()}
                 )
             yield from rows_of_users(uri, wanted, schema)
 
