@@ -50,9 +50,12 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "user_profiles": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "recommendations": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "impressions": (REMOVE_ROWS,),
+    "exposures": (REMOVE_ROWS,),
+    "interleaved": (REMOVE_ROWS,),
     "item_neighbors": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "item_weights": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "metrics": (KEEP_TOTALS,),
+    "online_metrics": (KEEP_TOTALS,),
     "changes": (KEEP_TOTALS,),
     "forgotten": (KEEP_HASHES,),
 }

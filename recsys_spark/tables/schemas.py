@@ -207,6 +207,37 @@ IMPRESSIONS = Table(
     key=("user_id", "item_id", "shown_at"),
 )
 
+# Append-only: lists as they are shown with exploration. `propensity` is the probability that the item was shown to the
+# user at this rank. Of a run_date, the rows with the greatest `draw` are those of the newest lists.
+EXPOSURES = Table(
+    "exposures",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "rank": "int",
+        "run_date": "date",
+        "propensity": "double",
+        "scorer": "string",
+        "draw": "int",  # counted from 1 over the whole table
+    },
+    key=("user_id", "rank", "run_date", "draw"),
+)
+
+# Append-only: lists of two scorers interleaved by team draft. `team`: a, the lists of this lake, or b. Of a run_date,
+# the rows with the greatest `draw` are the newest.
+INTERLEAVED = Table(
+    "interleaved",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "rank": "int",
+        "run_date": "date",
+        "team": "string",
+        "draw": "int",  # counted from 1 over the whole table
+    },
+    key=("user_id", "rank", "run_date", "draw"),
+)
+
 # The items most similar to an item, without the item itself.
 ITEM_NEIGHBORS = Table(
     "item_neighbors",
@@ -234,6 +265,25 @@ METRICS = Table(
         "until": "timestamp",  # time of the newest event at the evaluation
     },
     key=("run_date", "scorer", "metric", "k", "evaluation"),
+)
+
+# Append-only, as `metrics`: estimates of online evaluation. `low` and `high` bound the interval of confidence `level`;
+# they and `estimate` are null where the log does not suffice.
+ONLINE_METRICS = Table(
+    "online_metrics",
+    {
+        "run_date": "date",
+        "mode": "string",  # off_policy, interleave or ab
+        "metric": "string",
+        "estimate": "double",
+        "low": "double",
+        "high": "double",
+        "level": "double",
+        "n": "bigint",  # number of users
+        "ess": "double",  # effective sample size of weighted rows; null without weights
+        "evaluation": "int",  # counted from 1 over the whole table
+    },
+    key=("run_date", "mode", "metric", "evaluation"),
 )
 
 # Append-only: how many rows each published version added, changed and removed, and in words which ones (`made`).
@@ -271,9 +321,12 @@ TABLES = {
         USER_PROFILES,
         RECOMMENDATIONS,
         IMPRESSIONS,
+        EXPOSURES,
+        INTERLEAVED,
         ITEM_NEIGHBORS,
         ITEM_WEIGHTS,
         METRICS,
+        ONLINE_METRICS,
         CHANGES,
         FORGOTTEN,
     )
