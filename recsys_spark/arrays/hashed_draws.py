@@ -18,8 +18,8 @@ def streams(hashes: Hashes, seed: int = 0) -> NDArray[np.uint64]:
 def uniform(starts: NDArray[np.uint64], number: int) -> NDArray[np.float64]:
     """(U,) the random number in [0, 1) at position ``number`` of each stream, by SplitMix64 (Steele et al., OOPSLA
     2014). Any position is computed directly, without those before it."""
-    bits = _mixed(starts + np.uint64((int(number) + 1) * _GOLDEN & _MASK))
-    return (bits >> np.uint64(11)) * 2.0**-53
+    bits = _mixed(starts + np.uint64((number + 1) * _GOLDEN & _MASK))
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -16,7 +16,7 @@ def test_the_numbers_are_those_of_splitmix64():
 
 
 def test_numbers_are_uniform_and_change_with_the_seed():
-    drawn = uniform(streams(np.arange(-5000, 5000)), np.int64(3))
+    drawn = uniform(streams(np.arange(-5000, 5000)), 3)
     assert ((drawn >= 0) & (drawn < 1)).all()
     counts = np.histogram(drawn, 10, (0, 1))[0]
     assert (abs(counts - 1000) < 5 * 30).all()

@@ -58,18 +58,16 @@ def explored(sizes: Rows, hashes: Hashes, settings: Exploration) -> tuple[Rows, 
     """
     width = max(int(sizes.max(initial=0)), settings.slots)
     starts = streams(hashes, settings.seed)
-    places = np.arange(settings.slots)
+    places, candidates = np.arange(settings.slots), np.arange(width)
     shown = np.minimum(sizes, settings.slots)[:, None]
-    tail = (places >= settings.head) & (places < shown)
-    coins = np.stack([uniform(starts, 2 * place) for place in places], axis=1)
-    drawn = tail & (coins < settings.share)
-    pool = np.zeros((len(sizes), width), bool)
+    coins = np.stack([uniform(starts, 2 * place) for place in range(settings.slots)], axis=1)
+    drawn = (places >= settings.head) & (places < shown) & (coins < settings.share)
+    pool = (candidates >= settings.slots) & (candidates < sizes[:, None])
     pool[:, : settings.slots] = drawn
-    pool |= (np.arange(width) >= settings.slots) & (np.arange(width) < sizes[:, None])
     order = np.stack([uniform(starts, 2 * candidate + 1) for candidate in range(width)], axis=1)
-    order = np.argsort(np.where(pool, order, np.inf), axis=1, kind="stable")
-    turn = np.maximum(np.cumsum(drawn, axis=1) - 1, 0)
-    chosen = np.where(drawn, np.take_along_axis(order, turn, axis=1), places)
+    by_draw = np.argsort(np.where(pool, order, np.inf), axis=1, kind="stable")
+    turns = np.maximum(np.cumsum(drawn, axis=1) - 1, 0)
+    chosen = np.where(drawn, np.take_along_axis(by_draw, turns, axis=1), places)
     chosen = np.where(places < shown, chosen, -1)
     return chosen, _probabilities(chosen, shown, sizes[:, None] - shown, settings)
 
