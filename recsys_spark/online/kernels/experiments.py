@@ -100,9 +100,7 @@ def always_valid(control: Arm, treatment: Arm, level: float, planned_users: int)
     return Effect(value, value - deviation * radius, value + deviation * radius)
 
 
-def minimum_detectable_effect(
-    variance: float, users: int, treatment_share: float, level: float, power: float
-) -> float:
+def minimum_detectable_effect(variance: float, users: int, treatment_share: float, level: float, power: float) -> float:
     """The smallest difference of two means that a test of ``users`` finds with probability ``power``:
     (z₁₋α⸝₂ + z_power)·√(variance·(1/n₀ + 1/n₁)), two-sided, by the normal approximation."""
     inverse = 1 / (users * (1 - treatment_share)) + 1 / (users * treatment_share)
