@@ -13,18 +13,23 @@ _TITLES = {
     "power": "Smallest effect that the test can find",
 }
 
+_COLUMNS = ("estimate", "low", "high", "users", "ess")
+
 _APART = ("mode", "level", "metrics", "warnings")
 
 
 def show_estimates(report: Mapping[str, Any]) -> None:
     """Print metrics with intervals, further figures and warnings."""
     console = Console(width=120, highlight=False, markup=False)
-    view = View(title=_title(report), title_justify="left", title_style="bold")
-    for number, column in enumerate(("metric", "estimate", "low", "high", "users", "ess")):
-        view.add_column(column, justify="right" if number else "left")
-    for name, row in report["metrics"].items():
-        numbers = [_text(row.get(key)) for key in ("estimate", "low", "high")]
-        view.add_row(name, *numbers, f"{row['users']:,}", f"{row['ess']:,.0f}" if "ess" in row else "–")
+    rows, view = report["metrics"], View()
+    columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in rows.values())]
+    for column in ("metric", *columns):
+        view.add_column(column, justify="left" if column == "metric" else "right")
+    for name, row in rows.items():
+        view.add_row(
+            name, *(_text(round(row[key]) if key == "ess" and key in row else row.get(key)) for key in columns)
+        )
+    console.print(_title(report), style="bold")
     console.print(view)
     for name, value in report.items():
         if name not in _APART:

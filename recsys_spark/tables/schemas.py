@@ -120,6 +120,9 @@ USER_PROFILES = Table(
     checks=frozenset({VECTORS}),
 )
 
+ANYONE = "*"
+"""``user_id`` of the list for people in neither ``users`` nor ``events``: that of a user without a history."""
+
 # A version is a snapshot of all lists. Ranks run from 1 without gaps, by descending score, then ascending item_id.
 RECOMMENDATIONS = Table(
     "recommendations",

@@ -11,7 +11,7 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.online.lake_logs import moment_of
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tables.schemas import RECOMMENDATIONS, Table
+from recsys_spark.tables.schemas import ANYONE, RECOMMENDATIONS, Table
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Lists:
 
 
 def lists_of(run: Run, lake: Lake, run_date: date) -> Lists:
-    """The lists of a run date.
+    """The lists of a run date, without the one for people unknown to the log, who have no events.
 
     Raises:
         InputError: the lake has none.
@@ -33,7 +33,7 @@ def lists_of(run: Run, lake: Lake, run_date: date) -> Lists:
     if commit is None:
         raise InputError(f"lake {lake.uri} has no table 'recommendations': run recommend_items there first")
     stored = lake.read(run.spark, RECOMMENDATIONS, commit.version)
-    lists = stored.where(F.col("run_date") == F.lit(run_date))
+    lists = stored.where((F.col("run_date") == F.lit(run_date)) & (F.col("user_id") != ANYONE))
     if lists.isEmpty():
         stored_date = stored.agg(F.max("run_date")).collect()[0][0]
         raise InputError(

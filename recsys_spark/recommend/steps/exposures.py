@@ -8,7 +8,7 @@ from recsys_spark.recommend.exploration import shown_lists
 from recsys_spark.recommend.kernels.exploration import Exploration
 from recsys_spark.recommend.options import ExploreOptions, TopKOptions
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tables.schemas import EXPOSURES, RECOMMENDATIONS
+from recsys_spark.tables.schemas import ANYONE, EXPOSURES, RECOMMENDATIONS
 
 
 def check_exploration(options: TopKOptions) -> None:
@@ -38,7 +38,8 @@ def keep_exposures(run: Run, options: TopKOptions) -> None:
     key = run_key("exposures", {"lists": last.content_id, "run_date": run_date, **settings})
     if run.lake.has_commit(EXPOSURES, key):
         return
-    lists = run.lake.read(run.spark, RECOMMENDATIONS, last.version)
+    # Who is unknown has no events that could be rewards.
+    lists = run.lake.read(run.spark, RECOMMENDATIONS, last.version).where(F.col("user_id") != ANYONE)
     stored = run.lake.read_or_empty(run.spark, EXPOSURES)
     number = stored.agg(F.coalesce(F.max("draw"), F.lit(0))).collect()[0][0] + 1
     columns = {

@@ -87,6 +87,8 @@ def test_the_bias_of_clipping_is_within_its_bound():
     weight = log.target / log.propensity
     assert clipped.clipped_rows == (weight > 4).sum() > 0
     assert clipped.clipped_weight == pytest.approx(np.maximum(weight - 4, 0).sum() / weight.sum())
+    lost = np.maximum(weight - 4, 0)
+    assert clipped.bias == pytest.approx(((lost * log.reward).mean(), (lost * abs(log.reward - log.predicted)).mean()))
     for name, bound in zip(("ips", "dr"), clipped.bias, strict=True):
         assert 0.005 < world.value - values[name].value <= bound + 0.005, name
     assert clipped.ess > free.ess
