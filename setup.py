@@ -32,6 +32,8 @@ EXTRAS = {
     "report": ["matplotlib>=3.9,<4", "jinja2>=3.1,<4"],
     # fine_tune_encoder and search_hyperparameters, which bring it along: adapters, search, the plot of the loss.
     "train": ["peft>=0.17", "optuna>=4.2", "matplotlib>=3.9"],
+    # [stream] format = "kafka", without a connector in Spark. 2.5 is the first for Python 3.12 and 3.13.
+    "kafka": ["confluent-kafka>=2.5,<3"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],

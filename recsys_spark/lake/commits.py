@@ -130,6 +130,7 @@ def commit_files(
     append: bool,
     exclusive: bool = False,
     appends_before: int | None = None,
+    batch: int | None = None,
 ) -> int:
     """Commit the staged files. Returns a version that shows them.
 
@@ -144,6 +145,8 @@ def commit_files(
         append: add to the rows of the table; else replace them.
         exclusive: append only to the version that was shown when the work began.
         appends_before: number of appends of the run ``key`` before the work began; by default, until now.
+        batch: of a stream ``key``: number of this append, counted from 1. An append of this number or a later one is
+            published already.
 
     Raises:
         ConflictError: another writer changed the rows of the table since the work on these files began.
@@ -156,6 +159,8 @@ def commit_files(
         delta = open_table(uri)
         last = None if delta is None else last_commit_of(delta)
         appends = 0 if delta is None else (delta.transaction_version(key) or 0)
+        if batch is not None:
+            appends_before = batch - 1
         appends_before = appends if appends_before is None else appends_before
         is_published = last is not None and last.key == key and last.version != staged.base
         if delta is not None and last is not None and (appends > appends_before if append else is_published):
@@ -168,7 +173,7 @@ def commit_files(
         _check_files(uri, staged)
         try:
             adds = append or staged.added is not None
-            version = _transact(uri, delta, staged, key, appends + 1, metadata, append=adds, same=same)
+            version = _transact(uri, delta, staged, key, batch or appends + 1, metadata, append=adds, same=same)
         except (CommitFailedError, DeltaError, OSError) as error:
             _check_overtaken(uri, delta, name, error)
             continue

@@ -89,6 +89,11 @@ class Lake:
         self._appended[table.name, key] = appends or 0
         return appends is not None
 
+    def last_batch(self, table: Table, stream: str) -> int:
+        """The number of the last batch of a stream in the table, from 1; 0 if it has none."""
+        delta = self._open(table)
+        return 0 if delta is None else delta.transaction_version(stream) or 0
+
     def outcome_of(self, table: Table, key: str) -> Outcome:
         """The outcome of the newest commit of the run ``key``; empty if the log has none."""
         delta = self._open(table)
@@ -208,11 +213,13 @@ class Lake:
         exclusive: bool = False,
         provenance: Provenance | None = None,
         outcome: Outcome | None = None,
+        batch: int | None = None,
     ) -> int:
         """Publish staged files in one atomic commit, marked with the run's key. Returns the new version.
 
         If the files hold the rows that the table shows already, the commit is made without them and they are removed.
-        If another process has committed the same run since ``has_commit``, they are removed too.
+        If another process has committed the same run since ``has_commit``, they are removed too. ``batch``: number of
+        an append of the stream ``key``, counted from 1; one that is published already is not published again.
 
         Raises:
             ConflictError: another writer committed to the table since the work on these files began. Appends have no
@@ -226,6 +233,7 @@ class Lake:
             append=append,
             exclusive=exclusive,
             appends_before=self._appended.pop((staged.table.name, key), None),
+            batch=batch,
         )
 
     def files(self, table: Table) -> list[str]:

@@ -75,6 +75,8 @@ class Provenance:
     event_log: EventLogRecord | None = None
     reviewed: Mapping[str, Any] | None = None
     """Rows that were validated, by table: the gate of the next run validates the rows added since."""
+    streamed: int | None = None
+    """Of ``events``: the last commit of ``streamed_events`` that they include."""
     forgotten: str | None = None
     """Content id of the tombstones that were applied."""
     tombstone_key: str | None = None

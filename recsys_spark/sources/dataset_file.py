@@ -25,6 +25,16 @@ class Source(_Strict):
     schema_: str | None = Field(None, alias="schema")
 
 
+class Stream(Source):
+    """Events as they arrive, with the columns of the source that ``[events]`` reads, whose place they take.
+
+    ``path``: the folder in which files arrive, a Delta table (``format = "delta"``), or the topics of
+    ``format = "kafka"``, separated by commas, whose messages are JSON.
+    """
+
+    format: str = "json"
+
+
 class TableQuery(_Strict):
     """``SELECT select FROM from WHERE where`` over the sources, in Spark SQL. ``text`` is a template over the selected
     fields."""
@@ -68,6 +78,8 @@ class Dataset(_Strict):
     user_rules: TableQuery | None = None
     # Texts with scores for fine_tune_encoder. Ingest makes no table of them, so they are no part of its run key.
     reviews: TableQuery | None = Field(None, exclude=True)
+    # Events as they arrive, for stream_profiles.
+    stream: Stream | None = Field(None, exclude=True)
 
     @property
     def names_run_date(self) -> bool:

@@ -23,7 +23,22 @@ def delta_entries(name: str, path: str) -> list[tuple[str, int, int]]:
     Raises:
         InputError: there is no Delta table, it is empty, or it uses a feature that only a Delta reader supports.
     """
-    table = _open_table(name, path)
+    table = plain_table(name, path)
+    actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "modification_time"])
+    modified = actions["modification_time"].cast(pa.int64(), safe=False).to_pylist()
+    paths = [delta_file(path, uri) for uri in actions["path"].to_pylist()]
+    if not paths:
+        raise InputError(f"source '{name}': the Delta table {path} is empty")
+    return sorted(zip(paths, actions["size_bytes"].to_pylist(), modified, strict=True))
+
+
+def plain_table(name: str, path: str, version: int | None = None) -> DeltaTable:
+    """A version of a table whose files hold exactly its rows, by default the newest.
+
+    Raises:
+        InputError: there is no Delta table, or it uses a feature that only a Delta reader supports.
+    """
+    table = _open_table(name, path, version)
     features = set(table.protocol().reader_features or []) - _SUPPORTED
     if features or table.protocol().min_reader_version == 2:
         unsupported = ", ".join(sorted(features)) or "columnMapping"
@@ -31,12 +46,7 @@ def delta_entries(name: str, path: str) -> list[tuple[str, int, int]]:
             f"source '{name}': the Delta table {path} uses {unsupported}, which is not supported. Rewrite the table "
             "without it (deletion vectors: REORG TABLE … APPLY (PURGE)), or export it as Parquet"
         )
-    actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "modification_time"])
-    modified = actions["modification_time"].cast(pa.int64(), safe=False).to_pylist()
-    paths = [_file_path(path, uri) for uri in actions["path"].to_pylist()]
-    if not paths:
-        raise InputError(f"source '{name}': the Delta table {path} is empty")
-    return sorted(zip(paths, actions["size_bytes"].to_pylist(), modified, strict=True))
+    return table
 
 
 def delta_schema(name: str, path: str) -> StructType:
@@ -44,14 +54,14 @@ def delta_schema(name: str, path: str) -> StructType:
     return StructType.fromJson(json.loads(_open_table(name, path).schema().to_json()))
 
 
-def _file_path(path: str, uri: str) -> str:
+def delta_file(path: str, uri: str) -> str:
     """The path of a file in the log. The log escapes names as URIs do."""
     return uri if urlparse(uri).scheme else f"{path}/{unquote(uri)}"
 
 
-def _open_table(name: str, path: str) -> DeltaTable:
+def _open_table(name: str, path: str, version: int | None = None) -> DeltaTable:
     try:
-        return DeltaTable(delta_uri(path))
+        return DeltaTable(delta_uri(path), version=version)
     except TableNotFoundError as error:
         raise InputError(f"source '{name}': {path} is no Delta table: it has no _delta_log") from error
     except (DeltaError, OSError) as error:

@@ -52,6 +52,13 @@ EVENTS = Table(
 
 QUARANTINE = Table("quarantine", {"table": "string", "reason": "string", "row": "string"}, key=())
 
+# Append-only: the valid events of a stream. `sequence` is greater in every later commit; the commit of `events` names
+# the last one that it includes.
+STREAMED_EVENTS = Table("streamed_events", {**EVENTS.columns, "sequence": "bigint"}, key=(*EVENTS.key, "sequence"))
+
+# Append-only: the rows of a stream that were refused.
+STREAMED_QUARANTINE = Table("streamed_quarantine", QUARANTINE.columns, key=())
+
 # Append-only and content-addressed: a model encodes a text once, however many items and users have it.
 EMBEDDINGS = Table(
     "embeddings",
@@ -138,6 +145,29 @@ RECOMMENDATIONS = Table(
     },
     key=("user_id", "rank"),
     checks=frozenset({LISTS}),
+)
+
+# Between two nights: profiles of users with streamed events. Of the rows of a user, the greatest `sequence` counts, and
+# only with the run_date of the last night. A null `embedding`: the user has no profile.
+LIVE_PROFILES = Table(
+    "live_profiles",
+    {**USER_PROFILES.columns, "run_date": "date", "sequence": "bigint"},
+    key=("user_id", "sequence"),
+)
+
+# Their lists. A list without items is one row of rank 0 without an item.
+LIVE_RECOMMENDATIONS = Table(
+    "live_recommendations",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "score": "float",
+        "rank": "int",
+        "run_date": "date",
+        "model": "string",
+        "sequence": "bigint",
+    },
+    key=("user_id", "rank", "sequence"),
 )
 
 # Every item that a list ever showed, kept only if ignored_weight is set. `shown_at` is the run_date of the list.
@@ -245,29 +275,5 @@ CHANGES = Table(
 # "kind:id".
 FORGOTTEN = Table("forgotten", {"kind": "string", "id_hash": "string"}, key=("kind", "id_hash"))
 
-TABLES = {
-    table.name: table
-    for table in (
-        ITEMS,
-        USERS,
-        EVENTS,
-        USER_RULES,
-        QUARANTINE,
-        EMBEDDINGS,
-        FAILED_TEXTS,
-        WHITENINGS,
-        PRICE_CUTS,
-        ITEM_VECTORS,
-        USER_PROFILES,
-        RECOMMENDATIONS,
-        IMPRESSIONS,
-        EXPOSURES,
-        INTERLEAVED,
-        ITEM_NEIGHBORS,
-        ITEM_WEIGHTS,
-        METRICS,
-        ONLINE_METRICS,
-        CHANGES,
-        FORGOTTEN,
-    )
-}
+TABLES = {table.name: table for table in list(globals().values()) if isinstance(table, Table)}
+"""All tables by name, in the order of this file."""

@@ -10,9 +10,11 @@ from recsys_spark.recommend.exploration import shown_lists
 from recsys_spark.recommend.kernels.exploration import Exploration
 from recsys_spark.recommend.options import RecommendOptions, TopKOptions
 from recsys_spark.recommend.steps.list_request import _settings
-from recsys_spark.tables.schemas import EXPOSURES, RECOMMENDATIONS
+from recsys_spark.tables.schemas import ANYONE, EXPOSURES, RECOMMENDATIONS
 from tests.bench.small_lake import DAY, Bench
 from tests.recommend.kernels.test_exploration import probabilities
+
+USERS = [f"u{n}" for n in range(5)]
 
 ON = {"k": 6, "explore": 0.5, "explore_slots": 4, "explore_seed": 3}
 
@@ -20,9 +22,7 @@ ON = {"k": 6, "explore": 0.5, "explore_slots": 4, "explore_seed": 3}
 def bench_of(spark, folder):
     bench = Bench(spark, folder)
     bench.put_vectors(vectors={f"a{n}": [cos(n / 5), sin(n / 5)] for n in range(7)})
-    bench.put_profiles(
-        users={name: [cos(n / 9), sin(n / 9)] for n, name in enumerate(["u0", "u1", "u2", "u3", "u4", "*"])}
-    )
+    bench.put_profiles(users={name: [cos(n / 9), sin(n / 9)] for n, name in enumerate([*USERS, ANYONE])})
     bench.put_events(("u1", "a6", "purchase"))
     return bench
 
@@ -41,8 +41,8 @@ def test_what_is_shown_is_stored_with_its_exact_probability_and_the_lists_stay(s
     shown = exposures(spark, bench.lake)
     bench.lists(**ON)
     assert exposures(spark, bench.lake) == shown, "once for every snapshot of lists"
-    candidates, ranks = {user: [] for user, *_ in lists if user != "*"}, defaultdict(list)
-    lists = [row for row in lists if row[0] != "*"]
+    candidates, ranks = {user: [] for user, *_ in lists if user != ANYONE}, defaultdict(list)
+    lists = [row for row in lists if row[0] != ANYONE]
     for user, item, _ in lists:
         candidates[user].append(item)
     for user, item, rank, run_date, propensity, scorer, draw in shown:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark import __version__
 from recsys_spark.ingest.options import IngestOptions
+from recsys_spark.ingest.streamed import beside
 from recsys_spark.ingest.validation import (
     LATE,
     repeated_events,
@@ -23,13 +24,15 @@ from recsys_spark.ingest.validation import (
 )
 from recsys_spark.lake.commits import Commit, Staged, as_append
 from recsys_spark.lake.provenance import EventLogRecord
+from recsys_spark.privacy.rules import without_forgotten
+from recsys_spark.privacy.steps.tombstones import tombstones
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.files import SourceFile
 from recsys_spark.sources.names import named_sources
 from recsys_spark.sources.queries import is_row_by_row, query
 from recsys_spark.sources.reader import has_stated_columns
-from recsys_spark.tables.schemas import EVENTS, QUARANTINE, USERS
+from recsys_spark.tables.schemas import EVENTS, QUARANTINE, STREAMED_EVENTS, USERS
 from recsys_spark.tables.task_stream import TaskStats
 
 _MORE_FILES = 500
@@ -55,6 +58,8 @@ class EventLog:
     """The reason why all files are read."""
     record: EventLogRecord | None = None
     """For the commit: the record that the next run compares with."""
+    streamed: int | None = None
+    """The version of ``streamed_events`` whose rows are added; None: there is no such table."""
 
     @property
     def scope(self) -> str:
@@ -63,7 +68,7 @@ class EventLog:
 
     def whole(self, reason: str) -> "EventLog":
         """The whole log, for this ``reason`` unless it has one already."""
-        return self if self.files is None else EventLog(reason=reason, record=self.record)
+        return self if self.files is None else EventLog(reason=reason, record=self.record, streamed=self.streamed)
 
     def record_of(self, staged: Staged) -> EventLogRecord | None:
         """For the commit of the staged events: the record with the number of data files after the last full read."""
@@ -99,6 +104,7 @@ def event_log(
     *,
     force: bool,
     forgotten: str | None = None,
+    streamed: int | None = None,
 ) -> EventLog:
     """The whole log, or only the files added since the last run if they are enough for the same table.
 
@@ -109,7 +115,21 @@ def event_log(
         options: those of this run.
         force: read the whole log in any case.
         forgotten: content id of the tombstones; events stored under others may hold forgotten users.
+        streamed: version of ``streamed_events``; None without a stream.
     """
+    log = _source_log(run, dataset, files, options, force=force, forgotten=forgotten)
+    return replace(log, streamed=streamed)
+
+
+def _source_log(
+    run: Run,
+    dataset: Dataset,
+    files: Mapping[str, Sequence[SourceFile]],
+    options: IngestOptions,
+    *,
+    force: bool,
+    forgotten: str | None,
+) -> EventLog:
     name = dataset.events.source
     if name not in dataset.sources or name in _sources_of_others(dataset):
         return EventLog(reason="the events have no source of their own")
@@ -133,20 +153,34 @@ def event_log(
 
 
 def staged_events(run: Run, log: EventLog, validated: DataFrame) -> StagedEvents | None:
-    """The events of ``log``, staged; None if new files are not enough because a stored row would have to be replaced.
+    """The events of ``log`` and of the stream, staged; None if new rows are not enough because a stored row would have
+    to be replaced.
 
     Which of two equal rows goes to quarantine is not defined if they arrive in different runs.
     """
     good, bad = (validated.where(part) for part in (F.col("reason").isNull(), F.col("reason").isNotNull()))
     stored = None if log.last is None else run.lake.read(run.spark, EVENTS, log.last.version)
-    staged = run.lake.stage(unique_events(good, stored), EVENTS, _count_rows, digest=True)
-    read = sum(note["rows"] for note in staged.stats) if stored is None else good.count()
+    rows = _with_streamed(run, log, good, stored)
+    staged = run.lake.stage(unique_events(rows, stored), EVENTS, _count_rows, digest=True)
+    read = sum(note["rows"] for note in staged.stats) if stored is None else rows.count()
     if read > staged.rows:
-        if stored is not None and not superseded_events(good, stored).isEmpty():
+        if stored is not None and not superseded_events(rows, stored).isEmpty():
             run.lake.discard(staged)
             return None
         bad = bad.unionByName(repeated_events(good, stored).select(*bad.columns))
     return StagedEvents(staged if log.last is None else as_append(staged, log.last), bad)
+
+
+def _with_streamed(run: Run, log: EventLog, good: DataFrame, stored: DataFrame | None) -> DataFrame:
+    """``good``, and the streamed events that it lacks: all of them, or those since the last run."""
+    if log.streamed is None:
+        return good
+    streamed = run.lake.read(run.spark, STREAMED_EVENTS, log.streamed)
+    if log.last is not None and log.last.provenance.streamed is not None:
+        streamed = streamed.where(F.col("sequence") > log.last.provenance.streamed)
+    streamed = beside(without_forgotten(streamed.select(*EVENTS.columns), tombstones(run)), good)
+    rows = good.select(*EVENTS.columns)
+    return rows.unionByName(streamed if stored is None else beside(streamed, stored))
 
 
 def staged_users(run: Run, log: EventLog, events: Staged) -> Staged:

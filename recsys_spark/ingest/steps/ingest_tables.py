@@ -35,7 +35,7 @@ from recsys_spark.sources.dataset_file import Dataset, load_dataset
 from recsys_spark.sources.files import SourceFile, list_sources
 from recsys_spark.sources.queries import query, register
 from recsys_spark.sources.reader import SourceReader, malformed
-from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, USER_RULES, USERS, Table
+from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, STREAMED_EVENTS, USER_RULES, USERS, Table
 
 _TARGETS = (QUARANTINE, ITEMS, USERS, EVENTS, USER_RULES)
 
@@ -55,7 +55,8 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     bases = {table.name: run.lake.last_commit(table) for table in _TARGETS}
     files = list_sources(dataset, data, lambda: run.spark)
     forgotten = stones.content_id if (stones := run.lake.last_commit(FORGOTTEN)) is not None else None
-    key = _key(dataset, files, options, forgotten)
+    streamed = run.lake.last_commit(STREAMED_EVENTS)
+    key = _key(dataset, files, options, forgotten, None if streamed is None else streamed.content_id)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not force:
         return done
     reader = SourceReader(run.spark, data)
@@ -63,7 +64,8 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     validated, malformed_rows = _validate(run, dataset, sources, options)
     if options.dry_run:
         return {"tables": {}}
-    log = event_log(run, dataset, files, options, force=force, forgotten=forgotten)
+    version = None if streamed is None else streamed.version
+    log = event_log(run, dataset, files, options, force=force, forgotten=forgotten, streamed=version)
     staged = None
     if log.last is not None:
         name = dataset.events.source
@@ -84,14 +86,18 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     if last is not None and last.provenance.forgotten != forgotten:
         # Before the commit of the events records the tombstones: after a kill here the next run does it again.
         report["forgetting_completed"] = complete_forgetting(run, _TARGETS)
-    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten)
+    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version)
     report["quarantined"] = {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
     report["losses"] = losses_by_name(losses)
     return _publish(run, options, key, bases, staged, log, of_events, losses) | report
 
 
 def _key(
-    dataset: Dataset, files: Mapping[str, Sequence[SourceFile]], options: IngestOptions, forgotten: str | None
+    dataset: Dataset,
+    files: Mapping[str, Sequence[SourceFile]],
+    options: IngestOptions,
+    forgotten: str | None,
+    streamed: str | None,
 ) -> str:
     inputs = {
         "sources": {name: [file.entry for file in entries] for name, entries in files.items()},
@@ -99,7 +105,8 @@ def _key(
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.names_run_date else None,
     }
-    return run_key("ingest_tables", inputs | ({"forgotten": forgotten} if forgotten else {}))
+    later = {"forgotten": forgotten, "streamed": streamed}
+    return run_key("ingest_tables", inputs | {name: value for name, value in later.items() if value})
 
 
 def _publish(

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.encode.kernels.model_folder import user_fingerprint
 from recsys_spark.errors import InputError, QualityError
@@ -152,9 +153,7 @@ def _profiles(
     run: Run, inputs: InputVersions, options: ProfileOptions, space: tuple[str, int], only: DataFrame | None = None
 ) -> DataFrame:
     """Profiles of all users, or only of those in ``only``."""
-    tasks = 2 * run.cores
-    source = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
-    items = cached_blocks(run, USER_PROFILES, source, SMALL_BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
+    tasks, items = 2 * run.cores, pooled_blocks(run, inputs)
     events, users = inputs.frame(run, EVENTS), inputs.frame(run, USERS)
     if only is not None:
         events, users = (rows.join(only, on="user_id", how="left_semi") for rows in (events, users))
@@ -176,6 +175,12 @@ def _profiles(
         segments=segments,
         segment_weight=options.segment_weight,
     )
+
+
+def pooled_blocks(run: Run, inputs: InputVersions) -> ItemBlocks:
+    """The item blocks that profiles are pooled from, in the order of item_id."""
+    source = {"inputs": {ITEM_VECTORS.name: inputs.content_ids[ITEM_VECTORS.name]}}
+    return cached_blocks(run, USER_PROFILES, source, SMALL_BLOCK_ROWS, lambda: (inputs.frame(run, ITEM_VECTORS), None))
 
 
 def user_text_vectors(run: Run, users: DataFrame, embeddings: DataFrame, space: str) -> DataFrame:

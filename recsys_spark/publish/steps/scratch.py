@@ -19,10 +19,11 @@ _BROADCAST_ROWS = 200_000
 
 @dataclass(frozen=True)
 class TempTable:
-    """Rows in temporary files, and their number."""
+    """Rows in temporary files, their number, and the URIs of the files."""
 
     frame: DataFrame
     rows: int
+    uris: tuple[str, ...]
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def materialized(run: Run, frame: DataFrame, *, broadcast: bool = True) -> Itera
     scratch, table = Lake(f"{run.lake.uri}/_blocks/scratch"), Table(uuid.uuid4().hex, dict(frame.dtypes), ())
     staged = scratch.stage(frame, table)
     rows = scratch.read_staged(run.spark, staged)
+    uris = tuple(f"{scratch.table_uri(table)}/{action.path}" for action in staged.actions)
     try:
-        yield TempTable(F.broadcast(rows) if broadcast and staged.rows <= _BROADCAST_ROWS else rows, staged.rows)
+        yield TempTable(F.broadcast(rows) if broadcast and staged.rows <= _BROADCAST_ROWS else rows, staged.rows, uris)
     finally:
         drop_blocks(scratch.table_uri(table))

@@ -42,7 +42,7 @@ def cosine_lists(run: Run, options: TopKOptions) -> Report:
     request = request.marked(_vector_space(request))
     if options.dry_run:
         return {"tables": {}}
-    items = _item_blocks(request)
+    items = cosine_blocks(request)
     last = last_lists(request)
     result = last if isinstance(last, FullRebuild) else changed_lists(request, last, items)
     return _all_lists(request, items, result) if isinstance(result, FullRebuild) else result
@@ -76,7 +76,7 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
     return report | task_totals(staged.stats, items) | {"task_memory_mb": round(task_bytes / 1e6)}
 
 
-def _item_blocks(request: ListRequest) -> ItemBlocks:
+def cosine_blocks(request: ListRequest) -> ItemBlocks:
     """The item blocks that profiles are joined with, and the clusters of an approximate join."""
     run, options = request.run, request.options
     vectors, rows = request.frame(ITEM_VECTORS), run.lake.rows(ITEM_VECTORS)

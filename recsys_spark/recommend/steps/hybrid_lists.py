@@ -36,7 +36,7 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
     if options.dry_run:
         return {"tables": {}}
     request = request.marked(f"hybrid-{request.key.partition(':')[2][:8]}")
-    items, tasks = _item_blocks(request), tasks_for(run, options, run.lake.rows(USERS))
+    items, tasks = hybrid_blocks(request), tasks_for(run, options, run.lake.rows(USERS))
     task_bytes = history_bytes(items, options.k, options.user_block_rows)
     run.progress.note(
         f"{items.rows:,} items in {tasks} tasks; about {task_bytes / 1e6:,.0f} MB of Python memory per task"
@@ -62,7 +62,7 @@ def _check_no_vectors_needed(options: TopKOptions) -> None:
             )
 
 
-def _item_blocks(request: ListRequest) -> ItemBlocks:
+def hybrid_blocks(request: ListRequest) -> ItemBlocks:
     """The item blocks with item weights that histories are joined with."""
 
     def build() -> tuple[DataFrame, None]:

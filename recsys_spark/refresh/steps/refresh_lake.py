@@ -28,7 +28,8 @@ from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tables.schemas import USER_PROFILES
+from recsys_spark.stream.steps.clear_live import clear_live
+from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS, USER_PROFILES
 
 _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
@@ -64,6 +65,8 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
         del steps["evaluate_recommendations"]
     if options.scorer in ("cosine", "sequential"):
         del steps["fit_item_weights"]
+    if run.lake.version(LIVE_RECOMMENDATIONS) is not None:
+        steps["clear_live"] = lambda: clear_live(run)
     if options.dry_run:  # the input of later steps does not exist yet
         steps = {"ingest_tables": steps["ingest_tables"]}
     report: Report = {"status": "unchanged", "tables": {}, "texts_encoded": 0, "stages": {}}

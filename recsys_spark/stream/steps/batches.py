@@ -1,0 +1,109 @@
+"""The batches of a stream, one after the other: the last night, the recent events, and what was published."""
+
+import threading
+import time
+from typing import Any
+
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.lake.paths import delta_uri
+from recsys_spark.lake.provenance import Outcome
+from recsys_spark.publish.steps.scratch import TempTable, materialized
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.sources.dataset_file import Dataset
+from recsys_spark.stream.live import newest_rows
+from recsys_spark.stream.steps.event_batch import BatchId, staged_batch
+from recsys_spark.stream.steps.live_lists import StagedLists, staged_lists
+from recsys_spark.stream.steps.night import Night
+from recsys_spark.stream.steps.recent_events import RecentEvents
+from recsys_spark.tables.schemas import LIVE_PROFILES, LIVE_RECOMMENDATIONS, STREAMED_EVENTS
+
+_LIVE = (LIVE_PROFILES, LIVE_RECOMMENDATIONS)
+
+_MOST_FILES = 64
+"""Data files of a live table after which its rows are written again without those that a later batch replaced."""
+
+
+class Batches:
+    """Processes batches in the driver. ``error``: why the last one failed; Spark passes on its text only."""
+
+    def __init__(self, run: Run, dataset: Dataset, stream: str, max_bad_share: float) -> None:
+        self._run, self._dataset, self._stream, self._max_bad_share = run, dataset, stream, max_bad_share
+        self.between = threading.Lock()
+        """Held while a batch is processed."""
+        self.error: BaseException | None = None
+        self.report = dict.fromkeys(("batches", "events", "bad_rows", "lists_made", "nights"), 0)
+
+    def open_night(self) -> None:
+        """Open the last night; remake the lists of users with events that it does not include."""
+        run = self._run
+        self._night = Night.open(run)
+        self._night.prepare()
+        self._recent = RecentEvents(run, self._night.sequence)
+        self.report["nights"] += 1
+        last = run.lake.last_commit(LIVE_RECOMMENDATIONS)
+        if run.lake.version(STREAMED_EVENTS) is None or (last and last.outcome.more.get("night") == self._night.name):
+            return
+        recent = run.lake.read(run.spark, STREAMED_EVENTS).where(F.col("sequence") > self._night.sequence)
+        with materialized(run, recent.select("user_id").distinct(), broadcast=False) as users:
+            if users.rows:
+                run.progress.note(f"new night: lists of {users.rows:,} users with events since are made again")
+                sequence = run.lake.version(STREAMED_EVENTS) or 0
+                for staged in self._staged_lists(users, sequence):
+                    run.lake.commit(staged, f"{self._stream}:night", append=True, outcome=self._outcome)
+
+    def process(self, raw: DataFrame, number: int) -> None:
+        """Process the batch ``number``, from 0, of the stream: for ``foreachBatch``."""
+        with self.between:
+            started = time.monotonic()
+            try:
+                users, events = self._process(raw, BatchId(self._stream, number + 1))
+            except BaseException as error:
+                self.error = error
+                raise
+            self._run.progress.note(
+                f"batch {number}: {events:,} events, lists of {users:,} users, {time.monotonic() - started:.1f} s"
+            )
+
+    def _process(self, raw: DataFrame, batch: BatchId) -> tuple[int, int]:
+        run = self._run
+        if not self._night.is_last:
+            self.open_night()
+        staged = staged_batch(run, self._night, self._dataset, raw, batch, self._max_bad_share)
+        names = run.lake.read_staged(run.spark, staged.events).select("user_id").distinct()
+        with materialized(run, names, broadcast=False) as users:  # before the commit, which may discard the files
+            staged.commit(run, batch)
+            if users.rows:
+                for rows in self._staged_lists(users, staged.sequence):
+                    batch.append(run, rows, outcome=self._outcome)
+        self._count(staged.events.rows, staged.bad.rows)
+        self._compact()
+        return users.rows, staged.events.rows
+
+    def _staged_lists(self, users: TempTable, sequence: int) -> tuple[Any, Any]:
+        made: StagedLists = staged_lists(self._run, self._night, self._recent, users, sequence)
+        self.report["lists_made"] += made.users
+        return made.profiles, made.lists
+
+    @property
+    def _outcome(self) -> Outcome:
+        return Outcome(more={"night": self._night.name})
+
+    def _count(self, events: int, bad: int) -> None:
+        self.report["batches"] += 1
+        self.report["events"] += events
+        self.report["bad_rows"] += bad
+
+    def _compact(self) -> None:
+        """Merge the small files that batches leave behind."""
+        lake, spark = self._run.lake, self._run.spark
+        for table in _LIVE:
+            last = lake.last_commit(table)
+            if last is not None and len(lake.file_uris(table, lake.version(table) or 0)) > _MOST_FILES:
+                rows = newest_rows(lake.read(spark, table), self._night.run_date).select(*table.columns)
+                lake.commit(lake.stage(rows, table), f"{self._stream}:compact", outcome=last.outcome)
+        version = lake.version(STREAMED_EVENTS)
+        if version is not None and version % _MOST_FILES == 0:
+            DeltaTable(delta_uri(lake.table_uri(STREAMED_EVENTS))).optimize.compact()

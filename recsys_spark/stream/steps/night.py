@@ -1,0 +1,221 @@
+"""The last night, as a stream reads it: its tables, the settings in its commits, its packed items."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.events.history import History
+from recsys_spark.events.weights import EventWeights
+from recsys_spark.lake.provenance import Provenance
+from recsys_spark.privacy.rules import Tombstones
+from recsys_spark.privacy.steps.tombstones import tombstones
+from recsys_spark.profiles.steps.build_profiles import pooled_blocks, user_text_vectors
+from recsys_spark.publish.steps.publishing import InputVersions, pin_inputs
+from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.cosine_lists import cosine_blocks
+from recsys_spark.recommend.steps.hybrid_lists import hybrid_blocks
+from recsys_spark.recommend.steps.list_request import ListRequest
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.stream.steps.sorted_rows import SortedRows, sorted_copy
+from recsys_spark.tables.schemas import (
+    EMBEDDINGS,
+    EVENTS,
+    FORGOTTEN,
+    ITEM_VECTORS,
+    ITEM_WEIGHTS,
+    RECOMMENDATIONS,
+    USER_PROFILES,
+    USER_RULES,
+    USERS,
+    Table,
+)
+
+_LIST_SETTINGS = ("k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from")
+
+_WATCHED = (RECOMMENDATIONS, USER_PROFILES, EVENTS, FORGOTTEN)
+
+
+@dataclass
+class Night:
+    """The tables and settings of the last night. A stream opens the next one between two batches."""
+
+    run: Run
+    inputs: InputVersions
+    profiles: Provenance
+    lists: Provenance
+    request: ListRequest
+    versions: tuple[int | None, ...]
+    """Of the tables by which a later night is recognised."""
+
+    @classmethod
+    def open(cls, run: Run) -> "Night":
+        """Pin the tables of the last night.
+
+        Raises:
+            InputError: a table is missing.
+            UsageError: the night was made with settings that cannot be kept up event by event.
+        """
+        versions = watched_versions(run)
+        inputs = pin_inputs(run, RECOMMENDATIONS, USER_PROFILES, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
+        commits = [run.lake.last_commit(table) for table in (USER_PROFILES, RECOMMENDATIONS)]
+        profiles, lists = (commit.provenance for commit in commits if commit is not None)
+        if profiles.run_date is None or profiles.run_date != lists.run_date:
+            raise InputError(
+                f"profiles are of run_date {profiles.run_date}, lists of {lists.run_date}: run the refresh to its end"
+            )
+        _check_settings(profiles, lists)
+        options = _list_options(run, lists)
+        scored = ITEM_WEIGHTS if options.scorer == "hybrid" else ITEM_VECTORS
+        return cls(run, inputs, profiles, lists, ListRequest.pin(run, options, scored), versions)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no later night has been published, and nobody was forgotten since."""
+        return watched_versions(self.run) == self.versions
+
+    @property
+    def run_date(self) -> date:
+        """Of its lists."""
+        assert self.lists.run_date is not None
+        return self.lists.run_date
+
+    @property
+    def until(self) -> date:
+        """Only events before this day count: ingest accepts those of the day after ``run_date`` too, no later ones."""
+        return self.run_date + timedelta(days=2)
+
+    @property
+    def sequence(self) -> int:
+        """The last commit of ``streamed_events`` that ``events`` includes; −1: none."""
+        commit = self.run.lake.last_commit(EVENTS)
+        streamed = None if commit is None else commit.provenance.streamed
+        return -1 if streamed is None else streamed
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether live lists are by item weights; else by profiles."""
+        return self.request.options.scorer == "hybrid"
+
+    @property
+    def name(self) -> str:
+        """Its versions in one text, for commits."""
+        return " ".join(map(str, self.versions))
+
+    @property
+    def model(self) -> str:
+        """The column ``model`` of its lists."""
+        return f"hybrid-{self.request.key.partition(':')[2][:8]}" if self.is_hybrid else self.space[0]
+
+    @property
+    def profile_settings(self) -> tuple[EventWeights, History]:
+        """Event weights and history of profiles."""
+        return EventWeights(**(self.profiles.weights or {})), History(**(self.profiles.history or {}))
+
+    @property
+    def list_settings(self) -> tuple[EventWeights, History]:
+        """Event weights and history of lists by item weights."""
+        return EventWeights(**(self.lists.weights or {})), History(**(self.lists.history or {}))
+
+    @cached_property
+    def space(self) -> tuple[str, int]:
+        """Name and dimension of the vector space."""
+        first = self.inputs.frame(self.run, ITEM_VECTORS).select("model", F.size("embedding")).first()
+        if first is None:
+            raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
+        return first[0], first[1]
+
+    @cached_property
+    def pooled_items(self) -> ItemBlocks:
+        """The packed items that profiles are sums of."""
+        return pooled_blocks(self.run, self.inputs)
+
+    @cached_property
+    def listed_items(self) -> ItemBlocks:
+        """The packed items that lists are chosen from."""
+        return hybrid_blocks(self.request) if self.is_hybrid else cosine_blocks(self.request)
+
+    @cached_property
+    def events(self) -> SortedRows:
+        """Its events by user."""
+        return self._sorted(EVENTS, lambda rows: rows)
+
+    @cached_property
+    def text_vectors(self) -> SortedRows | None:
+        """``user_id, embedding`` of users' texts, by user; None if texts do not count."""
+        if not self.profiles.user_text_weight:
+            return None
+        run, inputs = self.run, self.inputs
+        source = {name: inputs.content_ids[name] for name in (USERS.name, EMBEDDINGS.name)} | {"space": self.space[0]}
+        users, embeddings = inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS)
+        rows = run.lake.rows(USERS)
+        return sorted_copy(run, "texts", source, lambda: user_text_vectors(run, users, embeddings, self.space[0]), rows)
+
+    @cached_property
+    def user_rules(self) -> SortedRows | None:
+        """``user_id, item_id, rule``, by user; None if there are none."""
+        if not self.request.has(USER_RULES) or not self.run.lake.rows(USER_RULES):
+            return None
+        return self._sorted(USER_RULES, lambda rows: rows)
+
+    @cached_property
+    def match_keys(self) -> SortedRows | None:
+        """``user_id, match_key``, by user; None if lists match on nothing."""
+        name = self.request.options.match_on
+        return (
+            self._sorted(USERS, lambda rows: rows.select("user_id", F.col(name).alias("match_key"))) if name else None
+        )
+
+    @cached_property
+    def tombstones(self) -> Tombstones | None:
+        """Who was forgotten."""
+        return tombstones(self.run)
+
+    def prepare(self) -> None:
+        """Make the copies that batches read, so that the first batch is not the slowest."""
+        for name in ("events", "text_vectors", "user_rules", "match_keys", "pooled_items", "listed_items"):
+            getattr(self, name)
+
+    def _sorted(self, table: Table, select: Any) -> SortedRows:
+        inputs = self.inputs if table.name in self.inputs.versions else self.request.inputs
+        frame: DataFrame = select(inputs.frame(self.run, table))
+        source = {"content": inputs.content_ids[table.name], "columns": frame.columns}
+        return sorted_copy(self.run, table.name, source, lambda: frame, self.run.lake.rows(table))
+
+
+def watched_versions(run: Run) -> tuple[int | None, ...]:
+    """The versions of the tables by which a later night is recognised."""
+    commits = [run.lake.last_commit(table) for table in _WATCHED]
+    return tuple(None if commit is None else commit.version for commit in commits)
+
+
+def _check_settings(profiles: Provenance, lists: Provenance) -> None:
+    """Refuse what depends on the events of others, or on more than a stream has."""
+    refused = {
+        "segment_weight": profiles.segment_weight,
+        "sif": (profiles.history or {}).get("sif") or (lists.history or {}).get("sif"),
+        "ignored_weight": profiles.ignored,
+        "interests": lists.interests,
+        "approximate": lists.settings.get("approximate"),
+    }
+    if names := [name for name, value in refused.items() if value]:
+        raise UsageError(
+            f"the last night was made with {', '.join(names)}, which a stream cannot keep up: its profiles or lists "
+            "depend on more than a user's own events. Run the refresh without, or without the stream"
+        )
+    if lists.scorer == "sequential":
+        raise UsageError("the lists of the last night are by the sequential scorer, which a stream does not have yet")
+
+
+def _list_options(run: Run, lists: Provenance) -> TopKOptions:
+    """The options of its lists. Those by the ranker, which learns from the last days of everybody, are kept up by item
+    weights, for which a user's own events are enough."""
+    named = lists.to_json()
+    settings = {name: named[name] for name in _LIST_SETTINGS if named.get(name) is not None}
+    settings |= {"lake": run.lake.uri, "run_date": lists.run_date, "scorer": "hybrid" if lists.scorer else "cosine"}
+    return TopKOptions(**settings)

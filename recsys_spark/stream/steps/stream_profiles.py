@@ -1,0 +1,83 @@
+"""Events as they arrive → live profiles and lists, batch by batch."""
+
+import time
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql.streaming import StreamingQuery
+
+from recsys_spark.errors import RecsysError, RetryError, Terminated
+from recsys_spark.errors.messages import to_user_error
+from recsys_spark.lake.paths import absolute, spark_path
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.stream.options import StreamOptions
+from recsys_spark.stream.steps.batches import Batches
+from recsys_spark.stream.steps.checkpoint import stream_name
+from recsys_spark.stream.steps.night import Night
+from recsys_spark.stream.steps.stream_rows import stream_of, stream_rows
+from recsys_spark.tables.schemas import LIVE_PROFILES, LIVE_RECOMMENDATIONS, STREAMED_EVENTS
+
+_WAITS = (1, 2, 4, 8, 16, 32)
+"""Seconds before each new attempt after a transient fault."""
+
+_GLANCE = 0.2
+
+
+def stream_profiles(run: Run, options: StreamOptions) -> Report:
+    """Publish the profiles and lists of users with new events, batch by batch.
+
+    A batch that was committed and is processed again, after a kill, changes nothing.
+
+    Raises:
+        UsageError: no [stream], a checkpoint of other settings, or a night that cannot be kept up.
+        RetryError: a transient fault that several attempts did not outlast.
+        Terminated: SIGTERM; the running batch was finished.
+    """
+    dataset, data = load_dataset(options.dataset), absolute(options.data)
+    stream = stream_of(dataset, options.dataset)
+    checkpoint = absolute(options.checkpoint or f"{run.lake.uri}/_checkpoints/events")
+    name = stream_name(run, checkpoint, dataset, stream, data)
+    if options.dry_run:
+        Night.open(run)
+        return {"tables": {}}
+    batches = Batches(run, dataset, name, options.max_bad_share)
+    batches.open_night()
+    trigger: dict[str, Any] = {"availableNow": True}
+    if options.trigger != "available_now":
+        trigger = {"processingTime": f"{options.trigger.removesuffix('s')} seconds"}
+
+    def start() -> StreamingQuery:
+        rows = stream_rows(run, stream, data, options)
+        writer = rows.writeStream.foreachBatch(batches.process)
+        return writer.option("checkpointLocation", spark_path(checkpoint)).trigger(**trigger).start()
+
+    for wait in (*_WAITS, None):
+        try:
+            _finish(start(), batches)
+            break
+        except RetryError as error:
+            if wait is None:
+                raise
+            run.progress.note(f"{error}; next attempt in {wait} s")
+            time.sleep(wait)
+    counted = (STREAMED_EVENTS, LIVE_PROFILES, LIVE_RECOMMENDATIONS)
+    tables = {table.name: run.lake.rows(table) for table in counted if run.lake.version(table) is not None}
+    return {"status": "done" if batches.report["batches"] else "unchanged", "tables": tables} | batches.report
+
+
+def _finish(query: StreamingQuery, batches: Batches) -> None:
+    """Wait until the query ends. SIGTERM ends it after the running batch."""
+    batches.error = None
+    try:
+        while query.isActive:
+            time.sleep(_GLANCE)
+        query.awaitTermination()
+    except Terminated:
+        with batches.between:
+            query.stop()
+        raise
+    except StreamingQueryException as error:
+        cause = batches.error or error
+        raise (cause if isinstance(cause, RecsysError) else to_user_error(cause) or cause) from None
