@@ -66,6 +66,7 @@ def impressions(path, users=60):
         ("", "a", 1, 1.0, 1.0, 1),
         ("u1", "a", 1, 1.0, 1.0, "inf"),
         ("u2", "a", 0, 1, 1, 1),
+        ("u2", "a", 1, 1, 1, 1, "too many"),
     ]
     write(path, "user_id,item_id,rank,propensity,target_propensity,reward", [*rows, *bad])
     return rows
@@ -94,6 +95,7 @@ def test_files_give_the_figures_worked_out_by_hand_and_bad_rows_are_counted(spar
         "user_id is null or blank",
         "reward is not a number",
         "rank is not a whole number from 1",
+        "malformed record",
     ]
     assert report["bad_rows"] == dict.fromkeys(reasons, 1)
     support, ess = report["warnings"]
@@ -110,7 +112,7 @@ def test_files_give_the_figures_worked_out_by_hand_and_bad_rows_are_counted(spar
 
     refused, report = evaluated(lake, "off_policy", f"--impressions={file}")
     assert refused.returncode == 3
-    assert "4 of 124 rows are bad, more than max_bad_share 0.01" in refused.stderr
+    assert "5 of 125 rows are bad, more than max_bad_share 0.01" in refused.stderr
     assert "for example 'inf'" in refused.stderr
     assert report["bad_rows"]["propensity is not in (0, 1]"] == 1
 

@@ -19,6 +19,7 @@ from recsys_spark.online.steps.log_files import LogFile, find_log, read_log, val
 from recsys_spark.online.validation import validated_impressions, validated_rewards
 from recsys_spark.publish.steps.publishing import Report, pin_inputs
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.sources.reader import well_formed
 from recsys_spark.tables.schemas import EVENTS, EXPOSURES
 
 _LEAST_ESS = 400
@@ -88,7 +89,7 @@ def _log_of_files(run: Run, options: OnlineOptions, shown: LogFile, earned: LogF
         rows = rows.withColumn("reward", F.coalesce("reward", F.lit(0.0)))
         bad |= {one.reason: one.rows for one in other.bad}
     figures = {"rows": log.good} | ({"bad_rows": bad} if bad else {})
-    return ImpressionLog(rows, figures, _without_propensity(raw))
+    return ImpressionLog(rows, figures, _without_propensity(well_formed(raw)))
 
 
 def _without_propensity(raw: DataFrame) -> list[str]:

@@ -40,7 +40,7 @@ def keep_exposures(run: Run, options: TopKOptions) -> None:
         return
     # Who is unknown has no events that could be rewards.
     lists = run.lake.read(run.spark, RECOMMENDATIONS, last.version).where(F.col("user_id") != ANYONE)
-    stored = run.lake.read_or_empty(run.spark, EXPOSURES)
+    stored, base = run.lake.read_or_empty(run.spark, EXPOSURES), run.lake.last_commit(EXPOSURES)
     number = stored.agg(F.coalesce(F.max("draw"), F.lit(0))).collect()[0][0] + 1
     columns = {
         "run_date": F.lit(run_date),
@@ -49,4 +49,5 @@ def keep_exposures(run: Run, options: TopKOptions) -> None:
     }
     exploration = Exploration(options.explore, options.explore_slots, options.explore_head, options.explore_seed)
     rows = shown_lists(lists, run_date, exploration).withColumns(columns).select(*EXPOSURES.columns)
-    run.lake.commit(run.lake.stage(rows, EXPOSURES), key, append=True, exclusive=True)
+    staged = run.lake.stage(rows, EXPOSURES, base=None if base is None else base.version)
+    run.lake.commit(staged, key, append=True, exclusive=True)
