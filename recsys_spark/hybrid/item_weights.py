@@ -18,7 +18,7 @@ from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.hybrid.kernels.item_ridge import Features, co_occurrence, ridge_weights, supports
 from recsys_spark.runtime.task import PYTHON_BYTES
-from recsys_spark.tables.schemas import ARROW_TYPES
+from recsys_spark.tables.contract import ARROW_TYPES
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 from recsys_spark.topk.join import USER_COLUMNS
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK, ordinals_of

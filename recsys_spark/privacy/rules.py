@@ -54,9 +54,12 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "live_profiles": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "live_recommendations": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "impressions": (REMOVE_ROWS,),
+    "exposures": (REMOVE_ROWS,),
+    "interleaved": (REMOVE_ROWS,),
     "item_neighbors": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "item_weights": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "metrics": (KEEP_TOTALS,),
+    "online_metrics": (KEEP_TOTALS,),
     "changes": (KEEP_TOTALS,),
     "forgotten": (KEEP_HASHES,),
 }

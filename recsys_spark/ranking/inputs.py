@@ -12,11 +12,9 @@ from recsys_spark.hybrid.history_scorer import WEIGHT_COLUMNS
 from recsys_spark.hybrid.sparse_histories import weighted_items
 from recsys_spark.ranking.candidate_search import ITEM_COLUMNS
 from recsys_spark.ranking.statistics import item_features, own_items, popular_candidates
+from recsys_spark.tables.schemas import ANYONE
 from recsys_spark.topk.lists import HISTORY_COLUMNS, RANKING_COLUMNS
 from recsys_spark.topk.rules import is_available
-
-ANYONE = "*"
-"""``user_id`` of the list for people in neither ``users`` nor ``events``: that of a user without a history."""
 
 
 def ranked_items(

@@ -17,7 +17,7 @@ from recsys_spark.ranking.kernels.rankers import Ranker
 from recsys_spark.ranking.kernels.sampling import sampled
 from recsys_spark.ranking.reasons import reason_lists, sources_of
 from recsys_spark.runtime.task import PYTHON_BYTES
-from recsys_spark.tables.schemas import ARROW_TYPES, REASONS
+from recsys_spark.tables.contract import ARROW_TYPES, REASONS
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK, ordinals_of
 from recsys_spark.topk.lists import ListRules, as_rows

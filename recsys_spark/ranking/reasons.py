@@ -12,7 +12,7 @@ from recsys_spark.explain.sentences import sentence
 from recsys_spark.ranking.kernels.code_lists import CodeLists, Rows, positions
 from recsys_spark.ranking.kernels.features import Floats
 from recsys_spark.ranking.kernels.rankers import KINDS
-from recsys_spark.tables.schemas import ARROW_TYPES, REASONS
+from recsys_spark.tables.contract import ARROW_TYPES, REASONS
 from recsys_spark.topk.lists import locate_items
 
 BOOST = "boost"

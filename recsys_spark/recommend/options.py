@@ -100,6 +100,28 @@ class ApproximateOptions(JobConfig):
     grouping_seed: int = Field(0, ge=0, description="approximate: seed of the clustering")
 
 
+class ExploreOptions(JobConfig):
+    """Exploration.
+
+    It belongs to the lists that are shown, not to the table ``recommendations``.
+    """
+
+    rarely_used = True
+
+    explore: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that a shown position below explore_head is drawn from the candidates; what is shown, "
+        "and how probable it was, goes to the table 'exposures'; 0: no exploration",
+    )
+    explore_slots: int = Field(
+        10, ge=1, description="explore: number of positions that are shown; the other items of the k are candidates"
+    )
+    explore_head: int = Field(1, ge=0, description="explore: number of first positions that never change")
+    explore_seed: int = Field(0, ge=0, description="explore: seed of the draws")
+
+
 class TopKOptions(
     ScorerOptions,
     JoinOptions,
@@ -109,6 +131,7 @@ class TopKOptions(
     AutoOptions,
     FeedbackOptions,
     ApproximateOptions,
+    ExploreOptions,
     IncrementalOptions,
 ):
     """Lists from profiles or histories, as in a refresh."""
@@ -164,6 +187,9 @@ class RecommendOptions(TopKOptions):
         if not self.approximate:
             for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):
                 yield name, "needs approximate=true"
+        if not self.explore:
+            for name in ("explore_slots", "explore_head", "explore_seed"):
+                yield name, "needs explore above 0"
         if not self.diversity:
             yield "diversify_from", "needs diversity above 0"
         if not self.quota:

@@ -60,7 +60,7 @@ def list_sources(dataset: Dataset, data: str, session: Callable[[], SparkSession
         InputError: a source does not exist, has no data file, holds no bytes, or is a table of another format.
         RetryError: the store does not answer.
     """
-    return {name: _files_of(name, source, data, session) for name, source in dataset.sources.items()}
+    return {name: list_source(name, source, data, session) for name, source in dataset.sources.items()}
 
 
 def is_hidden(name: str) -> bool:
@@ -88,7 +88,14 @@ def pattern_of(glob: str) -> str:
     return regex + ")" * groups
 
 
-def _files_of(name: str, source: Source, data: str, session: Callable[[], SparkSession]) -> list[SourceFile]:
+def list_source(
+    name: str,
+    source: Source,
+    data: str,
+    session: Callable[[], SparkSession],
+    remedy: str = "check --data, the folder that holds the sources",
+) -> list[SourceFile]:
+    """The data files of one source, as ``list_sources``. ``remedy``: for the message if there are none."""
     path = f"{data}/{source.path}"
     if source.format == "delta":
         return [SourceFile(*entry, base=path) for entry in delta_entries(name, path)]
@@ -103,9 +110,9 @@ def _files_of(name: str, source: Source, data: str, session: Callable[[], SparkS
     matches = _committed(matches, session)
     files = sorted((file for file, below in matches if not any(map(is_hidden, below))), key=lambda file: file.path)
     if not matches and _WILDCARD.search(source.path):
-        raise InputError(f"source '{name}': no file matches {path}; check --data, the folder that holds the sources")
+        raise InputError(f"source '{name}': no file matches {path}; {remedy}")
     if not matches:
-        raise InputError(f"source '{name}': {path} does not exist; check --data, the folder that holds the sources")
+        raise InputError(f"source '{name}': {path} does not exist; {remedy}")
     if not files and any(file.size for file, _ in matches):
         raise InputError(
             f"source '{name}': {path} has no data file: Spark skips files and folders whose names begin with '.' or "

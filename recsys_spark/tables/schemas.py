@@ -1,69 +1,6 @@
 """The contracts of the lake: name, columns, key and checks of each table."""
 
-from dataclasses import dataclass
-
-import pyarrow as pa
-
-REASONS = (
-    "array<struct<kind:string,item_id:string,contribution:float,share:float,"
-    "blocks:array<struct<block:string,contribution:float>>,sentence:string>>"
-)
-
-_BLOCK = {"block": pa.string(), "contribution": pa.float32()}
-
-_REASON = {
-    # history, own_text, segment or boost; of ranked lists popular, similar, again or average; others: all further ones
-    "kind": pa.string(),
-    "item_id": pa.string(),  # of the user's history; null for the other kinds
-    "contribution": pa.float32(),  # the contributions of an item add up to its score
-    "share": pa.float32(),  # of the sum of all absolute contributions
-    "blocks": pa.list_(pa.struct(list(_BLOCK.items()))),  # by feature block; they add up to the contribution
-    "sentence": pa.string(),
-}
-
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "double": pa.float64(),
-    "float": pa.float32(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "array<float>": pa.list_(pa.float32()),
-    "array<double>": pa.list_(pa.float64()),
-    "array<string>": pa.list_(pa.string()),
-    "array<bigint>": pa.list_(pa.int64()),
-    REASONS: pa.list_(pa.struct(list(_REASON.items()))),
-}
-
-
-VECTORS = "vectors"
-"""Check: the column ``embedding`` holds finite vectors, whose mean norm and cosine are watched for drift."""
-
-LISTS = "lists"
-"""Check: the lists of users have numbers as scores, in descending order, and no item twice."""
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A named table. ``columns`` maps a column to its Spark type; ``key`` is unique and never null."""
-
-    name: str
-    columns: dict[str, str]
-    key: tuple[str, ...]
-    checks: frozenset[str] = frozenset()
-    """``VECTORS``, ``LISTS``: the figures that the writing tasks count for the audit of the table."""
-
-    @property
-    def ddl(self) -> str:
-        """The schema as Spark DDL, for readers and UDFs."""
-        return ", ".join(f"`{column}` {kind}" for column, kind in self.columns.items())
-
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """The schema of the Parquet files. Key columns are nullable too, since Delta compares whole schemas."""
-        return pa.schema([pa.field(column, ARROW_TYPES[kind]) for column, kind in self.columns.items()])
-
+from recsys_spark.tables.contract import LISTS, REASONS, VECTORS, Table
 
 ITEMS = Table(
     "items",
@@ -190,6 +127,9 @@ USER_PROFILES = Table(
     checks=frozenset({VECTORS}),
 )
 
+ANYONE = "*"
+"""``user_id`` of the list for people in neither ``users`` nor ``events``: that of a user without a history."""
+
 # A version is a snapshot of all lists. Ranks run from 1 without gaps, by descending score, then ascending item_id.
 RECOMMENDATIONS = Table(
     "recommendations",
@@ -237,6 +177,37 @@ IMPRESSIONS = Table(
     key=("user_id", "item_id", "shown_at"),
 )
 
+# Append-only: lists as they are shown with exploration. `propensity` is the probability that the item was shown to the
+# user at this rank. Of a run_date, the rows with the greatest `draw` are those of the newest lists.
+EXPOSURES = Table(
+    "exposures",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "rank": "int",
+        "run_date": "date",
+        "propensity": "double",
+        "scorer": "string",
+        "draw": "int",  # counted from 1 over the whole table
+    },
+    key=("user_id", "rank", "run_date", "draw"),
+)
+
+# Append-only: lists of two scorers interleaved by team draft. `team`: a, the lists of this lake, or b. Of a run_date,
+# the rows with the greatest `draw` are the newest.
+INTERLEAVED = Table(
+    "interleaved",
+    {
+        "user_id": "string",
+        "item_id": "string",
+        "rank": "int",
+        "run_date": "date",
+        "team": "string",
+        "draw": "int",  # counted from 1 over the whole table
+    },
+    key=("user_id", "rank", "run_date", "draw"),
+)
+
 # The items most similar to an item, without the item itself.
 ITEM_NEIGHBORS = Table(
     "item_neighbors",
@@ -264,6 +235,25 @@ METRICS = Table(
         "until": "timestamp",  # time of the newest event at the evaluation
     },
     key=("run_date", "scorer", "metric", "k", "evaluation"),
+)
+
+# Append-only, as `metrics`: estimates of online evaluation. `low` and `high` bound the interval of confidence `level`;
+# they and `estimate` are null where the log does not suffice.
+ONLINE_METRICS = Table(
+    "online_metrics",
+    {
+        "run_date": "date",
+        "mode": "string",  # off_policy, interleave or ab
+        "metric": "string",
+        "estimate": "double",
+        "low": "double",
+        "high": "double",
+        "level": "double",
+        "n": "bigint",  # number of users
+        "ess": "double",  # effective sample size of weighted rows; null without weights
+        "evaluation": "int",  # counted from 1 over the whole table
+    },
+    key=("run_date", "mode", "metric", "evaluation"),
 )
 
 # Append-only: how many rows each published version added, changed and removed, and in words which ones (`made`).

@@ -38,6 +38,7 @@ ALLOWED = {
     "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain ranking sequence",
     "stream": f"{GROUND} arrays privacy sources ingest encode blocks events items profiles topk hybrid recommend",
     "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid training sequence",
+    "online": f"{GROUND} arrays privacy sources ingest events evaluate",
     "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid training sequence evaluate",
     "report": f"{GROUND} arrays privacy events items evaluate",
     "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend stream evaluate",

@@ -6,13 +6,12 @@ import pytest
 
 from recsys_spark.errors import UsageError
 from recsys_spark.lake.lake import Lake
-from recsys_spark.ranking.inputs import ANYONE
 from recsys_spark.recommend.options import RecommendOptions
 from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
-from recsys_spark.tables.schemas import RECOMMENDATIONS, USERS
+from recsys_spark.tables.schemas import ANYONE, RECOMMENDATIONS, USERS
 
 DAY = date(2024, 3, 1)
 

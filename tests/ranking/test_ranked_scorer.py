@@ -10,12 +10,13 @@ from pyspark.sql import functions as F
 
 from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.ranking.candidate_search import ITEM_COLUMNS
-from recsys_spark.ranking.inputs import ANYONE, all_users, example_users, ranked_items, ranked_users
+from recsys_spark.ranking.inputs import all_users, example_users, ranked_items, ranked_users
 from recsys_spark.ranking.kernels.features import FEATURES, HALF_LIVES
 from recsys_spark.ranking.kernels.rankers import Ranker
 from recsys_spark.ranking.ranked_scorer import EXAMPLE_DDL, RankedScorerFactory, example_rows
 from recsys_spark.ranking.statistics import item_features, user_item_statistics
-from recsys_spark.tables.schemas import REASONS
+from recsys_spark.tables.contract import REASONS
+from recsys_spark.tables.schemas import ANYONE
 from recsys_spark.topk.join import list_rows, users_with_rules
 from recsys_spark.topk.lists import ListRules
 

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.arrays.hashed_draws import streams, uniform
 from recsys_spark.arrays.vectors import Matrix
 
 Rows = NDArray[np.integer]
@@ -16,10 +17,6 @@ Rows = NDArray[np.integer]
 Values = NDArray[np.float64]
 
 _NUMBERS_AT_ONCE = 1 << 22
-
-_GOLDEN = 0x9E3779B97F4A7C15
-
-_MASK = (1 << 64) - 1
 
 
 def rank_metrics(ranks: Values, owner: Rows, users: int, k: int) -> dict[str, Values]:
@@ -126,17 +123,15 @@ def poisson_weights(user_hash: NDArray[np.integer], replicates: int, seed: int) 
 
     A function of the user's hash, the replicate's number and the seed only, so that tasks draw the same sample for
     any partitioning (Chamandy et al., Estimating Uncertainty for Massive Data Streams, 2012). The numbers come from
-    SplitMix64 (Steele et al., OOPSLA 2014), one stream per user, through the inverse of the distribution function.
+    ``hashed_draws``, one stream per user, through the inverse of the distribution function.
 
     Args:
         user_hash: (U,) 64-bit hashes, signed or not. Users with equal hashes are drawn together.
     """
-    start = _mixed(user_hash.astype(np.uint64) + _mixed(np.array([seed & _MASK], np.uint64)))
+    starts = streams(user_hash, seed)
     weights = np.empty((replicates, len(user_hash)), np.uint8)
     for replicate in range(replicates):
-        number = _mixed(start + np.uint64((replicate + 1) * _GOLDEN & _MASK))
-        uniform = (number >> np.uint64(11)) * 2.0**-53
-        weights[replicate] = np.searchsorted(_POISSON, uniform, side="right")
+        weights[replicate] = np.searchsorted(_POISSON, uniform(starts, replicate), side="right")
     return weights.T
 
 
@@ -178,13 +173,6 @@ def _gain(ranks: NDArray[np.number]) -> Values:
 def _shares(parts: NDArray[np.number], wholes: NDArray[np.number]) -> Values:
     """``parts / wholes``; NaN where the whole is 0."""
     return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)
-
-
-def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The output function of SplitMix64, which relies on the wrap-around of unsigned integers."""
-    numbers = (numbers ^ numbers >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ numbers >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ numbers >> np.uint64(31)
 
 
 _POISSON = np.cumsum([math.exp(-1) / math.factorial(j) for j in range(19)])

@@ -17,7 +17,7 @@ from recsys_spark.lake.whole_files import write_whole
 from recsys_spark.publish.steps.publishing import run_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.kernels.sorted_files import USER, rows_of_users
-from recsys_spark.tables.schemas import ARROW_TYPES
+from recsys_spark.tables.contract import ARROW_TYPES
 
 _ROWS_PER_FILE = 1_000_000
 

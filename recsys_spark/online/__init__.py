@@ -1,0 +1,1 @@
+"""Evaluation of what was shown: off-policy estimates, interleaving, tests of two arms."""

@@ -1,0 +1,1 @@
+"""Arithmetic of online evaluation: arrays only, no Spark."""

@@ -1,0 +1,1 @@
+"""Steps of online evaluation: they read logs, call transformations and publish."""

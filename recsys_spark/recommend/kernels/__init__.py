@@ -1,0 +1,1 @@
+"""Arithmetic of recommend on arrays."""
