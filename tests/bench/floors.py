@@ -42,7 +42,7 @@ ALLOWED = {
     "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid training sequence evaluate",
     "report": f"{GROUND} arrays privacy events items evaluate",
     "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend stream evaluate",
-    "demo": f"{GROUND} evaluate report refresh",
+    "demo": f"{GROUND} events evaluate report refresh stream",
 }
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table as View
 
+from recsys_spark.demo.steps.live_act import live_act
 from recsys_spark.demo.steps.movielens import fetch_movielens_100k
 from recsys_spark.evaluate.options import EvaluationOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations
@@ -41,6 +42,9 @@ class DemoOptions(RefreshOptions, EvaluationOptions, ReportOptions):
     )
     baselines: bool = Field(True, description="also evaluate popularity lists")
     show_ids: bool = Field(True, description="report: show ids and texts of users instead of a hash of the id")
+    live: bool = Field(
+        False, description="second act: a user rates three films, and stream_profiles changes the list within seconds"
+    )
     explain: int = Field(
         3, ge=0, description="number of reasons stored with every row of a list; 0 stores none and costs nothing"
     )
@@ -64,6 +68,9 @@ def demo(run: Run, options: DemoOptions) -> Report:
     for user in users:
         _print_user(console, user)
     _print_metrics(console, evaluation)
+    if options.live:
+        with run.progress.step("stream_profiles"):
+            report |= live_act(run, console, options.dataset, users[0]["user_id"], options.run_date)
     tables = report["tables"] | evaluation.pop("tables")
     evaluation.pop("status")
     report = report | evaluation | {"tables": tables}
