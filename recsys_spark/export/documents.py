@@ -73,7 +73,7 @@ def _digest() -> Column:
 
 def _ranked(rows: DataFrame, key: str, item: dict[str, str], columns: list[str]) -> DataFrame:
     """Entries in the order of ``rank``, which is not part of them: an entry's position says it."""
-    names = [*(F.col(stored).alias(name) for stored, name in item.items()), *columns]
+    names: list[Column | str] = [*(F.col(stored).alias(name) for stored, name in item.items()), *columns]
     entries = F.array_sort(F.collect_list(F.struct("rank", F.struct(*names).alias("entry"))))
     items = F.transform(entries, lambda ranked: ranked["entry"])
     return rows.groupBy(F.col(key).alias("id")).agg(items.alias("items"))

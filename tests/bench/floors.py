@@ -39,6 +39,8 @@ ALLOWED = {
     "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid training sequence",
     "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid training sequence evaluate",
     "report": f"{GROUND} arrays privacy events items evaluate",
+    "export": f"{GROUND} arrays",
+    "serve": f"{GROUND} export ranking",
     "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend evaluate",
     "demo": f"{GROUND} evaluate report refresh",
 }

@@ -65,17 +65,14 @@ def postgres_server(*, vectors: bool = False) -> Iterator[str]:
             pytest.skip(f"PostgreSQL could not be set up: {done.stderr.strip()[-300:]}")
         settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        log = Path(folder, "log").open("w")
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=folder, **run_as
-        )
+        command = [programs / "postgres", "-D", data, *options]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder, **run_as)
         try:
             _wait_for(port, process)
             yield f"postgresql://recsys:{QUOTED}@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # fast: SIGTERM would wait until all clients have left
             process.wait()
-            log.close()
 
 
 def postgres_programs(*, vectors: bool) -> Path | None:

@@ -34,7 +34,9 @@ class FolderTarget:
     def __init__(self, folder: str, lake: str, file_format: str, buckets: int) -> None:
         self.uri = absolute(folder)
         if f"{self.uri}/".startswith(f"{lake}/"):
-            raise UsageError(f"--folder={self.uri} is in the lake, where forget_users would not look for it; give another")
+            raise UsageError(
+                f"--folder={self.uri} is in the lake, where forget_users would not look for it; give another"
+            )
         self._format, self._buckets = file_format, buckets
         try:
             self._filesystem, self._path = FileSystem.from_uri(self.uri)
@@ -55,7 +57,7 @@ class FolderTarget:
         """Write the buckets whose documents have changed, then replace the manifest."""
         collection = export.collection
         rows = bucket_digests(export.documents, self._buckets).collect()  # one for each bucket
-        names = {row["bucket"]: f"{row['bucket']:04d}-{row['digest'] & (2**64 - 1):016x}.{self._format}" for row in rows}
+        names = {row["bucket"]: self._name(row["bucket"], row["digest"]) for row in rows}
         folder = f"{self._path}/{collection.table.name}"
         self._filesystem.create_dir(folder, recursive=True)
         missing = {number: name for number, name in names.items() if name not in self._names(folder)}
@@ -73,6 +75,9 @@ class FolderTarget:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _name(self, number: int, digest: int) -> str:
+        return f"{number:04d}-{digest & (2**64 - 1):016x}.{self._format}"
 
     def _write(self, export: Export, names: Mapping[int, str]) -> int:
         """Write files by bucket; returns the number of their documents."""

@@ -81,20 +81,20 @@ class RedisTarget:
         run, collection = export.run, export.collection
         mark = json.dumps({"content_id": export.version.content_id, "export": uuid.uuid4().hex}).encode()
         compares = export.old is None or self.interrupted(collection) is not None
+        prefix, mark_key = document_key(self._prefix, collection.name, ""), self._mark_key(collection)
         with connected(self._server) as client:
-            client.set(self._mark_key(collection), mark)
+            client.set(mark_key, mark)
         if export.old is None:
             removed = removed_documents(self._ids(run, collection), export.documents)
             changes = export.documents.select("id", "value").unionByName(removed)
         else:
             changes = changed_documents(export.old, export.documents)
-        keys = {"prefix": document_key(self._prefix, collection.name, ""), "mark_key": self._mark_key(collection)}
-        write = partial(_write, server=self._server, mark=mark, compares=compares, **keys)
+        write = partial(_write, server=self._server, prefix=prefix, mark_key=mark_key, mark=mark, compares=compares)
         tasks = changes.coalesce(self._connections).mapInArrow(write, "written bigint, removed bigint").collect()
         failpoint("flip.before", collection.table.name)
         with connected(self._server) as client:
             flipped = {version_key(self._prefix, collection.name): export.version.to_json()}
-            _transact(client, keys["mark_key"], mark, flipped, [keys["mark_key"]])
+            _transact(client, mark_key, mark, flipped, [mark_key])
         return {name: sum(task[name] for task in tasks) for name in _COUNTS.names}
 
     def close(self) -> None:
@@ -172,8 +172,8 @@ def _write(
     yield pa.RecordBatch.from_pylist([{"written": written, "removed": removed}], _COUNTS)
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
+def _text(value: bytes | str | None) -> str | None:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _transact(client: "Redis", mark_key: str, mark: bytes, values: dict[str, str], removed: list[str]) -> int:
@@ -202,6 +202,6 @@ def _scan(batches: Iterator[pa.RecordBatch], server: Server, prefix: str) -> Ite
             cursor, first = 0, True
             while cursor or first:
                 cursor, keys = client.scan(cursor, match=f"{prefix}*", count=_SCANNED_KEYS)
-                names = [key.decode("utf-8", "replace")[len(prefix) :] for key in keys]
+                names = [str(_text(key))[len(prefix) :] for key in keys]
                 yield pa.RecordBatch.from_arrays([pa.array(names, pa.string())], names=["id"])
                 first = False

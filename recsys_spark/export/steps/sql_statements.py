@@ -96,7 +96,9 @@ class Statements:
     def upsert(self) -> bytes:
         """Insert or replace rows that differ. A task that was repeated may have copied its rows twice."""
         table, key, column = self._table, self.collection.id_column, self._column
-        rows = f"SELECT DISTINCT ON (id) id, value::{self._type} FROM {self._staging} WHERE value IS NOT NULL ORDER BY id"
+        rows = (
+            f"SELECT DISTINCT ON (id) id, value::{self._type} FROM {self._staging} WHERE value IS NOT NULL ORDER BY id"
+        )
         update = f"UPDATE SET {column} = EXCLUDED.{column} WHERE t.{column} IS DISTINCT FROM EXCLUDED.{column}"
         return f"INSERT INTO {table} AS t ({key}, {column}) {rows} ON CONFLICT ({key}) DO {update}".encode()
 
@@ -108,7 +110,10 @@ class Statements:
             index = f"{self.collection.table.name}_hnsw"
             on = f"{self._table} USING hnsw (embedding public.vector_cosine_ops)"
             about = f"{self.shape.dimension} dimensions, unit length, model {self.shape.model}".replace("'", "''")
-            statements += [f"CREATE INDEX IF NOT EXISTS {index} ON {on}", f"COMMENT ON TABLE {self._table} IS '{about}'"]
+            statements += [
+                f"CREATE INDEX IF NOT EXISTS {index} ON {on}",
+                f"COMMENT ON TABLE {self._table} IS '{about}'",
+            ]
         return [statement.encode() for statement in statements]
 
     @property
