@@ -42,7 +42,7 @@ class BucketFiles:
     def __init__(self, folder: str, names: dict[int, str], buckets: int, last: "BucketFiles | None" = None) -> None:
         self._buckets, self._names = buckets, names
         mapped = {} if last is None else {name: last._files[number] for number, name in last._names.items()}
-        self._files = {
+        self._files: dict[int, BucketFile] = {
             number: mapped[name] if name in mapped else BucketFile(f"{folder}/{name}") for number, name in names.items()
         }
 

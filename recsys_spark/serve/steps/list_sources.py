@@ -136,7 +136,8 @@ class RedisSource:
             value = await self._client.get(document_key(self._prefix, collection.name, name))
         except RedisError as error:
             raise redis_error(error, self._server) from None
-        return value, self._versions.get(collection.table.name)
+        stored = value.encode() if isinstance(value, str) else value
+        return stored, self._versions.get(collection.table.name)
 
     def reload(self) -> None:
         with connected(self._server) as client:

@@ -1,12 +1,8 @@
 """Metrics of the service in the text format of Prometheus."""
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 from recsys_spark.serve.steps.list_sources import ListSource
-
-if TYPE_CHECKING:
-    from prometheus_client import Counter, Gauge
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Upper bounds of latencies, in seconds."""
@@ -19,16 +15,18 @@ class ServiceMetrics:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 
         self._source, self._registry, self.media_type = source, CollectorRegistry(), CONTENT_TYPE_LATEST
-        labels = {"registry": self._registry, "labelnames": ["route"]}
-        self._seconds = Histogram("recsys_request_seconds", "Time to an answer.", buckets=_BUCKETS, **labels)
-        self._requests: Counter = Counter(
-            "recsys_requests", "Answers by route and status.", ["route", "status"], registry=self._registry
+        registry = self._registry
+        self._seconds = Histogram(
+            "recsys_request_seconds", "Time to an answer.", ["route"], buckets=_BUCKETS, registry=registry
         )
-        self._version: Gauge = Gauge(
-            "recsys_served_version", "Version of a table that is served.", ["table"], registry=self._registry
+        self._requests = Counter(
+            "recsys_requests", "Answers by route and status.", ["route", "status"], registry=registry
+        )
+        self._version = Gauge(
+            "recsys_served_version", "Version of a table that is served.", ["table"], registry=registry
         )
         self.failed_reloads = Counter(
-            "recsys_failed_reloads", "Versions that could not be taken up.", registry=self._registry
+            "recsys_failed_reloads", "Versions that could not be taken up.", registry=registry
         )
 
     def seconds(self, route: str) -> AbstractContextManager[object]:

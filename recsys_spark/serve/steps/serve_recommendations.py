@@ -75,9 +75,11 @@ def _listener(options: ServeOptions) -> socket.socket:
     Raises:
         UsageError: the address is taken or not of this machine.
     """
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in options.listen_host else socket.AF_INET
     try:
-        return socket.create_server((options.host, options.port), family=family, backlog=2048)
+        return socket.create_server((options.listen_host, options.listen_port), family=family, backlog=2048)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"--host={options.host} --port={options.port}: {reason}; choose another") from error
+        raise UsageError(
+            f"--listen_host={options.listen_host} --listen_port={options.listen_port}: {reason}; choose another"
+        ) from error
