@@ -69,7 +69,8 @@ def measure(spark: SparkSession, users: int, folder: str, target: str) -> dict[s
             written[name] = report["exported"]["recommendations"].get("written")
         wanted = {r["user_id"]: r["items"] for r in _wanted(lake.read(spark, RECOMMENDATIONS)).toLocalIterator()}
         equal = read_back(target, options) == wanted
-    return {"seconds": seconds, "written": written, "rows_a_second": round(users * K / seconds["first"]), "equal": equal}
+    rate = round(users * K / seconds["first"])
+    return {"seconds": seconds, "written": written, "rows_a_second": rate, "equal": equal}
 
 
 def lists(spark: SparkSession, users: int, changed: int) -> DataFrame:
@@ -99,7 +100,8 @@ def read_back(target: str, options: dict[str, Any]) -> dict[str, list[str]]:
 
         client = Redis.from_url(os.environ["RECSYS_REDIS_URL"], decode_responses=True)
         keys = list(client.scan_iter("recs:*", count=5000))
-        pairs = [(key.removeprefix("recs:"), json.loads(value)) for key, value in zip(keys, client.mget(keys), strict=True)]
+        stored = zip(keys, client.mget(keys), strict=True)
+        pairs = [(key.removeprefix("recs:"), json.loads(value)) for key, value in stored]
     elif target == "postgres":
         import psycopg
 
@@ -110,11 +112,7 @@ def read_back(target: str, options: dict[str, Any]) -> dict[str, list[str]]:
         files = json.loads((folder / "recommendations.json").read_text())["files"].values()
         tables = (pa.ipc.open_file(folder / "recommendations" / name).read_all() for name in files)
         pairs = [(row["id"].decode(), json.loads(row["value"])) for table in tables for row in table.to_pylist()]
-    return {user: [f"{entry['item_id']} {_as_spark(entry['score'])}" for entry in items] for user, items in pairs}
-
-
-def _as_spark(score: float) -> str:
-    return str(score)
+    return {user: [f"{entry['item_id']} {entry['score']}" for entry in items] for user, items in pairs}
 
 
 def _settings() -> list[str]:
