@@ -361,7 +361,7 @@ def test_a_mistake_in_the_address_or_the_keys_is_named(spark, tmp_path, monkeypa
     assert "-m pip install 'redis>=5'" in failed(lake, "--to=redis")[1]
 
 
-@pytest.mark.parametrize("shop", [Redis, Postgres], indirect=True, ids=names)
+@pytest.mark.parametrize("shop", [pytest.param(Redis, marks=pytest.mark.slow), Postgres], indirect=True, ids=names)
 def test_the_password_is_in_no_output_and_no_file(spark, shop, tmp_path, capfd):
     shop.publish(USERS)
     arguments = [f"--lake={shop.lake.uri}", *shop.target.arguments]
