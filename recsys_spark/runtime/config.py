@@ -36,10 +36,10 @@ Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_parse_json)]
 """A table of numbers: TOML inline table, or JSON on the command line and in the environment."""
 
 
-PartT = TypeVar("PartT", bound="JobConfig")
+PartT = TypeVar("PartT", bound="Configuration")
 
 
-class JobConfig(BaseSettings):
+class Configuration(BaseSettings):
     """Every job.
 
     Subclasses add keys: one class for each section of ``JOB --help``, titled by its docstring. A loaded configuration
@@ -53,7 +53,6 @@ class JobConfig(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, protected_namespaces=(), allow_inf_nan=False
     )
 
-    lake: str = Field(description="folder or URI of the lake; each table is a Delta table in a subfolder of its name")
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
 
     def part(self, options: type[PartT]) -> PartT:
@@ -73,7 +72,13 @@ class JobConfig(BaseSettings):
         return (init_settings,)
 
 
-ConfigT = TypeVar("ConfigT", bound=JobConfig)
+class JobConfig(Configuration):
+    """Every job that reads or writes a lake."""
+
+    lake: str = Field(description="folder or URI of the lake; each table is a Delta table in a subfolder of its name")
+
+
+ConfigT = TypeVar("ConfigT", bound=Configuration)
 
 
 def formerly(name: str) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def shipped(path: Path) -> Path:
     return copy if not path.is_file() and copy.is_file() else path
 
 
-def _is_switch(config_class: type[JobConfig], key: str) -> bool:
+def _is_switch(config_class: type[Configuration], key: str) -> bool:
     """Whether a key needs no value: a boolean, or an unknown key, which is reported as such."""
     return key not in config_class.model_fields or config_class.model_fields[key].annotation is bool
 
@@ -155,7 +160,7 @@ def _read_toml(path: Path, faults: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
+def _environment(config_class: type[Configuration]) -> dict[str, Any]:
     """Read the keys of this job; RECSYS_ variables of other jobs are ignored."""
     source = EnvSettingsSource(config_class, env_ignore_empty=True)
     values = {key: value for key, value in source().items() if key in config_class.model_fields}
@@ -163,13 +168,13 @@ def _environment(config_class: type[JobConfig]) -> dict[str, Any]:
     return values | {name: value for name, value in old.items() if value}
 
 
-def _old_keys(config_class: type[JobConfig]) -> dict[str, str]:
+def _old_keys(config_class: type[Configuration]) -> dict[str, str]:
     """New names of keys by their old ones."""
     extras = {name: field.json_schema_extra for name, field in config_class.model_fields.items()}
     return {str(e["formerly"]): name for name, e in extras.items() if isinstance(e, dict) and "formerly" in e}
 
 
-def _rename_old_keys(config_class: type[JobConfig], layer: dict[str, Any], source: str, faults: list[str]) -> None:
+def _rename_old_keys(config_class: type[Configuration], layer: dict[str, Any], source: str, faults: list[str]) -> None:
     for old, new in _old_keys(config_class).items():
         if old not in layer:
             continue
@@ -183,7 +188,7 @@ def _rename_old_keys(config_class: type[JobConfig], layer: dict[str, Any], sourc
         del layer[old]
 
 
-def _describe(fault: Any, config_class: type[JobConfig], origin: dict[str, str]) -> str:
+def _describe(fault: Any, config_class: type[Configuration], origin: dict[str, str]) -> str:
     key = str(fault["loc"][0]) if fault["loc"] else "configuration"
     where = f" ({origin[key]})" if key in origin else ""
     if fault["type"] == "extra_forbidden":

@@ -5,18 +5,18 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from recsys_spark.runtime.config import ENVIRONMENT_PREFIX, JobConfig
+from recsys_spark.runtime.config import ENVIRONMENT_PREFIX, Configuration
 
 
-def sections(config_class: type[JobConfig]) -> dict[str, dict[str, FieldInfo]]:
+def sections(config_class: type[Configuration]) -> dict[str, dict[str, FieldInfo]]:
     """Keys by section: required keys first, then those of each group of options, rarely used groups last.
 
     A group is the class that declares a key. The first line of its docstring is the title.
     """
     fields = dict(config_class.model_fields)
     by_title = {"Required": {name: fields.pop(name) for name in list(fields) if fields[name].is_required()}}
-    groups = [group for group in config_class.__mro__ if issubclass(group, JobConfig)]
-    for group in sorted(groups, key=lambda group: bool(vars(group).get("rarely_used")) or group is JobConfig):
+    groups = [group for group in config_class.__mro__ if issubclass(group, Configuration)]
+    for group in sorted(groups, key=lambda group: bool(vars(group).get("rarely_used")) or group is Configuration):
         keys = {name: fields.pop(name) for name in vars(group).get("__annotations__", {}) if name in fields}
         if keys:
             title = (group.__doc__ or "").split("\n", 1)[0].rstrip(".")
@@ -24,7 +24,7 @@ def sections(config_class: type[JobConfig]) -> dict[str, dict[str, FieldInfo]]:
     return {title: keys for title, keys in by_title.items() if keys}
 
 
-def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
+def help_text(config_class: type[Configuration], job: str, description: str) -> str:
     """The text of ``JOB --help``."""
     lines = [f"./spark-submit.sh {job} [--key=value …] [-- SPARK-SUBMIT OPTIONS]", "", description.strip()]
     for title, keys in sections(config_class).items():
@@ -36,7 +36,7 @@ def help_text(config_class: type[JobConfig], job: str, description: str) -> str:
     return "\n".join(lines)
 
 
-def toml_text(config_class: type[JobConfig], description: str) -> str:
+def toml_text(config_class: type[Configuration], description: str) -> str:
     """The text of ``conf/JOB.toml``: every key with its default. Keys without a default are comments."""
     lines = [f"# {line}".rstrip() for line in description.strip().splitlines()]
     lines.append(f"# The defaults. {ENVIRONMENT_PREFIX}<KEY> in the environment and --key=value override them.")

@@ -21,11 +21,11 @@ from recsys_spark.errors import RecsysError, Terminated
 from recsys_spark.errors.messages import to_user_error
 from recsys_spark.errors.redaction import redacted, redacted_report
 from recsys_spark.lake.lake import Lake
-from recsys_spark.runtime.config import JobConfig, load
+from recsys_spark.runtime.config import Configuration, JobConfig, load
 from recsys_spark.runtime.help import help_text
 from recsys_spark.runtime.progress import Progress
 
-ConfigT = TypeVar("ConfigT", bound=JobConfig)
+ConfigT = TypeVar("ConfigT", bound=Configuration)
 
 PERSONAL = "personal"
 """The key of a report under which personal data is."""
@@ -34,8 +34,14 @@ PERSONAL = "personal"
 class Run:
     """One run of a job: its lake, its session (started at first use) and its progress display."""
 
-    def __init__(self, job: str, lake: Lake, progress: Progress, *, dry_run: bool = False) -> None:
-        self.job, self.lake, self.progress, self.dry_run = job, lake, progress, dry_run
+    def __init__(self, job: str, lake: Lake | None, progress: Progress, *, dry_run: bool = False) -> None:
+        self.job, self._lake, self.progress, self.dry_run = job, lake, progress, dry_run
+
+    @property
+    def lake(self) -> Lake:
+        """The lake of a job whose configuration is a JobConfig."""
+        assert self._lake is not None, f"{self.job} has no lake"
+        return self._lake
 
     @property
     def spark(self) -> SparkSession:
@@ -104,11 +110,13 @@ def _attempt(job: Job[Any], argv: list[str]) -> tuple[dict[str, Any], int]:
     report_head: dict[str, Any] = {"job": job.name, "status": "failed", "run_date": None}
     try:
         config = load(job.options, job.name, argv, _toml_of(job.script))
-        lake, run_date = Lake(config.lake), getattr(config, "run_date", None)
+        lake, run_date = Lake(config.lake) if isinstance(config, JobConfig) else None, getattr(config, "run_date", None)
         dry_run = config.dry_run
         report_head["run_date"] = str(run_date) if run_date else None
-        lake.plain.check_writable()
-        done = report_head | {"status": "done", "lake": lake.uri}
+        done = report_head | {"status": "done"}
+        if lake is not None:
+            lake.plain.check_writable()
+            done["lake"] = lake.uri
         report = done | job.run(Run(job.name, lake, Progress(), dry_run=dry_run), config)
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0

@@ -303,6 +303,8 @@ def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
         "data": "x",
         "user_id": "u",
         "output": "x",
+        "to": "folder",
+        "folder": "x",
     }
     argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"

@@ -1,0 +1,1 @@
+"""Copies of lists, neighbours and item vectors where applications read them: Redis, PostgreSQL, a folder."""

@@ -1,0 +1,1 @@
+"""The step that exports, and its targets."""

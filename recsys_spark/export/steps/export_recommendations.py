@@ -1,0 +1,125 @@
+"""Tables of the lake → documents in a target: only what has changed since the version that the target holds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from recsys_spark.errors import InputError, UsageError
+from recsys_spark.export.documents import with_values
+from recsys_spark.export.options import ExportOptions
+from recsys_spark.export.steps.collections import FORMAT, LISTS, NEIGHBORS, VECTORS, Collection, Exported, VectorShape
+from recsys_spark.export.steps.folder_target import FolderTarget
+from recsys_spark.export.steps.postgres_target import PostgresTarget
+from recsys_spark.export.steps.redis_target import RedisTarget
+from recsys_spark.export.steps.targets import Export, Target
+from recsys_spark.lake.lake import Commit
+from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.runtime.lifecycle import Run
+
+_INDEXED_DIMENSIONS = 2000
+"""Most dimensions of a type ``vector`` that pgvector's HNSW index takes."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How far a collection must be exported, in words for the report, and from which version."""
+
+    scope: str
+    base: Exported | None = None
+
+
+def export_recommendations(run: Run, options: ExportOptions) -> Report:
+    """Bring the target to the newest version of the lists, and of item neighbours where the lake has them.
+
+    Raises:
+        InputError: there are no lists, or the target refuses access.
+        UsageError: the target's address or package is missing.
+        RetryError: the target does not answer. What was exported stays valid.
+        ConflictError: another export to the target is running.
+    """
+    commits = _commits(run, VECTORS) if options.to == "pgvector" else _commits(run, LISTS, optional=NEIGHBORS)
+    target = _target(options, run.lake.uri)
+    exports: dict[str, Any] = {}
+    try:
+        for collection, commit in commits.items():
+            plan = _plan(run, target, collection, commit, full=options.full)
+            figures = {} if options.dry_run else _export(run, target, collection, commit, plan)
+            exports[collection.table.name] = {"version": commit.version, "made": plan.scope, **figures}
+    finally:
+        target.close()
+    done = any(export["made"] != "none" for export in exports.values())
+    return {"status": "done" if done else "unchanged", "tables": {}, "to": options.to, "exported": exports}
+
+
+def _commits(run: Run, needed: Collection, optional: Collection | None = None) -> dict[Collection, Commit]:
+    """The newest commit of each collection that the lake has.
+
+    Raises:
+        InputError: the table of ``needed`` is missing or empty.
+    """
+    commits = {}
+    for collection in filter(None, (needed, optional)):
+        commit = run.lake.last_commit(collection.table)
+        if commit is not None and run.lake.rows(collection.table):
+            commits[collection] = commit
+        elif collection is needed:
+            state = "is missing" if commit is None else "is empty"
+            raise InputError(
+                f"table '{collection.table.name}' {state} in lake {run.lake.uri}: run {collection.made_by} first"
+            )
+    return commits
+
+
+def _target(options: ExportOptions, lake: str) -> Target:
+    if options.to == "redis":
+        return RedisTarget(options.redis_prefix, options.connections)
+    if options.to == "folder":
+        return FolderTarget(options.folder, lake, options.folder_format, options.buckets)
+    return PostgresTarget(options.postgres_schema, options.connections)
+
+
+def _plan(run: Run, target: Target, collection: Collection, commit: Commit, *, full: bool) -> _Plan:
+    last, interrupted = target.last(collection), target.interrupted(collection)
+    if full:
+        return _Plan("all: --full")
+    if last is None or last.format != FORMAT:
+        return _Plan("all: the target holds no export of this release")
+    if interrupted not in (None, commit.content_id):
+        return _Plan("all: an export of another version to this target was not completed")
+    if last.content_id == commit.content_id and interrupted is None:
+        return _Plan("none")
+    if last.table_id != commit.identity or not run.lake.can_read(collection.table, last.version):
+        return _Plan(f"all: version {last.version}, which the target holds, is not in the lake any more")
+    return _Plan(f"changes since version {last.version}", last)
+
+
+def _export(run: Run, target: Target, collection: Collection, commit: Commit, plan: _Plan) -> dict[str, int]:
+    if plan.scope == "none":
+        return {"written": 0, "removed": 0}
+    rows = run.lake.read(run.spark, collection.table, commit.version)
+    old = None if plan.base is None else run.lake.read(run.spark, collection.table, plan.base.version)
+    export = Export(
+        run,
+        collection,
+        Exported.of(commit),
+        with_values(collection.documents(rows)),
+        None if old is None else with_values(collection.documents(old)),
+        _shape(run, commit) if collection is VECTORS else None,
+    )
+    return target.publish(export)
+
+
+def _shape(run: Run, commit: Commit) -> VectorShape:
+    """Dimension and model of the item vectors.
+
+    Raises:
+        UsageError: pgvector cannot index vectors of this dimension.
+    """
+    first = run.lake.read(run.spark, VECTORS.table, commit.version).first()
+    assert first is not None, "the table has rows"
+    shape = VectorShape(len(first["embedding"]), first["model"])
+    if shape.dimension > _INDEXED_DIMENSIONS:
+        raise UsageError(
+            f"table 'item_vectors' has {shape.dimension} dimensions, pgvector indexes at most {_INDEXED_DIMENSIONS}: "
+            "build item vectors with fewer feature blocks or a smaller encoder"
+        )
+    return shape

@@ -1,0 +1,1 @@
+"""A small HTTP service that answers with exported lists and neighbours."""

@@ -1,0 +1,1 @@
+"""The service: where it reads, its routes, start and end."""
