@@ -107,7 +107,7 @@ def test_lists_by_item_weights_equal_those_of_the_batch_job(spark, tmp_path):
     assert_as_batch(world)
 
 
-POINTS = ["stage.after:streamed_events", "commit.before:streamed_events", "commit.after:streamed_events",
+POINTS = ["commit.after:streamed_events", "stage.after:streamed_events", "commit.before:streamed_events",
           "commit.after:live_profiles", "commit.after:live_recommendations"]  # fmt: skip
 
 

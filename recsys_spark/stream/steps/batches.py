@@ -34,6 +34,8 @@ class Batches:
         self.between = threading.Lock()
         """Held while a batch is processed."""
         self.error: BaseException | None = None
+        self.last = -1
+        """The number of the last batch that was processed."""
         self.report = dict.fromkeys(("batches", "events", "bad_rows", "lists_made", "nights"), 0)
 
     def open_night(self) -> None:
@@ -50,9 +52,10 @@ class Batches:
         with materialized(run, recent.select("user_id").distinct(), broadcast=False) as found:
             if found.rows:
                 run.progress.note(f"new night: lists of {found.rows:,} users with events since are made again")
-                made = self._lists(Users(found.frame, found.uris), run.lake.version(STREAMED_EVENTS) or 0)
+                sequence = self._sequence(run.lake.version(STREAMED_EVENTS) or 0)
+                made = self._lists(Users(found.frame, found.uris), sequence)
                 for staged in (made.profiles, made.lists):
-                    run.lake.commit(staged, f"{self._stream}:night", append=True, outcome=self._outcome)
+                    run.lake.commit(staged, f"{self._stream}:night", append=True, outcome=self._outcome(sequence))
 
     def process(self, raw: DataFrame, number: int) -> None:
         """Process the batch ``number``, from 0, of the stream: for ``foreachBatch``."""
@@ -63,6 +66,7 @@ class Batches:
             except BaseException as error:
                 self.error = error
                 raise
+            self.last = number
             self._run.progress.note(
                 f"batch {number}: {events:,} events, lists of {users:,} users, {time.monotonic() - started:.1f} s"
             )
@@ -72,12 +76,12 @@ class Batches:
         if not self._night.is_last:
             self.open_night()
         staged = staged_batch(run, self._night, self._dataset, raw, batch, self._max_bad_share)
-        users, made = staged.users(run), None
+        users, made, sequence = staged.users(run), None, self._sequence(staged.sequence)
         if staged.events.rows:  # before the commit, which removes the files after an attempt that committed them
-            made = self._lists(users, staged.sequence, users.uris)
+            made = self._lists(users, sequence, users.uris)
         staged.commit(run, batch)
         for rows in () if made is None else (made.profiles, made.lists):
-            batch.append(run, rows, outcome=self._outcome)
+            batch.append(run, rows, outcome=self._outcome(sequence))
         self._count(staged.events.rows, staged.bad.rows)
         self._compact()
         return 0 if made is None else made.users, staged.events.rows
@@ -87,9 +91,13 @@ class Batches:
         self.report["lists_made"] += made.users
         return made
 
-    @property
-    def _outcome(self) -> Outcome:
-        return Outcome(more={"night": self._night.name})
+    def _sequence(self, events: int) -> int:
+        """That of lists made from events up to the sequence ``events``; greater than that of all earlier lists."""
+        last = self._run.lake.last_commit(LIVE_RECOMMENDATIONS)
+        return events if last is None else max(events, int(last.outcome.more.get("sequence", -1)) + 1)
+
+    def _outcome(self, sequence: int) -> Outcome:
+        return Outcome(more={"night": self._night.name, "sequence": sequence})
 
     def _count(self, events: int, bad: int) -> None:
         self.report["batches"] += 1

@@ -6,7 +6,7 @@ from recsys_spark.errors import ConflictError
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.live import newest_rows
-from recsys_spark.tables.schemas import EVENTS, LIVE_PROFILES, LIVE_RECOMMENDATIONS, RECOMMENDATIONS
+from recsys_spark.tables.schemas import EVENTS, LIVE_PROFILES, LIVE_RECOMMENDATIONS, RECOMMENDATIONS, STREAMED_EVENTS
 
 
 def clear_live(run: Run) -> Report:
@@ -22,8 +22,9 @@ def clear_live(run: Run) -> Report:
         if last is None or night is None or events is None or not run.lake.rows(table):
             continue
         included = -1 if events.provenance.streamed is None else events.provenance.streamed
+        later = run.lake.read_or_empty(run.spark, STREAMED_EVENTS).where(F.col("sequence") > included)
         rows = newest_rows(run.lake.read(run.spark, table, last.version), night.provenance.run_date)
-        rows = rows.where(F.col("sequence") > included).select(*table.columns)
+        rows = rows.join(later.select("user_id").distinct(), on="user_id", how="left_semi").select(*table.columns)
         before, staged = run.lake.rows(table), run.lake.stage(rows, table, base=last.version)
         try:
             run.lake.commit(staged, f"clear_live:{night.version}", outcome=last.outcome)

@@ -24,6 +24,8 @@ _WAITS = (1, 2, 4, 8, 16, 32)
 
 _GLANCE = 0.2
 
+_RECORD_GLANCES = 50
+
 
 def stream_profiles(run: Run, options: StreamOptions) -> Report:
     """Publish the profiles and lists of users with new events, batch by batch.
@@ -76,8 +78,18 @@ def _finish(query: StreamingQuery, batches: Batches) -> None:
         query.awaitTermination()
     except Terminated:
         with batches.between:
+            _wait_for_checkpoint(query, batches.last)
             query.stop()
         raise
     except StreamingQueryException as error:
         cause = batches.error or error
         raise (cause if isinstance(cause, RecsysError) else to_user_error(cause) or cause) from None
+
+
+def _wait_for_checkpoint(query: StreamingQuery, number: int) -> None:
+    """Wait until Spark has recorded the batch ``number`` as done, so that the next start does not repeat it."""
+    for _ in range(_RECORD_GLANCES):
+        progress = query.lastProgress
+        if not query.isActive or (progress is not None and progress.batchId >= number):
+            return
+        time.sleep(_GLANCE)
