@@ -21,6 +21,7 @@ settings.register_profile("free", database=None, deadline=None, max_examples=100
 LONGEST = (
     "privacy/test_forget_users.py",
     "flows/test_nights.py",
+    "stream/test_stream_profiles.py",
     "recommend/test_incremental.py",
     "report/test_render_report.py",
     "ingest/test_event_log.py",

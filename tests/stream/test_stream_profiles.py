@@ -107,13 +107,17 @@ def test_lists_by_item_weights_equal_those_of_the_batch_job(spark, tmp_path):
     assert_as_batch(world)
 
 
-POINTS = ["commit.after:streamed_events", "stage.after:streamed_events", "commit.before:streamed_events",
-          "commit.after:live_profiles", "commit.after:live_recommendations"]  # fmt: skip
+POINTS = ["commit.after:streamed_events", "commit.after:live_profiles"]
+
+MORE_POINTS = ["stage.after:streamed_events", "commit.before:streamed_events", "commit.after:live_recommendations"]
 
 
-def test_a_stream_that_fails_anywhere_loses_and_doubles_nothing(world, monkeypatch):
+@pytest.mark.parametrize(
+    "points", [POINTS, pytest.param(MORE_POINTS, marks=pytest.mark.slow)], ids=["between", "around"]
+)
+def test_a_stream_that_fails_anywhere_loses_and_doubles_nothing(world, monkeypatch, points):
     monkeypatch.setattr(stream_profiles, "_WAITS", ())
-    for number, point in enumerate(POINTS):
+    for number, point in enumerate(points):
         world.send((number, 6, 0), (8, number, 1))
         monkeypatch.setenv(VARIABLE, f"{point}=fail")
         with pytest.raises(RetryError):
@@ -124,16 +128,25 @@ def test_a_stream_that_fails_anywhere_loses_and_doubles_nothing(world, monkeypat
         )
         monkeypatch.delenv(VARIABLE)
         assert world.stream()["batches"] == 1
-    assert world.lake.rows(STREAMED_EVENTS) == 2 * len(POINTS)
+    assert world.lake.rows(STREAMED_EVENTS) == 2 * len(points)
     assert_as_batch(world)
 
 
 def test_a_transient_fault_is_tried_again(world, monkeypatch):
     monkeypatch.setattr(stream_profiles, "_WAITS", (0,))
-    monkeypatch.setattr(stream_profiles.time, "sleep", lambda seconds: monkeypatch.delenv(VARIABLE, raising=False))
     monkeypatch.setenv(VARIABLE, "commit.before:live_profiles=fail")
+    attempts, rows = [], stream_profiles.stream_rows
+
+    def attempt(*arguments):
+        attempts.append(arguments)
+        if len(attempts) == 2:
+            monkeypatch.delenv(VARIABLE)
+        return rows(*arguments)
+
+    monkeypatch.setattr(stream_profiles, "stream_rows", attempt)
     world.send((0, 6, 0))
     assert world.stream()["batches"] == 1
+    assert len(attempts) == 2
 
 
 def test_a_new_night_is_picked_up_between_two_batches(world):

@@ -42,6 +42,7 @@ def test_messages_of_kafka_become_lists_in_batches_and_a_message_that_is_no_json
     assert world.stream()["status"] == "unchanged"
 
 
+@pytest.mark.slow
 def test_rows_that_are_appended_to_a_delta_table_become_lists(world):
     text = world.dataset.read_text().replace('path = "arriving"', 'path = "arriving"\nformat = "delta"')
     world.dataset.write_text(text)

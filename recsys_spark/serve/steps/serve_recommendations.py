@@ -46,8 +46,8 @@ def _serve(source: ListSource, options: ServeOptions, listener: socket.socket) -
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     host, port = listener.getsockname()[:2]
-    print(f"listening at http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
-    try:
+    try:  # from the line on that says so: SIGTERM ends the service in order
+        print(f"listening at http://{f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
         thread.join()
     except (Terminated, KeyboardInterrupt):
         server.should_exit = True
