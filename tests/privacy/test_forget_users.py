@@ -42,6 +42,7 @@ from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.steps.training_data import read_scored_texts
 from tests.bench.event_files import DATASET, FIRST, Shop
 from tests.bench.jobs_here import run_job
+from tests.bench.lake_files import files_that_name
 from tests.bench.spark_submit import last_json
 from tests.bench.stored_rows import commit_rows
 from tests.conftest import ROOT
@@ -50,16 +51,6 @@ from tests.conftest import ROOT
 def refresh_arguments(shop, lake, model, run_date="2024-03-01"):
     sources = [f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--lake={lake}", f"--model={model}"]
     return ["refresh_lake", *sources, f"--run_date={run_date}", "--k=3", "--scorer=cosine"]
-
-
-def files_that_name(lake: Path, name: str) -> list[str]:
-    """Every file below the lake that holds the id, data files decoded."""
-    files = []
-    for path in (path for path in lake.rglob("*") if path.is_file()):
-        text = json.dumps(pq.read_table(path).to_pylist(), default=str) if path.suffix == ".parquet" else ""
-        if name in text or name.encode() in path.read_bytes():
-            files.append(str(path.relative_to(lake)))
-    return files
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from recsys_spark.tables.schemas import (
     STREAMED_QUARANTINE,
 )
 from tests.bench.changing_lake import ITEMS_AT_FIRST, USERS_AT_FIRST
+from tests.bench.lake_files import files_that_name
 from tests.bench.stored_rows import commit_rows
 from tests.bench.streams import StreamedWorld
 from tests.conftest import ROOT
@@ -192,6 +193,21 @@ def test_bad_rows_go_to_quarantine_and_too_many_stop_the_stream(world):
     assert (report["events"], report["bad_rows"]) == (1, 3)
     reasons = {row["reason"] for row in world.lake.read(world.spark, STREAMED_QUARANTINE).collect()}
     assert reasons == {"timestamp is null or not a time", "malformed record", "user_id is null or blank"}
+
+
+def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(world):
+    world.send((60, 2, 0), (3, 9, 0), lines=['{"user": "u60", "sku": "i1", "what": "view", "at": "soon"}'])
+    world.stream()
+    folder = world.data / "lake"
+    assert any("live_recommendations" in path for path in files_that_name(folder, "u60"))
+    lists = world.live()[0]
+    world.forget(60)
+    assert files_that_name(folder, "u60") == []
+    world.send((60, 3, 1), (3, 9, 1))
+    assert world.stream()["events"] == 1
+    assert files_that_name(folder, "u60") == []
+    others = [row for row in lists if row[0] not in ("u3", "u60")]
+    assert [row for row in world.live()[0] if row[0] != "u3"] == others
 
 
 def test_a_checkpoint_of_another_stream_is_refused(world, tmp_path):

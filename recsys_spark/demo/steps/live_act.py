@@ -33,7 +33,7 @@ def live_act(run: Run, console: Console, dataset: str, user: str, run_date: date
     past = events_before(events, run_date)
     rated = _films_to_rate(past, weights, user)
     last = past.where(F.col("user_id") == user).orderBy(F.desc("timestamp"), "item_id").first()
-    data = f"{run.lake.uri}/_live"
+    data = f"{run.lake.uri}/_blocks/live"  # where forget_users removes files
     noon = int(datetime(run_date.year, run_date.month, run_date.day, 12, tzinfo=UTC).timestamp())
     if last is not None:
         _send(data, "1.json", [(user, last["item_id"], last["value"], int(last["timestamp"].timestamp()))])

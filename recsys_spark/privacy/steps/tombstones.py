@@ -87,5 +87,6 @@ def without_unused(run: Run, rows: DataFrame) -> DataFrame:
 def _without_gaps(rows: DataFrame, table: Table) -> DataFrame:
     if "rank" not in table.columns:
         return rows
-    order = Window.partitionBy(table.key[0]).orderBy("rank")
-    return rows.withColumn("rank", F.row_number().over(order))
+    order = Window.partitionBy(*(name for name in table.key if name != "rank")).orderBy("rank")
+    rank = F.when(F.col("rank") > 0, F.row_number().over(order)).otherwise(F.col("rank"))  # 0: a list without items
+    return rows.withColumn("rank", rank)
