@@ -1,5 +1,6 @@
 """Generate ``JOB --help`` and ``conf/JOB.toml`` from the model that validates the configuration."""
 
+import inspect
 import json
 from typing import Any
 
@@ -17,7 +18,7 @@ def sections(config_class: type[Configuration]) -> dict[str, dict[str, FieldInfo
     by_title = {"Required": {name: fields.pop(name) for name in list(fields) if fields[name].is_required()}}
     groups = [group for group in config_class.__mro__ if issubclass(group, Configuration)]
     for group in sorted(groups, key=lambda group: bool(vars(group).get("rarely_used")) or group is Configuration):
-        keys = {name: fields.pop(name) for name in vars(group).get("__annotations__", {}) if name in fields}
+        keys = {name: fields.pop(name) for name in inspect.get_annotations(group) if name in fields}
         if keys:
             title = (group.__doc__ or "").split("\n", 1)[0].rstrip(".")
             by_title[title] = by_title.get(title, {}) | keys

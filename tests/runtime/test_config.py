@@ -234,7 +234,7 @@ def test_keys_are_shown_by_section_required_ones_first_and_rarely_used_ones_last
     assert titles[0] == "Required"
     assert list(by_title["Required"]) == ["lake", "run_date"]
     assert titles[1] == "Scorer"
-    assert titles[-3:] == ["Approximate search", "Drift from the last version", "Every job"]
+    assert titles[-4:] == ["Approximate search", "Exploration", "Drift from the last version", "Every job"]
     assert sum(map(len, by_title.values())) == len(RecommendOptions.model_fields)
     lines = toml_text(RecommendOptions, "Lists.\n\nOf users.").splitlines()
     assert lines[:4] == ["# Lists.", "#", "# Of users.", lines[3]]
@@ -305,6 +305,7 @@ def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
         "output": "x",
         "to": "folder",
         "folder": "x",
+        "mode": "power",
     }
     argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"

@@ -7,6 +7,7 @@ from recsys_spark.publish.steps.publishing import run_key
 from recsys_spark.recommend.exploration import shown_lists
 from recsys_spark.recommend.kernels.exploration import Exploration
 from recsys_spark.recommend.options import ExploreOptions, TopKOptions
+from recsys_spark.runtime.config import JobConfig
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import ANYONE, EXPOSURES, RECOMMENDATIONS
 
@@ -33,7 +34,7 @@ def keep_exposures(run: Run, options: TopKOptions) -> None:
     last = run.lake.last_commit(RECOMMENDATIONS) if options.explore and not options.dry_run else None
     if last is None:
         return
-    settings = options.model_dump(mode="json", include={*vars(ExploreOptions)["__annotations__"]})
+    settings = options.model_dump(mode="json", include={*ExploreOptions.model_fields} - {*JobConfig.model_fields})
     run_date = last.provenance.run_date or options.run_date
     key = run_key("exposures", {"lists": last.content_id, "run_date": run_date, **settings})
     if run.lake.has_commit(EXPOSURES, key):
