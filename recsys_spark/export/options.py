@@ -22,6 +22,9 @@ class ExportOptions(JobConfig):
     full: bool = Field(
         False, description="compare all lists with those in the target, also if it says which version it holds"
     )
+    live: bool = Field(
+        False, description="redis, postgres, folder: lists as they count now, with those that stream_profiles has made"
+    )
     connections: int = Field(
         8, ge=1, le=1000, description="redis, postgres, pgvector: most tasks that write at once, each with a connection"
     )
@@ -60,6 +63,8 @@ class ExportOptions(JobConfig):
             yield from ("folder", "folder_format", "buckets")
         else:
             yield "connections"
+        if self.to == "pgvector":
+            yield "live"
         if self.to != "redis":
             yield "redis_prefix"
         if self.to not in ("postgres", "pgvector"):

@@ -41,7 +41,7 @@ ALLOWED = {
     "online": f"{GROUND} arrays privacy sources ingest events evaluate",
     "tune": f"{GROUND} arrays privacy sources ingest encode events items hybrid training sequence evaluate",
     "report": f"{GROUND} arrays privacy events items evaluate",
-    "export": f"{GROUND} arrays",
+    "export": f"{GROUND} arrays stream",
     "serve": f"{GROUND} export",
     "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend stream evaluate",
     "demo": f"{GROUND} events evaluate report refresh stream",

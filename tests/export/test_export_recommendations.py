@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_spark.tables.schemas import ITEM_NEIGHBORS, ITEM_VECTORS, RECOMMENDATIONS
+from recsys_spark.lake.provenance import Provenance
+from recsys_spark.tables.schemas import ITEM_NEIGHBORS, ITEM_VECTORS, LIVE_RECOMMENDATIONS, RECOMMENDATIONS
 from tests.bench.jobs_here import run_driver, run_job
 from tests.bench.servers import PASSWORD, QUOTED, free_port, postgres_server, redis_server
 from tests.bench.small_lake import DAY, Bench
@@ -136,7 +137,7 @@ class Shop(Bench):
             for user, items in users.items()
             for rank, (item, score) in enumerate(items, 1)
         ]
-        self.put(RECOMMENDATIONS, *rows)
+        self.put(RECOMMENDATIONS, *rows, provenance=Provenance(run_date=DAY))
 
     def export(self, *arguments):
         done = run_job(JOB, f"--lake={self.lake.uri}", *self.target.arguments, *arguments)
@@ -190,6 +191,30 @@ def test_what_is_read_back_is_the_lists_and_only_what_has_changed_is_written_aga
         assert figures["written"] < 3 * 100 / 7 * 1.5
     else:
         assert figures == {"written": 2, "removed": 1}
+
+
+@pytest.mark.parametrize("shop", [Redis, Arrow], indirect=True, ids=names)
+def test_live_lists_take_the_place_of_others_until_the_next_night(shop):
+    def live(user, items, sequence):
+        rows = [(user, *entry, rank, DAY, "m-1", sequence) for rank, entry in enumerate(items, 1)]
+        empty = (user, None, None, 0, DAY, "m-1", sequence)
+        shop.put(LIVE_RECOMMENDATIONS, *(rows or [empty]), append=True)
+
+    shop.publish(USERS)
+    shop.export("--live=true")
+    live("u1", [("a9", 0.5)], 1)
+    live("u2", [("a8", 0.5)], 1)
+    live("u1", [("a3", 0.5), ("a1", 0.25)], 2)
+    live("u3", [], 2)
+    figures = shop.figures("--live=true")
+    now = documents(USERS | {"u1": [("a3", 0.5), ("a1", 0.25)], "u2": [("a8", 0.5)]})
+    del now["u3"]
+    assert shop.target.lists() == now
+    if shop.target.variable == "RECSYS_REDIS_URL":
+        assert figures == {"written": 2, "removed": 1}
+    assert shop.export("--live=true")["status"] == "unchanged"
+    shop.export()
+    assert shop.target.lists() == documents(USERS), "without --live, the lists of the night"
 
 
 @pytest.mark.parametrize("shop", [Redis, Postgres, Arrow], indirect=True, ids=names)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from pyspark.sql import DataFrame
 
@@ -44,12 +44,17 @@ class Exported:
     content_id: str
     run_date: str | None = None
     format: int = FORMAT
+    live: int | None = None
+    """The version of ``live_recommendations`` whose lists replace others; None: of no stream."""
 
     @classmethod
-    def of(cls, commit: Commit) -> "Exported":
-        """The record of a commit."""
-        day = commit.provenance.run_date
-        return cls(commit.identity, commit.version, commit.content_id, None if day is None else str(day))
+    def of(cls, commit: Commit, live: Commit | None = None) -> "Exported":
+        """The record of a commit, with the lists of a stream."""
+        day, content = commit.provenance.run_date, commit.content_id
+        version = cls(commit.identity, commit.version, content, None if day is None else str(day))
+        if live is None or day is None:
+            return version
+        return replace(version, content_id=f"{content} {live.identity}@{live.version}", live=live.version)
 
     def to_json(self) -> str:
         """The form that targets store."""

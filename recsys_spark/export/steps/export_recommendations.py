@@ -1,7 +1,10 @@
 """Tables of the lake → documents in a target: only what has changed since the version that the target holds."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
+
+from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.export.documents import with_values
@@ -14,6 +17,8 @@ from recsys_spark.export.steps.targets import Export, Target
 from recsys_spark.lake.lake import Commit
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.stream.live import current_lists
+from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS
 
 _INDEXED_DIMENSIONS = 2000
 """Most dimensions of a type ``vector`` that pgvector's HNSW index takes."""
@@ -41,9 +46,11 @@ def export_recommendations(run: Run, options: ExportOptions) -> Report:
     exports: dict[str, Any] = {}
     try:
         for collection, commit in commits.items():
-            plan = _plan(run, target, collection, commit, full=options.full)
-            figures = {} if options.dry_run else _export(run, target, collection, commit, plan)
-            exports[collection.table.name] = {"version": commit.version, "made": plan.scope, **figures}
+            live = run.lake.last_commit(LIVE_RECOMMENDATIONS) if options.live and collection is LISTS else None
+            version = Exported.of(commit, live)
+            plan = _plan(run, target, collection, version, full=options.full)
+            figures = {} if options.dry_run else _export(run, target, collection, version, plan)
+            exports[collection.table.name] = {"version": version.version, "made": plan.scope, **figures}
     finally:
         target.close()
     done = any(export["made"] != "none" for export in exports.values())
@@ -77,44 +84,53 @@ def _target(options: ExportOptions, lake: str) -> Target:
     return PostgresTarget(options.postgres_schema, options.connections)
 
 
-def _plan(run: Run, target: Target, collection: Collection, commit: Commit, *, full: bool) -> _Plan:
+def _plan(run: Run, target: Target, collection: Collection, version: Exported, *, full: bool) -> _Plan:
     last, interrupted = target.last(collection), target.interrupted(collection)
     if full:
         return _Plan("all: --full")
     if last is None or last.format != FORMAT:
         return _Plan("all: the target holds no export of this release")
-    if interrupted not in (None, commit.content_id):
+    if interrupted not in (None, version.content_id):
         return _Plan("all: an export of another version to this target was not completed")
-    if last.content_id == commit.content_id and interrupted is None:
+    if last.content_id == version.content_id and interrupted is None:
         return _Plan("none")
-    if last.table_id != commit.identity or not run.lake.can_read(collection.table, last.version):
+    is_there = last.table_id == version.table_id and run.lake.can_read(collection.table, last.version)
+    if not is_there or (last.live is not None and not run.lake.can_read(LIVE_RECOMMENDATIONS, last.live)):
         return _Plan(f"all: version {last.version}, which the target holds, is not in the lake any more")
     return _Plan(f"changes since version {last.version}", last)
 
 
-def _export(run: Run, target: Target, collection: Collection, commit: Commit, plan: _Plan) -> dict[str, int]:
+def _export(run: Run, target: Target, collection: Collection, version: Exported, plan: _Plan) -> dict[str, int]:
     if plan.scope == "none":
         return {"written": 0, "removed": 0}
-    rows = run.lake.read(run.spark, collection.table, commit.version)
-    old = None if plan.base is None else run.lake.read(run.spark, collection.table, plan.base.version)
+    old = None if plan.base is None else _rows(run, collection, plan.base)
     export = Export(
         run,
         collection,
-        Exported.of(commit),
-        with_values(collection.documents(rows)),
+        version,
+        with_values(collection.documents(_rows(run, collection, version))),
         None if old is None else with_values(collection.documents(old)),
-        _shape(run, commit) if collection is VECTORS else None,
+        _shape(run, version) if collection is VECTORS else None,
     )
     return target.publish(export)
 
 
-def _shape(run: Run, commit: Commit) -> VectorShape:
+def _rows(run: Run, collection: Collection, version: Exported) -> DataFrame:
+    """The rows of a version of the collection's table; of lists, as they count with those of a stream."""
+    rows = run.lake.read(run.spark, collection.table, version.version)
+    if version.live is None or version.run_date is None:
+        return rows
+    live = run.lake.read(run.spark, LIVE_RECOMMENDATIONS, version.live)
+    return current_lists(rows, live, date.fromisoformat(version.run_date))
+
+
+def _shape(run: Run, version: Exported) -> VectorShape:
     """Dimension and model of the item vectors.
 
     Raises:
         UsageError: pgvector cannot index vectors of this dimension.
     """
-    first = run.lake.read(run.spark, VECTORS.table, commit.version).first()
+    first = run.lake.read(run.spark, VECTORS.table, version.version).first()
     assert first is not None, "the table has rows"
     shape = VectorShape(len(first["embedding"]), first["model"])
     if shape.dimension > _INDEXED_DIMENSIONS:
