@@ -28,7 +28,17 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_a_server_that_goes_down_within_an_export_leaves_the_old_version",
     ),
     "two exports at once": ("test_of_two_exports_at_once_the_one_that_was_overtaken_ends_with_5",),
+    "stream killed between the commits of a batch": (
+        "test_a_stream_that_fails_anywhere_loses_and_doubles_nothing",
+        "test_a_killed_stream_loses_and_doubles_nothing",
+    ),
+    "stream whose source or store is away": (
+        "test_a_transient_fault_is_tried_again",
+        "test_faults_have_an_error_for_people",
+        "test_messages_that_were_removed_before_they_were_read_are_an_error_that_names_them",
+    ),
     "driver stopped by SIGTERM": (
+        "test_sigterm_ends_a_stream_after_the_running_batch",
         "test_a_job_stopped_by_sigterm_ends_with_143_and_publishes_nothing",
         "test_sigterm_stops_a_run_with_143_and_publishes_nothing",
         "test_sigterm_amid_a_spark_job_stops_it_with_143",
