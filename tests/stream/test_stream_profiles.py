@@ -53,6 +53,7 @@ def test_profiles_and_lists_equal_those_of_the_batch_jobs(spark, tmp_path, monke
     """With texts, rules and keys; late, repeated and unknown events; and when small files are merged on the way."""
     monkeypatch.setattr(recent_events, "_MOST_FILES", 1)
     monkeypatch.setattr(batches, "_MOST_FILES", 2)
+    monkeypatch.setattr(batches, "_KEEP_SECONDS", 0.0)
     world = StreamedWorld(spark, tmp_path, match_on="locale", half_life_steps=2.0, session_gap_minutes=60.0)
     world.texts = {3: (1, 0, 1, 0), 8: (0, 1, 0, 2)}
     world.rules = {(5, 2): "deny", (1, 3): "allow"}

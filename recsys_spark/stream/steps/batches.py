@@ -2,11 +2,14 @@
 
 import threading
 import time
+from contextlib import suppress
 
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.errors import ConflictError
 from recsys_spark.lake.paths import delta_uri
 from recsys_spark.lake.provenance import Outcome
 from recsys_spark.publish.steps.scratch import materialized
@@ -24,6 +27,8 @@ _LIVE = (LIVE_PROFILES, LIVE_RECOMMENDATIONS)
 
 _MOST_FILES = 64
 """Data files of a live table after which its rows are written again without those that a later batch replaced."""
+
+_KEEP_SECONDS = 3600.0
 
 
 class Batches:
@@ -44,6 +49,7 @@ class Batches:
         self._night = Night.open(run)
         self._night.prepare()
         self._recent = RecentEvents(run, self._night.sequence)
+        self._keep_at = time.monotonic() + _KEEP_SECONDS
         self.report["nights"] += 1
         last = run.lake.last_commit(LIVE_RECOMMENDATIONS)
         if run.lake.version(STREAMED_EVENTS) is None or (last and last.outcome.more.get("night") == self._night.name):
@@ -75,6 +81,8 @@ class Batches:
         run = self._run
         if not self._night.is_last:
             self.open_night()
+        elif time.monotonic() > self._keep_at:
+            self._keep_copies()
         staged = staged_batch(run, self._night, self._dataset, raw, batch, self._max_bad_share)
         users, made, sequence = staged.users(run), None, self._sequence(staged.sequence)
         if staged.events.rows:  # before the commit, which removes the files after an attempt that committed them
@@ -104,14 +112,25 @@ class Batches:
         self.report["events"] += events
         self.report["bad_rows"] += bad
 
+    def _keep_copies(self) -> None:
+        """Mark the copies as used: other jobs remove those that nobody has used for two days."""
+        self._night.prepare()
+        self._recent.mark_used()
+        self._keep_at = time.monotonic() + _KEEP_SECONDS
+
     def _compact(self) -> None:
-        """Merge the small files that batches leave behind."""
+        """Merge the small files that batches leave behind. If a refresh commits meanwhile, a later batch does it."""
         lake, spark = self._run.lake, self._run.spark
         for table in _LIVE:
             last = lake.last_commit(table)
             if last is not None and len(lake.file_uris(table, lake.version(table) or 0)) > _MOST_FILES:
                 rows = newest_rows(lake.read(spark, table), self._night.run_date).select(*table.columns)
-                lake.commit(lake.stage(rows, table), f"{self._stream}:compact", outcome=last.outcome)
+                staged = lake.stage(rows, table)
+                try:
+                    lake.commit(staged, f"{self._stream}:compact", outcome=last.outcome)
+                except ConflictError:
+                    lake.discard(staged)
         version = lake.version(STREAMED_EVENTS)
         if version is not None and version % _MOST_FILES == 0:
-            DeltaTable(delta_uri(lake.table_uri(STREAMED_EVENTS))).optimize.compact()
+            with suppress(DeltaError):
+                DeltaTable(delta_uri(lake.table_uri(STREAMED_EVENTS))).optimize.compact()

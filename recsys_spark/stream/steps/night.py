@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.blocks.steps.block_files import mark_used
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights
@@ -177,9 +178,12 @@ class Night:
         return tombstones(self.run)
 
     def prepare(self) -> None:
-        """Make the copies that batches read, so that the first batch is not the slowest."""
-        for name in ("events", "text_vectors", "user_rules", "match_keys", "pooled_items", "listed_items"):
-            getattr(self, name)
+        """Make the copies that batches read, so that the first batch is not the slowest, and keep them for two days."""
+        for copy in (self.events, self.text_vectors, self.user_rules, self.match_keys):
+            if copy is not None:
+                copy.mark_used()
+        for items in (self.pooled_items, self.listed_items):
+            mark_used(items.uri)
 
     def _sorted(self, table: Table, select: Any) -> SortedRows:
         inputs = self.inputs if table.name in self.inputs.versions else self.request.inputs

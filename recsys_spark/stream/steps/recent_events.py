@@ -45,6 +45,11 @@ class RecentEvents:
         )
         return rows.select(*EVENTS.columns)
 
+    def mark_used(self) -> None:
+        """Keep the copies for two days more."""
+        for *_, copy in self._copies:
+            copy.mark_used()
+
     @property
     def _copied(self) -> int:
         """The last sequence number that copies hold."""

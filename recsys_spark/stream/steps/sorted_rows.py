@@ -44,6 +44,11 @@ class SortedRows:
     uris: tuple[str, ...]
     columns: dict[str, str]
 
+    def mark_used(self) -> None:
+        """Keep the files for two days more."""
+        for folder in {uri.rpartition("/")[0] for uri in self.uris}:
+            mark_used(folder)
+
     def of(self, users: Users, tasks: int) -> DataFrame:
         """The rows of ``users``, whose ids (``user_id``) each task reads."""
         spark, ddl = users.frame.sparkSession, ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
