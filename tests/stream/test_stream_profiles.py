@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import InputError, QualityError, RetryError, UsageError
+from recsys_spark.errors import ConflictError, InputError, QualityError, RetryError, UsageError
 from recsys_spark.errors.failpoints import VARIABLE
 from recsys_spark.stream.steps import batches, recent_events, stream_profiles
 from recsys_spark.stream.steps.clear_live import clear_live
@@ -229,6 +230,21 @@ def test_a_night_that_depends_on_the_events_of_others_is_refused(spark, tmp_path
     world = first_night(StreamedWorld(spark, tmp_path, sif=0.01, interests=2))
     with pytest.raises(UsageError, match="sif, interests, which a stream cannot keep up"):
         world.stream(dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "words"),
+    [
+        ("Multiple streaming queries are concurrently using file:/x/sources/0.", ConflictError, "same checkpoint"),
+        ("java.io.IOException: No space left on device", RetryError, "full"),
+        ("recsys_spark.errors.RetryError: Kafka does not answer: timed out", RetryError, "Kafka does not answer"),
+    ],
+)
+def test_what_ends_a_query_is_said_and_not_that_it_ended(cause, kind, words):
+    text = f"[STREAM_FAILED] Query [id = 1] terminated with exception: {cause} SQLSTATE: XXKST\n=== Streaming Query ==="
+    error = stream_profiles._cause(StreamingQueryException(text))
+    assert type(error) is kind
+    assert words in str(error)
 
 
 def test_a_folder_that_does_not_exist_is_named(world):

@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from pyspark.errors import StreamingQueryException
+from pyspark.errors import PySparkException, StreamingQueryException
 from pyspark.sql.streaming import StreamingQuery
 
-from recsys_spark.errors import RecsysError, RetryError, Terminated
+from recsys_spark.errors import ConflictError, RecsysError, RetryError, Terminated
 from recsys_spark.errors.messages import to_user_error
 from recsys_spark.lake.paths import absolute, spark_path
 from recsys_spark.publish.steps.publishing import Report
@@ -21,6 +21,8 @@ from recsys_spark.tables.schemas import LIVE_PROFILES, LIVE_RECOMMENDATIONS, STR
 
 _WAITS = (1, 2, 4, 8, 16, 32)
 """Seconds before each new attempt after a transient fault."""
+
+_ENDED, _WRAPPED = "terminated with exception: ", "SQLSTATE: XXKST"
 
 _GLANCE = 0.2
 
@@ -82,8 +84,20 @@ def _finish(query: StreamingQuery, batches: Batches) -> None:
             query.stop()
         raise
     except StreamingQueryException as error:
-        cause = batches.error or error
-        raise (cause if isinstance(cause, RecsysError) else to_user_error(cause) or cause) from None
+        raise _cause(batches.error or error) from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error as users should see it, or the error itself if it is a bug."""
+    if isinstance(error, RecsysError):
+        return error
+    if "Multiple streaming queries are concurrently using" in str(error):
+        return ConflictError(
+            "another stream uses the same checkpoint: stop one of the two, or give each a --checkpoint of its own"
+        )
+    # Spark wraps whatever ends a query in an internal error; its cause is what can be acted on.
+    inner = str(error).partition(_ENDED)[2].partition("=== Streaming Query ===")[0].replace(_WRAPPED, "")
+    return to_user_error(PySparkException(inner) if inner else error) or error
 
 
 def _wait_for_checkpoint(query: StreamingQuery, number: int) -> None:
