@@ -29,7 +29,7 @@ class AddedFile(InputPartition):
 
 
 class DeltaStreamSource(DataSource):
-    """Streaming source: the rows that are appended to the Delta table at ``path``, with the columns that are asked for.
+    """Streaming source: the rows that are appended to the Delta table at ``path``, with the requested columns.
 
     It starts with the rows that the table has.
     """

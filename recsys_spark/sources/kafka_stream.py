@@ -161,7 +161,7 @@ def _consumer(settings: Mapping[str, str]) -> Iterator["Consumer"]:
 
 
 def _value(value: str) -> str:
-    """The value of an option; ``$NAME`` stands for an environment variable, so that no plan holds a password.
+    """The value of an option; ``$NAME`` is read from the environment, so that no plan holds a password.
 
     Raises:
         UsageError: the variable is not set.

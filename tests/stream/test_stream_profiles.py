@@ -11,6 +11,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import ConflictError, InputError, QualityError, RetryError, UsageError
 from recsys_spark.errors.failpoints import VARIABLE
+from recsys_spark.lake.lake import Lake
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
 from recsys_spark.stream.steps import batches, recent_events, stream_profiles
 from recsys_spark.stream.steps.clear_live import clear_live
 from recsys_spark.tables.schemas import (
@@ -152,6 +155,33 @@ def test_a_transient_fault_is_tried_again(world, monkeypatch):
     assert len(attempts) == 2
 
 
+@pytest.mark.parametrize(("fails", "batches_between", "ends"), [(3, 0, False), (2, 0, True), (9, 1, True)])
+def test_attempts_are_counted_from_the_last_batch_that_succeeded(monkeypatch, world_less, fails, batches_between, ends):
+    left = [fails]
+
+    def finish(query, batches):
+        batches.report["batches"] += batches_between
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RetryError("away")
+
+    monkeypatch.setattr(stream_profiles, "_WAITS", (0, 0))
+    monkeypatch.setattr(stream_profiles, "_finish", finish)
+    run, counted = world_less
+    if ends:
+        stream_profiles._until_done(run, lambda: None, counted)
+    else:
+        with pytest.raises(RetryError, match="away"):
+            stream_profiles._until_done(run, lambda: None, counted)
+
+
+@pytest.fixture
+def world_less(tmp_path):
+    """A run and batches without a lake or a session."""
+    run = Run("stream_profiles", Lake(str(tmp_path)), Progress())
+    return run, batches.Batches(run, None, "stream", 1.0)
+
+
 def test_a_new_night_is_picked_up_between_two_batches(world):
     """It takes over what was streamed before; lists of users with later events are made again, from its vectors."""
     world.send((0, 6, 0), (1, 6, 0))
@@ -174,6 +204,17 @@ def test_a_new_night_is_picked_up_between_two_batches(world):
     assert (report["batches"], report["lists_made"], report["nights"]) == (0, 1, 1)
     changed = {row[0] for row in set(world.live()[0]) ^ set(lists)}
     assert changed == {"u1"}
+    assert_as_batch(world)
+
+
+def test_a_stream_goes_on_while_a_refresh_is_between_two_tables(world):
+    """The profiles of the next night are there, its lists are not yet."""
+    world.run_date += timedelta(days=1)
+    world.profiles()
+    world.run_date -= timedelta(days=1)
+    world.send((0, 6, 0))
+    assert world.stream()["lists_made"] == 1
+    assert {row[0] for row in world.live()[0]} >= {"u0"}
     assert_as_batch(world)
 
 

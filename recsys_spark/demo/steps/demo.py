@@ -12,6 +12,7 @@ from rich.table import Table as View
 
 from recsys_spark.demo.steps.live_act import live_act
 from recsys_spark.demo.steps.movielens import fetch_movielens_100k
+from recsys_spark.errors import UsageError
 from recsys_spark.evaluate.options import EvaluationOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations
 from recsys_spark.publish.steps.publishing import Report, pin_inputs
@@ -54,6 +55,11 @@ def demo(run: Run, options: DemoOptions) -> Report:
     """Refresh the demo's lake, evaluate its lists, print examples and metrics, and render the report."""
     started = time.monotonic()
     check_installed()
+    if options.live and (options.dataset != "movielens_100k" or options.scorer not in ("auto", "hybrid")):
+        raise UsageError(
+            "--live sends ratings of MovieLens 100K and shows lists by item weights: leave --dataset out, and take "
+            "--scorer=auto or hybrid"
+        )
     if not options.data:
         with run.progress.step("fetch MovieLens 100K"):
             options = options.model_copy(update={"data": str(fetch_movielens_100k())})

@@ -6,13 +6,14 @@ from datetime import UTC, date, datetime
 from itertools import zip_longest
 from typing import Any
 
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSystem, FileType, copy_files
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table as View
 
 from recsys_spark.events.weights import weigh_pairs
+from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.whole_files import write_whole
 from recsys_spark.publish.steps.publishing import pin_inputs
 from recsys_spark.runtime.lifecycle import Run
@@ -20,20 +21,24 @@ from recsys_spark.stream.options import StreamOptions
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.stream_profiles import stream_profiles
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EVENTS, ITEM_WEIGHTS, ITEMS, LIVE_RECOMMENDATIONS
+from recsys_spark.tables.schemas import EVENTS, ITEM_WEIGHTS, ITEMS, LIVE_RECOMMENDATIONS, TABLES
 
 _RATED = 3
 
 
 def live_act(run: Run, console: Console, dataset: str, user: str, run_date: date) -> dict[str, Any]:
     """Send the newest event of ``user`` again, which changes nothing, then ratings of 5 for a popular film and the two
-    that are recommended most for it; print the live lists before and after. Returns figures for the report."""
+    that are recommended most for it; print the live lists before and after. Returns figures for the report.
+
+    It happens in a copy of the lake: invented ratings must not count as events in the demo's metrics.
+    """
+    run = Run(run.job, _copy_of(run.lake), run.progress)
     inputs = pin_inputs(run, EVENTS, ITEM_WEIGHTS, ITEMS)
     events, weights = inputs.frame(run, EVENTS), inputs.frame(run, ITEM_WEIGHTS)
     past = events_before(events, run_date)
     rated = _films_to_rate(past, weights, user)
     last = past.where(F.col("user_id") == user).orderBy(F.desc("timestamp"), "item_id").first()
-    data = f"{run.lake.uri}/_blocks/live"  # where forget_users removes files
+    data = f"{run.lake.uri}/source"
     noon = int(datetime(run_date.year, run_date.month, run_date.day, 12, tzinfo=UTC).timestamp())
     if last is not None:
         _send(data, "1.json", [(user, last["item_id"], last["value"], int(last["timestamp"].timestamp()))])
@@ -47,6 +52,19 @@ def live_act(run: Run, console: Console, dataset: str, user: str, run_date: date
     because = _because(run, events, weights, user, rated, lists[-1])
     _print(console, user, [titles[item] for item in rated], lists, titles, because)
     return {"live_seconds": round(took, 1), "live_changed": len(set(lists[-1]) - set(lists[0]))}
+
+
+def _copy_of(lake: Lake) -> Lake:
+    """A copy of the tables in a folder of temporary files, which replaces that of an earlier run."""
+    copy = Lake(f"{lake.uri}/_blocks/live")
+    filesystem, folder = FileSystem.from_uri(copy.uri)
+    if filesystem.get_file_info(folder).type == FileType.Directory:
+        filesystem.delete_dir(folder)
+    for table in TABLES.values():
+        if lake.version(table) is not None:
+            filesystem.create_dir(f"{folder}/{table.name}", recursive=True)
+            copy_files(lake.table_uri(table), copy.table_uri(table))
+    return copy
 
 
 def _films_to_rate(past: DataFrame, weights: DataFrame, user: str) -> list[str]:

@@ -74,7 +74,7 @@ class Service:
         return endpoint
 
     async def _recommendations(self, request: "Request") -> Answer:
-        name, k = self._asked_id(request), self._k(request)
+        name, k = self._requested_id(request), self._k(request)
         status, content = await self._ranked(LISTS, name, k)
         if status == 404:
             fallback, _ = await self._source.value(LISTS, ANYONE)
@@ -86,7 +86,7 @@ class Service:
         return status, content | {"fallback": name == ANYONE}
 
     async def _neighbors(self, request: "Request") -> Answer:
-        name = self._asked_id(request)
+        name = self._requested_id(request)
         status, content = await self._ranked(NEIGHBORS, name, self._k(request))
         return status, content if status == 200 else {"error": f"item {name!r} has no neighbours"}
 
@@ -106,7 +106,7 @@ class Service:
         routes = "/users/ID/recommendations, /items/ID/neighbors, /health, /metrics"
         return 404, {"error": f"there is no such route; there are {routes}"}
 
-    def _asked_id(self, request: "Request") -> str:
+    def _requested_id(self, request: "Request") -> str:
         name, most = request.path_params["name"], self._options.max_id_chars
         if not 0 < len(name) <= most:
             raise BadRequestError(f"the id has {len(name)} characters; give 1 to {most}")

@@ -39,7 +39,8 @@ from recsys_spark.tables.schemas import (
 
 _LIST_SETTINGS = ("k", "min_score", "quota", "quota_on", "match_on", "diversity", "diversify_from")
 
-_WATCHED = (RECOMMENDATIONS, USER_PROFILES, EVENTS, FORGOTTEN)
+_WATCHED = (RECOMMENDATIONS, FORGOTTEN)
+"""A night publishes its lists last: until then the stream goes on from the night before."""
 
 
 @dataclass
@@ -51,8 +52,10 @@ class Night:
     profiles: Provenance
     lists: Provenance
     request: ListRequest
-    versions: tuple[int | None, ...]
-    """Of the tables by which a later night is recognised."""
+    name: str
+    """The versions by which a later night is recognised, for commits too."""
+    sequence: int
+    """The last commit of ``streamed_events`` that ``events`` includes; −1: none."""
 
     @classmethod
     def open(cls, run: Run) -> "Night":
@@ -62,23 +65,24 @@ class Night:
             InputError: a table is missing.
             UsageError: the night was made with settings that cannot be kept up event by event.
         """
-        versions = watched_versions(run)
+        name, events = _newest(run), run.lake.last_commit(EVENTS)
+        # Read before the events are pinned: an event that is in both counts once, one in neither would be lost.
+        streamed = None if events is None else events.provenance.streamed
         inputs = pin_inputs(run, RECOMMENDATIONS, USER_PROFILES, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS)
         commits = [run.lake.last_commit(table) for table in (USER_PROFILES, RECOMMENDATIONS)]
         profiles, lists = (commit.provenance for commit in commits if commit is not None)
-        if profiles.run_date is None or profiles.run_date != lists.run_date:
-            raise InputError(
-                f"profiles are of run_date {profiles.run_date}, lists of {lists.run_date}: run the refresh to its end"
-            )
+        if lists.run_date is None:
+            raise InputError("the lists were not made by this release: run the refresh again")
         _check_settings(profiles, lists)
         options = _list_options(run, lists)
         scored = ITEM_WEIGHTS if options.scorer == "hybrid" else ITEM_VECTORS
-        return cls(run, inputs, profiles, lists, ListRequest.pin(run, options, scored), versions)
+        request = ListRequest.pin(run, options, scored)
+        return cls(run, inputs, profiles, lists, request, name, -1 if streamed is None else streamed)
 
     @property
     def is_last(self) -> bool:
         """Whether no later night has been published, and nobody was forgotten since."""
-        return watched_versions(self.run) == self.versions
+        return _newest(self.run) == self.name
 
     @property
     def run_date(self) -> date:
@@ -92,21 +96,9 @@ class Night:
         return self.run_date + timedelta(days=2)
 
     @property
-    def sequence(self) -> int:
-        """The last commit of ``streamed_events`` that ``events`` includes; −1: none."""
-        commit = self.run.lake.last_commit(EVENTS)
-        streamed = None if commit is None else commit.provenance.streamed
-        return -1 if streamed is None else streamed
-
-    @property
     def is_hybrid(self) -> bool:
         """Whether live lists are by item weights; else by profiles."""
         return self.request.options.scorer == "hybrid"
-
-    @property
-    def name(self) -> str:
-        """Its versions in one text, for commits."""
-        return " ".join(map(str, self.versions))
 
     @property
     def model(self) -> str:
@@ -192,10 +184,10 @@ class Night:
         return sorted_copy(self.run, table.name, source, lambda: frame, self.run.lake.rows(table))
 
 
-def watched_versions(run: Run) -> tuple[int | None, ...]:
-    """The versions of the tables by which a later night is recognised."""
+def _newest(run: Run) -> str:
+    """The newest versions of the watched tables in one text."""
     commits = [run.lake.last_commit(table) for table in _WATCHED]
-    return tuple(None if commit is None else commit.version for commit in commits)
+    return " ".join("none" if commit is None else f"{commit.identity}@{commit.version}" for commit in commits)
 
 
 def _check_settings(profiles: Provenance, lists: Provenance) -> None:

@@ -1,6 +1,7 @@
 """Events as they arrive → live profiles and lists, batch by batch."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pyspark.errors import PySparkException, StreamingQueryException
@@ -57,18 +58,27 @@ def stream_profiles(run: Run, options: StreamOptions) -> Report:
         writer = rows.writeStream.foreachBatch(batches.process)
         return writer.option("checkpointLocation", spark_path(checkpoint)).trigger(**trigger).start()
 
-    for wait in (*_WAITS, None):
-        try:
-            _finish(start(), batches)
-            break
-        except RetryError as error:
-            if wait is None:
-                raise
-            run.progress.note(f"{error}; next attempt in {wait} s")
-            time.sleep(wait)
+    _until_done(run, start, batches)
     counted = (STREAMED_EVENTS, LIVE_PROFILES, LIVE_RECOMMENDATIONS)
     tables = {table.name: run.lake.rows(table) for table in counted if run.lake.version(table) is not None}
     return {"status": "done" if batches.report["batches"] else "unchanged", "tables": tables} | batches.report
+
+
+def _until_done(run: Run, start: Callable[[], StreamingQuery], batches: Batches) -> None:
+    """Start the query again after a transient fault, until it ends. A batch that succeeds in between resets the waits:
+    a stream runs for weeks."""
+    waits = iter(_WAITS)
+    while True:
+        done = batches.report["batches"]
+        try:
+            return _finish(start(), batches)
+        except RetryError as error:
+            if batches.report["batches"] > done:
+                waits = iter(_WAITS)
+            if (wait := next(waits, None)) is None:
+                raise
+            run.progress.note(f"{error}; next attempt in {wait} s")
+            time.sleep(wait)
 
 
 def _finish(query: StreamingQuery, batches: Batches) -> None:
