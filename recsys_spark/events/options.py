@@ -6,7 +6,7 @@ from pydantic import Field
 
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights
-from recsys_spark.runtime.config import Weights
+from recsys_spark.runtime.config import JobConfig, Weights
 from recsys_spark.runtime.options import RunDate
 
 _HALF_LIFE_DAYS = 180.0
@@ -25,6 +25,16 @@ class RelevanceOptions(EventOptions):
     """Relevant events."""
 
     min_rating: float = Field(4.0, description="minimum rating with which a later event makes its item relevant")
+
+
+class TrustOptions(JobConfig):
+    """Trust in events."""
+
+    trust_weights: bool = Field(
+        False,
+        description="events count by the trust in their user, and texts of items in the fit of item weights by that in "
+        "the item, from score_risk; refresh_lake then scores the risk first",
+    )
 
 
 class HistoryOptions(EventOptions):

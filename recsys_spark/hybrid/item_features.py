@@ -7,10 +7,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.events.codes import code
+from recsys_spark.events.trust import distrusted
 from recsys_spark.tables.sampling import hash_sample
 
 FEATURE_COLUMNS = {"users": "array<bigint>", "words": "array<bigint>", "word_values": "array<float>"}
 """Extra columns of an item block for the fit: codes ascending; ``word_values`` is a unit vector."""
+
+TRUST_COLUMNS = {"user_values": "array<float>"}
+"""A further column of an item block if users are not all trusted: the root of the trust in each of ``users``."""
 
 _WORD = r"(?U)\b\w\w+\b"
 
@@ -53,6 +57,32 @@ def item_features(items: DataFrame, pairs: DataFrame, vectors: DataFrame, dimens
     filled = [F.coalesce(name, F.array().cast(kind)).alias(name) for name, kind in FEATURE_COLUMNS.items()]
     zeros = F.array_repeat(F.lit(0.0).cast("float"), dimension)
     return rows.select("item_id", *filled, F.coalesce("embedding", zeros).alias("embedding"))
+
+
+def trusted_features(features: DataFrame, pairs: DataFrame, user_risk: DataFrame, item_risk: DataFrame) -> DataFrame:
+    """``item_features`` with TRUST_COLUMNS, words and vectors scaled by the trust in the item.
+
+    With the roots as values, a common user counts his trust. Trust is a power of four, so that roots and their sums are
+    exact.
+
+    Args:
+        features: from ``item_features``.
+        pairs: ``user_id, item_id`` that they were made from.
+        user_risk, item_risk: the tables.
+    """
+    trust = distrusted(user_risk)
+    root = F.sqrt(F.coalesce("trust", F.lit(1.0))).cast("float")
+    entry = F.struct(code(F.col("user_id")).alias("code"), root.alias("value"))
+    users = pairs.join(trust, on="user_id", how="left").groupBy("item_id").agg(
+        F.array_sort(F.collect_set(entry)).alias("entries")
+    )  # fmt: skip
+    items = distrusted(item_risk, "item_id").select("item_id", F.col("trust").cast("float").alias("scale"))
+    rows = features.join(users, on="item_id", how="left").join(items, on="item_id", how="left")
+    scale = F.coalesce("scale", F.lit(1.0).cast("float"))
+    scaled = {name: F.transform(name, lambda x: x * scale) for name in ("word_values", "embedding")}
+    entries = F.coalesce("entries", F.array().cast("array<struct<code:bigint,value:float>>"))
+    columns = {"users": entries["code"], "user_values": entries["value"], **scaled}
+    return rows.withColumns(columns).select(*features.columns, *TRUST_COLUMNS)
 
 
 def sample_of_users(pairs: DataFrame, share: float) -> DataFrame:

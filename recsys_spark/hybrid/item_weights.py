@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys_spark.arrays.arrow import as_lists
-from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
+from recsys_spark.arrays.sparse import code_matrix, code_matrix_within, flat
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.hybrid.kernels.item_ridge import Features, co_occurrence, ridge_weights, supports
 from recsys_spark.runtime.task import PYTHON_BYTES
@@ -149,8 +149,8 @@ class _CoOccurrence:
     """The items of greatest co-occurrence with each target, over the blocks so far."""
 
     def __init__(self, targets: pa.RecordBatch, limit: int, shrink: float) -> None:
-        self._vocabulary, self._users = code_matrix(targets["users"])
-        self._counts = np.diff(self._users.indptr).astype(np.float64)
+        self._vocabulary, self._users = code_matrix(targets["users"], _user_values(targets))
+        self._counts = _user_counts(targets)
         self._ordinals, self._shrink = targets["ordinal"].to_numpy(), shrink
         self._running = RunningTopK(np.empty((targets.num_rows, 0), np.float32), limit, min_score=_SMALLEST)
 
@@ -158,8 +158,8 @@ class _CoOccurrence:
         """Score the items of a block by the users that they share with the targets."""
         if not len(self._vocabulary):
             return
-        users = code_matrix_within(block["users"], self._vocabulary)
-        counts = pc.list_value_length(block["users"]).to_numpy().astype(np.float64)
+        users = code_matrix_within(block["users"], self._vocabulary, _user_values(block))
+        counts = _user_counts(block)
         ordinals = block["ordinal"].to_numpy()
         for first in range(0, len(self._counts), 1024):
             common = sp.csr_array(self._users[first : first + 1024] @ users.T)
@@ -173,6 +173,20 @@ class _CoOccurrence:
     def best(self) -> Entries:
         """(t, limit) entries."""
         return self._running.entries
+
+
+def _user_values(block: pa.RecordBatch) -> pa.ListArray | None:
+    """The roots of the trust in the users of each item; None if all are trusted."""
+    return block["user_values"] if "user_values" in block.schema.names else None
+
+
+def _user_counts(block: pa.RecordBatch) -> NDArray[np.float64]:
+    """The users of each item, a user as much as his trust. Trust is a power of four, so that sums are exact."""
+    values = _user_values(block)
+    if values is None:
+        return np.asarray(pc.list_value_length(block["users"]).to_numpy().astype(np.float64))
+    roots, offsets = flat(values)
+    return np.asarray(np.diff(np.concatenate([[0.0], np.cumsum(roots.astype(np.float64) ** 2)])[offsets]))
 
 
 def _fitted(
@@ -240,10 +254,11 @@ def _features(items: ItemBlocks, ordinals: Rows) -> tuple[pa.Array, Features]:
     positions, parts = [], []
     for part, block, rows in locate_items(items.blocks(), ordinals):
         positions.append(part)
-        parts.append(block.select(names).take(pa.array(rows)))
+        present = [name for name in (*names, "user_values") if name in block.schema.names]
+        parts.append(block.select(present).take(pa.array(rows)))
     table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(np.argsort(np.concatenate(positions))))
-    columns = {name: table[name].combine_chunks() for name in names}
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
     vectors = columns["embedding"].flatten().to_numpy().reshape(table.num_rows, -1)
-    _, users = code_matrix(columns["users"])
+    _, users = code_matrix(columns["users"], columns.get("user_values"))
     _, words = code_matrix(columns["words"], columns["word_values"])
     return columns["item_id"], Features(users, words, vectors)

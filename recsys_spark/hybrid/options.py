@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from recsys_spark.events.options import HistoryOptions
+from recsys_spark.events.options import HistoryOptions, TrustOptions
 from recsys_spark.hybrid.item_weights import WeightFit
 from recsys_spark.publish.options import RefitOptions
 
@@ -48,3 +48,7 @@ class WeightOptions(HistoryOptions, RefitOptions):
             ridge=self.hybrid_ridge,
             nprobe=self.hybrid_nprobe,
         )
+
+
+class FitOptions(WeightOptions, TrustOptions):
+    """Keys of the fit of item weights on events and texts."""

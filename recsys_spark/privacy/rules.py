@@ -58,6 +58,9 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "interleaved": (REMOVE_ROWS,),
     "item_neighbors": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "item_weights": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
+    "user_risk": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
+    "item_risk": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
+    "attack_truth": (REMOVE_ROWS,),
     "metrics": (KEEP_TOTALS,),
     "online_metrics": (KEEP_TOTALS,),
     "changes": (KEEP_TOTALS,),
@@ -179,7 +182,7 @@ def without_unused(rows: DataFrame, *owners: DataFrame) -> DataFrame:
 
 def reasons_mention(columns: Sequence[str], items: Sequence[str]) -> Column:
     """Whether a reason of a recommendation mentions one of ``items``; ``columns``: those of the rows."""
-    if "reasons" not in columns or not items:
+    if not _has_reasons(columns) or not items:
         return F.lit(False)
     names = frozenset(items)
     mentions = F.udf(lambda ids: ids is not None and not names.isdisjoint(ids), "boolean")
@@ -189,7 +192,12 @@ def reasons_mention(columns: Sequence[str], items: Sequence[str]) -> Column:
 def without_reasons(rows: DataFrame, items: Sequence[str]) -> DataFrame:
     """``rows`` with null ``reasons`` where one mentions any of ``items``; the next refresh fills them again."""
     mentioned = reasons_mention(rows.columns, items)
-    return rows.withColumn("reasons", F.when(~mentioned, F.col("reasons"))) if "reasons" in rows.columns else rows
+    return rows.withColumn("reasons", F.when(~mentioned, F.col("reasons"))) if _has_reasons(rows.columns) else rows
+
+
+def _has_reasons(columns: Sequence[str]) -> bool:
+    """Whether reasons name items: those of lists do, those of risk scores are sentences without ids."""
+    return {"reasons", "rank"} <= {*columns}
 
 
 def _keyed(plain: Column) -> Column:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from recsys_spark.events.options import HistoryOptions
+from recsys_spark.events.options import HistoryOptions, TrustOptions
 from recsys_spark.publish.options import IncrementalOptions
 from recsys_spark.runtime.config import JobConfig
 
@@ -26,7 +26,7 @@ class FeedbackOptions(JobConfig):
     )
 
 
-class ProfileOptions(HistoryOptions, FeedbackOptions, IncrementalOptions):
+class ProfileOptions(HistoryOptions, TrustOptions, FeedbackOptions, IncrementalOptions):
     """User profiles."""
 
     user_text_weight: float = Field(

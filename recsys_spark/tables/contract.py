@@ -32,6 +32,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "array<float>": pa.list_(pa.float32()),
     "array<double>": pa.list_(pa.float64()),
     "array<string>": pa.list_(pa.string()),
+    "array<int>": pa.list_(pa.int32()),
     "array<bigint>": pa.list_(pa.int64()),
     REASONS: pa.list_(pa.struct(list(_REASON.items()))),
 }

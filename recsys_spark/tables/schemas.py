@@ -220,6 +220,29 @@ ITEM_WEIGHTS = Table(
     "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
 )
 
+# How far the log of a user is from those of others, and what the events of the user count. `score` is in nats: −ln of the
+# share of users whose log is estimated to be as unusual. `segment`: review, the greatest scores within the budget; watch,
+# further users with a `trust` below 1; else normal. Nobody is removed for it.
+USER_RISK = Table(
+    "user_risk",
+    {
+        "user_id": "string",
+        "score": "double",
+        "trust": "double",  # in (0, 1], a power of two
+        "reasons": "array<string>",  # sentences, the strongest evidence first; empty if trust is 1
+        "segment": "string",
+        "run_date": "date",
+    },
+    key=("user_id",),
+)
+
+# The same of items: `trust` is what the text of an item counts.
+ITEM_RISK = Table("item_risk", {"item_id": "string", **dict(list(USER_RISK.columns.items())[1:])}, key=("item_id",))
+
+# Of a copy with injected attacks: the accounts that were injected or taken over, the pushed items, and the items that
+# were changed or added. An id that does not apply is null.
+ATTACK_TRUTH = Table("attack_truth", {"user_id": "string", "item_id": "string", "attack": "string"}, key=())
+
 # Append-only. Lists of a run_date are evaluated again when there are more events: the greatest `evaluation` is the
 # newest. `evaluation` and `until` are null in rows of earlier releases.
 METRICS = Table(

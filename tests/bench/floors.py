@@ -29,6 +29,7 @@ ALLOWED = {
     "blocks": f"{GROUND} arrays",
     "items": f"{GROUND} arrays encode events",
     "profiles": f"{GROUND} arrays encode events blocks items",
+    "risk": f"{GROUND} arrays ingest encode events blocks items profiles",
     "topk": f"{GROUND} arrays blocks profiles",
     "training": "errors",
     "sequence": f"{GROUND} arrays blocks items training",
@@ -43,7 +44,7 @@ ALLOWED = {
     "report": f"{GROUND} arrays privacy events items evaluate",
     "export": f"{GROUND} arrays stream",
     "serve": f"{GROUND} export",
-    "refresh": f"{GROUND} ingest encode events blocks items profiles hybrid recommend stream evaluate",
+    "refresh": f"{GROUND} ingest encode events blocks items profiles risk hybrid recommend stream evaluate",
     "demo": f"{GROUND} events evaluate report refresh stream",
 }
 

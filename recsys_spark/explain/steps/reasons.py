@@ -12,6 +12,7 @@ from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.events.history import History
+from recsys_spark.events.trust import trusted_pairs
 from recsys_spark.events.weights import EventWeights, weigh_pairs
 from recsys_spark.explain.inputs import explanation_inputs, newest_event_types, titled_items, weighted_titles
 from recsys_spark.explain.options import ReasonOptions
@@ -37,6 +38,7 @@ from recsys_spark.tables.schemas import (
     ITEMS,
     RECOMMENDATIONS,
     USER_PROFILES,
+    USER_RISK,
     USERS,
     Table,
 )
@@ -180,6 +182,8 @@ def _cosine_sources(run: Run, inputs: InputVersions) -> Sources:
         rule = Ignored(**(provenance.ignored or {}))
         ignored = ignored_pairs(profiles.frame(IMPRESSIONS), events, day, rule)
         pairs = pairs.unionByName(weighed_ignored(ignored, events, day, rule.weight, weights.half_life_days))
+    if provenance.settings.get("trust_weights"):
+        pairs = trusted_pairs(pairs, profiles.frame(USER_RISK))
     blocks = _blocks(run, inputs, ITEM_VECTORS, titled_items(vectors.drop("model"), _items(run, inputs)), {})
     segments = None
     if provenance.segment_weight:
@@ -201,8 +205,8 @@ def _profile_run(run: Run, inputs: InputVersions) -> Previous:
     commit = run.lake.last_commit(USER_PROFILES)
     assert commit is not None
     versions = commit.provenance.versions or {}
-    impressions = [IMPRESSIONS] if IMPRESSIONS.name in versions else []
-    for table in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS, *impressions):
+    more = [table for table in (IMPRESSIONS, USER_RISK) if table.name in versions]
+    for table in (EVENTS, USERS, EMBEDDINGS, ITEM_VECTORS, *more):
         if table.name not in versions or not run.lake.can_read(table, versions[table.name]):
             raise InputError(
                 f"reasons need the version of table '{table.name}' that user_profiles were built from, and it was "

@@ -21,7 +21,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Features:
-    """Of m items: ``users`` (m, U) of ones; ``words`` (m, V) and ``vectors`` (m, d) with unit rows or zero rows."""
+    """Of m items: ``users`` (m, U) of ones, or of the roots of their trust; ``words`` (m, V) and ``vectors`` (m, d) with unit rows or zero rows."""
 
     users: sp.csr_array
     words: sp.csr_array
@@ -53,7 +53,7 @@ def supports(
     Returns:
         (t, size) rows, ascending, padded with −1 at the end.
     """
-    counts = np.diff(features.users.indptr).astype(np.float64)
+    counts = np.asarray(features.users.multiply(features.users).sum(axis=1), np.float64).ravel()
     users, words = _Lookup(features.users), _Lookup(features.words)
     chosen = np.full((len(targets), size), -1, np.int64)
     for number, (target, row) in enumerate(zip(targets, candidates, strict=True)):

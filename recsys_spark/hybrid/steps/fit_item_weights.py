@@ -13,16 +13,23 @@ from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blo
 from recsys_spark.blocks.steps.centroids import centroids, cluster_count
 from recsys_spark.errors import InputError
 from recsys_spark.events.steps.check_event_types import check_event_types
+from recsys_spark.events.trust import distrusted
 from recsys_spark.events.weights import weigh_pairs
-from recsys_spark.hybrid.item_features import FEATURE_COLUMNS, item_features, sample_of_users
+from recsys_spark.hybrid.item_features import (
+    FEATURE_COLUMNS,
+    TRUST_COLUMNS,
+    item_features,
+    sample_of_users,
+    trusted_features,
+)
 from recsys_spark.hybrid.item_weights import WEIGHTS_DDL, fit_bytes, weight_rows
-from recsys_spark.hybrid.options import WeightOptions
+from recsys_spark.hybrid.options import FitOptions, WeightOptions
 from recsys_spark.items.steps.whitening import fitted_whitening
 from recsys_spark.items.vectors import encoder_of, item_embeddings
 from recsys_spark.items.whitening import whitened
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Outcome, Provenance
-from recsys_spark.publish.changes import change_kinds
+from recsys_spark.publish.changes import change_kinds, changed_keys
 from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
 from recsys_spark.publish.steps.previous_run import FullRebuild, Previous, previous
 from recsys_spark.publish.steps.publishing import (
@@ -37,7 +44,19 @@ from recsys_spark.publish.steps.publishing import (
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, FORGOTTEN, ITEM_VECTORS, ITEM_WEIGHTS, ITEMS
+from recsys_spark.tables.schemas import (
+    EMBEDDINGS,
+    EVENTS,
+    FORGOTTEN,
+    ITEM_RISK,
+    ITEM_VECTORS,
+    ITEM_WEIGHTS,
+    ITEMS,
+    USER_RISK,
+)
+
+
+_TRUST = (USER_RISK, ITEM_RISK)
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,8 @@ def fit_item_weights(run: Run, options: WeightOptions, *, force: bool = False, r
     Items that have weights keep them until a refit of all items is due. ``force``: fit all items. ``required``: without
     a positive event there are no weights, which is an error then.
     """
-    encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS)
+    trust = _TRUST if isinstance(options, FitOptions) and options.trust_weights else ()
+    encoder, inputs = _encoder(run), pin_inputs(run, ITEMS, EVENTS, EMBEDDINGS, *trust)
     provenance = _provenance(inputs, options, encoder)
     key = run_key("fit_item_weights", provenance)
     if (done := unchanged(run, key, ITEM_WEIGHTS)) is not None and not force:
@@ -150,7 +170,13 @@ def _provenance(inputs: InputVersions, options: WeightOptions, encoder: str) -> 
         fit=asdict(options.weight_fit),
         max_events=options.hybrid_max_events,
         refit=[options.hybrid_whitening, options.refit_share],
+        **({"trust_weights": True} if _is_trusted(inputs) else {}),
     )
+
+
+def _is_trusted(inputs: InputVersions) -> bool:
+    """Whether users and items count by their trust."""
+    return all(table.name in inputs.versions for table in _TRUST)
 
 
 def _forgotten(run: Run) -> str | None:
@@ -170,6 +196,10 @@ def _last_fit(fit: _Fit, sizes: Mapping[str, int]) -> Previous | FullRebuild:
         return last
     if fit.options.run_date < last.run_date:  # weights of a later day were fitted on later events
         return FullRebuild(f"run_date was {last.run_date}, is {fit.options.run_date}")
+    for table in _TRUST if _is_trusted(fit.inputs) else ():
+        old, new = (distrusted(rows, table.key[0]) for rows in (last.frame(table), fit.inputs.frame(fit.run, table)))
+        if not last.saw(table, fit.inputs) and not changed_keys(old, new, table.key[0]).isEmpty():
+            return FullRebuild(f"the trust in {table.key[0].removesuffix('_id')}s has changed")
     for name, size in (last.commit.outcome.fitted or {}).items():
         if abs(sizes[name] - size) >= fit.options.refit_share * size:
             return FullRebuild(f"{size:,} {name} at the last fit of all items, {sizes[name]:,} now")
@@ -247,12 +277,15 @@ def _feature_blocks(fit: _Fit, due: DataFrame | None = None, after: str | None =
         share = options.hybrid_max_events / max(run.lake.rows(EVENTS), 1)
         positive = sample_of_users(pairs.where("weight > 0").select("user_id", "item_id"), share)
         features = item_features(inputs.frame(run, ITEMS), positive, fit.vectors, fit.dimension)
+        if _is_trusted(inputs):
+            features = trusted_features(features, positive, *(inputs.frame(run, table) for table in _TRUST))
         if due is not None:
             marked = features.join(due.withColumn("marked", F.lit(1)), on="item_id", how="left")
             features = marked.withColumn("due", F.coalesce("marked", F.lit(0))).drop("marked")
         return features, centroids(fit.vectors, clusters, items, seed=0) if clusters else None
 
-    extra_columns = FEATURE_COLUMNS | ({} if due is None else {"due": "int"})
+    extra_columns = FEATURE_COLUMNS | (TRUST_COLUMNS if _is_trusted(inputs) else {})
+    extra_columns |= {} if due is None else {"due": "int"}
     tasks = max(4 * run.cores, -(-items // SMALL_BLOCK_ROWS))
     source = {**fit.provenance.to_json(), "after": after}
     return cached_blocks(run, ITEM_WEIGHTS, source, SMALL_BLOCK_ROWS, build, extra_columns=extra_columns, tasks=tasks)

@@ -10,6 +10,7 @@ from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blo
 from recsys_spark.encode.kernels.model_folder import user_fingerprint
 from recsys_spark.errors import InputError, QualityError
 from recsys_spark.events.steps.check_event_types import check_event_types
+from recsys_spark.events.trust import distrusted, trusted_pairs
 from recsys_spark.events.weights import weigh_pairs
 from recsys_spark.items.steps.whitening import stored_whitening
 from recsys_spark.items.vectors import encoder_of, whitening_of
@@ -32,7 +33,7 @@ from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inp
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USERS
+from recsys_spark.tables.schemas import EMBEDDINGS, EVENTS, IMPRESSIONS, ITEM_VECTORS, USER_PROFILES, USER_RISK, USERS
 
 
 def build_profiles(run: Run, options: ProfileOptions) -> Report:
@@ -46,7 +47,8 @@ def build_profiles(run: Run, options: ProfileOptions) -> Report:
     """
     keep_impressions(run, options)
     impressions = [IMPRESSIONS] if options.ignored_weight and run.lake.version(IMPRESSIONS) is not None else []
-    inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *impressions)
+    trust = [USER_RISK] if options.trust_weights else []
+    inputs = pin_inputs(run, EVENTS, USERS, ITEM_VECTORS, EMBEDDINGS, *impressions, *trust)
     provenance = _provenance(inputs, options)
     key = run_key("build_profiles", provenance)
     if (done := unchanged(run, key, USER_PROFILES)) is not None and not options.full:
@@ -95,6 +97,7 @@ def _provenance(inputs: InputVersions, options: ProfileOptions) -> Provenance:
         ignored=asdict(ignored) if ignored else None,
         user_text_weight=options.user_text_weight,
         segment_weight=options.segment_weight,
+        settings={"trust_weights": True} if options.trust_weights else {},
     )
 
 
@@ -142,6 +145,9 @@ def _users_to_recompute(
         changed = changed.unionByName(events.join(items, on="item_id", how="left_semi").select("user_id"))
     if IMPRESSIONS.name in inputs.versions:
         changed = changed.unionByName(users_with_other_ignored(run, inputs, options, last))
+    if options.trust_weights and not last.saw(USER_RISK, inputs):
+        old, new = distrusted(last.frame(USER_RISK)), distrusted(inputs.frame(run, USER_RISK))
+        changed = changed.unionByName(changed_keys(old, new, "user_id"))
     if options.user_text_weight and not (last.saw(USERS, inputs) and last.saw(EMBEDDINGS, inputs)):
         old = user_text_vectors(run, last.frame(USERS), last.frame(EMBEDDINGS), space)
         new = user_text_vectors(run, inputs.frame(run, USERS), inputs.frame(run, EMBEDDINGS), space)
@@ -163,6 +169,8 @@ def _profiles(
         pairs = pairs.unionByName(
             weighed_ignored(ignored, events, options.run_date, options.ignored_weight, options.weights.half_life_days)
         )
+    if options.trust_weights:
+        pairs = trusted_pairs(pairs, inputs.frame(run, USER_RISK))
     segments = None
     if options.segment_weight:
         segments = user_segments(users, pool_items(segment_pairs(pairs, users), items, tasks=tasks))

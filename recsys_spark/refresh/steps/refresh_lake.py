@@ -16,7 +16,7 @@ from recsys_spark.errors import ConflictError
 from recsys_spark.evaluate.options import MetricOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluation_of_last_lists
 from recsys_spark.events.options import HistoryOptions
-from recsys_spark.hybrid.options import WeightOptions
+from recsys_spark.hybrid.options import FitOptions
 from recsys_spark.hybrid.steps.fit_item_weights import fit_item_weights
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.ingest_tables import ingest_tables
@@ -27,6 +27,8 @@ from recsys_spark.profiles.steps.build_profiles import build_profiles
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.recommend_items import recommend_items
+from recsys_spark.risk.options import RiskOptions
+from recsys_spark.risk.steps.score_risk import score_risk
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.steps.clear_live import clear_live
 from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS, USER_PROFILES
@@ -34,7 +36,9 @@ from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS, USER_PROFILES
 _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
 
-class RefreshOptions(IngestOptions, EncoderOptions, BlockOptions, ProfileOptions, TopKOptions, MetricOptions):
+class RefreshOptions(
+    IngestOptions, EncoderOptions, BlockOptions, RiskOptions, ProfileOptions, TopKOptions, MetricOptions
+):
     """Steps of a refresh."""
 
     evaluate: bool = Field(
@@ -55,12 +59,15 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
         "build_item_vectors": lambda: build_item_vectors(
             run, part(BlockOptions), model, part(HistoryOptions), force=options.full
         ),
+        "score_risk": lambda: score_risk(run, part(RiskOptions)),
         "build_profiles": lambda: build_profiles(run, part(ProfileOptions)),
         "fit_item_weights": lambda: fit_item_weights(
-            run, part(WeightOptions), force=options.full, required=options.scorer == "hybrid"
+            run, part(FitOptions), force=options.full, required=options.scorer == "hybrid"
         ),
         "recommend_items": lambda: _recommend(run, part(TopKOptions)),
     }
+    if not options.trust_weights:
+        del steps["score_risk"]
     if not options.evaluate:
         del steps["evaluate_recommendations"]
     if options.scorer in ("cosine", "sequential"):

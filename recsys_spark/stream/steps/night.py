@@ -197,6 +197,7 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
         "sif": (profiles.history or {}).get("sif") or (lists.history or {}).get("sif"),
         "ignored_weight": profiles.ignored,
         "interests": lists.interests,
+        "trust_weights": profiles.settings.get("trust_weights"),
         "approximate": lists.settings.get("approximate"),
     }
     if names := [name for name, value in refused.items() if value]:

@@ -1,0 +1,1 @@
+"""Injected attacks, and how far users and items are from the others."""

@@ -1,0 +1,1 @@
+"""Arithmetic of risk on arrays."""

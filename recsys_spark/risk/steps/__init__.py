@@ -1,0 +1,1 @@
+"""Steps of risk: they read tables, call transformations and publish."""

@@ -1,0 +1,99 @@
+"""events, items, users and item_vectors → user_risk and item_risk."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from pyspark.sql import DataFrame
+
+from recsys_spark.errors import QualityError
+from recsys_spark.lake.lake import Staged
+from recsys_spark.lake.provenance import Provenance
+from recsys_spark.publish.steps.audit import publish_audited
+from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
+from recsys_spark.publish.steps.scratch import TempTable, materialized
+from recsys_spark.risk.evidence import DISTANCE, OF_GROUPS, OF_ITEMS, OF_USERS, TWINS, Evidence
+from recsys_spark.risk.kernels.scoring import Scorer
+from recsys_spark.risk.options import RiskOptions
+from recsys_spark.risk.scaled_figures import histograms, in_steps
+from recsys_spark.risk.scores import places_of, risk_rows, scored
+from recsys_spark.risk.steps.item_evidence import item_evidence
+from recsys_spark.risk.steps.user_evidence import SHARED, Log, log_of, user_deviations, user_evidence, user_figures
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.tables.schemas import EVENTS, ITEM_RISK, ITEM_VECTORS, ITEMS, USER_RISK, USERS, Table
+
+_GROUPS = [Evidence(f"group_{name}", sentence) for name, sentence in OF_GROUPS.items()]
+
+USER_EVIDENCE = (*OF_USERS, DISTANCE, *_GROUPS, TWINS)
+
+ITEM_EVIDENCE = (*OF_ITEMS, *_GROUPS)
+
+
+def score_risk(run: Run, options: RiskOptions) -> Report:
+    """Publish how unusual users and items are.
+
+    Raises:
+        QualityError: there is nobody to compare with, or nothing in which users differ; nothing is published.
+    """
+    more = [table for table in (USERS, ITEM_VECTORS) if run.lake.version(table) is not None]
+    inputs = pin_inputs(run, EVENTS, ITEMS, *more)
+    keys = {"event_weights", "review_budget", "trust_from", "trust_step", "risk_label"}
+    provenance = Provenance(
+        inputs.content_ids, options.run_date, settings=options.model_dump(mode="json", include=keys)
+    )
+    key = run_key("score_risk", provenance)
+    if (done := unchanged(run, key, USER_RISK, ITEM_RISK)) is not None:
+        return done
+    log = log_of(run, inputs, options)
+    if options.dry_run:
+        return {"tables": {}}
+    with ExitStack() as stack:
+        users, items = _evidence(run, inputs, log, stack)
+        staged = [
+            _staged(
+                run,
+                users,
+                USER_RISK,
+                USER_EVIDENCE,
+                [False] * (len(OF_USERS) + 1) + [True] * (len(SHARED) + 1),
+                options,
+            ),
+            _staged(run, items, ITEM_RISK, ITEM_EVIDENCE, [True] * len(ITEM_EVIDENCE), options),
+        ]
+    provenance = inputs.recorded_in(provenance)
+    report: Report = {"status": "done", "tables": {}}
+    for one in staged:
+        published = publish_audited(run, key, one, provenance, options, scope="all: scores compare everybody")
+        report |= published | {"tables": report["tables"] | published["tables"]}
+    return report | _segments(run)
+
+
+def _evidence(run: Run, inputs: InputVersions, log: Log, stack: ExitStack) -> tuple[TempTable, TempTable]:
+    """The evidence about users and items, in temporary tables that ``stack`` removes."""
+    figures = in_steps(user_figures(run, inputs, log), "user_id", [one.name for one in OF_USERS])
+    steps = stack.enter_context(materialized(run, figures, broadcast=False))
+    deviations = stack.enter_context(materialized(run, user_deviations(steps.frame), broadcast=False))
+    users = stack.enter_context(materialized(run, user_evidence(log, deviations.frame), broadcast=False))
+    items = item_evidence(run, inputs, log, deviations.frame)
+    return users, stack.enter_context(materialized(run, items, broadcast=False))
+
+
+def _staged(
+    run: Run, rows: TempTable, table: Table, kinds: Sequence[Evidence], shared: Sequence[bool], options: RiskOptions
+) -> Staged:
+    """Scores of evidence as staged rows of a risk table."""
+    key = table.key[0]
+    if not rows.rows:
+        raise QualityError(f"no {key.removesuffix('_id')} has evidence; nothing was published")
+    tails = places_of(histograms(rows.frame, "evidence"))
+    scorer = Scorer.of(tails, shared, options.trust_from, options.trust_step)
+    risk = risk_rows(scored(rows.frame, key, scorer), key, kinds, options.review_budget, options.run_date)
+    return run.lake.stage(risk, table)
+
+
+def _segments(run: Run) -> Report:
+    """Users and items by segment."""
+    counts: dict[str, dict[str, int]] = {}
+    for table in (USER_RISK, ITEM_RISK):
+        rows: DataFrame = run.lake.read(run.spark, table).groupBy("segment").count()
+        counts[table.name] = {row["segment"]: row["count"] for row in rows.orderBy("segment").collect()}
+    return {"segments": counts}
