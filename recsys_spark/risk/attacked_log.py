@@ -7,6 +7,7 @@ that the user has. All choices are hashes of the attacker's id and the seed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 

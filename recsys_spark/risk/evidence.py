@@ -43,11 +43,9 @@ DISTANCE = Evidence("distance", "the combination of all figures is unusual: dist
 
 TWINS = Evidence("twins", "a history that other accounts have too: %s of it is the same")
 
-OF_GROUPS = {
-    one.name: f"shares a praised item with accounts that are alike in this: {one.sentence.partition(':')[0]} (strength %s)"
-    for one in OF_USERS
-    if one.shared
-}
+_ALIKE = "shares a praised item with accounts that are alike in this: "
+
+OF_GROUPS = {one.name: f"{_ALIKE}{one.sentence.partition(':')[0]} (strength %s)" for one in OF_USERS if one.shared}
 """By name: what the users have in common who praise the same item."""
 
 OF_ITEMS = (

@@ -67,7 +67,7 @@ def title_figures(items: DataFrame) -> DataFrame:
 
 
 def near_copies(items: DataFrame) -> DataFrame:
-    """``item_id, near_copy``: estimated Jaccard similarity of the words of the text to those of the nearest item met."""
+    """``item_id, near_copy``: estimated Jaccard similarity of the text to the nearest one met, by words."""
     words = items.select("item_id", F.explode(_words("text")).alias("word"))
     copies = similar_owners(signatures(words, "item_id", "word"), "item_id", best=1)
     return copies.withColumnRenamed("twins", "near_copy")

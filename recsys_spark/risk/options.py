@@ -60,3 +60,7 @@ class RiskOptions(EventOptions, DriftOptions):
         description="group of users that is the label, such as 'fraud: yes'; users with another group of the same "
         "attribute are its counterpart, and scores come from a logistic regression; default: without labels",
     )
+    review_cost: float = Field(1.0, ge=0, description="with risk_label: cost of a review, for the cost curve")
+    miss_cost: float = Field(
+        50.0, ge=0, description="with risk_label: cost of a user with the label who is not reviewed, for the cost curve"
+    )

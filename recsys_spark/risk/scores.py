@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.risk.evidence import STEPS, Evidence
+from recsys_spark.risk.kernels.labelled import LabelledScorer
 from recsys_spark.risk.kernels.scales import Histogram
 from recsys_spark.risk.kernels.scoring import Scorer
 from recsys_spark.risk.scaled_figures import mapped
@@ -15,13 +16,13 @@ from recsys_spark.risk.scaled_figures import mapped
 SCORED_DDL = "score double, trust double, places array<int>"
 
 
-def scored(rows: DataFrame, key: str, scorer: Scorer) -> DataFrame:
+def scored(rows: DataFrame, key: str, scorer: Scorer | LabelledScorer) -> DataFrame:
     """``key, score, trust, places, evidence`` of ``key, evidence`` (array<int>)."""
     scores = mapped(rows, key, "evidence", partial(_call, scorer), SCORED_DDL)
     return scores.join(rows, on=key)
 
 
-def _call(scorer: Scorer, evidence: object) -> Mapping[str, object]:
+def _call(scorer: Scorer | LabelledScorer, evidence: object) -> Mapping[str, object]:
     return scorer(evidence)  # type: ignore[arg-type]
 
 

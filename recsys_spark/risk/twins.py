@@ -1,14 +1,15 @@
 """Accounts with nearly the same history, by MinHash in bounded buckets; never all pairs. Pure DataFrame functions.
 
-Broder, "On the resemblance and containment of documents" (1997): two sets share the minimum of a hash with a probability
-that is their Jaccard similarity. Histories that agree in a band of four minima meet in a bucket, where each is compared
-with its six neighbours in the order of a hash.
+Broder, "On the resemblance and containment of documents" (1997): two sets share the minimum of a hash with the
+probability of their Jaccard similarity. Histories that agree in a band of four minima meet in a bucket, where each is
+compared with its six neighbours in the order of a hash.
 """
 
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.window import WindowSpec
 
 HASHES = 32
 
@@ -51,14 +52,14 @@ def similar_owners(signed: DataFrame, owner: str, best: int = BEST) -> DataFrame
     order = Window.partitionBy("bucket", "part").orderBy(F.xxhash64(owner, F.col("bucket")), owner)
     near = [_compared(owner, step, order) for step in range(-_REACH, _REACH + 1) if step]
     pairs = rows.select(owner, F.array(*near).alias("near")).select(owner, F.explode("near").alias("one"))
-    pairs = pairs.where("one.other is not null").groupBy(owner, F.col("one.other").alias("other"))
-    met = pairs.agg(F.max("one.same").alias("same")).groupBy(owner)
-    nearest = met.agg(F.slice(F.sort_array(F.collect_list("same"), asc=False), 1, best).alias("best"))
+    by_pair = pairs.where("one.other is not null").groupBy(owner, F.col("one.other").alias("other"))
+    each = by_pair.agg(F.max("one.same").alias("same")).groupBy(owner)
+    nearest = each.agg(F.slice(F.sort_array(F.collect_list("same"), asc=False), 1, best).alias("best"))
     total = reduce(lambda sum_, place: sum_ + F.coalesce(F.get("best", F.lit(place)), F.lit(0)), range(best), F.lit(0))
     return nearest.select(owner, (total / (best * HASHES)).alias("twins"))
 
 
-def _compared(owner: str, step: int, order: Window) -> Column:
+def _compared(owner: str, step: int, order: WindowSpec) -> Column:
     """The owner ``step`` places further in the bucket, and the number of equal minima."""
     other = F.lead("signature", step).over(order) if step > 0 else F.lag("signature", -step).over(order)
     name = F.lead(owner, step).over(order) if step > 0 else F.lag(owner, -step).over(order)

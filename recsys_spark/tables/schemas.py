@@ -220,8 +220,8 @@ ITEM_WEIGHTS = Table(
     "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
 )
 
-# How far the log of a user is from those of others, and what the events of the user count. `score` is in nats: −ln of the
-# share of users whose log is estimated to be as unusual. `segment`: review, the greatest scores within the budget; watch,
+# How far the log of a user is from those of others, and what the events of the user count. `score` is in nats, from −ln
+# of the estimated share of users who are as unusual. `segment`: review, the greatest scores within the budget; watch,
 # further users with a `trust` below 1; else normal. Nobody is removed for it.
 USER_RISK = Table(
     "user_risk",

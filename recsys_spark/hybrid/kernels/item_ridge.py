@@ -21,7 +21,8 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Features:
-    """Of m items: ``users`` (m, U) of ones, or of the roots of their trust; ``words`` (m, V) and ``vectors`` (m, d) with unit rows or zero rows."""
+    """Of m items: ``users`` (m, U) of ones, or of the roots of their trust; ``words`` (m, V) and ``vectors`` (m, d)
+    with unit rows, those of distrusted items shorter, or zero rows."""
 
     users: sp.csr_array
     words: sp.csr_array

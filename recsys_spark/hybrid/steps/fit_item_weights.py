@@ -55,7 +55,6 @@ from recsys_spark.tables.schemas import (
     USER_RISK,
 )
 
-
 _TRUST = (USER_RISK, ITEM_RISK)
 
 

@@ -5,18 +5,20 @@ from contextlib import ExitStack
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.errors import QualityError
+from recsys_spark.errors import InputError
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.steps.audit import publish_audited
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.publish.steps.scratch import TempTable, materialized
 from recsys_spark.risk.evidence import DISTANCE, OF_GROUPS, OF_ITEMS, OF_USERS, TWINS, Evidence
+from recsys_spark.risk.kernels.labelled import LabelledScorer
 from recsys_spark.risk.kernels.scoring import Scorer
 from recsys_spark.risk.options import RiskOptions
 from recsys_spark.risk.scaled_figures import histograms, in_steps
 from recsys_spark.risk.scores import places_of, risk_rows, scored
 from recsys_spark.risk.steps.item_evidence import item_evidence
+from recsys_spark.risk.steps.labelled_scores import labelled_scorer
 from recsys_spark.risk.steps.user_evidence import SHARED, Log, log_of, user_deviations, user_evidence, user_figures
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import EVENTS, ITEM_RISK, ITEM_VECTORS, ITEMS, USER_RISK, USERS, Table
@@ -46,25 +48,20 @@ def score_risk(run: Run, options: RiskOptions) -> Report:
     log = log_of(run, inputs, options)
     if options.dry_run:
         return {"tables": {}}
+    report: Report = {"status": "done", "tables": {}}
     with ExitStack() as stack:
         users, items = _evidence(run, inputs, log, stack)
+        scorer, figures = _user_scorer(run, inputs, users, options)
+        plain = _scorer(items, [True] * len(ITEM_EVIDENCE), options)
         staged = [
-            _staged(
-                run,
-                users,
-                USER_RISK,
-                USER_EVIDENCE,
-                [False] * (len(OF_USERS) + 1) + [True] * (len(SHARED) + 1),
-                options,
-            ),
-            _staged(run, items, ITEM_RISK, ITEM_EVIDENCE, [True] * len(ITEM_EVIDENCE), options),
+            _staged(run, users, USER_RISK, USER_EVIDENCE, scorer, options),
+            _staged(run, items, ITEM_RISK, ITEM_EVIDENCE, plain, options),
         ]
     provenance = inputs.recorded_in(provenance)
-    report: Report = {"status": "done", "tables": {}}
     for one in staged:
         published = publish_audited(run, key, one, provenance, options, scope="all: scores compare everybody")
         report |= published | {"tables": report["tables"] | published["tables"]}
-    return report | _segments(run)
+    return report | figures | _segments(run)
 
 
 def _evidence(run: Run, inputs: InputVersions, log: Log, stack: ExitStack) -> tuple[TempTable, TempTable]:
@@ -77,15 +74,35 @@ def _evidence(run: Run, inputs: InputVersions, log: Log, stack: ExitStack) -> tu
     return users, stack.enter_context(materialized(run, items, broadcast=False))
 
 
+def _scorer(rows: TempTable, shared: Sequence[bool], options: RiskOptions) -> Scorer:
+    tails = places_of(histograms(rows.frame, "evidence"))
+    return Scorer.of(tails, shared, options.trust_from, options.trust_step)
+
+
+def _user_scorer(
+    run: Run, inputs: InputVersions, rows: TempTable, options: RiskOptions
+) -> tuple[Scorer | LabelledScorer, Report]:
+    """The scorer of users, by labels if there are any to learn from, and its figures."""
+    scorer = _scorer(rows, [False] * (len(OF_USERS) + 1) + [True] * (len(SHARED) + 1), options)
+    if options.risk_label is None:
+        return scorer, {}
+    if USERS.name not in inputs.versions:
+        raise InputError(
+            f"risk_label '{options.risk_label}' is a group of table 'users', which this lake does not have"
+        )
+    return labelled_scorer(rows, inputs.frame(run, USERS), scorer, options)
+
+
 def _staged(
-    run: Run, rows: TempTable, table: Table, kinds: Sequence[Evidence], shared: Sequence[bool], options: RiskOptions
+    run: Run,
+    rows: TempTable,
+    table: Table,
+    kinds: Sequence[Evidence],
+    scorer: Scorer | LabelledScorer,
+    options: RiskOptions,
 ) -> Staged:
     """Scores of evidence as staged rows of a risk table."""
     key = table.key[0]
-    if not rows.rows:
-        raise QualityError(f"no {key.removesuffix('_id')} has evidence; nothing was published")
-    tails = places_of(histograms(rows.frame, "evidence"))
-    scorer = Scorer.of(tails, shared, options.trust_from, options.trust_step)
     risk = risk_rows(scored(rows.frame, key, scorer), key, kinds, options.review_budget, options.run_date)
     return run.lake.stage(risk, table)
 
