@@ -5,20 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-CATEGORIES = tuple(
-    [
-        "grocery",
-        "fuel",
-        "restaurant",
-        "clothing",
-        "pharmacy",
-        "travel",
-        "electronics",
-        "giftcards",
-        "gaming",
-        "utilities",
-    ]
-)
+CATEGORIES = (
+    "grocery", "fuel", "restaurant", "clothing", "pharmacy", "travel", "electronics", "giftcards", "gaming", "bills",
+)  # fmt: skip
 COUNTRIES = ("DE", "FR", "IT", "ES", "PL", "US", "BR", "NG")
 DEVICES = ("chip", "contactless", "web", "app")
 START, DAYS = datetime(2024, 1, 1), 90

@@ -8,6 +8,8 @@ import pytest
 from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.events.trust import trusted_pairs
 from recsys_spark.lake.lake import Lake
+from recsys_spark.privacy.options import ForgetOptions
+from recsys_spark.privacy.steps.forget_users import forget_users
 from recsys_spark.profiles.options import ProfileOptions
 from recsys_spark.profiles.steps.build_profiles import build_profiles
 from recsys_spark.risk.options import AttackOptions, RiskOptions
@@ -238,3 +240,16 @@ def test_equal_users_and_missing_labels_are_refused(spark, tmp_path):
     with pytest.raises(QualityError, match="0 users have this group"):
         score_risk(labelled.run, options(labelled, risk_label="fraud: yes"))
     assert bench.lake.version(USER_RISK) is labelled.lake.version(USER_RISK) is None
+
+
+def test_forgotten_users_and_items_are_in_no_risk_table(spark, tmp_path):
+    bench = Bench(spark, tmp_path)
+    for table, key in ((USER_RISK, "u"), (ITEM_RISK, "i")):
+        bench.put(table, *((f"{key}{n}", 9.0, 0.25, ["many"], "watch", DAY) for n in range(3)))
+    bench.put(ATTACK_TRUTH, ("u1", "i2", "random"), (None, "i1", "prompt_text"), ("u2", "i2", "random"))
+    forget_users(bench.run, ForgetOptions(lake=bench.lake.uri, user_ids="u1", item_ids="i1"))
+    left = {table.name: bench.lake.read(spark, table).collect() for table in (USER_RISK, ITEM_RISK, ATTACK_TRUTH)}
+    assert {row[0] for row in left["user_risk"]} == {"u0", "u2"}
+    assert {row[0] for row in left["item_risk"]} == {"i0", "i2"}
+    assert all(row["reasons"] == ["many"] for row in left["user_risk"])
+    assert [tuple(row) for row in left["attack_truth"]] == [("u2", "i2", "random")]

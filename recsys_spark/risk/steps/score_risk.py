@@ -42,9 +42,11 @@ def score_risk(run: Run, options: RiskOptions) -> Report:
     provenance = Provenance(
         inputs.content_ids, options.run_date, settings=options.model_dump(mode="json", include=keys)
     )
-    key = run_key("score_risk", provenance)
-    if (done := unchanged(run, key, USER_RISK, ITEM_RISK)) is not None:
-        return done
+    # One key a table: the log of changes has a row for each.
+    keys_of = {table: run_key(f"score_risk_{table.key[0]}", provenance) for table in (USER_RISK, ITEM_RISK)}
+    done = [unchanged(run, key, table) for table, key in keys_of.items()]
+    if all(done):
+        return {"status": "unchanged", "tables": {name: n for one in done if one for name, n in one["tables"].items()}}
     log = log_of(run, inputs, options)
     if options.dry_run:
         return {"tables": {}}
@@ -59,7 +61,8 @@ def score_risk(run: Run, options: RiskOptions) -> Report:
         ]
     provenance = inputs.recorded_in(provenance)
     for one in staged:
-        published = publish_audited(run, key, one, provenance, options, scope="all: scores compare everybody")
+        scope = "all: scores compare everybody"
+        published = publish_audited(run, keys_of[one.table], one, provenance, options, scope=scope)
         report |= published | {"tables": report["tables"] | published["tables"]}
     return report | figures | _segments(run)
 
