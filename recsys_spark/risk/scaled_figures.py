@@ -1,4 +1,4 @@
-"""Figures → integers, their histograms, and what kernels make of whole rows. DataFrame functions."""
+"""Figures → integers, counts of them, and what kernels make of whole rows. Pure DataFrame functions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,10 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.risk.evidence import STEPS
-from recsys_spark.risk.kernels.scales import NO_FIGURE, Histogram, center_and_scale, distances, peer_groups
-
-LEAST_PEERS = 100
-"""Users of a group of peers."""
+from recsys_spark.risk.kernels.scales import NO_FIGURE, distances
 
 _MOST = 64 * STEPS
 """Bound of a figure and of a z-score."""
@@ -40,39 +37,15 @@ def _steps(figure: Column) -> Column:
     return F.when(number.isNull() | F.isnan(number), F.lit(NO_FIGURE)).otherwise(bounded)
 
 
-def histograms(rows: DataFrame, column: str, by: str | None = None) -> dict[tuple[int, int], Histogram]:
-    """Histogram of each figure of ``column`` (array<int>), by (class, place); the class is 0 without ``by``.
+def counted_values(rows: DataFrame, column: str, by: str | None = None) -> DataFrame:
+    """``class, place, value, n``: how often each value of each figure of ``column`` (array<int>) occurs, NO_FIGURE left
+    out; ``class`` is the column ``by``, or 0.
 
-    The driver gets a row for each value that occurs, at most 2¹⁵ of a figure and class, for any number of users.
+    There are at most 2¹⁵ values of a figure and class, for any number of users.
     """
     group = F.lit(0) if by is None else F.col(by)
     values = rows.select(group.alias("class"), F.posexplode(column).alias("place", "value"))
-    counts = values.where(F.col("value") != NO_FIGURE).groupBy("class", "place", "value").agg(F.count("*").alias("n"))
-    table = counts.toArrow()
-    names = list(zip(table["class"].to_pylist(), table["place"].to_pylist(), strict=True))
-    cells: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
-    for name, value, n in zip(names, table["value"].to_pylist(), table["n"].to_pylist(), strict=True):
-        values_, counts_ = cells.setdefault(name, ([], []))
-        values_.append(value)
-        counts_.append(n)
-    return {name: Histogram.of(*cell) for name, cell in cells.items()}
-
-
-def peer_scales(rows: DataFrame, width: int, least: int = LEAST_PEERS) -> Scales:
-    """Median and robust deviation of each figure among peers, by class. A figure that never varies has scale 0."""
-    classes = {row["class"]: row["count"] for row in rows.groupBy("class").count().collect()}
-    groups, by_class = peer_groups(classes, least), histograms(rows, "figures", "class")
-    scales: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-    for group in set(groups.values()):
-        centers, widths = np.zeros(width), np.zeros(width)
-        for place in range(width):
-            parts = [h for (one, at), h in by_class.items() if at == place and groups[one] == group]
-            if parts:
-                values, counts = (np.concatenate([getattr(h, f) for h in parts]) for f in ("values", "counts"))
-                centers[place], widths[place] = center_and_scale(Histogram.of(values.tolist(), counts.tolist()))
-        for one in (one for one, number in groups.items() if number == group):
-            scales[one] = centers, widths
-    return scales
+    return values.where(F.col("value") != NO_FIGURE).groupBy("class", "place", "value").agg(F.count("*").alias("n"))
 
 
 def z_scores(rows: DataFrame, key: str, scales: Scales) -> DataFrame:
@@ -95,25 +68,19 @@ def z_scores(rows: DataFrame, key: str, scales: Scales) -> DataFrame:
     return rows.mapInArrow(scored, f"{key} string, z array<int>")
 
 
-def moments(
-    rows: DataFrame, width: int, bound: int = 8 * STEPS
-) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-    """Number of rows, sums (width,) and sums of products (width, width) of z-scores in deviations; no figure is 0.
-
-    Sums are of integers; the driver gets one row for each task.
-    """
+def summed_moments(rows: DataFrame, width: int, bound: int = 8 * STEPS) -> DataFrame:
+    """``sums`` (array<bigint>), one row for each task: number of rows, sums and sums of products of the z-scores, as
+    the flat (width + 1, width + 1) matrix of products of a row of 1 and z; no figure is 0."""
 
     def summed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         total = np.zeros((width + 1, width + 1), np.int64)
         for batch in batches:
-            z = _known(_matrix(batch["z"]), bound)
+            z = _filled(_matrix(batch["z"]), bound)
             wide = np.column_stack([np.ones(len(z), np.int64), z])
             total += wide.T @ wide
         yield pa.RecordBatch.from_arrays([pa.array([total.ravel().tolist()], pa.list_(pa.int64()))], names=["sums"])
 
-    parts = rows.select("z").mapInArrow(summed, "sums array<bigint>").collect()
-    total = np.sum([np.array(row["sums"], np.int64) for row in parts], axis=0).reshape(width + 1, width + 1)
-    return int(total[0, 0]), total[0, 1:] / STEPS, total[1:, 1:] / STEPS**2
+    return rows.select("z").mapInArrow(summed, "sums array<bigint>")
 
 
 def with_distances(
@@ -123,7 +90,7 @@ def with_distances(
 
     def measured(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            z = _known(_matrix(batch["z"]), bound).astype(np.float64) / STEPS
+            z = _filled(_matrix(batch["z"]), bound).astype(np.float64) / STEPS
             steps = np.minimum(np.round(distances(z, mean, factor) * STEPS), _MOST).astype(np.int32)
             yield pa.RecordBatch.from_arrays([batch[key], batch["z"], pa.array(steps)], names=[key, "z", "distance"])
 
@@ -142,7 +109,7 @@ def mapped(rows: DataFrame, key: str, column: str, kernel: Callable[[Any], Mappi
     return rows.mapInArrow(scored, f"{key} string, {ddl}")
 
 
-def _known(z: NDArray[np.int32], bound: int) -> NDArray[np.int64]:
+def _filled(z: NDArray[np.int32], bound: int) -> NDArray[np.int64]:
     return np.where(z == NO_FIGURE, 0, np.clip(z, -bound, bound)).astype(np.int64)
 
 
@@ -153,3 +120,6 @@ def _matrix(lists: pa.ListArray) -> NDArray[np.int32]:
 def _lists(rows: NDArray[Any]) -> pa.ListArray:
     offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
     return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))
+
+
+_known = _filled

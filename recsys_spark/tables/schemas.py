@@ -220,15 +220,14 @@ ITEM_WEIGHTS = Table(
     "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
 )
 
-# How far the log of a user is from those of others, and what the events of the user count. `score` is in nats, from −ln
-# of the estimated share of users who are as unusual. `segment`: review, the greatest scores within the budget; watch,
-# further users with a `trust` below 1; else normal. Nobody is removed for it.
+# How unusual users are (`score`, nats), and what their events count (`trust`, a power of four in (0, 1]). `segment`:
+# review, the greatest scores within the budget; watch, others with a trust below 1; normal. Nobody is removed for it.
 USER_RISK = Table(
     "user_risk",
     {
         "user_id": "string",
         "score": "double",
-        "trust": "double",  # in (0, 1], a power of two
+        "trust": "double",
         "reasons": "array<string>",  # sentences, the strongest evidence first; empty if trust is 1
         "segment": "string",
         "run_date": "date",
@@ -236,11 +235,10 @@ USER_RISK = Table(
     key=("user_id",),
 )
 
-# The same of items: `trust` is what the text of an item counts.
+# The same of items; `trust` is what their texts count.
 ITEM_RISK = Table("item_risk", {"item_id": "string", **dict(list(USER_RISK.columns.items())[1:])}, key=("item_id",))
 
-# Of a copy with injected attacks: the accounts that were injected or taken over, the pushed items, and the items that
-# were changed or added. An id that does not apply is null.
+# Of a copy with an injected attack: attackers and the items they push, or the attacked items; an id may be null.
 ATTACK_TRUTH = Table("attack_truth", {"user_id": "string", "item_id": "string", "attack": "string"}, key=())
 
 # Append-only. Lists of a run_date are evaluated again when there are more events: the greatest `evaluation` is the

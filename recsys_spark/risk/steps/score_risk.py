@@ -15,8 +15,9 @@ from recsys_spark.risk.evidence import DISTANCE, OF_GROUPS, OF_ITEMS, OF_USERS, 
 from recsys_spark.risk.kernels.labelled import LabelledScorer
 from recsys_spark.risk.kernels.scoring import Scorer
 from recsys_spark.risk.options import RiskOptions
-from recsys_spark.risk.scaled_figures import histograms, in_steps
+from recsys_spark.risk.scaled_figures import in_steps
 from recsys_spark.risk.scores import places_of, risk_rows, scored
+from recsys_spark.risk.steps.histograms import histograms
 from recsys_spark.risk.steps.item_evidence import item_evidence
 from recsys_spark.risk.steps.labelled_scores import labelled_scorer
 from recsys_spark.risk.steps.user_evidence import SHARED, Log, log_of, user_deviations, user_evidence, user_figures

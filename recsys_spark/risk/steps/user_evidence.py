@@ -13,8 +13,9 @@ from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.risk.evidence import OF_USERS, STEPS
 from recsys_spark.risk.kernels.scales import NO_FIGURE, shrunk_covariance, whitener
 from recsys_spark.risk.options import RiskOptions
-from recsys_spark.risk.scaled_figures import moments, peer_scales, with_distances, z_scores
+from recsys_spark.risk.scaled_figures import with_distances, z_scores
 from recsys_spark.risk.shared_figures import item_sums, praised_pairs, user_strengths, with_deviations
+from recsys_spark.risk.steps.histograms import moments, peer_scales
 from recsys_spark.risk.twins import signatures, similar_owners
 from recsys_spark.risk.user_figures import (
     category_figures,
