@@ -49,9 +49,7 @@ class RiskOptions(EventOptions, DriftOptions):
     review_budget: int = Field(
         200, ge=1, le=100_000, description="number of users, and of items, that are marked for review, by score"
     )
-    trust_from: float = Field(
-        6.0, ge=0, description="score up to which users and items are fully trusted, in nats (6: 1 user in 400)"
-    )
+    trust_from: float = Field(8.0, ge=0, description="score up to which users and items are fully trusted, in nats")
     trust_step: float = Field(
         2.0, gt=0, description="trust is a quarter above trust_from, and a quarter of it every N nats above, to 1/256"
     )

@@ -120,6 +120,3 @@ def _matrix(lists: pa.ListArray) -> NDArray[np.int32]:
 def _lists(rows: NDArray[Any]) -> pa.ListArray:
     offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
     return pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))
-
-
-_known = _filled

@@ -10,6 +10,9 @@ from pyspark.sql import functions as F
 
 _GRID = 2.0**20
 
+HEAVY_WORDS = 8
+"""Words of an item that count in the coherence of a history."""
+
 _PRIOR = 1.0
 """Values that the mean of all counts for in the mean of an item's other values."""
 
@@ -138,11 +141,28 @@ def text_figures(users: DataFrame) -> DataFrame:
     return users.join(shared, on="text_hash").select("user_id", figure)
 
 
-def coherence_figures(sums: DataFrame) -> DataFrame:
-    """``user_id, unrelated_items``: − mean cosine of two of the user's items, (‖Σv‖² − n) / (n·(n − 1)).
+def coherence_figures(pairs: DataFrame, words: DataFrame) -> DataFrame:
+    """``user_id, unrelated_items``: − mean cosine of two of the user's items, by the heaviest words of their texts.
 
-    ``sums``: ``user_id, embedding, events``, the sum of n unit vectors; users with one item are absent.
+    The sum over all pairs is ‖Σv‖² − Σ‖v‖²: no pair is formed. Users with fewer than two such items are absent.
+
+    Args:
+        pairs: ``user_id, item_id``, each once.
+        words: ``item_id, words, word_values``: codes and their TF-IDF values.
     """
-    square = F.aggregate("embedding", F.lit(0.0), lambda total, x: total + x * x)
-    n = F.col("events").cast("double")
-    return sums.where("events > 1").select("user_id", (-(square - n) / (n * (n - 1))).alias("unrelated_items"))
+    entries = F.arrays_zip("words", "word_values")
+    heavy = F.sort_array(F.transform(entries, lambda one: F.struct(one["word_values"], one["words"])), asc=False)
+    items = words.select("item_id", F.slice(heavy, 1, HEAVY_WORDS).alias("heavy"))
+    norm = F.sqrt(F.aggregate("heavy", F.lit(0.0), lambda total, one: total + one["word_values"] * one["word_values"]))
+    single = items.withColumn("norm", norm).select("item_id", "norm", F.explode("heavy").alias("one"))
+    value = (F.col("one.word_values") / F.col("norm")).alias("value")
+    rows = pairs.join(single.select("item_id", F.col("one.words").alias("word"), value), on="item_id")
+    by_word = rows.groupBy("user_id", "word").agg(
+        F.sum(units(F.col("value"))).alias("sum"), F.sum(units(F.col("value") * F.col("value"))).alias("own")
+    )
+    square = F.col("sum") / _GRID * (F.col("sum") / _GRID)
+    totals = by_word.groupBy("user_id").agg(F.sum(units(square)).alias("square"), F.sum("own").alias("own"))
+    counts = pairs.join(items.select("item_id"), on="item_id", how="left_semi").groupBy("user_id")
+    totals = totals.join(counts.agg(F.count("*").cast("double").alias("n")), on="user_id").where("n > 1")
+    cosine = (F.col("square") - F.col("own")) / _GRID / (F.col("n") * (F.col("n") - 1))
+    return totals.select("user_id", (-cosine).alias("unrelated_items"))

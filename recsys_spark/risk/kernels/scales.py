@@ -29,6 +29,9 @@ _TAIL = (0.8, 0.9)
 _LEAST_TAIL = 0.1
 """Least distance of the two, as a share of the second."""
 
+_LEAST_WIDTH = 25.6
+"""The same as a number, 0.1 units: of a figure that most users do not have, both quantiles are 0."""
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -95,16 +98,16 @@ class Tail:
     """Distance over which the share of users above falls by e."""
 
     @classmethod
-    def of(cls, histogram: Histogram, floor: float = 1.0) -> "Tail":
+    def of(cls, histogram: Histogram, floor: float = _LEAST_WIDTH) -> "Tail":
         """The tail through the 0.8 and 0.9 quantiles. ``floor``: least distance of the two."""
         low, high = (histogram.quantile(share) for share in _TAIL)
         distance = max(high - low, _LEAST_TAIL * abs(high), floor)
         return cls(low, distance / float(np.log((1 - _TAIL[0]) / (1 - _TAIL[1]))))
 
     def surprise(self, figures: Ints) -> Floats:
-        """−ln of the estimated share of users with a greater figure, 0 below the start (nats, float64)."""
+        """−ln of the estimated share of users with a greater figure, 0 up to the start (nats, float64)."""
         nats = -np.log(1 - _TAIL[0]) + (figures - self.start) / self.width
-        return np.where(figures == NO_FIGURE, 0.0, np.maximum(np.where(figures < self.start, 0.0, nats), 0.0))
+        return np.where(figures == NO_FIGURE, 0.0, np.maximum(np.where(figures <= self.start, 0.0, nats), 0.0))
 
 
 def shrunk_covariance(moments: Floats, sums: Floats, n: int) -> tuple[Floats, Floats]:

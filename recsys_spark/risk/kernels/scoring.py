@@ -16,11 +16,8 @@ from recsys_spark.risk.kernels.scales import NO_FIGURE, Floats, Histogram, Ints,
 OWN_BOUND = 5.0
 """Most nats that a figure of one account by itself counts."""
 
-_OWN = 3
-"""Figures of an account by itself that count: their mean."""
-
-_SHARED = 2
-"""Shared figures that count: their mean."""
+_OWN = 5.0
+"""The surprises of an account by itself are added up and divided by this."""
 
 _LEVELS = 4
 
@@ -40,21 +37,28 @@ class Scorer:
         shared: whether a figure is shared evidence.
         trust_from: score up to which the trust is 1.
         trust_step: nats of score for each further quarter.
+        number: of the shared figures that count: their mean.
     """
 
     tails: Sequence[Tail]
     shared: NDArray[np.bool_]
     trust_from: float
     trust_step: float
+    number: int
 
     @classmethod
     def of(
-        cls, histograms: Mapping[int, Histogram], shared: Sequence[bool], trust_from: float, trust_step: float
+        cls,
+        histograms: Mapping[int, Histogram],
+        shared: Sequence[bool],
+        trust_from: float,
+        trust_step: float,
+        number: int = 2,
     ) -> "Scorer":
         """The scorer of figures with these histograms; a figure that nobody has surprises nobody."""
         nobody = Tail(0.0, 1.0)
         tails = [Tail.of(histograms[place]) if place in histograms else nobody for place in range(len(shared))]
-        return cls(tails, np.array(shared), trust_from, trust_step)
+        return cls(tails, np.array(shared), trust_from, trust_step, number)
 
     def surprises(self, evidence: Ints) -> Floats:
         """(n, width) nats; figures of one account are bounded."""
@@ -65,7 +69,7 @@ class Scorer:
     def __call__(self, evidence: Ints) -> dict[str, NDArray[np.generic]]:
         """``score, trust``, and ``places``: the figures that are reasons, the strongest first, −1 for none."""
         nats = self.surprises(evidence)
-        score = _mean_of_greatest(nats[:, self.shared], _SHARED) + _mean_of_greatest(nats[:, ~self.shared], _OWN)
+        score = _mean_of_greatest(nats[:, self.shared], self.number) + _sum(nats[:, ~self.shared]) / _OWN
         order = np.argsort(-nats, axis=1, kind="stable")[:, :REASONS]
         enough = np.take_along_axis(nats, order, axis=1) >= _LEAST_REASON
         trust = trust_of(score, self.trust_from, self.trust_step)
@@ -80,6 +84,14 @@ def trust_of(score: Floats, trust_from: float, trust_step: float) -> Floats:
     """
     levels = np.where(score > trust_from, 1 + np.floor((score - trust_from) / trust_step), 0)
     return np.asarray(4.0 ** -np.minimum(levels, _LEVELS))
+
+
+def _sum(nats: Floats) -> Floats:
+    """Sum of each row, in the order of the columns."""
+    total = np.zeros(len(nats))
+    for column in range(nats.shape[1]):
+        total += nats[:, column]
+    return total
 
 
 def _mean_of_greatest(nats: Floats, number: int) -> Floats:

@@ -1,4 +1,4 @@
-"""events, items, users and item_vectors → user_risk and item_risk."""
+"""events, items and users → user_risk and item_risk."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ from recsys_spark.risk.steps.item_evidence import item_evidence
 from recsys_spark.risk.steps.labelled_scores import labelled_scorer
 from recsys_spark.risk.steps.user_evidence import SHARED, Log, log_of, user_deviations, user_evidence, user_figures
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tables.schemas import EVENTS, ITEM_RISK, ITEM_VECTORS, ITEMS, USER_RISK, USERS, Table
+from recsys_spark.tables.schemas import EVENTS, ITEM_RISK, ITEMS, USER_RISK, USERS, Table
 
 _GROUPS = [Evidence(f"group_{name}", sentence) for name, sentence in OF_GROUPS.items()]
 
@@ -37,7 +37,7 @@ def score_risk(run: Run, options: RiskOptions) -> Report:
     Raises:
         QualityError: there is nobody to compare with, or nothing in which users differ; nothing is published.
     """
-    more = [table for table in (USERS, ITEM_VECTORS) if run.lake.version(table) is not None]
+    more = [table for table in (USERS,) if run.lake.version(table) is not None]
     inputs = pin_inputs(run, EVENTS, ITEMS, *more)
     keys = {"event_weights", "review_budget", "trust_from", "trust_step", "risk_label"}
     provenance = Provenance(
@@ -55,7 +55,7 @@ def score_risk(run: Run, options: RiskOptions) -> Report:
     with ExitStack() as stack:
         users, items = _evidence(run, inputs, log, stack)
         scorer, figures = _user_scorer(run, inputs, users, options)
-        plain = _scorer(items, [True] * len(ITEM_EVIDENCE), options)
+        plain = _scorer(items, [True] * len(ITEM_EVIDENCE), options, 1)
         staged = [
             _staged(run, users, USER_RISK, USER_EVIDENCE, scorer, options),
             _staged(run, items, ITEM_RISK, ITEM_EVIDENCE, plain, options),
@@ -78,16 +78,16 @@ def _evidence(run: Run, inputs: InputVersions, log: Log, stack: ExitStack) -> tu
     return users, stack.enter_context(materialized(run, items, broadcast=False))
 
 
-def _scorer(rows: TempTable, shared: Sequence[bool], options: RiskOptions) -> Scorer:
+def _scorer(rows: TempTable, shared: Sequence[bool], options: RiskOptions, number: int) -> Scorer:
     tails = places_of(histograms(rows.frame, "evidence"))
-    return Scorer.of(tails, shared, options.trust_from, options.trust_step)
+    return Scorer.of(tails, shared, options.trust_from, options.trust_step, number)
 
 
 def _user_scorer(
     run: Run, inputs: InputVersions, rows: TempTable, options: RiskOptions
 ) -> tuple[Scorer | LabelledScorer, Report]:
     """The scorer of users, by labels if there are any to learn from, and its figures."""
-    scorer = _scorer(rows, [False] * (len(OF_USERS) + 1) + [True] * (len(SHARED) + 1), options)
+    scorer = _scorer(rows, [False] * (len(OF_USERS) + 1) + [True] * (len(SHARED) + 1), options, 2)
     if options.risk_label is None:
         return scorer, {}
     if USERS.name not in inputs.versions:

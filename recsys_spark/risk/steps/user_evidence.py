@@ -1,4 +1,4 @@
-"""events, items, users and item_vectors → the evidence about every user."""
+"""events, items and users → the evidence about every user."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import QualityError
 from recsys_spark.events.relevance import is_positive_event
-from recsys_spark.profiles.profiles import pool_items
-from recsys_spark.profiles.steps.build_profiles import pooled_blocks
+from recsys_spark.hybrid.item_features import word_values
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.risk.evidence import OF_USERS, STEPS
 from recsys_spark.risk.kernels.scales import NO_FIGURE, shrunk_covariance, whitener
@@ -27,7 +26,7 @@ from recsys_spark.risk.user_figures import (
 )
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EVENTS, ITEM_VECTORS, ITEMS, USERS
+from recsys_spark.tables.schemas import EVENTS, ITEMS, USERS
 
 SHARED = [place for place, one in enumerate(OF_USERS) if one.shared]
 
@@ -76,12 +75,7 @@ def user_figures(run: Run, inputs: InputVersions, log: Log) -> DataFrame:
     parts = [time_figures(events), popularity_figures(pairs), value_figures(events), category_figures(events, items)]
     if USERS.name in inputs.versions:
         parts.append(text_figures(inputs.frame(run, USERS)))
-    if ITEM_VECTORS.name in inputs.versions:
-        weight = [F.lit(1.0).alias("weight"), F.lit(1).cast("bigint").alias("events")]
-        last = F.lit(0).cast("timestamp").alias("last_timestamp")
-        weighed = pairs.join(inputs.frame(run, ITEM_VECTORS).select("item_id"), on="item_id", how="left_semi")
-        weighed = weighed.select("user_id", "item_id", weight[0], weight[1], last)
-        parts.append(coherence_figures(pool_items(weighed, pooled_blocks(run, inputs), tasks=2 * run.cores)))
+    parts.append(coherence_figures(pairs, word_values(items)))
     rows = events.groupBy("user_id").agg(F.count("*").alias("events"))
     for part in parts:
         rows = rows.join(part, on="user_id", how="left")

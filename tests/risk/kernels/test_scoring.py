@@ -17,7 +17,7 @@ def scorer(shared, **tails):
 def test_a_shared_figure_counts_without_bound_and_a_figure_of_one_account_up_to_one():
     made = scorer([False, True])(np.array([[10_000, 0], [0, 10_000], [10, 10]]))
     own, shared, usual = made["score"]
-    assert own == np.round(OWN_BOUND / 3, 6)
+    assert own == np.round(OWN_BOUND / 5, 6)
     assert shared > 100
     assert usual == 0
     assert made["trust"].tolist() == [1.0, 4.0**-4, 1.0]
