@@ -44,7 +44,7 @@ def labelled_scorer(
     """
     label = options.risk_label or ""
     labels = labels_of(users, label).join(rows.frame.select("user_id"), on="user_id", how="left_semi")
-    counts = labels.agg(F.count_if("label = 1"), F.count_if("label = 0")).collect()[0]
+    counts = labels.agg(F.count_if(F.col("label") == 1), F.count_if(F.col("label") == 0)).collect()[0]
     if min(counts) < _LEAST:
         raise QualityError(
             f"risk_label '{label}': {counts[0]:,} users have this group and {counts[1]:,} another one of the same "
@@ -54,7 +54,7 @@ def labelled_scorer(
     folds = []
     for fold in (0, 1):
         train, test = labels.where(in_fold(1 - fold)), labels.where(in_fold(fold))
-        if min(train.agg(F.count_if("label = 1"), F.count_if("label = 0")).collect()[0]) < _LEAST // 2:
+        if min(train.agg(F.count_if(F.col("label") == 1), F.count_if(F.col("label") == 0)).collect()[0]) < _LEAST // 2:
             break
         tested = rows.frame.join(test.select("user_id"), on="user_id", how="left_semi")
         folds.append(scored(tested, "user_id", _fitted(rows.frame, train, scorer)).select("user_id", "score"))

@@ -125,3 +125,19 @@ def test_target_ranks_count_greater_scores_and_half_of_the_ties(seed, masked, ra
 def test_a_ridge_too_small_for_the_gram_matrix_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="a ridge of 0.0 is too small"):
         ease(np.ones((3, 3), np.float32), 0.0)
+
+
+@given(st.integers(0, 200))
+def test_four_users_of_a_quarter_of_trust_count_as_one(seed):
+    """The values of users are roots of their trust: weights and supports are those of so many users fewer."""
+    plain = features(seed)
+    one_in_four = Features(sp.csr_array(sp.hstack([plain.users * 0.5] * 4)), plain.words, plain.vectors)
+    targets = np.arange(9)
+    candidates = np.array([[i for i in range(9) if i != target] for target in targets])
+    chosen = [supports(some, targets, candidates, 4, shrink=2.0, text_share=0.2) for some in (plain, one_in_four)]
+    assert (chosen[0] == chosen[1]).all()
+    weights = [
+        ridge_weights(some, targets, chosen[0], vector_weight=2.0, word_weight=3.0, ridge=1.5)
+        for some in (plain, one_in_four)
+    ]
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-4, atol=1e-6)
