@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.export.documents import with_values
+from recsys_spark.export.documents import changed_ids, with_values
 from recsys_spark.export.options import ExportOptions
 from recsys_spark.export.steps.collections import FORMAT, LISTS, NEIGHBORS, VECTORS, Collection, Exported, VectorShape
 from recsys_spark.export.steps.folder_target import FolderTarget
@@ -16,6 +16,7 @@ from recsys_spark.export.steps.redis_target import RedisTarget
 from recsys_spark.export.steps.targets import Export, Target
 from recsys_spark.lake.lake import Commit
 from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.live import current_lists
 from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS
@@ -103,16 +104,14 @@ def _plan(run: Run, target: Target, collection: Collection, version: Exported, *
 def _export(run: Run, target: Target, collection: Collection, version: Exported, plan: _Plan) -> dict[str, int]:
     if plan.scope == "none":
         return {"written": 0, "removed": 0}
-    old = None if plan.base is None else _rows(run, collection, plan.base)
-    export = Export(
-        run,
-        collection,
-        version,
-        with_values(collection.documents(_rows(run, collection, version))),
-        None if old is None else with_values(collection.documents(old)),
-        _shape(run, version) if collection is VECTORS else None,
-    )
-    return target.publish(export)
+    shape = _shape(run, version) if collection is VECTORS else None
+    rows, documents = _rows(run, collection, version), collection.documents
+    if plan.base is None or not target.takes_changes:
+        return target.publish(Export(run, collection, version, with_values(documents(rows)), None, shape))
+    old, key = _rows(run, collection, plan.base), collection.id_column
+    with materialized(run, changed_ids(old, rows, key)) as changed:
+        new, was = (with_values(documents(some.join(changed.frame, on=key, how="left_semi"))) for some in (rows, old))
+        return target.publish(Export(run, collection, version, new, was, shape))
 
 
 def _rows(run: Run, collection: Collection, version: Exported) -> DataFrame:
