@@ -1,9 +1,11 @@
 """Choose the matrix product for the CPU of this machine."""
 
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from recsys_spark.topk.kernels.compilation import loops_for
 from recsys_spark.topk.kernels.shortlist import NUMPY, TileProduct
 from recsys_spark.topk.kernels.tiles import BF16_TILES, Tiles
 
@@ -33,7 +35,14 @@ def cpu_tiles() -> Tiles:
 
 
 def cpu_product(flops: float, threads: int) -> TileProduct:
-    """bfloat16 if the CPU has it and torch is loaded already or worth loading; otherwise float32 in NumPy."""
+    """bfloat16 if the CPU has it and torch is loaded already or worth loading; otherwise float32 in NumPy.
+
+    Compiled loops select from it if they are worth loading.
+    """
+    return replace(_product(flops, threads), loops=loops_for(flops), threads=threads)
+
+
+def _product(flops: float, threads: int) -> TileProduct:
     if multiplies_bf16() and ("torch" in sys.modules or flops > _WORTH_TORCH):
         from recsys_spark.topk.kernels.bf16_product import bf16_product
 

@@ -1,10 +1,13 @@
 """The running Top-K against a full sort, for any division of the items into blocks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_spark.topk.kernels.compilation import compiled_loops
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, entries_of, ordinals_of, scores_of
 from recsys_spark.topk.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
 
@@ -30,7 +33,15 @@ def in_bf16():
     return bf16_product(1)
 
 
-TILE_PRODUCTS = pytest.mark.parametrize("tile_product", [lambda: NUMPY, in_bf16], ids=["float32", "bfloat16"])
+def with_loops(tile_product):
+    return replace(tile_product, loops=compiled_loops())
+
+
+TILE_PRODUCTS = pytest.mark.parametrize(
+    "tile_product",
+    [lambda: NUMPY, in_bf16, lambda: with_loops(NUMPY), lambda: with_loops(in_bf16())],
+    ids=["float32", "bfloat16", "float32 compiled", "bfloat16 compiled"],
+)
 
 
 def in_blocks(queries, items, k, cuts, excluded=(), order=None, tile_product=NUMPY):
