@@ -16,6 +16,10 @@ REQUIREMENTS = [
     "obstore>=0.6,<1",  # asks a store whether it honours the conditional writes that commits rest on
     "pydantic>=2.10,<3",  # the configuration of a job is a pydantic model
     "pydantic-settings>=2.7,<3",  # ... read from TOML, environment and command line in one go
+    # Compiles the selection of the Top-K join; where it is missing NumPy selects, and lists are the same. 0.61 is the
+    # first for Python 3.13, 0.63 for 3.14. There are no wheels for later Pythons, other processors, Macs with Intel.
+    "numba>=0.61; python_version < '3.15' and platform_machine in 'x86_64 aarch64 arm64 AMD64' and "
+    "(platform_system != 'Darwin' or platform_machine == 'arm64')",
     "rich>=13",  # progress and tables on a terminal
     # Boosted trees rank the default lists. This build needs NumPy and SciPy alone and brings its own OpenMP; LightGBM
     # needs the system's libgomp, which slim images lack. 3.0 is the first with a stable JSON format of models.

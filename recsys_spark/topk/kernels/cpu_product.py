@@ -1,5 +1,6 @@
 """Choose the matrix product for the CPU of this machine."""
 
+import os
 import sys
 from dataclasses import replace
 from functools import cache
@@ -11,6 +12,8 @@ from recsys_spark.topk.kernels.tiles import BF16_TILES, Tiles
 
 _FLAGS = {"avx512_bf16", "amx_bf16"}
 
+_WITHOUT_BF16 = "SSE41 AVX AVX2 AVX2_VNNI AVX2_VNNI_2 AVX512_CORE AVX512_CORE_VNNI"
+
 _WORTH_TORCH = 3e11  # floating-point operations that take as long as loading torch
 
 
@@ -18,8 +21,11 @@ _WORTH_TORCH = 3e11  # floating-point operations that take as long as loading to
 def multiplies_bf16() -> bool:
     """Whether the CPU has instructions for bfloat16, whose products are at least twice as fast as those of float32.
 
-    Reads /proc/cpuinfo instead of loading torch, because the driver calls this too, for its memory estimate.
+    Reads /proc/cpuinfo instead of loading torch, because the driver calls this too, for its memory estimate. oneDNN,
+    which multiplies, may be held to older instructions.
     """
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16.split():
+        return False
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
