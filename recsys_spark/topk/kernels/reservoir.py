@@ -22,7 +22,7 @@ _CHUNK = 64  # pairs that the loops may append before they look for room
 
 
 class Reservoir:
-    """Room for 2·k + 96 pairs of each query, at 8 bytes each. A query that fills it raises its floor.
+    """Room for 3·k + 96 pairs of each query, at 8 bytes each. A query that fills it raises its floor.
 
     Pairs with almost equal products may fill it for good. They are scored and offered to the list then, and the last
     score of the list is the next floor.
@@ -56,7 +56,7 @@ class Reservoir:
         self._listed = np.ascontiguousarray(listed)
         self._floor = error.products(listed[:, -1])
         self._min_product = least_product(error, min_score)
-        room = 2 * listed.shape[1] + _CHUNK + _CHUNK // 2
+        room = 3 * listed.shape[1] + _CHUNK + _CHUNK // 2
         self._columns = np.empty((len(queries), room), np.int32)
         self._products = np.empty((len(queries), room), np.float32)
         self._counts = np.zeros(len(queries), np.int64)
