@@ -131,6 +131,16 @@ def test_the_kth_bound_of_a_row_is_found_for_any_floats():
         assert counts[0] == k
 
 
+def test_a_row_with_fewer_bounds_than_k_keeps_its_floor_and_its_pairs():
+    floor, counts, listed = np.zeros(1, np.float32), np.array([3]), np.array([[9, 8, -np.inf, -np.inf]], np.float32)
+    products, columns = np.array([[5, -1, 7]], np.float32), np.array([[0, 1, 2]], np.int32)
+    compiled_loops().thin(floor, np.float32(0), False, listed[:, :3].copy(), columns, products, counts)
+    assert (floor[0], counts[0], products[0, 0]) == (7, 1, 7)  # of 9, 8, 7, 5 and -1 the third
+    counts[0] = 1
+    compiled_loops().thin(floor, np.float32(0), False, listed, columns, products, counts)
+    assert (floor[0], counts[0]) == (7, 1)
+
+
 def test_tiles_of_any_size_give_the_same_lists():
     queries, items = vectors(3, 20, 5, "normal"), vectors(4, 200, 5, "normal")
     expected = lists(queries, items, 4, NUMPY)
