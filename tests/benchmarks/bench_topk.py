@@ -114,7 +114,7 @@ def compare(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
     ours, flops = bench.exact, 2.0 * queries.shape[0] * items.shape[0] * items.shape[1]
     bench.exact()
     rows: dict[str, object] = {"users": len(queries), "items": len(items), "dim": items.shape[1], "k": asked.k}
-    rows |= {"isa": asked.isa, "product": product_name(flops)}
+    rows |= {"isa": asked.isa, "product": product_name(flops / CORES)}
     if "numpy" in asked.only:
         _, rows["vs_numpy"] = paired("NumPy selects", lambda: bench.exact(False), "ours", ours, asked.pairs)
         rows["cpu_s"] = {name: round(median(bench.cpu_seconds[name]), 2) for name in ("numpy", "compiled")}

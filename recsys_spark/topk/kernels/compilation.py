@@ -27,12 +27,23 @@ _READY = "ready"  # this file is written once all loops are compiled
 _WORTH_LOADING, _WORTH_COMPILING = 3e11, 7e11  # floating-point operations whose selection then takes less time, too
 
 
+_WORK = [0.0]  # floating-point operations that this process was given: a worker takes one batch after the other
+
+
 def loops_for(flops: float) -> ModuleType | None:
-    """The loops if a task with so much work gains by loading them, or by compiling them for the first time."""
+    """The loops, if they are loaded or if it pays to load them, or to compile them for the first time.
+
+    Args:
+        flops: work of the batch at hand. What the process has been given before counts too.
+    """
+    _WORK[0] += flops
     if _numba_version() is None:
         return None
-    compiled = compiled_loops.cache_info().currsize or any((folder / _READY).exists() for folder in _folders())
-    return compiled_loops() if flops > (_WORTH_LOADING if compiled else _WORTH_COMPILING) else None
+    if not compiled_loops.cache_info().currsize:
+        compiled = any((folder / _READY).exists() for folder in _folders())
+        if _WORK[0] < (_WORTH_LOADING if compiled else _WORTH_COMPILING):
+            return None
+    return compiled_loops()
 
 
 @cache

@@ -27,6 +27,7 @@ def fresh(monkeypatch, tmp_path):
     """No process-wide memory, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(compilation, "_WORK", [0.0])
     remembered = compilation.compiled_loops, compilation._numba_version, compilation._state
     for function in remembered:
         function.cache_clear()
@@ -64,12 +65,13 @@ def test_a_numba_that_fails_is_reported_and_numpy_selects(fresh, monkeypatch, ca
 
 def test_little_work_loads_nothing_and_more_work_loads_what_is_compiled(fresh, monkeypatch):
     monkeypatch.setattr(compilation, "_loaded", lambda source, cached: "loops")
-    assert compilation.loops_for(5e11) is None
-    assert compilation.loops_for(1e12) == "loops"
-    assert compilation.loops_for(5e11) == "loops"
+    assert compilation.loops_for(4e11) is None
+    assert compilation.loops_for(4e11) == "loops"  # compiled: 8e11 in this process
+    assert compilation.loops_for(1.0) == "loops"
     compilation.compiled_loops.cache_clear()  # as in the next process
-    assert compilation.loops_for(5e11) == "loops"
-    assert compilation.loops_for(1e11) is None
+    compilation._WORK[0] = 0.0
+    assert compilation.loops_for(2e11) is None
+    assert compilation.loops_for(2e11) == "loops"
 
 
 def test_a_folder_that_others_may_write_to_is_passed_over(fresh, monkeypatch):
