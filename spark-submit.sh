@@ -168,6 +168,7 @@ cache_folder() {
 }
 
 # The name holds the hash of the contents: runs at the same time, of different states of the code, do not meet.
+# Python cannot keep compiled modules beside a zip, so they are in it; another release of Python takes the sources.
 build_zip() {
     PYTHONSAFEPATH=1 "$PYTHON" - "$ROOT" "$1" <<'END'
 import sys
@@ -178,6 +179,7 @@ if sys.version_info < (3, 11):
 
 import hashlib
 import os
+import tempfile
 import time
 import zipfile
 from importlib.util import find_spec
@@ -189,18 +191,28 @@ if missing := [name for name in NEEDED if find_spec(name) is None]:
           " or unset SPARK_HOME, SPARK_PROFILE and RECSYS_PYTHON to have a .venv made", file=sys.stderr)
     sys.exit(2)
 
+def compiled(names):
+    from py_compile import PycInvalidationMode, compile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch, "module.pyc")
+        for name in names:
+            compile(root / name, target, name, True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+            yield f"{name}c", target.read_bytes()
+
+
 root, cache = map(Path, sys.argv[1:])
 files = sorted(f for f in root.glob("recsys_spark/**/*") if f.is_file() and f.suffix not in (".pyc", ".md")
                and not any(part.startswith(".") for part in f.relative_to(root).parts))
 members = [(f.relative_to(root).as_posix(), f.read_bytes()) for f in files]
-digest = hashlib.sha256(repr(members).encode()).hexdigest()[:16]
+digest = hashlib.sha256(repr([sys.implementation.cache_tag, members]).encode()).hexdigest()[:16]
 target = cache / f"recsys_spark-{digest}.zip"
 if target.exists():
     os.utime(target)
 else:
     draft = cache / f"recsys_spark-{digest}.{os.getpid()}"
     with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as package:
-        for name, content in members:
+        for name, content in [*members, *compiled(name for name, _ in members if name.endswith(".py"))]:
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16
             package.writestr(info, content, zipfile.ZIP_DEFLATED)

@@ -7,7 +7,7 @@ killed job leaves at most files that no commit names. Readers always get one who
 import json
 import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -17,7 +17,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from recsys_spark.errors import InputError
 from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.lake.commits import Commit, Staged, commit_files, commits_of, content_of, open_table, remove
-from recsys_spark.lake.data_files import FILE_DDL, read_files, write_files
+from recsys_spark.lake.data_files import FILE_DDL, first_row, read_files, write_files
 from recsys_spark.lake.paths import delta_uri, lake_path
 from recsys_spark.lake.plain_files import PlainFiles
 from recsys_spark.lake.provenance import Outcome, Provenance, to_json
@@ -122,6 +122,12 @@ class Lake:
                 f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it (README, How it works)"
             )
         return read_files(spark, table, self._uris(table, delta))
+
+    def first(self, table: Table, version: int, *columns: str) -> dict[str, Any] | None:
+        """The first row of a version, for columns that are the same in every row; None if it has none. The driver reads
+        it without Spark, so that a run with nothing to do starts no session."""
+        schema = pa.schema([table.arrow_schema.field(name) for name in columns])
+        return first_row(self.file_uris(table, version), schema)
 
     def differing(
         self, spark: "SparkSession", table: Table, old: int, new: int
