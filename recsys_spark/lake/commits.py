@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
@@ -87,6 +88,17 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
         lake, _, name = uri.rpartition("/")
         kind = RetryError if is_transient(error) else InputError
         raise kind(f"table '{name}' in lake {lake} cannot be read: {one_line(error)}") from error
+
+
+def data_files_of(delta: DeltaTable) -> pa.Table:
+    """The data files of the opened version: ``path``, ``size_bytes``, ``modification_time``, ``num_records`` and more.
+
+    ``pa.table`` would give the same and load pandas, for half of the time that a run with nothing to do takes.
+    """
+    actions = delta.get_add_actions(flatten=True)
+    if hasattr(actions, "__arrow_c_stream__"):
+        return pa.RecordBatchReader.from_stream(actions).read_all()
+    return pa.Table.from_batches([pa.record_batch(actions)])  # a record batch in earlier releases of deltalake
 
 
 def last_commit_of(delta: DeltaTable) -> Commit:

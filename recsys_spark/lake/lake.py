@@ -16,7 +16,16 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from recsys_spark.errors import InputError
 from recsys_spark.errors.failpoints import failpoint
-from recsys_spark.lake.commits import Commit, Staged, commit_files, commits_of, content_of, open_table, remove
+from recsys_spark.lake.commits import (
+    Commit,
+    Staged,
+    commit_files,
+    commits_of,
+    content_of,
+    data_files_of,
+    open_table,
+    remove,
+)
 from recsys_spark.lake.data_files import FILE_DDL, first_row, read_files, write_files
 from recsys_spark.lake.paths import delta_uri, lake_path
 from recsys_spark.lake.plain_files import PlainFiles
@@ -103,12 +112,12 @@ class Lake:
     def rows(self, table: Table) -> int:
         """The number of rows of the newest version, from the commit log: no data file is read."""
         delta = self._open(table)
-        return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["num_records"].to_pylist())
+        return 0 if delta is None else sum(data_files_of(delta)["num_records"].to_pylist())
 
     def size(self, table: Table, version: int) -> int:
         """The size of the data files of a version, in bytes."""
         delta = self._open(table, version)
-        return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["size_bytes"].to_pylist())
+        return 0 if delta is None else sum(data_files_of(delta)["size_bytes"].to_pylist())
 
     def read(self, spark: "SparkSession", table: Table, version: int | None = None) -> "DataFrame":
         """Read one whole version, by default the newest.
