@@ -17,7 +17,7 @@ main() {
     check_job
     check_profile
     split_arguments "$@"
-    wants_help || check_master
+    wants_help || is_without_spark || check_master
 
     GIVEN_PYTHON=${PYSPARK_PYTHON:-}
     # shellcheck disable=SC2046  (words on purpose: names of extras)
@@ -27,7 +27,7 @@ main() {
     PACKAGE=$(build_zip "$folder") || exit
     if wants_help; then run_job; fi
 
-    if [[ $JOB == serve_recommendations ]]; then run_job; fi  # without Spark
+    if is_without_spark; then run_job; fi
     recsys_java
     collect_submit_options
     if [[ $(setting spark.submit.deployMode --deploy-mode) == cluster ]]; then submit_to_cluster; else run_here; fi
@@ -136,6 +136,12 @@ wants_help() {
     for argument in ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}; do
         case $argument in -h | --help) return ;; esac
     done
+    return 1
+}
+
+# These jobs need neither Java nor a cluster.
+is_without_spark() {
+    case $JOB in serve_recommendations | lake_status | restore_lake | clone_lake) return ;; esac
     return 1
 }
 

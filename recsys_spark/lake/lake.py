@@ -6,6 +6,7 @@ killed job leaves at most files that no commit names. Readers always get one who
 
 import json
 import time
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from recsys_spark.lake.commits import (
     data_files_of,
     open_table,
     remove,
+    restore_version,
 )
 from recsys_spark.lake.data_files import FILE_DDL, first_row, read_files, write_files
 from recsys_spark.lake.paths import delta_uri, lake_path
@@ -63,8 +65,20 @@ class Lake:
 
     def commits(self, table: Table, most: int = 1) -> list[Commit]:
         """The newest commits that may have changed the rows of the table, newest first."""
+        return list(islice(self.history(table), most))
+
+    def history(self, table: Table) -> Iterator[Commit]:
+        """All commits that the log still has and that may have changed the rows of the table, newest first."""
         delta = self._open(table)
-        return [] if delta is None else list(islice(commits_of(delta), most))
+        return iter(()) if delta is None else commits_of(delta)
+
+    def restore(self, table: Table, commit: Commit) -> int:
+        """Show the rows of an older commit again, by a new commit that names its files.
+
+        Raises:
+            ConflictError: another writer committed meanwhile.
+        """
+        return restore_version(self.table_uri(table), table.name, commit)
 
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if no other run has published since."""
@@ -113,6 +127,12 @@ class Lake:
         """The number of rows of the newest version, from the commit log: no data file is read."""
         delta = self._open(table)
         return 0 if delta is None else sum(data_files_of(delta)["num_records"].to_pylist())
+
+    def data_files(self, table: Table) -> pa.Table:
+        """The data files of the newest version of a table that exists: ``path``, ``size_bytes``, ``num_records`` …"""
+        delta = self._open(table)
+        assert delta is not None, f"table '{table.name}' exists"
+        return data_files_of(delta)
 
     def size(self, table: Table, version: int) -> int:
         """The size of the data files of a version, in bytes."""
