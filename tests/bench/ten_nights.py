@@ -1,11 +1,11 @@
 """A lake of nights without Spark: tables of a few rows, with the provenance that nights leave."""
 
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 from deltalake import DeltaTable
 
 from recsys_spark.lake.lake import Lake
+from recsys_spark.lake.paths import delta_uri
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.tables.schemas import (
     CHANGES,
@@ -71,5 +71,5 @@ def put(lake: Lake, table: Table, rows: list[tuple], key: str, provenance: Prove
 
 def rows_of(lake: Lake, table: Table) -> list[dict]:
     """All rows, sorted."""
-    stored = DeltaTable(Path(lake.table_uri(table)).as_uri()).to_pyarrow_table()
+    stored = DeltaTable(delta_uri(lake.table_uri(table))).to_pyarrow_table()
     return sorted(stored.to_pylist(), key=str)

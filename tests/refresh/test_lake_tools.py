@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from recsys_spark.errors import ConflictError, InputError, RetryError, UsageError
+from recsys_spark.lake import clones
 from recsys_spark.lake.clones import clone_mark, registered_clones
 from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.provenance import Provenance
@@ -38,6 +40,7 @@ from recsys_spark.tables.schemas import (
     USERS,
 )
 from tests.bench.lake_files import files_that_name
+from tests.bench.object_store import bucket, environment
 from tests.bench.stored_rows import commit_rows, staged
 from tests.bench.ten_nights import AT, day, publish_night, put, rows_of
 from tests.conftest import ROOT
@@ -259,14 +262,40 @@ def test_a_killed_clone_is_no_lake_and_is_completed_by_the_same_command(lake, te
     assert snapshots(copy) == of_night(ten_nights[1], 9)
 
 
-def test_a_table_whose_log_is_not_there_whole_cannot_be_read(lake, tmp_path):
-    """A clone that is killed within a log shows no older version."""
-    clone(lake, tmp_path / "clone")
-    log = tmp_path / "clone" / "events" / "_delta_log"
-    (log / f"{0:020}.json").unlink()
+def test_a_clone_that_is_killed_within_a_log_shows_no_older_version(lake, tmp_path, monkeypatch):
+    """Whether the log begins with its first entry, or with a checkpoint as a cleaned one does."""
+    DeltaTable(lake.table_uri(EVENTS)).create_checkpoint()
+    (Path(lake.table_uri(EVENTS)) / "_delta_log" / f"{0:020}.json").unlink()
     copy = Lake(str(tmp_path / "clone"))
-    with pytest.raises(InputError):
-        copy.version(EVENTS)
+    complete = clones.clone_file
+    for table, entries in ((ITEM_VECTORS, 5), (EVENTS, 10)):
+        for last in range(entries):
+            done = []
+
+            def until_last(source, target, done=done, last=last):
+                if "_delta_log" in source:
+                    done.append(source)
+                if len(done) > last:
+                    raise RetryError("killed")
+                return complete(source, target)
+
+            monkeypatch.setattr(clones, "clone_file", until_last)
+            files = [uri.rpartition("/")[2] for uri in lake.file_uris(table, lake.last_commit(table).version)]
+            arguments = (lake.table_uri(table), copy.table_uri(table), lake.version(table), files)
+            with pytest.raises(RetryError):
+                clones.clone_table(*arguments)
+            assert opened(copy, table) is None, last
+        monkeypatch.setattr(clones, "clone_file", complete)
+        clones.clone_table(*arguments)
+        assert rows_of(copy, table) == rows_of(lake, table)
+
+
+def opened(lake, table):
+    """The version that readers find; None if they find no table or a damaged one."""
+    try:
+        return lake.version(table)
+    except InputError:
+        return None
 
 
 def test_a_clone_at_the_place_of_something_else_is_refused(lake, tmp_path):
@@ -316,6 +345,27 @@ def test_forgetting_does_not_pass_over_an_unfinished_clone(lake, tmp_path, monke
         forget_in(lake)
     clone(lake, tmp_path / "clone")
     assert forget_in(lake)[0] == [str(tmp_path / "clone")]
+
+
+@pytest.mark.slow
+def test_nights_are_restored_and_cloned_on_an_object_store(lake, ten_nights, store, monkeypatch):
+    for name, value in environment(store).items():
+        monkeypatch.setenv(name, value)
+    uris = [bucket(store, name) for name in ("first", "second")]
+    copies = [Lake(uri) for uri in uris]
+    assert clone(lake, uris[0])["files_copied"] > 0
+    assert snapshots(copies[0]) == of_night(ten_nights[1], 9)
+    publish_night(copies[0], 10)
+    rows = snapshots(copies[0])
+    publish_night(copies[0], 11)
+    # In a process of its own: deltalake's restore would keep the store's thread from answering.
+    command = [sys.executable, str(ROOT / "jobs" / "restore_lake.py"), f"--lake={uris[0]}", f"--run_date={day(10)}"]
+    where = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    clone(copies[0], uris[1])
+    assert [snapshots(copy) for copy in copies] == [rows, rows]
+    assert lake_status(Run("lake_status", None, Progress()), StatusOptions(lake=uris[1]))["clone_of"] == uris[0]
 
 
 @pytest.mark.slow
