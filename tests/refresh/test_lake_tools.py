@@ -159,7 +159,8 @@ def test_a_night_that_the_log_does_not_have_is_refused_with_those_it_has(lake):
 
 def test_a_table_that_was_made_again_is_refused(lake):
     shutil.rmtree(lake.table_uri(ITEMS))
-    put(lake, ITEMS, [("i0", *[None] * 11)], "ingest_tables:x")
+    for number in range(3):
+        put(lake, ITEMS, [(f"i{number}", *[None] * 11)], f"ingest_tables:{number}")
     with pytest.raises(InputError, match="no longer has version 2 of table 'items'"):
         restore(lake, 4)
 
