@@ -13,6 +13,8 @@ from datetime import date, datetime
 import pytest
 from deltalake import DeltaTable
 
+from recsys_spark.encode.options import EncoderOptions
+from recsys_spark.encode.steps.embed_texts import embed_texts
 from recsys_spark.evaluate.options import EvaluationOptions
 from recsys_spark.evaluate.steps.evaluate_recommendations import evaluate_recommendations
 from recsys_spark.lake.lake import Lake
@@ -37,6 +39,8 @@ from tests.bench.stored_rows import commit_rows, staged
 from tests.conftest import ROOT
 
 DAY = date(2024, 3, 1)
+
+AT = datetime(2024, 2, 20)
 
 FEEDBACK = {"ignored_weight": -0.1, "explore": 0.1, "explore_slots": 2}
 
@@ -82,15 +86,17 @@ class Night:
 
 @pytest.fixture(scope="module")
 def published(spark, shop, tiny_bert, tmp_path_factory):
-    """A night that is published, with a live list of a user without a later event; and the report of a run
-    that has nothing to do."""
+    """A night that is published, with a live list of a user who has a later event; and the report of a run that has
+    nothing to do."""
     folder = tmp_path_factory.mktemp("published")
     shutil.copytree(shop, folder / "shop")
     shutil.copytree(tiny_bert, folder / "model")
     night = Night(folder)
+    # u1 has an event after those that ingest takes over, which are numbered up to its commit.
+    commit_rows(night.lake, STREAMED_EVENTS, [("u1", "a4", "view", AT, None, 5)], "stream:1", append=True)
     night.refresh()
-    live = ("u1", "a1", 0.5, 1, DAY, "m", 0)
-    commit_rows(night.lake, LIVE_RECOMMENDATIONS, [live], "stream")
+    live = [(user, "a1", 0.5, 1, DAY, "m", 5) for user in ("u1", "u3")]
+    commit_rows(night.lake, LIVE_RECOMMENDATIONS, live, "stream:1")
     neighbors = NeighborOptions(lake=night.lake.uri, k=2)
     find_neighbors(Run("find_neighbors", night.lake, Progress()), neighbors)
     evaluation = EvaluationOptions(lake=night.lake.uri, run_date=DAY)
@@ -208,8 +214,7 @@ OPTIONS = {
 
 
 def streamed(night):
-    rows = [("u1", "a4", "purchase", datetime(2024, 2, 20), None, 0)]
-    commit_rows(night.lake, STREAMED_EVENTS, rows, "stream", append=True)
+    commit_rows(night.lake, STREAMED_EVENTS, [("u1", "a4", "purchase", AT, None, 6)], "stream:1", append=True)
 
 
 def forgotten(night):
@@ -218,7 +223,7 @@ def forgotten(night):
 
 
 def live_list(night):
-    commit_rows(night.lake, LIVE_RECOMMENDATIONS, [("u2", "a1", 0.5, 1, DAY, "m", 1)], "stream")
+    commit_rows(night.lake, LIVE_RECOMMENDATIONS, [("u2", "a1", 0.5, 1, DAY, "m", 6)], "stream:1")
 
 
 def older_embeddings(night):
@@ -243,6 +248,16 @@ LAKE = {
     "lists of another program": lambda night: commit_rows(night.lake, RECOMMENDATIONS, [], "elsewhere"),
     "events of another program": lambda night: commit_rows(night.lake, EVENTS, [], "elsewhere"),
 }
+
+
+@pytest.mark.parametrize("change", ["embeddings of another program", "embeddings of an older version"])
+def test_texts_are_looked_for_again_after_others_have_changed_the_embeddings(night, change):
+    options = night.options().part(EncoderOptions)
+    run = WithoutSpark("embed_texts", night.lake, Progress())
+    assert embed_texts(run, options)["status"] == "unchanged"
+    LAKE[change](night)
+    with pytest.raises(WorkToDo):
+        embed_texts(run, options)
 
 
 @pytest.mark.parametrize("change", SOURCES)
