@@ -5,7 +5,18 @@ from pydantic import Field
 from recsys_spark.runtime.config import JobConfig
 
 
-class ForgetOptions(JobConfig):
+class UserKeyOptions(JobConfig):
+    """Pseudonyms."""
+
+    user_key: str | None = Field(
+        None,
+        description="name of the environment variable or of the file that holds the secret key of "
+        "pseudonyms, never the "
+        "key itself; user ids are replaced by their HMAC-SHA-256. Default: user ids stay as they are",
+    )
+
+
+class ForgetOptions(UserKeyOptions):
     """The users and items to remove."""
 
     user_ids: str | None = Field(

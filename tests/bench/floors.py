@@ -33,7 +33,7 @@ ALLOWED = {
     "training": "errors",
     "sequence": f"{GROUND} arrays blocks items training",
     "hybrid": f"{GROUND} arrays blocks events items topk",
-    "explain": f"{GROUND} arrays blocks events items profiles hybrid",
+    "explain": f"{GROUND} arrays privacy blocks events items profiles hybrid",
     "ranking": f"{GROUND} arrays blocks events profiles topk hybrid explain",
     "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain ranking sequence",
     "stream": f"{GROUND} arrays privacy sources ingest encode blocks events items profiles topk hybrid recommend",

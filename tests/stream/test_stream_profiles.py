@@ -179,7 +179,7 @@ def test_attempts_are_counted_from_the_last_batch_that_succeeded(monkeypatch, wo
 def world_less(tmp_path):
     """A run and batches without a lake or a session."""
     run = Run("stream_profiles", Lake(str(tmp_path)), Progress())
-    return run, batches.Batches(run, None, "stream", 1.0)
+    return run, batches.Batches(run, None, "stream")
 
 
 def test_a_new_night_is_picked_up_between_two_batches(world):
