@@ -21,7 +21,7 @@ ALLOWED = {
     "lake": "errors arrays tables",
     "runtime": "errors lake",
     "publish": "errors tables lake runtime",
-    "privacy": GROUND,
+    "privacy": f"{GROUND} arrays",
     "sources": GROUND,
     "ingest": f"{GROUND} privacy sources",
     "encode": f"{GROUND} arrays",

@@ -32,7 +32,9 @@ def shop(tmp_path):
         "a3,red tea pot,ada,3,",
         ',"seen at 12 Oak Road",ada,3,',
     )
-    made.log("1.csv", "u1,a1,2024-02-01,1", "13812345678,a2,2024-02-01,1", 'u3,a1,"mail jo@example.de",1', "u4,a1,x,1,2")
+    made.log(
+        "1.csv", "u1,a1,2024-02-01,1", "13812345678,a2,2024-02-01,1", 'u3,a1,"mail jo@example.de",1', "u4,a1,x,1,2"
+    )
     return made
 
 

@@ -32,7 +32,9 @@ def test_a_pseudonym_is_an_hmac_whatever_computes_it(spark, key):
     pads = spark.createDataFrame([hmac_pads(key)], PADS)
     rows = spark.createDataFrame([(name, n) for n, name in enumerate(ids)], "user_id string, n int")
     found = {row.n: row.user_id for row in with_pseudonyms(rows, pads).collect()}
-    plain = [hmac.new(key, name.strip().encode(), hashlib.sha256).hexdigest()[:32] for name in ("u1", "u2", "用户", "7")]
+    plain = [
+        hmac.new(key, name.strip().encode(), hashlib.sha256).hexdigest()[:32] for name in ("u1", "u2", "用户", "7")
+    ]
     assert [found[n] for n in (0, 1, 2, 6)] == plain == [pseudonym(name, key) for name in ("u1", " u2", "用户", "7")]
     assert [found[n] for n in (3, 4, 5)] == ["", "", None], "a missing id stays a missing id"
     numbers = spark.createDataFrame([(7,)], "user_id bigint")
