@@ -7,9 +7,8 @@ from recsys_spark.privacy.kernels.inversion import word_recovery, words_of
 
 
 def texts_of(rng, number):
-    return [
-        " ".join(f"w{chr(97 + w % 26)}{chr(97 + w // 26)}" for w in rng.choice(words, 5, False)) for _ in range(number)
-    ]
+    words = [f"w{chr(97 + word % 26)}{chr(97 + word // 26)}" for word in range(60)]
+    return [" ".join(rng.choice(words, 5, replace=False)) for _ in range(number)]
 
 
 def test_vectors_that_are_sums_of_words_give_all_of_them_away_and_noise_none():
