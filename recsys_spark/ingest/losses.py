@@ -102,12 +102,12 @@ def scrubbed_kinds(fields: Iterable[str]) -> Column:
 
 
 def _all_losses(losses: Sequence[Column], *, scrub: bool) -> Column:
-    found = F.array_compact(F.array(*losses))
+    lost = F.array_compact(F.array(*losses))
     if scrub:
         nothing = F.lit(None).cast("string").alias("value")
         kinds = F.transform("scrubbed", lambda kind: F.struct(F.concat(F.lit(SCRUBBED), kind).alias("loss"), nothing))
-        found = F.concat(found, kinds)
-    return found.alias(_COLUMN)
+        lost = F.concat(lost, kinds)
+    return lost.alias(_COLUMN)
 
 
 def _text_losses(texts: Column, name: str, *, has_template: bool) -> list[Column]:

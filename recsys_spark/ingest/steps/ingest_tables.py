@@ -94,14 +94,20 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     if last is not None and last.provenance.forgotten != forgotten:
         # Before the commit of the events records the tombstones: after a kill here the next run does it again.
         report["forgetting_completed"] = complete_forgetting(run, _TARGETS)
-    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version)
-    of_events = replace(of_events, user_key=None if secret is None else secret.fingerprint)
+    name = None if secret is None else secret.fingerprint
+    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version, user_key=name)
     report["quarantined"] = {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
-    report["losses"] = losses_by_name(loss for loss in losses if not loss.loss.startswith(SCRUBBED))
-    if dataset.scrub:
-        scrubbed = [loss for loss in losses if loss.loss.startswith(SCRUBBED)]
-        report["scrubbed"] = {f"{one.table}: {one.loss.removeprefix(SCRUBBED)}": one.rows for one in scrubbed}
+    report |= _losses(losses, scrub=dataset.scrub)
     return _publish(run, options, key, bases, staged, log, of_events, losses) | report
+
+
+def _losses(losses: Sequence[Loss], *, scrub: bool) -> Report:
+    """For the report: values that rows lost, and with ``scrub`` personal values that were replaced, by kind."""
+    scrubbed = [loss for loss in losses if loss.loss.startswith(SCRUBBED)]
+    report: Report = {"losses": losses_by_name(loss for loss in losses if loss not in scrubbed)}
+    if scrub:
+        report["scrubbed"] = {f"{one.table}: {one.loss.removeprefix(SCRUBBED)}": one.rows for one in scrubbed}
+    return report
 
 
 def _key(

@@ -50,14 +50,14 @@ def word_recovery(texts: Sequence[str], vectors: NDArray[np.floating]) -> Recove
     these words that are recovered.
     """
     trained = int(len(texts) * _TRAINED_SHARE)
-    found = [words_of(text) for text in texts]
-    counted = Counter(word for words in found[:trained] for word in words)
+    words_by_text = [words_of(text) for text in texts]
+    counted = Counter(word for words in words_by_text[:trained] for word in words)
     usual = sorted((-number, word) for word, number in counted.items() if number >= _LEAST_TEXTS)[:_MOST_WORDS]
     place = {word: at for at, (_, word) in enumerate(usual)}
     if len(place) < 2 or trained in (0, len(texts)):
         return None
     present = np.zeros((len(texts), len(place)))
-    for row, words in enumerate(found):
+    for row, words in enumerate(words_by_text):
         present[row, [place[word] for word in words if word in place]] = 1.0
     share, tested = _share(present[trained:], _scores(vectors, present[:trained]))
     if not tested:

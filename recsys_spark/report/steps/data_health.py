@@ -136,16 +136,16 @@ def embedding_space(run: Run, most: int) -> Section | None:
 def _inversion(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> list[Element]:
     """How many words of the sampled texts their vectors give away."""
     order = np.random.default_rng(0).permutation(rows.num_rows)  # rows are in order of their ids
-    found = word_recovery(rows["start"].take(pa.array(order)).to_pylist(), vectors[order])
-    if found is None:
+    recovery = word_recovery(rows["start"].take(pa.array(order)).to_pylist(), vectors[order])
+    if recovery is None:
         return []
     text = (
-        f"Vectors are not anonymous: a linear probe that learned from {found.trained:,} vectors and texts recovers "
-        f"{100 * found.share:.0f} % of the words of {found.texts:,} other texts from their vectors alone "
-        f"({100 * found.by_frequency:.0f} % by the frequency of words; vocabulary of {found.words:,} words). Stronger "
+        f"Vectors are not anonymous: a linear probe that learned from {recovery.trained:,} vectors and texts recovers "
+        f"{100 * recovery.share:.0f} % of the words of {recovery.texts:,} other texts from their vectors alone "
+        f"({100 * recovery.by_frequency:.0f} % by the frequency of words; vocabulary of {recovery.words:,} words). Stronger "
         "attacks recover more."
     )
-    bars = {"by frequency": found.by_frequency, "from vectors": found.share}
+    bars = {"by frequency": recovery.by_frequency, "from vectors": recovery.share}
     chart = bar_chart(list(bars), list(bars.values()), xlabel="guess", ylabel="share of words recovered")
     return [Note(text), Figure("Words of a text that its vector gives away", text, chart)]
 
