@@ -1,6 +1,6 @@
 """Raw sources → items, users, events, user rules and quarantine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
+from recsys_spark.ingest.bad_rows import BadRows
 from recsys_spark.ingest.losses import SCRUBBED, Loss, count_losses, losses_by_name
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.event_log import EventLog, event_log, staged_events, staged_users, stored_quarantine
@@ -32,7 +33,7 @@ from recsys_spark.privacy.pseudonyms import with_pseudonyms
 from recsys_spark.privacy.raw_texts import scrubbed_rows, withheld_rows
 from recsys_spark.privacy.rules import without_forgotten, without_forgotten_raw
 from recsys_spark.privacy.steps.tombstones import complete_forgetting, tombstones
-from recsys_spark.privacy.steps.user_key import UserKey, user_key
+from recsys_spark.privacy.steps.user_key import UserKey, key_id, user_key
 from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
 from recsys_spark.publish.steps.publishing import Report, run_key, unchanged
 from recsys_spark.runtime.lifecycle import Run
@@ -55,16 +56,13 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
         InputError: a source is missing or damaged, or items or events are empty.
         UsageError: the dataset file is wrong.
     """
-    dataset, data = load_dataset(options.dataset), absolute(options.data)
-    if dataset.scrub:
-        check_scrub_installed()
-    secret = user_key(run, options.user_key)
+    dataset, data, secret = _dataset(options), absolute(options.data), user_key(run, options.user_key)
     # Read before the sources are listed: a run that publishes in between is a conflict.
     bases = {table.name: run.lake.last_commit(table) for table in _TARGETS}
     files = list_sources(dataset, data, lambda: run.spark)
     forgotten = stones.content_id if (stones := run.lake.last_commit(FORGOTTEN)) is not None else None
     streamed = run.lake.last_commit(STREAMED_EVENTS)
-    key = _key(dataset, files, options, forgotten, None if streamed is None else streamed.content_id, secret)
+    key = _key(dataset, files, options, forgotten, streamed.content_id if streamed else None, secret)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not force:
         return done
     reader = SourceReader(run.spark, data)
@@ -94,17 +92,23 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     if last is not None and last.provenance.forgotten != forgotten:
         # Before the commit of the events records the tombstones: after a kill here the next run does it again.
         report["forgetting_completed"] = complete_forgetting(run, _TARGETS)
-    name = None if secret is None else secret.fingerprint
-    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version, user_key=name)
-    report["quarantined"] = {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
-    report |= _losses(losses, scrub=dataset.scrub)
+    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version, user_key=key_id(secret))
+    report |= _counts(gate.reasons, losses, scrub=dataset.scrub)
     return _publish(run, options, key, bases, staged, log, of_events, losses) | report
 
 
-def _losses(losses: Sequence[Loss], *, scrub: bool) -> Report:
-    """For the report: values that rows lost, and with ``scrub`` personal values that were replaced, by kind."""
+def _dataset(options: IngestOptions) -> Dataset:
+    dataset = load_dataset(options.dataset)
+    if dataset.scrub:
+        check_scrub_installed()
+    return dataset
+
+
+def _counts(bad_rows: Iterable[BadRows], losses: Sequence[Loss], *, scrub: bool) -> Report:
+    """For the report: bad rows, lost values, and with ``scrub`` personal values that were replaced, by kind."""
     scrubbed = [loss for loss in losses if loss.loss.startswith(SCRUBBED)]
-    report: Report = {"losses": losses_by_name(loss for loss in losses if loss not in scrubbed)}
+    report: Report = {"quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in bad_rows}}
+    report |= {"losses": losses_by_name(loss for loss in losses if loss not in scrubbed)}
     if scrub:
         report["scrubbed"] = {f"{one.table}: {one.loss.removeprefix(SCRUBBED)}": one.rows for one in scrubbed}
     return report
@@ -126,7 +130,7 @@ def _key(
     }
     later: dict[str, Any] = {"forgotten": forgotten, "streamed": streamed}
     later |= {"scrub": SCRUB_VERSION} if dataset.scrub else {}
-    later |= {} if secret is None else {"user_key": secret.fingerprint}
+    later |= {"user_key": key_id(secret)}
     return run_key("ingest_tables", inputs | {name: value for name, value in later.items() if value})
 
 

@@ -47,7 +47,7 @@ def user_key(run: Run, name: str | None) -> UserKey | None:
     if last is None:
         return key
     made_with = last.provenance.user_key
-    if made_with == (None if key is None else key.fingerprint):
+    if made_with == key_id(key):
         return key
     if key is None:
         raise UsageError(
@@ -66,6 +66,11 @@ def user_key(run: Run, name: str | None) -> UserKey | None:
         f"it, ingest the sources into "
         "a new lake (recsys_spark/privacy/README, Rotate the key)"
     )
+
+
+def key_id(key: UserKey | None) -> str | None:
+    """The fingerprint of a key; None without one."""
+    return None if key is None else key.fingerprint
 
 
 def stored_user_id(run: Run, user_id: str, key_name: str | None) -> str:

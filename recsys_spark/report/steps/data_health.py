@@ -142,8 +142,8 @@ def _inversion(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> list[Element]:
     text = (
         f"Vectors are not anonymous: a linear probe that learned from {recovery.trained:,} vectors and texts recovers "
         f"{100 * recovery.share:.0f} % of the words of {recovery.texts:,} other texts from their vectors alone "
-        f"({100 * recovery.by_frequency:.0f} % by the frequency of words; vocabulary of {recovery.words:,} words). Stronger "
-        "attacks recover more."
+        f"({100 * recovery.by_frequency:.0f} % by the frequency of words; vocabulary of {recovery.words:,} words). "
+        "Stronger attacks recover more."
     )
     bars = {"by frequency": recovery.by_frequency, "from vectors": recovery.share}
     chart = bar_chart(list(bars), list(bars.values()), xlabel="guess", ylabel="share of words recovered")
