@@ -5,6 +5,7 @@ import hmac
 import re
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,9 +16,11 @@ from recsys_spark.ingest.steps.ingest_tables import ingest_tables
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.pseudonyms import PADS, fingerprint, hmac_pads, pseudonym, with_pseudonyms
 from recsys_spark.privacy.steps.forget_users import forget_users
-from recsys_spark.privacy.steps.user_key import stored_user_id
+from recsys_spark.privacy.steps.user_key import stored_user_id, user_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.stream.steps.event_batch import BatchId, Reading, staged_batch
 from recsys_spark.tables.schemas import EVENTS, QUARANTINE, USER_RULES, USERS
 from tests.bench.event_files import DATASET, FIRST, Shop
 from tests.bench.jobs_here import run_job
@@ -128,3 +131,22 @@ def test_a_missing_key_is_a_sentence_that_does_not_quote_it(spark, keyed, monkey
         assert "hunter2" not in done.stderr + done.stdout
     stored_user_id(Run("test", keyed.lake(), Progress()), "u1", "SHOP_KEY")
     assert KEY not in redacted(f"the value was {KEY}"), "a key that was read is hidden in every message"
+
+
+def test_streamed_events_and_what_is_refused_of_them_have_pseudonyms(spark, keyed):
+    """A batch as a stream reads it, without the lists of a night."""
+    lake, dataset = keyed.lake(), load_dataset(str(keyed.folder / "shop.toml"))
+    keyed.keyed(lake)
+    run = Run("stream_profiles", lake, Progress())
+    night = SimpleNamespace(run_date=FIRST, until=FIRST + timedelta(days=2), tombstones=None)
+    rows = [("diver", "a1", "2024-03-01", "1", None), ("hermit", None, "2024-03-01", "1", None),
+            (None, None, None, None, "rower,a1,2024-03-01,1,2")]  # fmt: skip
+    raw = spark.createDataFrame(rows, "user string, sku string, day string, amount string, _corrupt_record string")
+    reading = Reading(dataset, 1.0, user_key(run, "SHOP_KEY"))
+    batch = staged_batch(run, night, reading, raw, BatchId("test", 1))
+    good = [row.user_id for row in lake.read_staged(spark, batch.events).collect()]
+    assert good == [pseudonym("diver", KEY.encode())]
+    refused = "".join(row.row for row in lake.read_staged(spark, batch.bad).collect())
+    assert pseudonym("hermit", KEY.encode()) in refused
+    assert "withheld" in refused
+    assert "rower" not in refused
