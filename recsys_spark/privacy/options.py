@@ -59,6 +59,12 @@ class ReleaseOptions(RunDate):
         "may name a smaller one",
     )
     clip: float = Field(1.0, gt=0, description="profiles, means: norm to which longer profiles are shortened")
+    dimensions: int | None = Field(
+        None,
+        ge=1,
+        description="profiles, means: number of principal axes of the item vectors on which profiles are released; "
+        "fewer keep more of a profile at the same epsilon. Default: all dimensions",
+    )
     groups: str | None = Field(
         None, description="means: groups of users, separated by semicolons, such as 'gender: woman;gender: man'"
     )

@@ -5,13 +5,17 @@ Two data sets are neighbours if the data of one user differ, or if one user is i
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark.arrays.arrow import as_lists, matrix
 from recsys_spark.privacy.kernels.gaussian import GRID, clipped_grid, noisy
+from recsys_spark.privacy.kernels.projection import Projection
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats, with_constant_columns
 
 Constants = dict[str, float | str | None]
@@ -31,22 +35,39 @@ def count_sensitivity(items_per_user: int) -> float:
     return math.sqrt(2.0 * items_per_user)
 
 
-def noisy_profile_rows(clip: float, scale: float, columns: Sequence[str], constants: Constants) -> ArrowTransform:
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """How a profile becomes integers: on the axes of ``projection`` if there is one, shortened to the norm ``clip``."""
+
+    clip: float
+    projection: Projection | None = None
+
+    def grid(self, column: pa.Array) -> NDArray[np.int64]:
+        """(n, k) integers of a column of profiles."""
+        vectors = matrix(pa.chunked_array([column]))
+        return clipped_grid(vectors if self.projection is None else self.projection.project(vectors), self.clip)
+
+    def vectors(self, grid: NDArray[np.floating] | NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, d) vectors of (n, k) numbers on the grid."""
+        coordinates = grid.astype(np.float64) * (self.clip / GRID)
+        return coordinates if self.projection is None else self.projection.restore(coordinates)
+
+
+def noisy_profile_rows(shape: Shape, scale: float, columns: Sequence[str], constants: Constants) -> ArrowTransform:
     """``user_id, model, embedding`` → the same with noise, and the ``constants``, in the order of ``columns``."""
 
     def transform(batches: Iterator[pa.RecordBatch], stats: TaskStats) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if not batch.num_rows:
                 continue
-            grid = noisy(clipped_grid(matrix(pa.chunked_array([batch["embedding"]])), clip), scale)
-            vectors = as_lists((grid * (clip / GRID)).astype("float32"))
+            vectors = as_lists(shape.vectors(noisy(shape.grid(batch["embedding"]), scale)).astype("float32"))
             rows = batch.drop_columns(["embedding"]).append_column("embedding", vectors)
             yield with_constant_columns(rows, constants).select(list(columns))
 
     return transform
 
 
-def group_sums(profiles: DataFrame, users: DataFrame, groups: Sequence[str], most: int, clip: float) -> DataFrame:
+def group_sums(profiles: DataFrame, users: DataFrame, groups: Sequence[str], most: int, shape: Shape) -> DataFrame:
     """``group, position, total``: exact sums of clipped profiles, in steps of the grid, by group and dimension; at
     ``position`` −1 the number of users, times GRID.
 
@@ -54,18 +75,18 @@ def group_sums(profiles: DataFrame, users: DataFrame, groups: Sequence[str], mos
     """
     named = F.array_sort(F.array_intersect("groups", F.array(*map(F.lit, groups))))
     member = users.select("user_id", F.explode(F.slice(named, 1, most)).alias("group"))
-    grid = profiles.select("user_id", "embedding").mapInArrow(_as_grid(clip), "user_id string, grid array<bigint>")
+    grid = profiles.select("user_id", "embedding").mapInArrow(_as_grid(shape), "user_id string, grid array<bigint>")
     counted = F.concat(F.array(F.lit(GRID).cast("bigint")), F.col("grid"))
     spread = grid.join(member, on="user_id", how="inner").select("group", F.posexplode(counted))
     return spread.groupBy("group", (F.col("pos") - 1).alias("position")).agg(F.sum("col").alias("total"))
 
 
-def _as_grid(clip: float) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _as_grid(shape: Shape) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def transform(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                grid = clipped_grid(matrix(pa.chunked_array([batch["embedding"]])), clip)
-                yield pa.RecordBatch.from_arrays([batch["user_id"], as_lists(grid)], ["user_id", "grid"])
+                grid = as_lists(shape.grid(batch["embedding"]))
+                yield pa.RecordBatch.from_arrays([batch["user_id"], grid], ["user_id", "grid"])
 
     return transform
 

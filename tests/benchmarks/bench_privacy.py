@@ -18,15 +18,21 @@ from deltalake import DeltaTable
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
+from recsys_spark.arrays.arrow import as_lists
+from recsys_spark.arrays.vectors import unit_rows
 from recsys_spark.ingest.kernels.clean_text import clean_text
 from recsys_spark.privacy.kernels.candidates import candidates
-from recsys_spark.privacy.kernels.gaussian import GRID, clipped_grid, composed_epsilon, least_scale, noisy
+from recsys_spark.privacy.kernels.gaussian import GRID, least_scale, noisy
 from recsys_spark.privacy.kernels.inversion import word_recovery
+from recsys_spark.privacy.kernels.projection import principal_projection
 from recsys_spark.privacy.kernels.scrub import scrub_spans, scrub_texts
-from recsys_spark.privacy.releases import PROFILE_SENSITIVITY
+from recsys_spark.privacy.releases import PROFILE_SENSITIVITY, Shape
 from tests.bench.personal_texts import personal_texts
 
-EPSILONS = (100.0, 30.0, 10.0, 3.0, 1.0)
+EPSILONS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+
+SHAPES = ((None, 1.0), (16, 0.35))
+"""Dimensions of a release (None: all) and the norm that profiles are shortened to."""
 
 DELTA, BATCH, RIDGE, FOLDS = 1e-6, 10_000, 1.0, 5
 
@@ -91,26 +97,27 @@ def fitted(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def inference(lake: str, draws: int) -> list[dict]:
-    """AUC of gender by epsilon; None: the profiles without noise."""
+    """AUC of gender by dimensions and epsilon (None: all dimensions, no noise), and the mean cosine of a noisy profile
+    to the true one."""
     groups = DeltaTable(f"{lake}/users").to_pyarrow_table(columns=["user_id", "groups"]).to_pylist()
     gender = {row["user_id"]: int("gender: woman" in row["groups"]) for row in groups}
     rows = DeltaTable(f"{lake}/user_profiles").to_pyarrow_table(columns=["user_id", "embedding"]).to_pylist()
     rows = sorted((row for row in rows if row["embedding"]), key=lambda row: row["user_id"])
     labels = np.array([gender[row["user_id"]] for row in rows])
-    vectors = np.array([row["embedding"] for row in rows], np.float64)
+    true = np.array([row["embedding"] for row in rows])
+    items = np.array(DeltaTable(f"{lake}/item_vectors").to_pyarrow_table()["embedding"].to_pylist())
     folds = np.random.default_rng(0).permutation(len(rows)) % FOLDS
-    grid = clipped_grid(vectors, 1.0)
-    clean = grid / GRID
-    curve = [{"epsilon": None, "users": len(rows), "auc": auc(labels, clean, folds)}]
-    for epsilon in EPSILONS:
-        scale = least_scale(epsilon, DELTA, PROFILE_SENSITIVITY)
-        drawn = [noisy(grid, scale) / GRID for _ in range(draws)]
-        cosines = [
-            (row * clean).sum(axis=1) / np.linalg.norm(row, axis=1) / np.linalg.norm(clean, axis=1) for row in drawn
-        ]
-        curve.append({"epsilon": epsilon, "spent": composed_epsilon([(scale, PROFILE_SENSITIVITY)], DELTA),
-                      "noise": scale / GRID, "cosine": float(np.mean(cosines)),
-                      "auc": float(np.mean([auc(labels, row, folds) for row in drawn]))})  # fmt: skip
+    curve = []
+    for dimensions, clip in SHAPES:
+        shape = Shape(clip, principal_projection(items, dimensions) if dimensions else None)
+        grid = shape.grid(as_lists(true))
+        for epsilon in (None, *EPSILONS):
+            scale = 0.0 if epsilon is None else least_scale(epsilon, DELTA, PROFILE_SENSITIVITY)
+            drawn = [grid if epsilon is None else noisy(grid, scale) for _ in range(draws if epsilon else 1)]
+            cosines = [(unit_rows(shape.vectors(one)) * unit_rows(true)).sum(axis=1).mean() for one in drawn]
+            aucs = [auc(labels, one / GRID, folds) for one in drawn]
+            curve.append({"dimensions": dimensions, "clip": clip, "epsilon": epsilon, "noise": scale / GRID,
+                          "cosine": float(np.mean(cosines)), "auc": float(np.mean(aucs))})  # fmt: skip
     return curve
 
 

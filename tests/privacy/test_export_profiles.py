@@ -10,7 +10,7 @@ from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.privacy.kernels.gaussian import GRID, clipped_grid, composed_epsilon
 from recsys_spark.privacy.options import ForgetOptions, ReleaseOptions
-from recsys_spark.privacy.releases import count_sensitivity, group_sums, item_users, mean_sensitivity
+from recsys_spark.privacy.releases import Shape, count_sensitivity, group_sums, item_users, mean_sensitivity
 from recsys_spark.privacy.steps.export_profiles import export_profiles
 from recsys_spark.privacy.steps.forget_users import forget_users
 from recsys_spark.privacy.steps.ledger import Ledger
@@ -79,7 +79,10 @@ def test_releases_are_paid_once_and_together(lake, spark, monkeypatch):
     assert (len(entries(lake)), lake.lake.version(NOISY_COUNTS)) == (2, None)
     counts = release(lake, what="counts", **budget)
     assert (counts["tables"], len(entries(lake))) == ({"noisy_counts": 3}, 2), "it was paid for"
-    means = release(lake, what="means", groups="gender: woman; gender: man; nobody", epsilon=0.5, **budget)
+    lake.put_vectors()
+    means = release(
+        lake, what="means", dimensions=1, groups="gender: woman; gender: man; nobody", epsilon=0.5, **budget
+    )
     assert means["tables"] == {"noisy_means": 3}
     stored = entries(lake)
     own = [(row.scale, row.sensitivity) for row in stored]
@@ -117,7 +120,7 @@ def test_sums_are_exact_and_no_user_counts_for_more_than_the_sensitivity(lake, s
     grid = {user: clipped_grid(np.array([vector]), 1.0)[0] for user, vector in VECTORS.items()}
 
     def sums(groups, most):
-        rows = group_sums(profiles, users, groups, most, 1.0).collect()
+        rows = group_sums(profiles, users, groups, most, Shape(1.0)).collect()
         return {(row.group, row.position): row.total for row in rows}
 
     expected = {("gender: woman", -1): 2 * GRID, ("gender: man", -1): GRID}
@@ -132,7 +135,9 @@ def test_sums_are_exact_and_no_user_counts_for_more_than_the_sensitivity(lake, s
 
 
 def _without(profiles, users, user):
-    rows = group_sums(profiles.where(f"user_id != '{user}'"), users, ["age: 25", "gender: woman"], 2, 1.0).collect()
+    rows = group_sums(
+        profiles.where(f"user_id != '{user}'"), users, ["age: 25", "gender: woman"], 2, Shape(1.0)
+    ).collect()
     return {(row.group, row.position): row.total for row in rows}
 
 

@@ -4,16 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from pyspark.sql import functions as F
 
+from recsys_spark.arrays.arrow import matrix
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.privacy.kernels.gaussian import GRID, check_opendp_installed, least_scale, noisy
+from recsys_spark.privacy.kernels.projection import principal_projection
 from recsys_spark.privacy.options import ReleaseOptions
 from recsys_spark.privacy.releases import (
     PROFILE_SENSITIVITY,
     Constants,
+    Shape,
     count_sensitivity,
     group_sums,
     item_users,
@@ -38,6 +42,8 @@ from recsys_spark.tables.schemas import (
     Table,
 )
 
+_SAMPLED_ITEMS = 20_000
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -60,7 +66,7 @@ def export_profiles(run: Run, options: ReleaseOptions) -> Report:
     """
     check_opendp_installed()
     kind = _KINDS[options.what]
-    inputs = pin_inputs(run, *kind.inputs)
+    inputs = pin_inputs(run, *kind.inputs, *([ITEM_VECTORS] if options.dimensions else []))
     if USER_PROFILES in kind.inputs:
         _check_profiles(run, options)
     provenance = Provenance.of(inputs=dict(inputs.content_ids), run_date=options.run_date, **_settings(options))
@@ -84,7 +90,11 @@ def export_profiles(run: Run, options: ReleaseOptions) -> Report:
 
 def _settings(options: ReleaseOptions) -> dict[str, object]:
     """The keys that the rows depend on; the budget is none."""
-    names = {"profiles": ("clip",), "means": ("clip", "groups", "groups_per_user"), "counts": ("items_per_user",)}
+    names = {
+        "profiles": ("clip", "dimensions"),
+        "means": ("clip", "dimensions", "groups", "groups_per_user"),
+        "counts": ("items_per_user",),
+    }
     return {name: getattr(options, name) for name in ("what", "epsilon", "delta", *names[options.what])}
 
 
@@ -114,10 +124,22 @@ def _constants(options: ReleaseOptions) -> Constants:
     return {"epsilon": options.epsilon, "delta": options.delta}
 
 
+def _shape(run: Run, options: ReleaseOptions, inputs: InputVersions) -> Shape:
+    """The axes come from a sample of the catalogue, which is public; a sample of this size fits in the driver."""
+    if options.dimensions is None:
+        return Shape(options.clip)
+    models = inputs.frame(run, USER_PROFILES).select("model").limit(1)
+    items = inputs.frame(run, ITEM_VECTORS).join(models, on="model", how="left_semi")
+    sample = items.orderBy(F.xxhash64("item_id"), "item_id").limit(_SAMPLED_ITEMS).select("embedding").toArrow()
+    if not sample.num_rows:
+        raise InputError("no item vector has the model of the profiles: run build_item_vectors, then build_profiles")
+    return Shape(options.clip, principal_projection(matrix(sample["embedding"]), options.dimensions))
+
+
 def _draw_profiles(run: Run, options: ReleaseOptions, inputs: InputVersions, scale: float) -> Staged:
-    columns = list(NOISY_PROFILES.columns)
-    transform = noisy_profile_rows(options.clip, scale, columns, _constants(options))
     profiles = inputs.frame(run, USER_PROFILES).where("size(embedding) > 0").select("user_id", "model", "embedding")
+    shape, columns = _shape(run, options, inputs), list(NOISY_PROFILES.columns)
+    transform = noisy_profile_rows(shape, scale, columns, _constants(options))
     return run.lake.stage(profiles, NOISY_PROFILES, transform)
 
 
@@ -127,17 +149,19 @@ def _draw_means(run: Run, options: ReleaseOptions, inputs: InputVersions, scale:
     first = profiles.selectExpr("model", "size(embedding) AS dimension").first()
     if first is None:
         raise InputError("table 'user_profiles' has no vectors: run build_profiles first")
-    sums = group_sums(profiles, inputs.frame(run, USERS), groups, options.groups_per_user, options.clip).collect()
-    totals = np.zeros((len(groups), first["dimension"] + 1), np.int64)
+    shape = _shape(run, options, inputs)
+    sums = group_sums(profiles, inputs.frame(run, USERS), groups, options.groups_per_user, shape).collect()
+    totals = np.zeros((len(groups), min(first["dimension"], options.dimensions or first["dimension"]) + 1), np.int64)
     for row in sums:  # one for each group and dimension, however many users there are
         totals[groups.index(row["group"]), row["position"] + 1] = row["total"]
-    drawn = noisy(totals, scale) / GRID
-    users, vectors = drawn[:, 0], drawn[:, 1:] * options.clip
+    drawn = noisy(totals, scale)
+    users = drawn[:, 0] / GRID
+    vectors = shape.vectors(drawn[:, 1:] / np.maximum(users, 1.0)[:, None])
     rows = [
         (
             group,
             first["model"],
-            (vectors[at] / max(users[at], 1.0)).tolist(),
+            vectors[at].tolist(),
             float(users[at]),
             options.epsilon,
             options.delta,
