@@ -16,7 +16,7 @@ def test_all_axes_keep_the_direction_and_few_keep_what_varies():
     assert few.project(profiles).shape == (20, 3)
     assert np.allclose(few.axes.T @ few.axes, np.eye(3))
     lost = np.linalg.norm(few.restore(few.project(profiles)) - items[:20], axis=1)
-    assert np.median(lost) < 0.1
+    assert np.median(lost) < 0.2
     assert principal_projection(items, 99).axes.shape == (6, 6)
 
 
