@@ -20,6 +20,7 @@ from recsys_spark.privacy.steps.user_key import stored_user_id, user_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
 from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.steps.event_batch import BatchId, Reading, staged_batch
 from recsys_spark.tables.schemas import EVENTS, QUARANTINE, USER_RULES, USERS
 from tests.bench.event_files import DATASET, FIRST, Shop
@@ -142,7 +143,7 @@ def test_streamed_events_and_what_is_refused_of_them_have_pseudonyms(spark, keye
     rows = [("diver", "a1", "2024-03-01", "1", None), ("hermit", None, "2024-03-01", "1", None),
             (None, None, None, None, "rower,a1,2024-03-01,1,2")]  # fmt: skip
     raw = spark.createDataFrame(rows, "user string, sku string, day string, amount string, _corrupt_record string")
-    reading = Reading(dataset, 1.0, user_key(run, "SHOP_KEY"))
+    reading = Reading(dataset, BadShare(1.0), user_key(run, "SHOP_KEY"))
     batch = staged_batch(run, night, reading, raw, BatchId("test", 1))
     good = [row.user_id for row in lake.read_staged(spark, batch.events).collect()]
     assert good == [pseudonym("diver", KEY.encode())]

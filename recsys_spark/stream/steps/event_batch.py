@@ -20,6 +20,7 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.queries import query, register
 from recsys_spark.sources.reader import malformed
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.sorted_rows import Users
 from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS, STREAMED_QUARANTINE
@@ -28,10 +29,10 @@ from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS, STREAMED_QUARAN
 @dataclass(frozen=True)
 class Reading:
     """How the rows of a stream are read: by ``[events]`` of ``dataset``, with pseudonyms by ``secret`` if there is one.
-    ``max_bad_share``: of the rows of a batch."""
+    ``bad_share``: judges the share of bad rows."""
 
     dataset: Dataset
-    max_bad_share: float
+    bad_share: BadShare
     secret: UserKey | None = None
 
 
@@ -82,7 +83,7 @@ def staged_batch(run: Run, night: Night, reading: Reading, raw: DataFrame, batch
         batch: the batch.
 
     Raises:
-        QualityError: more rows are bad; nothing is left staged.
+        QualityError: too many rows are bad; nothing is left staged.
     """
     validated, malformed_rows = _validated(run, night, reading, raw)
     bad = rejected(validated, EVENTS)
@@ -96,7 +97,7 @@ def staged_batch(run: Run, night: Night, reading: Reading, raw: DataFrame, batch
     with ThreadPoolExecutor() as jobs:  # most of the time of such small jobs is waiting
         good, refused = jobs.map(run.lake.stage, (by_user, bad.coalesce(1)), (STREAMED_EVENTS, STREAMED_QUARANTINE))
     staged = EventBatch(good, refused, sequence)
-    _check(run, staged, reading.max_bad_share)
+    _check(run, staged, reading.bad_share)
     return staged
 
 
@@ -125,14 +126,15 @@ def _validated(run: Run, night: Night, reading: Reading, raw: DataFrame) -> tupl
     return validated, bad if secret is None else withheld_rows(bad)
 
 
-def _check(run: Run, batch: EventBatch, max_bad_share: float) -> None:
-    rows = batch.events.rows + batch.bad.rows
-    if batch.bad.rows <= max_bad_share * rows:
+def _check(run: Run, batch: EventBatch, bad_share: BadShare) -> None:
+    excess = bad_share.excess(batch.events.rows + batch.bad.rows, batch.bad.rows)
+    if excess is None:
         return
+    bad, rows = excess
     counts = [BadRows(**row.asDict()) for row in by_reason(run.lake.read_staged(run.spark, batch.bad)).collect()]
     for staged in (batch.events, batch.bad):
         run.lake.discard(staged)
     raise QualityError(
-        f"{batch.bad.rows:,} of {rows:,} rows of the batch are bad: {most_frequent(counts)}. Nothing of it was "
+        f"{bad:,} of the last {rows:,} rows are bad: {most_frequent(counts)}. Nothing of the last batch was "
         "committed. Check [stream] and [events] of the dataset file, or raise --max_bad_share"
     )

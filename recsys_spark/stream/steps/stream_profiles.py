@@ -15,6 +15,7 @@ from recsys_spark.privacy.steps.user_key import user_key
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.options import StreamOptions
 from recsys_spark.stream.steps.batches import Batches
 from recsys_spark.stream.steps.checkpoint import stream_name
@@ -46,7 +47,7 @@ def stream_profiles(run: Run, options: StreamOptions) -> Report:
     dataset, data = load_dataset(options.dataset), absolute(options.data)
     if dataset.scrub:
         check_scrub_installed()
-    reading = Reading(dataset, options.max_bad_share, user_key(run, options.user_key))
+    reading = Reading(dataset, BadShare(options.max_bad_share), user_key(run, options.user_key))
     stream = stream_of(dataset, options.dataset)
     checkpoint = absolute(options.checkpoint or f"{run.lake.uri}/_checkpoints/events")
     name = stream_name(run, checkpoint, dataset, stream, data)
