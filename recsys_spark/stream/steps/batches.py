@@ -107,7 +107,7 @@ class Batches:
         return Outcome(more={"night": self._night.name, "sequence": sequence})
 
     def _count(self, events: int, bad: int) -> None:
-        self._bad_share.add(events + bad, bad)
+        self._reading.bad_share.add(events + bad, bad)
         self.report["batches"] += 1
         self.report["events"] += events
         self.report["bad_rows"] += bad
