@@ -14,6 +14,7 @@ from recsys_spark.errors.failpoints import VARIABLE
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.steps import batches, recent_events, stream_profiles
 from recsys_spark.stream.steps.clear_live import clear_live
 from recsys_spark.stream.steps.event_batch import Reading
