@@ -72,8 +72,8 @@ def test_releases_are_paid_once_and_together(lake, spark, monkeypatch):
     assert {row.user_id: row.embedding for row in lake.lake.read(spark, NOISY_PROFILES).collect()} == {
         user: row.embedding for user, row in rows.items()
     }
-    monkeypatch.setenv("RECSYS_FAULTS", "release.after:privacy_ledger=fail")
-    with pytest.raises(Exception, match="release"):
+    monkeypatch.setenv("RECSYS_FAULTS", "commit.before:noisy_counts=fail")
+    with pytest.raises(Exception, match="noisy_counts"):
         release(lake, what="counts", **budget)
     monkeypatch.delenv("RECSYS_FAULTS")
     assert (len(entries(lake)), lake.lake.version(NOISY_COUNTS)) == (2, None)

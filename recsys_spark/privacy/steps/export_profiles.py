@@ -8,7 +8,6 @@ from pyspark.sql import functions as F
 
 from recsys_spark.arrays.arrow import matrix
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.privacy.kernels.gaussian import GRID, check_opendp_installed, least_scale, noisy
@@ -83,7 +82,6 @@ def export_profiles(run: Run, options: ReleaseOptions) -> Report:
     staged = kind.draw(run, options, inputs, release.scale)
     if not is_paid:
         run.lake.commit(ledger.staged(release), key, append=True, exclusive=True)
-    failpoint("release.after", PRIVACY_LEDGER.name)
     run.lake.commit(staged, key, provenance=provenance, outcome=Outcome(figures=figures))
     return {"status": "done", "tables": {kind.table.name: staged.rows}, **figures}
 
