@@ -31,8 +31,8 @@ from tests.bench.personal_texts import personal_texts
 
 EPSILONS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 
-SHAPES = ((None, 1.0), (16, 0.35))
-"""Dimensions of a release (None: all) and the norm that profiles are shortened to."""
+CLIPS = {0: 1.0, 16: 0.35}
+"""By dimensions of a release (0: all), the norm that profiles are shortened to."""
 
 DELTA, BATCH, RIDGE, FOLDS = 1e-6, 10_000, 1.0, 5
 
@@ -96,7 +96,7 @@ def fitted(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B").x
 
 
-def inference(lake: str, draws: int) -> list[dict]:
+def inference(lake: str, draws: int, dimensions_of: list[int]) -> list[dict]:
     """AUC of gender by dimensions and epsilon (None: all dimensions, no noise), and the mean cosine of a noisy profile
     to the true one."""
     groups = DeltaTable(f"{lake}/users").to_pyarrow_table(columns=["user_id", "groups"]).to_pylist()
@@ -108,8 +108,10 @@ def inference(lake: str, draws: int) -> list[dict]:
     items = np.array(DeltaTable(f"{lake}/item_vectors").to_pyarrow_table()["embedding"].to_pylist())
     folds = np.random.default_rng(0).permutation(len(rows)) % FOLDS
     curve = []
-    for dimensions, clip in SHAPES:
-        shape = Shape(clip, principal_projection(items, dimensions) if dimensions else None)
+    for dimensions in dimensions_of:
+        shape = Shape(
+            clip := CLIPS.get(dimensions, 0.35), principal_projection(items, dimensions) if dimensions else None
+        )
         grid = shape.grid(as_lists(true))
         for epsilon in (None, *EPSILONS):
             scale = 0.0 if epsilon is None else least_scale(epsilon, DELTA, PROFILE_SENSITIVITY)
@@ -136,12 +138,16 @@ def main() -> None:
     parser.add_argument("--texts")
     parser.add_argument("--lake")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--dimensions", default="0,16")
     options = parser.parse_args()
     figures: dict = {"corpus": corpus()}
     if options.texts:
         figures["scrubbing"] = {"file": Path(options.texts).name} | scrubbing(options.texts)
     if options.lake:
-        figures |= {"inference": inference(options.lake, options.draws), "inversion": inversion(options.lake)}
+        figures |= {
+            "inference": inference(options.lake, options.draws, [*map(int, options.dimensions.split(","))]),
+            "inversion": inversion(options.lake),
+        }
     print(json.dumps(figures))
 
 

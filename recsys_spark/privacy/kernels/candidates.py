@@ -15,7 +15,7 @@ NUMBERS, EMAILS, ADDRESSES, NAMES = 1, 2, 4, 8
 
 ANYTHING = NUMBERS | EMAILS | ADDRESSES | NAMES
 
-_LEAST_DIGITS, _LEAST_ANNOUNCED, _IP_DIGITS, _IP_DOTS, _IP_COLONS = 9, 6, 4, 3, 3
+_LEAST_DIGITS, _LEAST_ANNOUNCED, _IP_DIGITS, _IP_DOTS, _IP_COLONS = 9, 6, 4, 3, 2
 """Digits of the shortest number by itself, and after a word such as "phone"; digits, dots, colons of an IP address."""
 
 _MOST_BETWEEN = 3
@@ -26,7 +26,7 @@ _DIGIT, _DOT, _COLON, _JOIN = 1, 2, 4, 8
 
 _CLASSES = np.zeros(256, np.uint8)
 _CLASSES[list(b"0123456789")] = _DIGIT | _JOIN
-_CLASSES[list(b" ()+-/")] = _JOIN
+_CLASSES[list(" ()+-/–".encode())] = _JOIN
 _CLASSES[ord(".")] = _DOT | _JOIN
 _CLASSES[ord(":")] = _COLON
 
@@ -71,7 +71,7 @@ def _digits(content: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArra
     most, is_ip = np.zeros(number, np.int64), np.zeros(number, bool)
     if not len(places):
         return most, is_ip
-    kinds, owner = classes[places], np.searchsorted(ends, places, side="right") - 1
+    kinds, owner = classes[places], np.repeat(np.arange(number), np.diff(np.searchsorted(places, ends)))
     is_colon = kinds == _COLON
     is_ip |= np.bincount(owner[is_colon], minlength=number) >= _IP_COLONS
     places, kinds, owner = places[~is_colon], kinds[~is_colon], owner[~is_colon]
@@ -79,14 +79,16 @@ def _digits(content: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArra
         return most, is_ip
     gap = np.diff(places)
     joined = (gap <= _MOST_BETWEEN + 1) & (owner[1:] == owner[:-1])
+    apart = np.flatnonzero(joined & (gap > 1))
     for step in range(1, _MOST_BETWEEN + 1):
-        between = classes[np.minimum(places[:-1] + step, len(classes) - 1)] >= _JOIN
-        joined &= (gap <= step) | between
+        joined[apart] &= (gap[apart] <= step) | (classes[np.minimum(places[apart] + step, len(classes) - 1)] >= _JOIN)
     first = np.flatnonzero(np.concatenate([[True], ~joined]))
     digits = np.add.reduceat((kinds & _DIGIT).astype(np.int64), first)
     dots = np.add.reduceat((kinds & _DOT > 0).astype(np.int64), first)
-    np.maximum.at(most, owner[first], digits)
-    is_ip[owner[first[(digits >= _IP_DIGITS) & (dots >= _IP_DOTS)]]] = True
+    owner = owner[first]
+    texts = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
+    most[owner[texts]] = np.maximum.reduceat(digits, texts)
+    is_ip[owner[(digits >= _IP_DIGITS) & (dots >= _IP_DOTS)]] = True
     return most, is_ip
 
 
