@@ -128,12 +128,12 @@ def embedding_space(run: Run, most: int) -> Section | None:
             shape,
         ),
         _neighbours(rows, white if name else vectors),
-        *_inversion(rows, vectors),
+        *words_given_away(rows, vectors),
     ]
     return Section("space", "Embedding space", elements)
 
 
-def _inversion(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> list[Element]:
+def words_given_away(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> list[Element]:
     """How many words of the sampled texts their vectors give away."""
     order = np.random.default_rng(0).permutation(rows.num_rows)  # rows are in order of their ids
     recovery = word_recovery(rows["start"].take(pa.array(order)).to_pylist(), vectors[order])
