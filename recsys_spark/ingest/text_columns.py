@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -17,6 +16,7 @@ _WITH_PARTS = ("struct", "map", "variant")
 def cleaned(text: Column, max_chars: int, *, scrub: bool = False) -> Column:
     """The cleaned text, null where nothing is left (rules: ``kernels.clean_text``). ``scrub``: with personal values
     replaced by their kind (``privacy.kernels.scrub``)."""
+    import pandas as pd  # takes longer to load than a run without new files lasts
 
     @F.pandas_udf("string")  # type: ignore[call-overload]
     def clean(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:

@@ -31,6 +31,7 @@ from recsys_spark.privacy.rules import (
     without_matches,
     without_reasons,
 )
+from recsys_spark.privacy.steps.clones import forget_in_clones
 from recsys_spark.privacy.steps.tombstones import key_name, republish_without, tombstones, without_unused
 from recsys_spark.privacy.steps.user_key import stored_user_id
 from recsys_spark.publish.steps.publishing import Report, run_key
@@ -88,6 +89,7 @@ def forget_users(run: Run, options: ForgetOptions) -> Report:
     proof["files_scanned"] = sum(len(run.lake.files(table)) for table in searched)
     proof["rows_left_in_files"] = {t.name: rows for t in searched if (rows := _rows_left_in_files(run, t, requested))}
     proof["kept"] = _remaining_traces(run, tables)
+    proof |= forget_in_clones(run, lambda clone: forget_users(clone, options))
     _write_proof(run, update, proof)
     return {"status": "done" if removed or others else "unchanged", "tables": {}, "proof": proof} | missing
 
