@@ -65,7 +65,20 @@ extras_of() {
         fine_tune_encoder | search_hyperparameters) printf train ;;
         export_recommendations) printf 'redis postgres' ;;
         serve_recommendations) printf 'redis serve' ;;
+        export_profiles) printf privacy ;;
     esac
+    if scrubs; then printf ' scrub'; fi
+}
+
+# Whether --dataset names a file with scrub = true.
+scrubs() {
+    local argument file
+    for argument in ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}; do
+        case $argument in --dataset=*) file=${argument#*=} ;; *) continue ;; esac
+        if [[ $file != *.toml ]]; then file=$ROOT/conf/datasets/$file.toml; fi
+        if [[ -f $file ]] && grep -Eq '^scrub *= *true' "$file"; then return; fi
+    done
+    return 1
 }
 
 first_docstring_line() { sed -n '/^r*"""/{s/^r*"""//;/^ *$/n;s/""".*//;p;q;}' "$1"; }

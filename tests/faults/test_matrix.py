@@ -27,6 +27,8 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_a_server_that_is_down_is_a_passing_fault_and_what_was_exported_stays",
         "test_a_server_that_goes_down_within_an_export_leaves_the_old_version",
     ),
+    "private release killed between the ledger and its rows": ("test_releases_are_paid_once_and_together",),
+    "two private releases at once": ("test_two_releases_at_once_cannot_overdraw",),
     "two exports at once": ("test_of_two_exports_at_once_the_one_that_was_overtaken_ends_with_5",),
     "stream killed between the commits of a batch": (
         "test_a_stream_that_fails_anywhere_loses_and_doubles_nothing",

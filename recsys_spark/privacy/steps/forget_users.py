@@ -33,6 +33,7 @@ from recsys_spark.privacy.rules import (
 )
 from recsys_spark.privacy.steps.clones import forget_in_clones
 from recsys_spark.privacy.steps.tombstones import key_name, republish_without, tombstones, without_unused
+from recsys_spark.privacy.steps.user_key import stored_user_id
 from recsys_spark.publish.steps.publishing import Report, run_key
 from recsys_spark.runtime.lifecycle import PERSONAL, Run
 from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEM_VECTORS, TABLES, USER_PROFILES, Table
@@ -68,6 +69,7 @@ def forget_users(run: Run, options: ForgetOptions) -> Report:
     tables = [table for table in TABLES.values() if table is not FORGOTTEN and run.lake.version(table) is not None]
     if not tables:
         raise InputError(f"lake {run.lake.uri} has no tables")
+    ids["user"] = [stored_user_id(run, name, options.user_key) for name in ids["user"]]
     frame = run.spark.createDataFrame(
         [(k, name) for k, names in ids.items() for name in names], "kind string, id string"
     )
