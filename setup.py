@@ -43,6 +43,11 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.1,<4"],
     # serve_recommendations: routes, the HTTP server with its parser in C, metrics.
     "serve": ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "prometheus-client>=0.20"],
+    # scrub = true in a dataset file: check digits of cards, accounts and identity numbers, and telephone numbers.
+    "scrub": ["python-stdnum>=1.19,<3", "phonenumbers>=8.13,<10"],
+    # export_profiles: noise from a secure source and the accounting of what it spends. 0.12 is the first with privacy
+    # profiles; the interface still changes between releases.
+    "privacy": ["opendp>=0.12,<0.17"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],
