@@ -1,6 +1,9 @@
 """The contracts of the lake: name, columns, key and checks of each table."""
 
 from recsys_spark.tables.contract import LISTS, REASONS, VECTORS, Table
+from recsys_spark.tables.private_releases import NOISY_COUNTS, NOISY_MEANS, NOISY_PROFILES, PRIVACY_LEDGER
+
+__all__ = ["NOISY_COUNTS", "NOISY_MEANS", "NOISY_PROFILES", "PRIVACY_LEDGER"]  # of another file, in TABLES below
 
 ITEMS = Table(
     "items",
@@ -224,14 +227,8 @@ ITEM_WEIGHTS = Table(
 # review, the greatest scores within the budget; watch, others with a trust below 1; normal. Nobody is removed for it.
 USER_RISK = Table(
     "user_risk",
-    {
-        "user_id": "string",
-        "score": "double",
-        "trust": "double",
-        "reasons": "array<string>",  # sentences, the strongest evidence first; empty if trust is 1
-        "segment": "string",
-        "run_date": "date",
-    },
+    {"user_id": "string", "score": "double", "trust": "double"}
+    | {"reasons": "array<string>", "segment": "string", "run_date": "date"},  # reasons are sentences, without ids
     key=("user_id",),
 )
 
