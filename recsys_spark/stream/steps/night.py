@@ -198,6 +198,7 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
         "ignored_weight": profiles.ignored,
         "interests": lists.interests,
         "approximate": lists.settings.get("approximate"),
+        "exposure_floor, exposure_evenness or calibration": lists.settings.get("fairness"),
     }
     if names := [name for name, value in refused.items() if value]:
         raise UsageError(
