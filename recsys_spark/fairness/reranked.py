@@ -157,20 +157,23 @@ def _count(
     stats["missed"] += int((~met).sum())
     stats["unfilled_slots"] += int((order < 0).sum())
     gains = unit_gains(users.padded("score", 0.0, np.float64), users.sizes)
-    before, after = (_gain(gains, columns, users.sizes) for columns in (_as_scored(gains, rerank.k), order))
+    before, after = (_gain(gains, columns) for columns in (as_listed(users.sizes, rerank.k), order))
     stats["gain"] = [stats["gain"][0] + float(before.sum()), stats["gain"][1] + float(after.sum())]
     stats["kept"] += float(np.divide(after, before, out=np.ones_like(after), where=before > 0).sum())
 
 
-def _as_scored(gains: Ints, k: int) -> Ints:
-    return np.broadcast_to(np.arange(min(k, gains.shape[1])), (len(gains), min(k, gains.shape[1])))
+def as_listed(sizes: Ints, k: int) -> Ints:
+    """(U, k) columns of the first k candidates, in the order of the scorer; −1 where there are too few."""
+    columns = np.arange(k)
+    return np.where(columns < sizes[:, None], columns, -1)
 
 
-def _gain(gains: Ints, order: Ints, sizes: Ints) -> NDArray[np.float64]:
+def _gain(gains: Ints, order: Ints) -> NDArray[np.float64]:
     """(U,) Σ exposure · gain of the lists."""
+    if not gains.size:
+        return np.zeros(len(order))
     listed = np.take_along_axis(gains, np.maximum(order, 0), axis=1)
-    present = (order >= 0) & (order < sizes[:, None])
-    return (np.where(present, listed, 0) * position_exposure(order.shape[1]).astype(np.float64)).sum(axis=1)
+    return (np.where(order >= 0, listed, 0) * position_exposure(order.shape[1]).astype(np.float64)).sum(axis=1)
 
 
 def _calibrated(users: UserCandidates, rerank: Rerank, stats: TaskStats) -> Ints:
@@ -179,22 +182,15 @@ def _calibrated(users: UserCandidates, rerank: Rerank, stats: TaskStats) -> Ints
     order = calibrated_order(gains, shares, history, users.sizes, rerank.calibration, rerank.k)
     some = history.sum(axis=1) > 0
     before, after = (
-        _list_divergence(history, shares, columns)[some].sum()
-        for columns in (_filled(_as_scored(users.padded("rank", 0, np.int64), rerank.k), users.sizes), order)
+        list_divergence(history, shares, columns)[some].sum() for columns in (as_listed(users.sizes, rerank.k), order)
     )
     was = stats["divergence"]
     stats["divergence"] = [was[0] + float(before), was[1] + float(after), was[2] + int(some.sum())]
     return order
 
 
-def _filled(order: Ints, sizes: Ints) -> Ints:
-    return np.where(order < sizes[:, None], order, -1)
-
-
-def _list_divergence(
-    history: NDArray[np.float64], shares: NDArray[np.float64], order: Ints
-) -> NDArray[np.float64]:
-    """(U,) divergence of each list's categories from the history."""
+def list_divergence(history: NDArray[np.float64], shares: NDArray[np.float64], order: Ints) -> NDArray[np.float64]:
+    """(U,) divergence of each list's categories from the history; ``history``, ``shares``: from ``category_shares``."""
     listed = np.take_along_axis(shares, np.maximum(order, 0)[:, :, None], axis=1) * (order >= 0)[:, :, None]
     return divergence(history, listed.sum(axis=1) / np.maximum((order >= 0).sum(axis=1), 1)[:, None])
 
@@ -205,7 +201,9 @@ def category_shares(users: UserCandidates) -> tuple[NDArray[np.float64], NDArray
     entries = users.history.flatten()
     present = np.arange(max(int(sizes.max(initial=0)), 1)) < sizes[:, None]
     names, history = np.zeros(present.shape, np.int64), np.zeros(present.shape)
-    names[present], history[present] = (entries.field(name).to_numpy(zero_copy_only=False) for name in ("name", "share"))
+    names[present], history[present] = (
+        entries.field(name).to_numpy(zero_copy_only=False) for name in ("name", "share")
+    )
     own = users.entries.field("names")
     counts = own.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     values, of_entry = own.flatten().to_numpy(zero_copy_only=False), np.repeat(np.arange(len(counts)), counts)
@@ -224,5 +222,9 @@ def _rows(users: UserCandidates, order: Ints) -> pa.RecordBatch:
     rows, ranks = np.nonzero(order >= 0)
     entries = users.entries.take(pa.array(users.starts[rows] + order[rows, ranks]))
     names = ("item_id", "score", "source", "reasons")
-    columns = [users.users.take(pa.array(rows)), *(entries.field(name) for name in names), pa.array(ranks + 1, pa.int32())]
+    columns = [
+        users.users.take(pa.array(rows)),
+        *(entries.field(name) for name in names),
+        pa.array(ranks + 1, pa.int32()),
+    ]
     return pa.RecordBatch.from_arrays(columns, names=["user_id", *names, "rank"])

@@ -147,6 +147,30 @@ RECOMMENDATIONS = Table(
     checks=frozenset({LISTS}),
 )
 
+# The segment of every user with a profile. `similarity`: cosine with the centre of the segment, both without the mean
+# of all profiles.
+USER_SEGMENTS = Table(
+    "user_segments",
+    {"user_id": "string", "segment": "int", "similarity": "float", "run_date": "date"},
+    key=("user_id",),
+)
+
+# A segment keeps its id over refits. Names come from what many of its users have, never from one user.
+SEGMENTS = Table(
+    "segments",
+    {
+        "segment": "int",
+        "name": "string",
+        "users": "bigint",
+        "share": "double",  # of all users with a segment
+        "categories": "array<string>",  # that set it apart, the most distinctive first
+        "items": "array<string>",  # titles, as categories
+        "run_date": "date",
+        "model": "string",  # the vector space of the profiles
+    },
+    key=("segment",),
+)
+
 # Between two nights: profiles of users with streamed events. Of the rows of a user, the greatest `sequence` counts, and
 # only with the run_date of the last night. A null `embedding`: the user has no profile.
 LIVE_PROFILES = Table(

@@ -29,6 +29,7 @@ ALLOWED = {
     "blocks": f"{GROUND} arrays",
     "items": f"{GROUND} arrays encode events",
     "profiles": f"{GROUND} arrays encode events blocks items",
+    "segments": f"{GROUND} arrays events blocks",
     "topk": f"{GROUND} arrays blocks profiles",
     "training": "errors",
     "sequence": f"{GROUND} arrays blocks items training",

@@ -3,9 +3,9 @@
     PYTHONPATH=. .venv/bin/python tests/benchmarks/bench_fairness.py --lake=LAKE --run_date=DAY --scorer=auto \
         'exposure_evenness=0.1' 'exposure_floor={"tail": 0.3}'
 
-LAKE has been refreshed up to DAY or later events. Each setting (keys joined by a space) is a run of recommend_items on a
-copy of the lake; the first run has none. Exposure at rank r is 1/log2(1 + r), over all items of the catalogue; NDCG@k is
-over the users who choose something on or after DAY (ratings from 4, other positive events; users without a list count 0).
+LAKE has been refreshed, with later events. Each setting (keys joined by " --") is a run of recommend_items on a copy of
+the lake; the first run has none. Exposure at rank r is 1/log2(1 + r), over all items of the catalogue; NDCG@k is over
+the users who choose something on or after DAY (ratings from 4, other positive events; users without a list count 0).
 The last line is one JSON object.
 """
 

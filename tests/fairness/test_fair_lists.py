@@ -49,10 +49,12 @@ def test_floors_hold_over_all_lists_and_scores_stay(spark, lake):
     keys = {"k": 4, "exposure_on": "brand", "exposure_floor": {"rare": 0.4}}
     report, rows = lake.lists(**keys)
     rare, total = exposure_of(rows, RARE)
-    assert rare * 10 >= total * 4 and len(users_of(rows)) == 9
+    assert rare * 10 >= total * 4
+    assert len(users_of(rows)) == 9
     figures = report["fairness"]
     assert figures["exposure"]["rare"] == pytest.approx(rare / total, abs=1e-6)
-    assert 0 < figures["gain_kept"] < 1 and 0 <= figures["gap"] < 0.1
+    assert 0 < figures["gain_kept"] < 1
+    assert 0 <= figures["gap"] < 0.1
     assert "re-ranked; rare has" in report["lists_made"]
     logged = lake.lake.read(spark, CHANGES).where("table = 'recommendations'").collect()
     assert any("re-ranked; rare has" in row["made"] for row in logged)
@@ -86,10 +88,13 @@ def test_evenness_and_calibration_change_lists_that_stay_full(lake):
     _, plain = lake.lists(k=4, full=True)
     report, even = lake.lists(k=4, exposure_evenness=0.3)
     counts = [np.unique([item for _, item, _ in rows], return_counts=True)[1].var() for rows in (plain, even)]
-    assert users_of(even) != users_of(plain) and counts[1] < counts[0] and report["fairness"]["evenness"] == 0.3
+    assert users_of(even) != users_of(plain)
+    assert counts[1] < counts[0]
+    assert report["fairness"]["evenness"] == 0.3
     report, rows = lake.lists(k=4, calibration=0.6)
     figures = report["fairness"]
-    assert figures["divergence"] < figures["divergence_as_scored"] and users_of(rows)
+    assert figures["divergence"] < figures["divergence_as_scored"]
+    assert users_of(rows)
 
 
 def test_a_floor_that_candidates_cannot_meet_publishes_nothing(lake):

@@ -2,9 +2,10 @@
 
 A list of k positions gives its item at rank r the exposure 1/log2(1 + r) (Singh and Joachims, Fairness of Exposure in
 Rankings, KDD 2018). Lists are to have the greatest sum of exposure · gain, while every group has at least its share of
-all exposure. The Lagrangian of that linear program has one price λ for each group, and for given prices its best list is
-the k candidates of greatest gain + λ(group), in that order (rearrangement inequality). So a re-ranking is a sort, and
-by duality no lists that meet the floors are better by more than Σ λ(group) · (exposure − floor): the proof of the gap.
+all exposure. The Lagrangian of that linear program has one price λ for each group, and for given prices its best list
+is the k candidates of greatest gain + λ(group), in that order (rearrangement inequality). So a re-ranking is a sort,
+and by duality no lists that meet the floors are better by more than Σ λ(group) · (exposure − floor): the proof of the
+gap.
 
 Gains, prices and exposures are integers, so that sums do not depend on their order and floors are met exactly.
 """
@@ -103,7 +104,9 @@ def needed_exposure(totals: Ints, shares: Sequence[Fraction]) -> Ints:
     return np.array([[-(-int(total) * s.numerator // s.denominator) for s in shares] for total in totals], np.int64)
 
 
-def least_prices(candidates: Candidates, shares: Sequence[Fraction], *, by_list: bool) -> tuple[Ints, NDArray[np.bool_]]:
+def least_prices(
+    candidates: Candidates, shares: Sequence[Fraction], *, by_list: bool
+) -> tuple[Ints, NDArray[np.bool_]]:
     """The least prices at which floors are met.
 
     A higher price of a group can only take exposure from the others (they are gross substitutes). So prices that start

@@ -56,7 +56,7 @@ def passing_order(protected: NDArray[np.bool_], sizes: Ints, least: Ints) -> Int
 def passed(order: Ints, protected: NDArray[np.bool_], least: Ints) -> NDArray[np.bool_]:
     """(U,) whether every prefix of a list holds enough protected items; empty positions are not tested."""
     listed = np.take_along_axis(protected, np.maximum(order, 0), axis=1) & (order >= 0)
-    return ((listed.cumsum(axis=1) >= least) | (order < 0)).all(axis=1)
+    return np.asarray(((listed.cumsum(axis=1) >= least) | (order < 0)).all(axis=1))
 
 
 def _quantiles(k: int, share: float, level: float) -> Ints:

@@ -35,7 +35,6 @@ from recsys_spark.fairness.options import FairnessOptions
 from recsys_spark.fairness.reranked import Rerank, UserCandidates, reranked_rows
 from recsys_spark.lake.lake import Staged
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.sampling import hash_sample
 from recsys_spark.tables.schemas import RECOMMENDATIONS
 
@@ -94,7 +93,9 @@ def reranked_lists(
     if totals["missed"] or _short(totals, options):
         run.lake.discard(result)
         raise QualityError(_unmet(totals, options))
-    kept = [{name: n for name, n in one.items() if name not in ("unfilled_slots", "list_faults")} for one in staged.stats]
+    kept = [
+        {name: n for name, n in one.items() if name not in ("unfilled_slots", "list_faults")} for one in staged.stats
+    ]
     return replace(result, stats=[*kept, *result.stats]), _figures(totals, rerank, options)
 
 
@@ -130,9 +131,9 @@ def _check_groups(groups: DataFrame, options: FairnessOptions) -> None:
     found = {row["group_name"] for row in counted.where(F.col("group_name").isin([*options.floors])).collect()}
     if missing := [name for name in options.floors if name not in found]:
         greatest = [row["group_name"] for row in counted.orderBy(F.desc("n"), "group_name").limit(5).collect()]
-        known_names = f"the greatest groups are {', '.join(greatest)}" if greatest else "no item has a group"
+        suggestion = f"the greatest groups are {', '.join(greatest)}" if greatest else "no item has a group"
         raise UsageError(
-            f"exposure_floor: no item has the {options.exposure_on} {', '.join(missing)}; {known_names}. Name groups "
+            f"exposure_floor: no item has the {options.exposure_on} {', '.join(missing)}; {suggestion}. Name groups "
             "that exist, or another exposure_on"
         )
 

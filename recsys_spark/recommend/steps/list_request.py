@@ -7,9 +7,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.errors import UsageError
 from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.explain.steps.reasons import staged_lists, staged_with_reasons
-from recsys_spark.errors import UsageError
 from recsys_spark.fairness.options import CHANGED_BY
 from recsys_spark.fairness.steps.rerank import RerankInputs, described, reranked_lists
 from recsys_spark.lake.data_files import no_rows
@@ -125,8 +125,8 @@ class ListRequest:
         return self.options.model_copy(update={"k": self.depth})
 
     def reranked(self, staged: Staged) -> tuple[Staged, Report]:
-        """Staged lists of ``depth`` candidates as lists of k items, and figures of their fairness; as they are, if no key
-        re-ranks them."""
+        """Staged lists of ``depth`` candidates as lists of k items, and figures of their fairness; as they are, if no
+        key re-ranks them."""
         if not self.options.reranks:
             return staged, {}
         day = self.options.run_date
@@ -179,8 +179,8 @@ def check_fairness(options: TopKOptions) -> None:
     if options.reranks and names:
         changed = [name for name in CHANGED_BY if getattr(options, name)]
         raise UsageError(
-            f"--{changed[0]} re-ranks the best candidates by score and cannot be combined with --{' or --'.join(names)}: "
-            "leave one of them out"
+            f"--{changed[0]} re-ranks the best candidates by score and cannot be combined with "
+            f"--{' or --'.join(names)}: leave one of them out"
         )
 
 

@@ -30,7 +30,8 @@ def test_more_strength_spreads_exposure_over_more_items():
         gini_of_exposure(exposures(candidates, items, even_prices(candidates, items, 30, strength)))
         for strength in (0.0, 0.2, 0.8)
     ]
-    assert ginis[0] > ginis[1] > ginis[2] and ginis[2] < 0.8 * ginis[0]
+    assert ginis[0] > ginis[1] > ginis[2]
+    assert ginis[2] < 0.8 * ginis[0]
 
 
 def test_gini_is_that_of_all_pairs():

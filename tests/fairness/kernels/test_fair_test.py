@@ -32,7 +32,8 @@ def test_lists_pass_and_keep_the_order_within_both_groups():
     least = least_protected(6, 0.5, 0.1)
     order = passing_order(protected, sizes, least)
     enough = (protected & (np.arange(20) < sizes[:, None])).sum(axis=1) >= least[-1]
-    assert (passed(order, protected, least) == enough).all() and enough.any()
+    assert (passed(order, protected, least) == enough).all()
+    assert enough.any()
     assert (order >= 0).all(), "every list is full"
     for user, columns in enumerate(order):
         for group in (True, False):
