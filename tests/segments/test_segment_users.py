@@ -11,7 +11,7 @@ from recsys_spark.segments.steps.segment_users import segment_users
 from recsys_spark.tables.schemas import ITEMS, SEGMENTS, USER_SEGMENTS
 from tests.bench.small_lake import DAY, Bench
 
-KEYS = {"min_segment_users": 4, "max_segments": 4, "refits": 3}
+KEYS = {"min_segment_users": 4, "max_segments": 4, "refits": 3, "stability": 0.98}
 
 
 def profiles(shift=0.0, users=30):

@@ -10,7 +10,7 @@ from recsys_spark.blocks.kernels.spherical_kmeans import nearest_rows, spherical
 
 Floats = NDArray[np.float64]
 
-_STARTS = 4
+_STARTS = 16
 
 _ROUNDS = 25
 
