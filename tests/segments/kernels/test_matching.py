@@ -31,3 +31,8 @@ def test_no_segment_is_smaller_than_the_floor(counts, least):
     sizes = {one: sum(n for n, to in zip(counts, target, strict=True) if to == one) for one in set(target.tolist())}
     assert len(sizes) == 1 or min(sizes.values()) >= least
     assert all(target[one] == one for one in sizes)
+
+
+def test_two_small_segments_that_are_near_make_one():
+    centroids = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    assert merged_segments([3, 3, 10], centroids, 5).tolist() == [1, 1, 2]
