@@ -6,6 +6,8 @@ Documents hold no run date and no model, which would make every list a new one e
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+_NOT_IN_DOCUMENTS = ("run_date", "model")
+
 
 def list_documents(lists: DataFrame) -> DataFrame:
     """``id`` (the user) and ``items`` by rank: ``item_id, score``, and ``source`` and ``reasons`` where lists have
@@ -26,6 +28,16 @@ def vector_documents(vectors: DataFrame) -> DataFrame:
 def with_values(documents: DataFrame) -> DataFrame:
     """Documents with ``value``: their items as JSON, without fields that are null."""
     return documents.withColumn("value", F.to_json("items", {"ignoreNullFields": "true"}))
+
+
+def changed_ids(old: DataFrame, new: DataFrame, id_column: str) -> DataFrame:
+    """``id_column`` of the ids whose rows differ between two versions of a table.
+
+    Digests of rows are compared, without a sort or JSON, so that documents are made of these ids alone.
+    """
+    rows = old.select(id_column, _row_digest(old)).unionByName(new.select(id_column, _row_digest(new)))
+    # Equal rows of both versions cancel out.
+    return rows.groupBy(id_column).agg(F.bit_xor("digest").alias("digest")).where("digest <> 0").select(id_column)
 
 
 def changed_documents(old: DataFrame, new: DataFrame) -> DataFrame:
@@ -65,6 +77,13 @@ def file_rows(documents: DataFrame, id_column: str, file_format: str) -> DataFra
     line = F.to_json(F.struct(F.col("id").alias(id_column), "items"), {"ignoreNullFields": "true"})
     content = {"parquet": F.col("items"), "jsonl": line, "arrow": F.col("value")}[file_format]
     return documents.select("id", content.alias("content"))
+
+
+def _row_digest(rows: DataFrame) -> Column:
+    """Of the columns that documents hold. A null is marked, because ``xxhash64`` skips it."""
+    columns = [name for name in rows.columns if name not in _NOT_IN_DOCUMENTS]
+    marks = F.concat(*(F.isnull(name).cast("int").cast("string") for name in columns))
+    return F.xxhash64(*columns, marks).alias("digest")
 
 
 def _digest() -> Column:

@@ -1,15 +1,27 @@
 """Configuration keys of exports."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from recsys_spark.runtime.config import JobConfig
 
 TargetName = Literal["redis", "postgres", "folder", "pgvector"]
 
 FileFormat = Literal["parquet", "jsonl", "arrow"]
+
+
+def _seconds(value: object) -> object:
+    """A number of seconds such as 5s.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = str(value).strip()
+    if text.endswith("s") and text[:-1].isdecimal() and int(text[:-1]):
+        return text
+    raise ValueError("give seconds, such as 5s")
 
 
 class ExportOptions(JobConfig):
@@ -24,6 +36,10 @@ class ExportOptions(JobConfig):
     )
     live: bool = Field(
         False, description="redis, postgres, folder: lists as they count now, with those that stream_profiles has made"
+    )
+    every: Annotated[str, BeforeValidator(_seconds)] | None = Field(
+        None,
+        description="a number of seconds, such as 5s: export, then this often what has changed, until SIGTERM",
     )
     connections: int = Field(
         8, ge=1, le=1000, description="redis, postgres, pgvector: most tasks that write at once, each with a connection"

@@ -40,5 +40,9 @@ class StreamOptions(JobConfig):
     max_files: int = Field(100, ge=1, description="files: largest number of new files of a batch")
     max_messages: int = Field(100_000, ge=1, description="kafka: largest number of messages of a batch")
     max_bad_share: float = Field(
-        0.5, ge=0, le=1, description="largest share of bad rows of a batch; above it the stream stops before it commits"
+        0.5,
+        ge=0,
+        le=1,
+        description="largest share of bad rows among the last 1,000, judged from 20 bad ones on; above it the stream "
+        "stops before it commits",
     )

@@ -28,7 +28,8 @@ def lists_by(counts, users, own, seen):
     lists = {}
     for user in users:
         first = own.get(user, [])
-        rest = (item for item in popular if item not in seen.get(user, ()) and item not in first)
+        taken = {*first, *seen.get(user, ())}
+        rest = (item for item in popular if item not in taken)
         lists[user] = [*first, *(item for _, item in zip(range(K), rest, strict=False))][:K]
     return lists
 
@@ -57,7 +58,7 @@ def main():
     values = {
         name: np.array([ndcg(one.get(user, []), want) for user, want in wanted.items()]) for name, one in lists.items()
     }
-    new = np.array([user not in set(earlier.user_id) for user in wanted.index])
+    new = ~wanted.index.isin(earlier.user_id)
     report = {"users": len(wanted), "new": int(new.sum()), "users_with_a_list": len(lists["lists"])}
     for name, scores in values.items():
         delta = values["lists"] - scores

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys_spark.errors import Terminated
+from recsys_spark.export.steps import follow
 from recsys_spark.lake.provenance import Provenance
 from recsys_spark.tables.schemas import ITEM_NEIGHBORS, ITEM_VECTORS, LIVE_RECOMMENDATIONS, RECOMMENDATIONS
 from tests.bench.jobs_here import run_driver, run_job
@@ -215,6 +217,30 @@ def test_live_lists_take_the_place_of_others_until_the_next_night(shop):
     assert shop.export("--live=true")["status"] == "unchanged"
     shop.export()
     assert shop.target.lists() == documents(USERS), "without --live, the lists of the night"
+
+
+@pytest.mark.parametrize("shop", [Redis], indirect=True, ids=names)
+def test_with_every_it_exports_what_has_changed_until_sigterm(shop, monkeypatch):
+    """A target that is away for a while does not end it."""
+    shop.publish(USERS)
+    changed, waits = USERS | {"u1": [("a9", 0.5)]}, []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if len(waits) == 1:
+            assert shop.target.lists() == documents(USERS)
+            shop.publish(changed)
+            monkeypatch.setenv("RECSYS_FAULTS", "flip.before:recommendations=fail")
+        elif len(waits) == 2:
+            monkeypatch.delenv("RECSYS_FAULTS")
+        else:
+            raise Terminated
+
+    monkeypatch.setattr(follow, "sleep", sleep)
+    ended = run_job(JOB, f"--lake={shop.lake.uri}", "--every=5s", *shop.target.arguments)
+    assert ended.returncode == 143
+    assert shop.target.lists() == documents(changed)
+    assert "next attempt in 5 s" in ended.stderr
 
 
 @pytest.mark.parametrize("shop", [Redis, Postgres, Arrow], indirect=True, ids=names)

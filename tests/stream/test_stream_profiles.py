@@ -227,15 +227,19 @@ def mark_taken_over(world, version):
     world.lake.commit(staged(world.lake, EVENTS, rows), "taken over", provenance=Provenance(streamed=version))
 
 
-def test_bad_rows_go_to_quarantine_and_too_many_stop_the_stream(world):
-    world.send((0, 6, 0), lines=['{"user": "u1", "sku": "i1", "what": "view", "at": "soon"}', "{", '{"user": " "}'])
-    with pytest.raises(QualityError, match="3 of 4 rows of the batch are bad.*timestamp is null"):
-        world.stream(max_bad_share=0.5)
-    assert world.lake.version(STREAMED_EVENTS) is None
-    report = world.stream()
+BAD = ['{"user": "u1", "sku": "i1", "what": "view", "at": "soon"}', "{", '{"user": " "}']
+
+
+def test_a_few_bad_rows_go_to_quarantine_and_many_stop_the_stream(world):
+    world.send((0, 6, 0), lines=BAD)
+    report = world.stream(max_bad_share=0.5)
     assert (report["events"], report["bad_rows"]) == (1, 3)
     reasons = {row["reason"] for row in world.lake.read(world.spark, STREAMED_QUARANTINE).collect()}
     assert reasons == {"timestamp is null or not a time", "malformed record", "user_id is null or blank"}
+    world.send((0, 5, 0), lines=BAD * 7)
+    with pytest.raises(QualityError, match="21 of the last 22 rows are bad.*timestamp is null"):
+        world.stream(max_bad_share=0.5)
+    assert world.lake.rows(STREAMED_EVENTS) == 1
 
 
 def test_a_forgotten_user_is_in_no_file_and_does_not_come_back(world):

@@ -56,6 +56,16 @@ class Exported:
             return version
         return replace(version, content_id=f"{content} {live.identity}@{live.version}", live=live.version)
 
+    @property
+    def live_table(self) -> str | None:
+        """The Delta id of ``live_recommendations``; None: of no stream."""
+        return None if self.live is None else self.content_id.rpartition(" ")[2].partition("@")[0]
+
+    @property
+    def night(self) -> str:
+        """The content id of the lists of the night."""
+        return self.content_id if self.live is None else self.content_id.rpartition(" ")[0]
+
     def to_json(self) -> str:
         """The form that targets store."""
         return json.dumps(asdict(self))

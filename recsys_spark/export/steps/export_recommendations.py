@@ -7,18 +7,20 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.errors import InputError, UsageError
-from recsys_spark.export.documents import with_values
+from recsys_spark.export.documents import changed_ids, with_values
 from recsys_spark.export.options import ExportOptions
 from recsys_spark.export.steps.collections import FORMAT, LISTS, NEIGHBORS, VECTORS, Collection, Exported, VectorShape
 from recsys_spark.export.steps.folder_target import FolderTarget
+from recsys_spark.export.steps.follow import until_terminated
 from recsys_spark.export.steps.postgres_target import PostgresTarget
 from recsys_spark.export.steps.redis_target import RedisTarget
 from recsys_spark.export.steps.targets import Export, Target
 from recsys_spark.lake.lake import Commit
 from recsys_spark.publish.steps.publishing import Report
+from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.live import current_lists
-from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS
+from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS, Table
 
 _INDEXED_DIMENSIONS = 2000
 """Most dimensions of a type ``vector`` that pgvector's HNSW index takes."""
@@ -40,7 +42,14 @@ def export_recommendations(run: Run, options: ExportOptions) -> Report:
         UsageError: the target's address or package is missing.
         RetryError: the target does not answer. What was exported stays valid.
         ConflictError: another export to the target is running.
+        Terminated: SIGTERM, with ``every``; what was exported stays valid.
     """
+    if options.every is None or options.dry_run:
+        return _once(run, options)
+    return until_terminated(run, int(options.every.removesuffix("s")), lambda: _once(run, options))
+
+
+def _once(run: Run, options: ExportOptions) -> Report:
     commits = _commits(run, VECTORS) if options.to == "pgvector" else _commits(run, LISTS, optional=NEIGHBORS)
     target = _target(options, run.lake.uri)
     exports: dict[str, Any] = {}
@@ -94,34 +103,56 @@ def _plan(run: Run, target: Target, collection: Collection, version: Exported, *
         return _Plan("all: an export of another version to this target was not completed")
     if last.content_id == version.content_id and interrupted is None:
         return _Plan("none")
-    is_there = last.table_id == version.table_id and run.lake.can_read(collection.table, last.version)
-    if not is_there or (last.live is not None and not run.lake.can_read(LIVE_RECOMMENDATIONS, last.live)):
+    if not _is_in_lake(run, collection, last, version):
         return _Plan(f"all: version {last.version}, which the target holds, is not in the lake any more")
     return _Plan(f"changes since version {last.version}", last)
+
+
+def _is_in_lake(run: Run, collection: Collection, last: Exported, version: Exported) -> bool:
+    """Whether the rows of ``last`` can be read: of the tables that ``version`` is of."""
+    if last.table_id != version.table_id or not run.lake.can_read(collection.table, last.version):
+        return False
+    if last.live is None:
+        return True
+    same_table = version.live_table in (None, last.live_table)
+    return same_table and run.lake.can_read(LIVE_RECOMMENDATIONS, last.live)
 
 
 def _export(run: Run, target: Target, collection: Collection, version: Exported, plan: _Plan) -> dict[str, int]:
     if plan.scope == "none":
         return {"written": 0, "removed": 0}
-    old = None if plan.base is None else _rows(run, collection, plan.base)
-    export = Export(
-        run,
-        collection,
-        version,
-        with_values(collection.documents(_rows(run, collection, version))),
-        None if old is None else with_values(collection.documents(old)),
-        _shape(run, version) if collection is VECTORS else None,
-    )
-    return target.publish(export)
+    shape = _shape(run, version) if collection is VECTORS else None
+    documents = collection.documents
+    if plan.base is None or not target.takes_changes:
+        every = with_values(documents(_rows(run, collection, version)))
+        return target.publish(Export(run, collection, version, every, None, shape))
+    with materialized(run, _changed(run, collection, plan.base, version)) as changed:
+        now, was = (with_values(documents(_rows(run, collection, one, changed.frame))) for one in (version, plan.base))
+        return target.publish(Export(run, collection, version, now, was, shape))
 
 
-def _rows(run: Run, collection: Collection, version: Exported) -> DataFrame:
-    """The rows of a version of the collection's table; of lists, as they count with those of a stream."""
-    rows = run.lake.read(run.spark, collection.table, version.version)
+def _changed(run: Run, collection: Collection, old: Exported, new: Exported) -> DataFrame:
+    """The ids of documents that may differ between two versions."""
+    key = collection.id_column
+    if old.night == new.night and old.live is not None and new.live is not None:
+        # The same night: only lists of a stream can differ, and only those in files that one of the two lacks.
+        removed, added, _ = run.lake.differing(run.spark, LIVE_RECOMMENDATIONS, old.live, new.live)
+        return removed.select(key).unionByName(added.select(key)).distinct()
+    return changed_ids(_rows(run, collection, old), _rows(run, collection, new), key)
+
+
+def _rows(run: Run, collection: Collection, version: Exported, ids: DataFrame | None = None) -> DataFrame:
+    """The rows of a version of the collection's table, of ``ids`` only if they are given; of lists, as they count with
+    those of a stream."""
+
+    def read(table: Table, number: int) -> DataFrame:
+        rows = run.lake.read(run.spark, table, number)
+        return rows if ids is None else rows.join(ids, on=collection.id_column, how="left_semi")
+
+    rows = read(collection.table, version.version)
     if version.live is None or version.run_date is None:
         return rows
-    live = run.lake.read(run.spark, LIVE_RECOMMENDATIONS, version.live)
-    return current_lists(rows, live, date.fromisoformat(version.run_date))
+    return current_lists(rows, read(LIVE_RECOMMENDATIONS, version.live), date.fromisoformat(version.run_date))
 
 
 def _shape(run: Run, version: Exported) -> VectorShape:

@@ -31,6 +31,8 @@ _FILES = pa.schema({"name": pa.string(), "documents": pa.int64()})
 class FolderTarget:
     """A folder, or the URI of one, that is not in the lake."""
 
+    takes_changes = False  # the name of a file says what all of its documents are
+
     def __init__(self, folder: str, lake: str, file_format: str, buckets: int) -> None:
         self.uri = absolute(folder)
         if f"{self.uri}/".startswith(f"{lake}/"):

@@ -42,6 +42,8 @@ _ROWS = pa.schema({"rows": pa.int64()})
 class PostgresTarget:
     """The tables of one schema of a database."""
 
+    takes_changes = True
+
     def __init__(self, schema: str, connections: int) -> None:
         check_installed("psycopg", REQUIREMENT, name="--to=postgres")
         self._server = server(VARIABLE, ("postgresql", "postgres"), name="--to=postgres")

@@ -55,6 +55,8 @@ def redis_server(name: str = "--to=redis") -> Server:
 class RedisTarget:
     """A database of one Redis server. Not a Redis Cluster: a transaction holds many keys."""
 
+    takes_changes = True
+
     def __init__(self, prefix: str, connections: int) -> None:
         self._server, self._prefix, self._connections = redis_server(), prefix, connections
         with connected(self._server) as client:

@@ -23,7 +23,7 @@ class Export:
     collection: Collection
     version: Exported
     documents: DataFrame
-    """``id, items, value`` of the version."""
+    """``id, items, value`` of the version; if ``old`` is given, only of ids whose rows have changed."""
     old: DataFrame | None
     """The same of the version that the target holds; None if all documents must be compared with the target."""
     shape: VectorShape | None = None
@@ -32,6 +32,9 @@ class Export:
 
 class Target(Protocol):
     """Where documents go. It says by itself which version it holds."""
+
+    takes_changes: bool
+    """Whether it needs changed documents alone, not all of them."""
 
     def last(self, collection: Collection) -> Exported | None:
         """The last export that was completed."""

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from recsys_spark.arrays.arrow import matrix
 from recsys_spark.publish.steps.scratch import materialized
@@ -28,6 +29,8 @@ _ENOUGH_USERS = 150
 _WINDOWS = 3
 """Windows that the ranker learns from. The newest one chooses it."""
 
+_MOST_OF_THE_LOG = 0.8
+
 _NEGATIVES = 100
 
 _VALID_USERS = 2_000
@@ -38,7 +41,7 @@ def train_ranker(
 ) -> Choice:
     """Train the ranker on windows of days before the cut, or choose a simple one that makes better lists.
 
-    The examples of a window know only events before it; the item weights know only events before the oldest window.
+    The examples of a window know only events before it, and its item weights those before it or an older window.
 
     Args:
         cut: the day of the lists.
@@ -51,17 +54,21 @@ def train_ranker(
     days, users = _window(cut, log_days)
     if users < FEWEST_USERS:
         return fallback(options.repeats)
-    oldest = cut.before - timedelta(days=_WINDOWS * days)
+    starts = [cut.before - timedelta(days=days * number) for number in range(_WINDOWS, 0, -1)]
     with ExitStack() as stack:
 
         @cache
-        def weights() -> DataFrame:
-            return stack.enter_context(materialized(run, weights_before(oldest))).frame
+        def weights(day: date) -> DataFrame:
+            return stack.enter_context(materialized(run, weights_before(day))).frame
 
-        earlier = CutItems(items.items, items.vectors, weights, {**items.source, "weights_before": str(oldest)})
+        def items_of(day: date) -> CutItems:
+            source = {**items.source, "weights_before": str(day)}
+            return CutItems(items.items, items.vectors, lambda: weights(day), source)
+
+        days_of_weights = _days_of_weights(cut, starts)
         windows = [
-            _examples(replace(cut, before=oldest + timedelta(days=days * number)), earlier, days, number)
-            for number in range(_WINDOWS)
+            _examples(replace(cut, before=start), items_of(day), days, number)
+            for number, (start, day) in enumerate(zip(starts, days_of_weights, strict=True))
         ]
     train = windows[0]
     for window in windows[1:-1]:
@@ -82,6 +89,17 @@ def _window(cut: Cut, log_days: int) -> tuple[int, int]:
     users = users_by_days(cut.events, cut.positive, cut.before, lengths).collect()[0]["users"]
     enough = [(days, count) for days, count in zip(lengths, users, strict=True) if count >= _ENOUGH_USERS]
     return enough[0] if enough else (lengths[-1], users[-1])
+
+
+def _days_of_weights(cut: Cut, starts: list[date]) -> list[date]:
+    """For each window, the day before which events make its item weights.
+
+    One fit, of the oldest window, serves all where the log has grown little since. In a short log that fit is much
+    worse than the one of the lists: a ranker that learned from it would trust the scores of the lists too little.
+    """
+    is_old = F.col("timestamp") < F.lit(str(starts[0])).cast("timestamp")
+    old, events = cut.events.agg(F.count_if(is_old), F.count("*")).collect()[0]
+    return starts if old < _MOST_OF_THE_LOG * events else starts[:1] * len(starts)
 
 
 def _examples(start: Cut, items: CutItems, days: int, number: int) -> Examples:

@@ -17,6 +17,7 @@ from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.queries import query, register
 from recsys_spark.sources.reader import malformed
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.sorted_rows import Users
 from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS, STREAMED_QUARANTINE
@@ -59,7 +60,7 @@ class EventBatch:
 
 
 def staged_batch(
-    run: Run, night: Night, dataset: Dataset, raw: DataFrame, batch: BatchId, max_bad_share: float
+    run: Run, night: Night, dataset: Dataset, raw: DataFrame, batch: BatchId, bad_share: BadShare
 ) -> EventBatch:
     """Validate the rows of a batch as ingest does and stage them.
 
@@ -69,10 +70,10 @@ def staged_batch(
         dataset: whose ``[events]`` reads the rows.
         raw: the rows, in the session of the stream.
         batch: the batch.
-        max_bad_share: of the rows.
+        bad_share: judges the share of bad rows.
 
     Raises:
-        QualityError: more rows are bad; nothing is left staged.
+        QualityError: too many rows are bad; nothing is left staged.
     """
     validated, malformed_rows = _validated(night, dataset, raw)
     bad = rejected(validated, EVENTS)
@@ -85,7 +86,7 @@ def staged_batch(
     with ThreadPoolExecutor() as jobs:  # most of the time of such small jobs is waiting
         good, refused = jobs.map(run.lake.stage, (by_user, bad.coalesce(1)), (STREAMED_EVENTS, STREAMED_QUARANTINE))
     staged = EventBatch(good, refused, sequence)
-    _check(run, staged, max_bad_share)
+    _check(run, staged, bad_share)
     return staged
 
 
@@ -109,14 +110,15 @@ def _validated(night: Night, dataset: Dataset, raw: DataFrame) -> tuple[DataFram
     return validated, None if bad is None else without_forgotten_raw(bad, night.tombstones)
 
 
-def _check(run: Run, batch: EventBatch, max_bad_share: float) -> None:
-    rows = batch.events.rows + batch.bad.rows
-    if batch.bad.rows <= max_bad_share * rows:
+def _check(run: Run, batch: EventBatch, bad_share: BadShare) -> None:
+    excess = bad_share.excess(batch.events.rows + batch.bad.rows, batch.bad.rows)
+    if excess is None:
         return
+    bad, rows = excess
     counts = [BadRows(**row.asDict()) for row in by_reason(run.lake.read_staged(run.spark, batch.bad)).collect()]
     for staged in (batch.events, batch.bad):
         run.lake.discard(staged)
     raise QualityError(
-        f"{batch.bad.rows:,} of {rows:,} rows of the batch are bad: {most_frequent(counts)}. Nothing of it was "
+        f"{bad:,} of the last {rows:,} rows are bad: {most_frequent(counts)}. Nothing of the last batch was "
         "committed. Check [stream] and [events] of the dataset file, or raise --max_bad_share"
     )
