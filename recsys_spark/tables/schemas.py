@@ -147,15 +147,11 @@ RECOMMENDATIONS = Table(
     checks=frozenset({LISTS}),
 )
 
-# The segment of every user with a profile. `similarity`: cosine with the centre of the segment, both without the mean
-# of all profiles.
-USER_SEGMENTS = Table(
-    "user_segments",
-    {"user_id": "string", "segment": "int", "similarity": "float", "run_date": "date"},
-    key=("user_id",),
-)
+# `similarity`: cosine with the centre of the segment, both without the mean of all profiles.
+_OF_USER = {"user_id": "string", "segment": "int", "similarity": "float", "run_date": "date"}
+USER_SEGMENTS = Table("user_segments", _OF_USER, key=("user_id",))
 
-# A segment keeps its id over refits. Names come from what many of its users have, never from one user.
+# A segment keeps its id over refits. Names come from what many of its users have. `model`: space of the profiles.
 SEGMENTS = Table(
     "segments",
     {
@@ -166,7 +162,7 @@ SEGMENTS = Table(
         "categories": "array<string>",  # that set it apart, the most distinctive first
         "items": "array<string>",  # titles, as categories
         "run_date": "date",
-        "model": "string",  # the vector space of the profiles
+        "model": "string",
     },
     key=("segment",),
 )

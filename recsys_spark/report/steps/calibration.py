@@ -9,7 +9,7 @@ from recsys_spark.evaluate.options import MetricOptions
 from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.fairness.groups import candidate_lists, category_names, history_shares
 from recsys_spark.fairness.reranked import UserCandidates, as_listed, category_shares, list_divergence
-from recsys_spark.report.page import TableElement
+from recsys_spark.report.page import Cell, TableElement
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.sampling import hash_sample
@@ -41,5 +41,5 @@ def calibration(run: Run, options: MetricOptions, lists: DataFrame) -> TableElem
         "Calibration: Kullback-Leibler divergence of the categories of a list from those of the user's history; 0: in "
         f"the same proportions. A sample of at most some {_SAMPLED_USERS:,} users"
     )
-    row = [len(values), f"{values.mean():.4f} ± {half:.4f}", float(least), float(most)]
+    row: list[Cell] = [len(values), f"{values.mean():.4f} ± {half:.4f}", float(least), float(most)]
     return TableElement(caption, ("users", "mean", "best tenth below", "worst tenth above"), [row])

@@ -192,6 +192,6 @@ def _segment_rows(run: Run, inputs: InputVersions, options: SegmentOptions, user
         rows = rows.join(words.groupBy("segment").agg(listed.alias(column)), on="segment", how="left")
     empty = F.array().cast("array<string>")
     rows = rows.withColumns({name: F.coalesce(name, empty) for name in ("categories", "items")})
-    words = F.concat(F.slice("categories", 1, 2), F.slice("items", 1, 1))
+    distinctive = F.concat(F.slice("categories", 1, 2), F.slice("items", 1, 1))
     unnamed = F.concat(F.lit("segment "), F.col("segment").cast("string"))
-    return rows.withColumn("name", F.when(F.size(words) > 0, F.array_join(words, ", ")).otherwise(unnamed))
+    return rows.withColumn("name", F.when(F.size(distinctive) > 0, F.array_join(distinctive, ", ")).otherwise(unnamed))
