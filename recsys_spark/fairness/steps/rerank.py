@@ -128,8 +128,8 @@ def _traits(inputs: RerankInputs, options: FairnessOptions) -> DataFrame:
 
 def _check_groups(groups: DataFrame, options: FairnessOptions) -> None:
     counted = groups.where(F.col("group_name").isNotNull()).groupBy("group_name").agg(F.count("*").alias("n"))
-    found = {row["group_name"] for row in counted.where(F.col("group_name").isin([*options.floors])).collect()}
-    if missing := [name for name in options.floors if name not in found]:
+    existing = {row["group_name"] for row in counted.where(F.col("group_name").isin([*options.floors])).collect()}
+    if missing := [name for name in options.floors if name not in existing]:
         greatest = [row["group_name"] for row in counted.orderBy(F.desc("n"), "group_name").limit(5).collect()]
         suggestion = f"the greatest groups are {', '.join(greatest)}" if greatest else "no item has a group"
         raise UsageError(

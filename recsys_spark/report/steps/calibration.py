@@ -29,10 +29,10 @@ def calibration(run: Run, options: MetricOptions, lists: DataFrame) -> TableElem
     first = lists.where(sampled & (F.col("rank") <= options.metrics_k)).drop("run_date", "model", "reasons", "source")
     empty = {"reasons": F.lit(None).cast("string"), "source": F.lit(None).cast("string")}
     traits = names.withColumn("group", F.lit(None).cast("int"))
-    found = candidate_lists(first.withColumns(empty), traits, histories).where(F.col("history").isNotNull()).toArrow()
-    if not found.num_rows:
+    sample = candidate_lists(first.withColumns(empty), traits, histories).where(F.col("history").isNotNull()).toArrow()
+    if not sample.num_rows:
         return None
-    users = UserCandidates.of(found.sort_by("user_id"))
+    users = UserCandidates.of(sample.sort_by("user_id"))
     history, shares = category_shares(users)
     values = list_divergence(history, shares, as_listed(users.sizes, options.metrics_k))
     half = half_width(float(values.std(ddof=1)) / len(values) ** 0.5) if len(values) > 1 else float("nan")

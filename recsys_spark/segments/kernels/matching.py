@@ -41,10 +41,10 @@ def matched_ids(overlap: Ints, ids: Sequence[int], first_free: int) -> Ints:
         ids: (old,) ids of the old segments.
         first_free: the first id that was never given.
     """
-    found = np.full(overlap.shape[1], -1, np.int64)
+    matched = np.full(overlap.shape[1], -1, np.int64)
     for old, new in zip(*linear_sum_assignment(-overlap), strict=True):
         if overlap[old, new]:
-            found[new] = ids[old]
-    unmatched = found < 0
-    found[unmatched] = first_free + np.arange(unmatched.sum())
-    return found
+            matched[new] = ids[old]
+    unmatched = matched < 0
+    matched[unmatched] = first_free + np.arange(unmatched.sum())
+    return matched

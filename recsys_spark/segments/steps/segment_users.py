@@ -132,8 +132,8 @@ def _ids(run: Run, fit: _Fit, target: NDArray[np.int64], remaining: Sequence[int
     for user, segment in zip(fit.ids.to_pylist(), now.tolist(), strict=True):  # of the sample
         if user in before:
             overlap[old_ids.index(before[user]), remaining.index(segment)] += 1
-    found = matched_ids(overlap, old_ids, first_free)
-    return dict(zip(remaining, found.tolist(), strict=True)), max(first_free, int(found.max()) + 1)
+    matched = matched_ids(overlap, old_ids, first_free)
+    return dict(zip(remaining, matched.tolist(), strict=True)), max(first_free, int(matched.max()) + 1)
 
 
 def _publish(
