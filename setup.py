@@ -16,6 +16,10 @@ REQUIREMENTS = [
     "obstore>=0.6,<1",  # asks a store whether it honours the conditional writes that commits rest on
     "pydantic>=2.10,<3",  # the configuration of a job is a pydantic model
     "pydantic-settings>=2.7,<3",  # ... read from TOML, environment and command line in one go
+    # Compiles the selection of the Top-K join; where it is missing NumPy selects, and lists are the same. 0.61 is the
+    # first for Python 3.13, 0.63 for 3.14. There are no wheels for later Pythons, other processors, Macs with Intel.
+    "numba>=0.61; python_version < '3.15' and platform_machine in 'x86_64 aarch64 arm64 AMD64' and "
+    "(platform_system != 'Darwin' or platform_machine == 'arm64')",
     "rich>=13",  # progress and tables on a terminal
     # Boosted trees rank the default lists. This build needs NumPy and SciPy alone and brings its own OpenMP; LightGBM
     # needs the system's libgomp, which slim images lack. 3.0 is the first with a stable JSON format of models.
@@ -39,6 +43,11 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.1,<4"],
     # serve_recommendations: routes, the HTTP server with its parser in C, metrics.
     "serve": ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "prometheus-client>=0.20"],
+    # scrub = true in a dataset file: check digits of cards, accounts and identity numbers, and telephone numbers.
+    "scrub": ["python-stdnum>=1.19,<3", "phonenumbers>=8.13,<10"],
+    # export_profiles: noise from a secure source and the accounting of what it spends. 0.12 is the first with privacy
+    # profiles; the interface still changes between releases.
+    "privacy": ["opendp>=0.12,<0.17"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],

@@ -17,7 +17,7 @@ main() {
     check_job
     check_profile
     split_arguments "$@"
-    wants_help || check_master
+    wants_help || is_without_spark || check_master
 
     GIVEN_PYTHON=${PYSPARK_PYTHON:-}
     # shellcheck disable=SC2046  (words on purpose: names of extras)
@@ -27,7 +27,7 @@ main() {
     PACKAGE=$(build_zip "$folder") || exit
     if wants_help; then run_job; fi
 
-    if [[ $JOB == serve_recommendations ]]; then run_job; fi  # without Spark
+    if is_without_spark; then run_job; fi
     recsys_java
     collect_submit_options
     if [[ $(setting spark.submit.deployMode --deploy-mode) == cluster ]]; then submit_to_cluster; else run_here; fi
@@ -65,7 +65,20 @@ extras_of() {
         fine_tune_encoder | search_hyperparameters) printf train ;;
         export_recommendations) printf 'redis postgres' ;;
         serve_recommendations) printf 'redis serve' ;;
+        export_profiles) printf privacy ;;
     esac
+    if scrubs; then printf ' scrub'; fi
+}
+
+# Whether --dataset names a file with scrub = true.
+scrubs() {
+    local argument file
+    for argument in ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}; do
+        case $argument in --dataset=*) file=${argument#*=} ;; *) continue ;; esac
+        if [[ $file != *.toml ]]; then file=$ROOT/conf/datasets/$file.toml; fi
+        if [[ -f $file ]] && grep -Eq '^scrub *= *true' "$file"; then return; fi
+    done
+    return 1
 }
 
 first_docstring_line() { sed -n '/^r*"""/{s/^r*"""//;/^ *$/n;s/""".*//;p;q;}' "$1"; }
@@ -139,6 +152,12 @@ wants_help() {
     return 1
 }
 
+# These jobs need neither Java nor a cluster.
+is_without_spark() {
+    case $JOB in serve_recommendations | lake_status | restore_lake | clone_lake) return ;; esac
+    return 1
+}
+
 # setting NAME OPTION : the value Spark will use: OPTION wins over --conf NAME=..., which wins over the profile.
 setting() {
     local i option conf value=
@@ -168,6 +187,7 @@ cache_folder() {
 }
 
 # The name holds the hash of the contents: runs at the same time, of different states of the code, do not meet.
+# Python cannot keep compiled modules beside a zip, so they are in it; another release of Python takes the sources.
 build_zip() {
     PYTHONSAFEPATH=1 "$PYTHON" - "$ROOT" "$1" <<'END'
 import sys
@@ -178,6 +198,7 @@ if sys.version_info < (3, 11):
 
 import hashlib
 import os
+import tempfile
 import time
 import zipfile
 from importlib.util import find_spec
@@ -189,18 +210,28 @@ if missing := [name for name in NEEDED if find_spec(name) is None]:
           " or unset SPARK_HOME, SPARK_PROFILE and RECSYS_PYTHON to have a .venv made", file=sys.stderr)
     sys.exit(2)
 
+def compiled(names):
+    from py_compile import PycInvalidationMode, compile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch, "module.pyc")
+        for name in names:
+            compile(root / name, target, name, True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+            yield f"{name}c", target.read_bytes()
+
+
 root, cache = map(Path, sys.argv[1:])
 files = sorted(f for f in root.glob("recsys_spark/**/*") if f.is_file() and f.suffix not in (".pyc", ".md")
                and not any(part.startswith(".") for part in f.relative_to(root).parts))
 members = [(f.relative_to(root).as_posix(), f.read_bytes()) for f in files]
-digest = hashlib.sha256(repr(members).encode()).hexdigest()[:16]
+digest = hashlib.sha256(repr([sys.implementation.cache_tag, members]).encode()).hexdigest()[:16]
 target = cache / f"recsys_spark-{digest}.zip"
 if target.exists():
     os.utime(target)
 else:
     draft = cache / f"recsys_spark-{digest}.{os.getpid()}"
     with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as package:
-        for name, content in members:
+        for name, content in [*members, *compiled(name for name, _ in members if name.endswith(".py"))]:
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16
             package.writestr(info, content, zipfile.ZIP_DEFLATED)

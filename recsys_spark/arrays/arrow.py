@@ -70,7 +70,7 @@ def unit_vectors(column: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.float3
     return rows[usable], unit_rows(vectors[usable])
 
 
-def as_lists(vectors: NDArray[np.floating]) -> pa.ListArray:
+def as_lists(vectors: NDArray[np.number]) -> pa.ListArray:
     """Column of lists from an (n, d) matrix, without Python objects."""
     rows, width = vectors.shape
     return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width)), vectors.ravel())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import SparkFiles, TaskContext
@@ -146,6 +145,7 @@ def embed_udf(model: ModelSpec, batch_tokens: int = 1024) -> Any:
     Returns array<float> of unit length; null if the text is null or blank or fails to encode. The model is loaded once
     per Python worker.
     """
+    import pandas as pd  # here, so that a run without new texts does not load it
 
     @F.pandas_udf("array<float>")  # type: ignore[call-overload]
     def embed(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from recsys_spark.privacy.kernels.scrub import PLACEHOLDER
+from recsys_spark.privacy.raw_texts import masked
 from recsys_spark.tables.task_stream import TaskStats
 
 PRICE = "price is not a number"
@@ -22,6 +24,9 @@ REPLACED = "characters that are not UTF-8 (U+FFFD)"
 NO_TEXT = "no text"
 
 UNKNOWN_ITEM = "item_id is in no item"
+
+SCRUBBED = "scrubbed: "
+"""Prefix of the kind of a personal value that was replaced; such values are counted, not rows."""
 
 _LIST_AS_TEXT = "category is a list that is written as text"
 
@@ -58,27 +63,29 @@ def price_is_lost(price: Column) -> Column:
     return (F.length(text) > 0) & ~text.isin(*_MISSING) & ~F.coalesce(F.abs(number) < float("inf"), F.lit(False))
 
 
-def item_losses(category: str, updated: Column, *, has_template: bool) -> Column:
+def item_losses(category: str, updated: Column, *, has_template: bool, scrub: bool = False) -> Column:
     """``losses``: an array of loss and value, for a row with the raw columns and the cleaned title, text and brand.
 
     Args:
         category: type of the raw column.
         updated: the parsed ``updated_at``.
         has_template: whether the dataset file has a text template for items.
+        scrub: whether there is a column ``scrubbed``; raw values then show their form only.
     """
+    shown = masked if scrub else lambda value: value
     raw, changed = F.col("category"), F.col("updated_at").cast("string")
     names = raw if category == "string" else F.lit(None).cast("string")
     path = names if category != "array<string>" else F.array_join(raw, " ")
     losses = [
-        _loss(PRICE, price_is_lost(F.col("price")), F.col("price").cast("string")),
-        _loss(_UPDATED, (F.trim(changed) != "") & updated.isNull(), changed),
-        _loss(_LIST_AS_TEXT, names.rlike(r"^\s*\[.*\]\s*$"), names),
-        *_text_losses(F.concat_ws(" ", "title", "text", "brand", path), "item_id", has_template=has_template),
+        _loss(PRICE, price_is_lost(F.col("price")), shown(F.col("price").cast("string"))),
+        _loss(_UPDATED, (F.trim(changed) != "") & updated.isNull(), shown(changed)),
+        _loss(_LIST_AS_TEXT, names.rlike(r"^\s*\[.*\]\s*$"), shown(names)),
+        *_text_losses(F.concat_ws(" ", "title", "text", "brand", shown(path)), "item_id", has_template=has_template),
     ]
-    return F.array_compact(F.array(*losses)).alias(_COLUMN)
+    return _all_losses(losses, scrub=scrub)
 
 
-def user_losses(*, has_template: bool) -> Column:
+def user_losses(*, has_template: bool, scrub: bool = False) -> Column:
     """``losses`` of users, in the form of ``item_losses`` but without values, which would reveal personal data."""
     nothing = F.lit(None).cast("string")
     text = F.coalesce("text", F.lit(""))
@@ -86,7 +93,21 @@ def user_losses(*, has_template: bool) -> Column:
         _loss(REPLACED, text.contains("\ufffd"), nothing),
         *([_loss(NO_TEXT, text == "", nothing)] if has_template else []),
     ]
-    return F.array_compact(F.array(*losses)).alias(_COLUMN)
+    return _all_losses(losses, scrub=scrub)
+
+
+def scrubbed_kinds(fields: Iterable[str]) -> Column:
+    """The kind of every value that was replaced in cleaned ``fields``: an array of names."""
+    return F.regexp_extract_all(F.concat_ws(" ", *fields), F.lit(PLACEHOLDER), 1)
+
+
+def _all_losses(losses: Sequence[Column], *, scrub: bool) -> Column:
+    lost = F.array_compact(F.array(*losses))
+    if scrub:
+        nothing = F.lit(None).cast("string").alias("value")
+        kinds = F.transform("scrubbed", lambda kind: F.struct(F.concat(F.lit(SCRUBBED), kind).alias("loss"), nothing))
+        lost = F.concat(lost, kinds)
+    return lost.alias(_COLUMN)
 
 
 def _text_losses(texts: Column, name: str, *, has_template: bool) -> list[Column]:

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
+from recsys_spark.privacy.options import UserKeyOptions
 from recsys_spark.runtime.options import RunDate
 
 
-class IngestOptions(RunDate):
+class IngestOptions(UserKeyOptions, RunDate):
     """The dataset, and the limits above which nothing is published."""
 
     dataset: str = Field(description="name of a file in conf/datasets, or path of your own dataset file (.toml)")

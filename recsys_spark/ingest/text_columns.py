@@ -2,24 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import UsageError
 from recsys_spark.ingest.kernels.clean_text import clean_text
+from recsys_spark.privacy.kernels.scrub import scrub_texts
 from recsys_spark.sources.queries import FIELD
 
 _WITH_PARTS = ("struct", "map", "variant")
 
 
-def cleaned(text: Column, max_chars: int) -> Column:
-    """The cleaned text, null where nothing is left (rules: ``kernels.clean_text``)."""
+def cleaned(text: Column, max_chars: int, *, scrub: bool = False) -> Column:
+    """The cleaned text, null where nothing is left (rules: ``kernels.clean_text``). ``scrub``: with personal values
+    replaced by their kind (``privacy.kernels.scrub``)."""
+    import pandas as pd  # takes longer to load than a run without new files lasts
 
     @F.pandas_udf("string")  # type: ignore[call-overload]
     def clean(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         for batch in batches:
-            yield pd.Series([clean_text(value, max_chars) for value in batch], dtype=object)
+            texts = [clean_text(value, max_chars) for value in batch]
+            yield pd.Series(scrub_texts(texts) if scrub else texts, dtype=object)
 
     return clean(text)
 

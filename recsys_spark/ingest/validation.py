@@ -11,7 +11,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recsys_spark.ingest.losses import item_losses, user_losses
+from recsys_spark.ingest.losses import item_losses, scrubbed_kinds, user_losses
 from recsys_spark.ingest.text_columns import as_text, cleaned, flattened, from_template, text_hash
 from recsys_spark.ingest.times import day, moment
 from recsys_spark.sources.queries import fields_of
@@ -26,15 +26,16 @@ LATE = "timestamp after"
 _SPACE = " \t\n\r\f\v"
 
 
-def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
+def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int, *, scrub: bool = False) -> DataFrame:
     """Items: cleaned title, text from the template, category path, brand, price. Null, blank and duplicate ids are
     faults.
 
     Of several rows with one ``item_id`` the one with the newest ``updated_at`` is kept, then the greatest by content.
+    ``scrub``: personal values in texts are replaced by their kind.
     """
     has_vectors = "image_vec" in raw.columns
     raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec")
-    frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"], table=ITEMS)
+    frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"], table=ITEMS, scrub=scrub)
     updated = moment(raw, "updated_at")
     validated = frame.select(
         _id("item_id"),
@@ -54,15 +55,17 @@ def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int) -> D
         ).alias("reason"),
         "row",
         updated.alias("updated_at"),
-        item_losses(dict(raw.dtypes)["category"], updated, has_template=bool(template)),
+        item_losses(dict(raw.dtypes)["category"], updated, has_template=bool(template), scrub=scrub),
     )
     validated = _with_one_length(validated) if has_vectors else validated
     return _one_per_key(validated, ITEMS, [F.col("updated_at").desc_nulls_last()])
 
 
-def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> DataFrame:
-    """Users: the text from the template, locale and groups. Null, blank and duplicate ids are faults."""
-    frame = _with_text(_with_row(_completed(raw, "locale")), template, max_chars, extra=[], table=USERS)
+def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int, *, scrub: bool = False) -> DataFrame:
+    """Users: the text from the template, locale and groups. Null, blank and duplicate ids are faults. ``scrub`` as for
+    items."""
+    rows = _with_row(_completed(raw, "locale"))
+    frame = _with_text(rows, template, max_chars, extra=[], table=USERS, scrub=scrub)
     groups = _groups(dict(raw.dtypes)["groups"]) if "groups" in raw.columns else F.lit(None).cast("array<string>")
     validated = frame.select(
         _id("user_id"),
@@ -72,7 +75,7 @@ def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int) -> D
         groups.alias("groups"),
         _blank("user_id").alias("reason"),
         "row",
-        user_losses(has_template=bool(template)),
+        user_losses(has_template=bool(template), scrub=scrub),
     )
     return _one_per_key(validated, USERS, [])
 
@@ -189,10 +192,16 @@ def _completed(raw: DataFrame, *names: str) -> DataFrame:
     return raw.withColumns({name: F.lit(None).cast("string") for name in names if name not in raw.columns})
 
 
-def _with_text(frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str], table: Table) -> DataFrame:
+def _with_text(
+    frame: DataFrame, template: Sequence[str], max_chars: int, extra: list[str], table: Table, *, scrub: bool
+) -> DataFrame:
+    """``frame`` with cleaned fields and the ``text`` that the template makes of them; with ``scrub`` also ``scrubbed``,
+    the kinds of the values that were replaced in the fields."""
     kinds = dict(frame.dtypes)
     fields = {name: as_text(name, kinds[name], table.name) for name in [*fields_of(template), *extra]}
-    clean = frame.withColumns({name: cleaned(text, max_chars) for name, text in fields.items()})
+    clean = frame.withColumns({name: cleaned(text, max_chars, scrub=scrub) for name, text in fields.items()})
+    if scrub:
+        clean = clean.withColumn("scrubbed", scrubbed_kinds(fields))
     return clean.withColumn(
         "text", F.substring(from_template(template), 1, max_chars) if template else F.lit(None).cast("string")
     )

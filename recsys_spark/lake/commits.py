@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
@@ -14,11 +15,11 @@ from recsys_spark.errors import ConflictError, InputError, RetryError
 from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.errors.messages import is_transient, one_line
 from recsys_spark.lake.paths import absolute, delta_uri
-from recsys_spark.lake.provenance import Outcome, Provenance, from_json
+from recsys_spark.lake.provenance import Outcome, Provenance, from_json, to_json
 from recsys_spark.tables.schemas import Table
 from recsys_spark.tables.task_stream import TaskStats
 
-_KEY, _CONTENT, _RECORD = "recsys_run_key", "recsys_content", "recsys_inputs"
+_KEY, _CONTENT, _RECORD, _RESTORED = "recsys_run_key", "recsys_content", "recsys_inputs", "recsys_restored"
 
 _UPKEEP = {"VACUUM START", "VACUUM END", "OPTIMIZE", "ADD COLUMN"}
 
@@ -35,6 +36,8 @@ class Commit:
     content: str | None
     provenance: Provenance
     outcome: Outcome
+    time: int = 0
+    """By the clock of the writer, ms since 1970. No row depends on it."""
 
     @property
     def content_id(self) -> str:
@@ -89,6 +92,17 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable | None:
         raise kind(f"table '{name}' in lake {lake} cannot be read: {one_line(error)}") from error
 
 
+def data_files_of(delta: DeltaTable) -> pa.Table:
+    """The data files of the opened version: ``path``, ``size_bytes``, ``modification_time``, ``num_records`` and more.
+
+    ``pa.table`` would give the same and load pandas, for half of the time that a run with nothing to do takes.
+    """
+    actions = delta.get_add_actions(flatten=True)
+    if hasattr(actions, "__arrow_c_stream__"):
+        return pa.RecordBatchReader.from_stream(actions).read_all()
+    return pa.Table.from_batches([pa.record_batch(actions)])  # a record batch in earlier releases of deltalake
+
+
 def last_commit_of(delta: DeltaTable) -> Commit:
     """The newest commit up to the opened version, upkeep left out."""
     return next(commits_of(delta))
@@ -108,7 +122,9 @@ def commits_of(delta: DeltaTable) -> Iterator[Commit]:
         version = number
         if entry.get("operation") not in _UPKEEP:
             only_upkeep, record = False, from_json(json.loads(entry.get(_RECORD, "{}")))
-            yield Commit(version, identity, entry.get(_KEY), entry.get(_CONTENT), *record)
+            yield Commit(
+                version, identity, entry.get(_KEY), entry.get(_CONTENT), *record, int(entry.get("timestamp", 0))
+            )
     if only_upkeep:
         yield Commit(version, identity, None, None, Provenance(), Outcome())
 
@@ -246,6 +262,29 @@ def _discard_unless_named(delta: DeltaTable, staged: Staged) -> None:
     """Remove the staged files unless a commit names them: the reply to that commit may have been lost."""
     named = {uri.rpartition("/")[2] for uri in delta.file_uris()}
     remove(absolute(delta.table_uri), [action for action in staged.actions if action.path not in named])
+
+
+def restore_version(uri: str, name: str, commit: Commit) -> int:
+    """Show the rows of an older ``commit`` again: a new commit names its files. Returns the new version.
+
+    The new commit has the run key, content, provenance and outcome of the old one: they describe its rows.
+
+    Raises:
+        ConflictError: another writer committed meanwhile.
+    """
+    delta = open_table(uri)
+    assert delta is not None
+    record = json.dumps(to_json(commit.provenance, commit.outcome), sort_keys=True, default=str)
+    metadata = {_RESTORED: str(commit.version), _RECORD: record}
+    metadata |= {field: value for field, value in ((_KEY, commit.key), (_CONTENT, commit.content)) if value is not None}
+    failpoint("commit.before", name)
+    try:
+        delta.restore(commit.version, commit_properties=CommitProperties(metadata, max_commit_retries=0))
+    except (CommitFailedError, DeltaError, OSError) as error:
+        _check_overtaken(uri, delta, name, error)
+        raise ConflictError(f"table '{name}' was published by another run meanwhile; run again") from error
+    failpoint("commit.after", name)
+    return delta.version()
 
 
 def remove(uri: str, actions: list[AddAction]) -> None:

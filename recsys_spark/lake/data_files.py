@@ -83,6 +83,16 @@ def file_batches(uri: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             yield from rows.select(schema.names).cast(schema).to_batches()
 
 
+def first_row(uris: list[str], schema: pa.Schema) -> dict[str, Any] | None:
+    """The first row of these files with the columns of ``schema``, read in this process; None if they have no rows.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
+    rows = (row for uri in uris for batch in file_batches(uri, schema) for row in batch.slice(0, 1).to_pylist())
+    return next(rows, None)
+
+
 def write_files(
     batches: Iterator[pa.RecordBatch],
     transform: ArrowTransform | None,

@@ -6,8 +6,9 @@ killed job leaves at most files that no commit names. Readers always get one who
 
 import json
 import time
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -16,8 +17,18 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from recsys_spark.errors import InputError
 from recsys_spark.errors.failpoints import failpoint
-from recsys_spark.lake.commits import Commit, Staged, commit_files, commits_of, content_of, open_table, remove
-from recsys_spark.lake.data_files import FILE_DDL, read_files, write_files
+from recsys_spark.lake.commits import (
+    Commit,
+    Staged,
+    commit_files,
+    commits_of,
+    content_of,
+    data_files_of,
+    open_table,
+    remove,
+    restore_version,
+)
+from recsys_spark.lake.data_files import FILE_DDL, first_row, read_files, write_files
 from recsys_spark.lake.paths import delta_uri, lake_path
 from recsys_spark.lake.plain_files import PlainFiles
 from recsys_spark.lake.provenance import Outcome, Provenance, to_json
@@ -54,8 +65,20 @@ class Lake:
 
     def commits(self, table: Table, most: int = 1) -> list[Commit]:
         """The newest commits that may have changed the rows of the table, newest first."""
+        return list(islice(self.history(table), most))
+
+    def history(self, table: Table) -> Iterator[Commit]:
+        """All commits that the log still has and that may have changed the rows of the table, newest first."""
         delta = self._open(table)
-        return [] if delta is None else list(islice(commits_of(delta), most))
+        return iter(()) if delta is None else commits_of(delta)
+
+    def restore(self, table: Table, commit: Commit) -> int:
+        """Show the rows of an older commit again, by a new commit that names its files.
+
+        Raises:
+            ConflictError: another writer committed meanwhile.
+        """
+        return restore_version(self.table_uri(table), table.name, commit)
 
     def published_by(self, table: Table, key: str) -> int | None:
         """The version that the run ``key`` published, if no other run has published since."""
@@ -103,12 +126,18 @@ class Lake:
     def rows(self, table: Table) -> int:
         """The number of rows of the newest version, from the commit log: no data file is read."""
         delta = self._open(table)
-        return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["num_records"].to_pylist())
+        return 0 if delta is None else sum(data_files_of(delta)["num_records"].to_pylist())
+
+    def data_files(self, table: Table) -> pa.Table:
+        """The data files of the newest version of a table that exists: ``path``, ``size_bytes``, ``num_records`` …"""
+        delta = self._open(table)
+        assert delta is not None, f"table '{table.name}' exists"
+        return data_files_of(delta)
 
     def size(self, table: Table, version: int) -> int:
         """The size of the data files of a version, in bytes."""
         delta = self._open(table, version)
-        return 0 if delta is None else sum(pa.table(delta.get_add_actions(flatten=True))["size_bytes"].to_pylist())
+        return 0 if delta is None else sum(data_files_of(delta)["size_bytes"].to_pylist())
 
     def read(self, spark: "SparkSession", table: Table, version: int | None = None) -> "DataFrame":
         """Read one whole version, by default the newest.
@@ -122,6 +151,12 @@ class Lake:
                 f"table '{table.name}' is missing in lake {self.uri}: run the job that makes it (README, How it works)"
             )
         return read_files(spark, table, self._uris(table, delta))
+
+    def first(self, table: Table, version: int, *columns: str) -> dict[str, Any] | None:
+        """The first row of a version, for columns that are the same in every row; None if it has none. The driver reads
+        it without Spark, so that a run with nothing to do starts no session."""
+        schema = pa.schema([table.arrow_schema.field(name) for name in columns])
+        return first_row(self.file_uris(table, version), schema)
 
     def differing(
         self, spark: "SparkSession", table: Table, old: int, new: int

@@ -81,6 +81,8 @@ class Provenance:
     """Content id of the tombstones that were applied."""
     tombstone_key: str | None = None
     """Name of the secret key of the tombstones' hashes, not the key."""
+    user_key: str | None = None
+    """Of ``events``: fingerprint of the key of its pseudonyms; None: the user ids are those of the sources."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further settings that the rows depend on, by configuration key."""
 

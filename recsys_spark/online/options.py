@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recsys_spark.events.options import RelevanceOptions
+from recsys_spark.privacy.options import UserKeyOptions
 from recsys_spark.runtime.config import JobConfig
 
 _LAKE_KEYS = ("window_days", "event_weights", "min_rating")
@@ -41,7 +42,7 @@ class ModeOptions(RelevanceOptions):
     level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
 
 
-class LogFileOptions(JobConfig):
+class LogFileOptions(UserKeyOptions):
     """Logs in files, CSV with a header, JSON lines or Parquet, instead of the lake's tables."""
 
     impressions: str | None = Field(

@@ -15,7 +15,8 @@ from recsys_spark.hybrid.history_scorer import USERS_AT_ONCE, WEIGHT_COLUMNS
 from recsys_spark.profiles.kernels.pooling import accumulate
 from recsys_spark.ranking.kernels.code_lists import CodeLists, Rows, positions
 from recsys_spark.ranking.kernels.features import ITEM_FEATURES, OWN_STATISTICS, Candidates, Floats, Users
-from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, exact_scores, ordinals_of, scores_of
+from recsys_spark.topk.kernels.exact_scores import exact_scores
+from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of, scores_of
 from recsys_spark.topk.lists import ListRules, available_items, locate_items
 from recsys_spark.topk.pair_rules import PairRules
 

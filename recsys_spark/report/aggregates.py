@@ -5,6 +5,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+_START_CHARS = 1000
+
 ITEM_FIELDS = ("text", "category", "brand", "price", "image_vec")
 
 
@@ -136,9 +138,11 @@ def _sets(lists: DataFrame, name: str) -> DataFrame:
 
 
 def sampled_items(items: DataFrame, most: int) -> DataFrame:
-    """``item_id, title, category, text_hash`` of up to ``most`` items with a text, sampled by a hash of the id."""
+    """``item_id, title, category, text_hash, start`` of up to ``most`` items with a text, sampled by a hash of the id.
+    ``start``: of the text."""
     sample = items.where(F.col("text_hash").isNotNull()).orderBy(F.xxhash64("item_id"), "item_id").limit(most)
-    return sample.select("item_id", F.coalesce("title", "item_id").alias("title"), "category", "text_hash")
+    title, start = F.coalesce("title", "item_id").alias("title"), F.substring("text", 1, _START_CHARS).alias("start")
+    return sample.select("item_id", title, "category", "text_hash", start)
 
 
 def with_texts_embedded(sample: DataFrame, embeddings: DataFrame, encoder: str) -> DataFrame:

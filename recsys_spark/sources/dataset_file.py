@@ -78,6 +78,8 @@ class Dataset(_Strict):
     user_rules: TableQuery | None = None
     # Texts with scores for fine_tune_encoder. Ingest makes no table of them, so they are no part of its run key.
     reviews: TableQuery | None = Field(None, exclude=True)
+    # Whether personal values in texts are replaced by their kind. Part of run keys only if set.
+    scrub: bool = Field(False, exclude=True)
     # Events as they arrive, for stream_profiles.
     stream: Stream | None = Field(None, exclude=True)
 

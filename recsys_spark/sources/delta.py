@@ -11,6 +11,7 @@ from pyspark.sql.types import StructType
 
 from recsys_spark.errors import InputError, RetryError, UsageError
 from recsys_spark.errors.messages import is_transient, one_line
+from recsys_spark.lake.commits import data_files_of
 from recsys_spark.lake.paths import delta_uri
 
 _SUPPORTED = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
@@ -24,7 +25,7 @@ def delta_entries(name: str, path: str) -> list[tuple[str, int, int]]:
         InputError: there is no Delta table, it is empty, or it uses a feature that only a Delta reader supports.
     """
     table = plain_table(name, path)
-    actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "modification_time"])
+    actions = data_files_of(table).select(["path", "size_bytes", "modification_time"])
     modified = actions["modification_time"].cast(pa.int64(), safe=False).to_pylist()
     paths = [delta_file(path, uri) for uri in actions["path"].to_pylist()]
     if not paths:

@@ -13,6 +13,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.types import StructType
 
 from recsys_spark.errors import InputError
+from recsys_spark.lake.commits import data_files_of
 from recsys_spark.sources.delta import delta_file, plain_table
 
 FORMAT = "recsys_delta"
@@ -87,7 +88,7 @@ class DeltaReader(DataSourceStreamReader):
         return pa.repeat(constant, batch.num_rows)
 
     def _files_of(self, version: int) -> list[AddedFile]:
-        actions = pa.table(plain_table("stream", self._path, version).get_add_actions(flatten=True))
+        actions = data_files_of(plain_table("stream", self._path, version))
         keys = [name for name in actions.column_names if name.startswith(_PARTITION)]
         rows = actions.select(["path", *keys]).to_pylist()
         return [AddedFile(row["path"], {name.removeprefix(_PARTITION): row[name] for name in keys}) for row in rows]

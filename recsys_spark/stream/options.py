@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from recsys_spark.runtime.config import JobConfig
+from recsys_spark.privacy.options import UserKeyOptions
 
 
 def _trigger(value: object) -> object:
@@ -19,7 +19,7 @@ def _trigger(value: object) -> object:
     raise ValueError("give available_now, or seconds such as 5s")
 
 
-class StreamOptions(JobConfig):
+class StreamOptions(UserKeyOptions):
     """Stream.
 
     Event weights, decay and list rules are those of the last night.

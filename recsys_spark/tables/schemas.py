@@ -1,6 +1,9 @@
 """The contracts of the lake: name, columns, key and checks of each table."""
 
 from recsys_spark.tables.contract import LISTS, REASONS, VECTORS, Table
+from recsys_spark.tables.private_releases import NOISY_COUNTS, NOISY_MEANS, NOISY_PROFILES, PRIVACY_LEDGER
+
+__all__ = ["NOISY_COUNTS", "NOISY_MEANS", "NOISY_PROFILES", "PRIVACY_LEDGER"]  # of another file, in TABLES below
 
 ITEMS = Table(
     "items",

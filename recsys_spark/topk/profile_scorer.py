@@ -13,6 +13,7 @@ from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.kernels.spherical_kmeans import nearest_clusters
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.task import task_device
+from recsys_spark.topk.kernels.compilation import loops_for
 from recsys_spark.topk.kernels.cpu_product import cpu_product
 from recsys_spark.topk.kernels.mmr import mmr_order
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK, ordinals_of, scores_of
@@ -161,7 +162,7 @@ def _tile_product(flops: float) -> TileProduct:
         return cpu_product(flops, context.cpus() if context else 1)
     from recsys_spark.topk.kernels.torch_product import torch_product
 
-    return torch_product(device)
+    return replace(torch_product(device), loops=loops_for(flops))  # which score pairs; the GPU selects them
 
 
 def _probes(vectors: NDArray[np.float32], items: ItemBlocks, nprobe: int) -> list[list[Rows] | None]:

@@ -9,13 +9,14 @@ from recsys_spark.ingest.times import moment
 SCORED = ("user_id", "item_id", "text", "score", "timestamp")
 
 
-def review_pairs(reviews: DataFrame, max_chars: int) -> DataFrame:
+def review_pairs(reviews: DataFrame, max_chars: int, *, scrub: bool = False) -> DataFrame:
     """SCORED rows of reviews with the columns ``user_id, item_id, text, score, timestamp``, as a dataset file selects.
 
     Rows without a text, a finite score or a time are left out. Of several rows of one user, item and time one remains.
+    ``scrub``: personal values in texts are replaced by their kind.
     """
     score, time = F.expr("try_cast(score AS double)"), moment(reviews, "timestamp")
-    text = cleaned(F.col("text").cast("string"), max_chars)
+    text = cleaned(F.col("text").cast("string"), max_chars, scrub=scrub)
     rows = reviews.select("user_id", "item_id", text.alias("text"), score.alias("score"), time.alias("timestamp"))
     return _usable(rows)
 

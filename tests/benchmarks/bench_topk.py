@@ -3,14 +3,16 @@
 
     tests/benchmarks/bench_topk.py --users=20000 --items=100000 --dim=384 --k=100 [--pairs=5] [--vectors=FOLDER]
     tests/benchmarks/bench_topk.py --grow [--users=5000 --items=25000]
+    tests/benchmarks/bench_topk.py --only=faiss --isa=avx2
 
 Random unit vectors; or, with a FOLDER that has embeddings.npy, items that are noisy copies of its rows and profiles
 that pool a few of them, for which the approximate join is measured too. Ours reads profiles and item blocks from a
 lake, joins, writes Parquet and commits; packing the blocks happens once for each version of the item vectors
 (``pack_s``). faiss.knn has all cores and both matrices in memory. Each is warm before it is timed, both take turns, and
-a ratio is the median over these pairs. The slow ones run on a slice of users (ALS: a fifth; crossJoin and
-nearestByJoin: 200 users and 5,000 items) and their time is scaled by the pairs of a user and an item. ``--grow``
-doubles users and items in turn and prints how time and memory of ours grow.
+a ratio is the median over these pairs. ``numpy`` is ours with the selection in NumPy, with the CPU seconds of both.
+``--isa`` holds the libraries of ours and of the peers to older instructions, by their own switches. The slow ones run
+on a slice of users (ALS: a fifth; crossJoin and nearestByJoin: 200 users and 5,000 items) and their time is scaled by
+the pairs of a user and an item. ``--grow`` doubles users and items in turn and prints how time and memory of ours grow.
 """
 
 import argparse
@@ -22,9 +24,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets up
+    OLDER = {
+        "avx512": {  # without BF16 and AMX
+            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX512",
+            "OPENBLAS_CORETYPE": "SkylakeX",
+            "NUMBA_CPU_NAME": "skylake-avx512",
+            "NUMBA_CPU_FEATURES": "-avx512bf16",
+        },
+        "avx2": {
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "OPENBLAS_CORETYPE": "Haswell",
+            "NUMBA_CPU_NAME": "haswell",
+            "NUMBA_CPU_FEATURES": "-avx512f",
+            "FAISS_OPT_LEVEL": "avx2",
+        },
+    }
+    ISA = next((word.partition("=")[2] for word in sys.argv if word.startswith("--isa=")), "")
+    os.environ.update(OLDER.get(ISA, {}), RECSYS_ISA=ISA)
     os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
 
 import numpy as np
@@ -46,6 +69,10 @@ from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import ITEM_VECTORS, RECOMMENDATIONS, USER_PROFILES, Table
 from recsys_spark.tables.task_stream import TaskStats
 from recsys_spark.topk.join import list_rows, task_bytes, users_with_rules
+from recsys_spark.topk.kernels import cpu_product as cpu_product_module
+from recsys_spark.topk.kernels.compilation import loops_for
+from recsys_spark.topk.kernels.cpu_product import cpu_product
+from recsys_spark.topk.kernels.shortlist import NUMPY
 from recsys_spark.topk.lists import ListRules
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -72,7 +99,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--vectors", type=Path, help="folder with embeddings.npy")
-    parser.add_argument("--only", default="faiss,als,slow,approx", help="which comparisons, by comma")
+    parser.add_argument("--only", default="faiss,als,slow,approx", help="which comparisons, by comma; also: numpy")
+    parser.add_argument(
+        "--isa", choices=["native", "avx512", "avx2"], default="native", help="instructions that libraries may use"
+    )
     parser.add_argument("--grow", action="store_true")
     return parser.parse_args()
 
@@ -84,6 +114,10 @@ def compare(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
     ours, flops = bench.exact, 2.0 * queries.shape[0] * items.shape[0] * items.shape[1]
     bench.exact()
     rows: dict[str, object] = {"users": len(queries), "items": len(items), "dim": items.shape[1], "k": asked.k}
+    rows |= {"isa": asked.isa, "product": product_name(flops / CORES)}
+    if "numpy" in asked.only:
+        _, rows["vs_numpy"] = paired("NumPy selects", lambda: bench.exact(False), "ours", ours, asked.pairs)
+        rows["cpu_s"] = {name: round(median(bench.cpu_seconds[name]), 2) for name in ("numpy", "compiled")}
     if "faiss" in asked.only:
         seconds, rows["vs_faiss_knn"] = paired("faiss.knn", bench.faiss, "ours", ours, asked.pairs)
         rows |= {"gflops": round(flops / seconds / 1e9, 1), "seconds": round(seconds, 2)}
@@ -114,6 +148,16 @@ def grow(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         print(steps[-1], file=sys.stderr)
         bench.spark.stop()
     return {"dim": asked.dim, "k": asked.k, "steps": steps, "bound_mb": round(bench.bound() / 1e6)}
+
+
+def product_name(flops: float) -> str:
+    """How a task multiplies and selects on this processor."""
+    product = cpu_product(flops, 1)
+    return f"{'float32' if product.raw is NUMPY.raw else 'bfloat16'}, {'compiled' if product.loops else 'NumPy'}"
+
+
+def numpy_selects(flops: float) -> None:
+    """In place of ``loops_for``."""
 
 
 def vectors(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +192,7 @@ class Bench:
         self.spark.sparkContext.setLogLevel("ERROR")
         self.queries, self.items, self.k = queries, items, k
         self.lake, self._runs, self.peak_bytes = Lake(f"{scratch}/lake"), 0, 0
+        self.cpu_seconds: dict[str, list[float]] = {"numpy": [], "compiled": []}
         self._publish(ITEM_VECTORS, items, "item_id", f"{scratch}/items.npy")
         self._publish(USER_PROFILES, queries, "user_id", f"{scratch}/users.npy")
         self.packed()  # warm
@@ -165,9 +210,9 @@ class Bench:
         blocks = write_item_blocks(items, f"{self.lake.uri}/_b/{started}", ITEM_BLOCK_ROWS, tasks=CORES)
         return blocks, time.perf_counter() - started
 
-    def exact(self) -> None:
+    def exact(self, compiled: bool = True) -> None:
         """Read profiles and blocks, join, write, commit."""
-        self._join(self.blocks)
+        self._join(self.blocks, compiled)
 
     def faiss(self) -> None:
         """All cores, no Spark."""
@@ -244,23 +289,40 @@ class Bench:
         users = self.lake.read(self.spark, USER_PROFILES).limit(SLICE[0]).withColumnRenamed("embedding", "profile")
         return users, self.lake.read(self.spark, ITEM_VECTORS).limit(SLICE[1])
 
-    def _join(self, blocks: ItemBlocks) -> None:
+    def _join(self, blocks: ItemBlocks, compiled: bool = True) -> None:
         self._runs += 1
-        self.lake.commit(self._stage(blocks, self.lake.read(self.spark, USER_PROFILES)), f"run {self._runs}")
+        profiles = self.lake.read(self.spark, USER_PROFILES)
+        self.lake.commit(self._stage(blocks, profiles, compiled=compiled), f"run {self._runs}")
 
-    def _stage(self, blocks: ItemBlocks, profiles: DataFrame, rules: ListRules = ListRules()) -> Staged:  # noqa: B008
+    def _stage(
+        self,
+        blocks: ItemBlocks,
+        profiles: DataFrame,
+        rules: ListRules = ListRules(),  # noqa: B008
+        compiled: bool = True,
+    ) -> Staged:
         tasks = CORES * -(-len(self.queries) // (CORES * USER_BLOCK_ROWS))
         users = users_with_rules(profiles, None, None, tasks)
-        rows = list_rows(blocks, self.k, rules, USER_BLOCK_ROWS, {"run_date": None, "model": "bench", "reasons": None})
+        rows = list_rows(
+            blocks,
+            self.k,
+            rules,
+            USER_BLOCK_ROWS,
+            {"run_date": None, "model": "bench", "reasons": None, "source": None},
+        )
 
         def make(batches: Iterator[pa.RecordBatch], notes: TaskStats) -> Iterator[pa.RecordBatch]:
             Path("/proc/self/clear_refs").write_text("5")  # the peak so far was another task's
+            cpu_product_module.loops_for = loops_for if compiled else numpy_selects
+            started = time.process_time()
             yield from rows(batches, notes)
+            notes["cpu"] = time.process_time() - started
             status = Path("/proc/self/status").read_text()
             notes["peak"] = int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
         staged = self.lake.stage(users, RECOMMENDATIONS, make)
         self.peak_bytes = max([self.peak_bytes, *(notes["peak"] for notes in staged.stats)])
+        self.cpu_seconds["compiled" if compiled else "numpy"].append(sum(notes["cpu"] for notes in staged.stats))
         return staged
 
     def _publish(self, table: Table, rows: np.ndarray, key: str, path: str) -> None:

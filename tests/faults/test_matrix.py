@@ -27,6 +27,8 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
         "test_a_server_that_is_down_is_a_passing_fault_and_what_was_exported_stays",
         "test_a_server_that_goes_down_within_an_export_leaves_the_old_version",
     ),
+    "private release killed between the ledger and its rows": ("test_releases_are_paid_once_and_together",),
+    "two private releases at once": ("test_two_releases_at_once_cannot_overdraw",),
     "two exports at once": ("test_of_two_exports_at_once_the_one_that_was_overtaken_ends_with_5",),
     "stream killed between the commits of a batch": (
         "test_a_stream_that_fails_anywhere_loses_and_doubles_nothing",
@@ -122,6 +124,21 @@ MATRIX: dict[str, tuple[str, ...] | str] = {
     "a user who must be forgotten": (
         "test_who_is_forgotten_is_in_no_file_of_the_lake_and_not_in_the_next_night",
         "test_a_forgotten_user_is_in_no_file_and_does_not_come_back",
+    ),
+    "a user who was forgotten in the source of a clone": (
+        "test_forgetting_goes_on_to_the_clones_and_their_clones",
+        "test_forgetting_does_not_pass_over_an_unfinished_clone",
+        "test_a_night_before_users_were_forgotten_does_not_come_back",
+    ),
+    "restore or clone killed between two tables": (
+        "test_a_restore_that_ends_between_two_tables_is_completed_by_the_same_command",
+        "test_a_killed_clone_is_no_lake_and_is_completed_by_the_same_command",
+        "test_a_clone_that_is_killed_within_a_log_shows_no_older_version",
+    ),
+    "file or table of an earlier night missing": (
+        "test_after_a_vacuum_the_night_is_refused_by_name_and_nothing_changes",
+        "test_a_missing_file_is_refused_before_any_commit",
+        "test_a_table_that_was_made_again_is_refused",
     ),
     "withdrawn item": ("test_a_night_costs_what_has_changed", "test_any_night_equals_a_full_one"),
     "secrets": (

@@ -306,6 +306,7 @@ def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
         "to": "folder",
         "folder": "x",
         "mode": "power",
+        "epsilon": "1",
     }
     argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"

@@ -14,8 +14,10 @@ from recsys_spark.errors.failpoints import VARIABLE
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.steps import batches, recent_events, stream_profiles
 from recsys_spark.stream.steps.clear_live import clear_live
+from recsys_spark.stream.steps.event_batch import Reading
 from recsys_spark.tables.schemas import (
     EVENTS,
     ITEM_WEIGHTS,
@@ -179,7 +181,7 @@ def test_attempts_are_counted_from_the_last_batch_that_succeeded(monkeypatch, wo
 def world_less(tmp_path):
     """A run and batches without a lake or a session."""
     run = Run("stream_profiles", Lake(str(tmp_path)), Progress())
-    return run, batches.Batches(run, None, "stream", 1.0)
+    return run, batches.Batches(run, Reading(None, BadShare(1.0)), "stream")
 
 
 def test_a_new_night_is_picked_up_between_two_batches(world):

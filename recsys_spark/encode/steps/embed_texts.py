@@ -81,10 +81,11 @@ def embed_texts(run: Run, options: EncoderOptions, *, retry: bool = False, run_d
 
 
 def _is_encoded(run: Run, key: str) -> bool:
-    """Whether a run with this ``key`` has committed, and ``forget_users`` has removed no embeddings since."""
+    """Whether a run with this ``key`` has committed, and nobody but this step has changed the table since:
+    ``forget_users`` removes embeddings, and so does whoever restores an older version."""
     if run.lake.has_commit(EMBEDDINGS, key):
         for commit in run.lake.commits(EMBEDDINGS, _MAX_COMMITS):
-            if commit.key == key or (commit.key or "").startswith("forget_users:"):
+            if commit.key == key or not (commit.key or "").startswith("embed_texts:"):
                 return commit.key == key
     return False
 

@@ -43,6 +43,10 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
     """
     inputs = pin_inputs(run, RECOMMENDATIONS, EVENTS, ITEMS)
     key = _key(inputs, options)
+    # The key names the rows of the lists: those of a published evaluation were for its run date.
+    if not options.dry_run and run.lake.has_commit(METRICS, key):
+        figures = dict(run.lake.outcome_of(METRICS, key).figures or {"k": options.metrics_k})
+        return {"status": "unchanged", "tables": {METRICS.name: 0}} | figures
     published = inputs.frame(run, RECOMMENDATIONS)
     lists = published.where(F.col("run_date") == F.lit(options.run_date))
     if lists.isEmpty():
@@ -53,9 +57,6 @@ def evaluate_recommendations(run: Run, options: EvaluationOptions) -> Report:
         )
     if options.dry_run:
         return {"tables": {}}
-    if run.lake.has_commit(METRICS, key):
-        figures = dict(run.lake.outcome_of(METRICS, key).figures or {"k": options.metrics_k})
-        return {"status": "unchanged", "tables": {METRICS.name: 0}} | figures
     return _append_metrics(run, inputs, options, lists, inputs.frame(run, EVENTS), key)
 
 

@@ -14,6 +14,8 @@ from recsys_spark.errors import InputError, UsageError
 from recsys_spark.explain.options import ReasonOptions
 from recsys_spark.explain.steps.reasons import Sources, explanation, sources
 from recsys_spark.lake.lake import Commit
+from recsys_spark.privacy.options import UserKeyOptions
+from recsys_spark.privacy.steps.user_key import stored_user_id
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs
 from recsys_spark.runtime.lifecycle import PERSONAL, Run
 from recsys_spark.tables.run_date import events_before
@@ -22,10 +24,13 @@ from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
 _TOLERANCE = 1e-5
 
 
-class ExplainUserOptions(ReasonOptions):
+class ExplainUserOptions(UserKeyOptions, ReasonOptions):
     """Explained user."""
 
-    user_id: str = Field(description="id of the user whose list is explained")
+    user_id: str = Field(
+        description="id of the user whose list is explained; in a lake of pseudonyms a pseudonym, or "
+        "with user_key the raw id"
+    )
     explain: int = Field(3, ge=1, description="number of reasons printed for every row of the list")
     events: int = Field(
         10, ge=1, description="maximum number of events of the log, and of items of the profile, to print"
@@ -38,6 +43,7 @@ def explain_user(run: Run, options: ExplainUserOptions) -> Report:
     Raises:
         InputError: the user has no list, or the lists are older than the tables that they were computed from.
     """
+    options = options.model_copy(update={"user_id": stored_user_id(run, options.user_id, options.user_key)})
     commit, inputs = _lists_and_inputs(run)
     lists = run.lake.read(run.spark, RECOMMENDATIONS, commit.version).where(F.col("user_id") == options.user_id)
     first = lists.select("run_date", "model").first()

@@ -132,7 +132,8 @@ def _fit_of(
 
 def _encoder(run: Run) -> str:
     """Name of the encoder of item_vectors."""
-    first = pin_inputs(run, ITEM_VECTORS).frame(run, ITEM_VECTORS).select("model").first()
+    version = pin_inputs(run, ITEM_VECTORS).versions[ITEM_VECTORS.name]
+    first = run.lake.first(ITEM_VECTORS, version, "model")
     if first is None:
         raise InputError("table 'item_vectors' is empty: run build_item_vectors first")
     return encoder_of(first["model"])

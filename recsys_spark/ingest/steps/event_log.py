@@ -24,6 +24,7 @@ from recsys_spark.ingest.validation import (
 )
 from recsys_spark.lake.commits import Commit, Staged, as_append
 from recsys_spark.lake.provenance import EventLogRecord
+from recsys_spark.privacy.kernels.scrub import SCRUB_VERSION
 from recsys_spark.privacy.rules import without_forgotten
 from recsys_spark.privacy.steps.tombstones import tombstones
 from recsys_spark.runtime.lifecycle import Run
@@ -240,6 +241,7 @@ def _reading(dataset: Dataset, source: str) -> dict[str, Any]:
         "events": dataset.events.model_dump(mode="json"),
         "users_described": dataset.users is not None,
         "software": __version__,
+        **({"scrub": SCRUB_VERSION} if dataset.scrub else {}),
     }
 
 

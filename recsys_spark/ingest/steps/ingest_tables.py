@@ -1,13 +1,15 @@
 """Raw sources → items, users, events, user rules and quarantine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import DataFrame
 
-from recsys_spark.ingest.losses import Loss, count_losses, losses_by_name
+from recsys_spark.ingest.bad_rows import BadRows
+from recsys_spark.ingest.losses import SCRUBBED, Loss, count_losses, losses_by_name
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.event_log import EventLog, event_log, staged_events, staged_users, stored_quarantine
 from recsys_spark.ingest.steps.gate import Gate, reasons_of
@@ -26,8 +28,12 @@ from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.lake import Commit, Staged
 from recsys_spark.lake.paths import absolute
 from recsys_spark.lake.provenance import Outcome, Provenance
+from recsys_spark.privacy.kernels.scrub import SCRUB_VERSION, check_scrub_installed
+from recsys_spark.privacy.pseudonyms import with_pseudonyms
+from recsys_spark.privacy.raw_texts import scrubbed_rows, withheld_rows
 from recsys_spark.privacy.rules import without_forgotten, without_forgotten_raw
 from recsys_spark.privacy.steps.tombstones import complete_forgetting, tombstones
+from recsys_spark.privacy.steps.user_key import UserKey, key_id, user_key
 from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
 from recsys_spark.publish.steps.publishing import Report, run_key, unchanged
 from recsys_spark.runtime.lifecycle import Run
@@ -50,18 +56,18 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
         InputError: a source is missing or damaged, or items or events are empty.
         UsageError: the dataset file is wrong.
     """
-    dataset, data = load_dataset(options.dataset), absolute(options.data)
+    dataset, data, secret = _dataset(options), absolute(options.data), user_key(run, options.user_key)
     # Read before the sources are listed: a run that publishes in between is a conflict.
     bases = {table.name: run.lake.last_commit(table) for table in _TARGETS}
     files = list_sources(dataset, data, lambda: run.spark)
     forgotten = stones.content_id if (stones := run.lake.last_commit(FORGOTTEN)) is not None else None
     streamed = run.lake.last_commit(STREAMED_EVENTS)
-    key = _key(dataset, files, options, forgotten, None if streamed is None else streamed.content_id)
+    key = _key(dataset, files, options, forgotten, streamed.content_id if streamed else None, secret)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not force:
         return done
     reader = SourceReader(run.spark, data)
     sources = {name: reader.read(name, source, files[name]) for name, source in dataset.sources.items()}
-    validated, malformed_rows = _validate(run, dataset, sources, options)
+    validated, malformed_rows = _validate(run, dataset, sources, options, secret)
     if options.dry_run:
         return {"tables": {}}
     version = None if streamed is None else streamed.version
@@ -70,7 +76,7 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     if log.last is not None:
         name = dataset.events.source
         new = {name: reader.read(name, dataset.sources[name], files[name], log.files)}
-        part, malformed_part = _validate(run, dataset, sources | new, options)
+        part, malformed_part = _validate(run, dataset, sources | new, options, secret)
         staged = _staged(run, dataset, options, log, part, malformed_part)
     if staged is None:
         log, part = log.whole("new files replace stored events"), validated
@@ -86,10 +92,26 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     if last is not None and last.provenance.forgotten != forgotten:
         # Before the commit of the events records the tombstones: after a kill here the next run does it again.
         report["forgetting_completed"] = complete_forgetting(run, _TARGETS)
-    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version)
-    report["quarantined"] = {f"{bad.table}: {bad.reason}": bad.rows for bad in gate.reasons}
-    report["losses"] = losses_by_name(losses)
+    of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version, user_key=key_id(secret))
+    report |= _counts(gate.reasons, losses, scrub=dataset.scrub)
     return _publish(run, options, key, bases, staged, log, of_events, losses) | report
+
+
+def _dataset(options: IngestOptions) -> Dataset:
+    dataset = load_dataset(options.dataset)
+    if dataset.scrub:
+        check_scrub_installed()
+    return dataset
+
+
+def _counts(bad_rows: Iterable[BadRows], losses: Sequence[Loss], *, scrub: bool) -> Report:
+    """For the report: bad rows, lost values, and with ``scrub`` personal values that were replaced, by kind."""
+    scrubbed = [loss for loss in losses if loss.loss.startswith(SCRUBBED)]
+    report: Report = {"quarantined": {f"{bad.table}: {bad.reason}": bad.rows for bad in bad_rows}}
+    report |= {"losses": losses_by_name(loss for loss in losses if loss not in scrubbed)}
+    if scrub:
+        report["scrubbed"] = {f"{one.table}: {one.loss.removeprefix(SCRUBBED)}": one.rows for one in scrubbed}
+    return report
 
 
 def _key(
@@ -98,6 +120,7 @@ def _key(
     options: IngestOptions,
     forgotten: str | None,
     streamed: str | None,
+    secret: UserKey | None,
 ) -> str:
     inputs = {
         "sources": {name: [file.entry for file in entries] for name, entries in files.items()},
@@ -105,7 +128,9 @@ def _key(
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.names_run_date else None,
     }
-    later = {"forgotten": forgotten, "streamed": streamed}
+    later: dict[str, Any] = {"forgotten": forgotten, "streamed": streamed}
+    later |= {"scrub": SCRUB_VERSION} if dataset.scrub else {}
+    later |= {"user_key": key_id(secret)}
     return run_key("ingest_tables", inputs | {name: value for name, value in later.items() if value})
 
 
@@ -143,30 +168,37 @@ def _publish(
 
 
 def _validate(
-    run: Run, dataset: Dataset, sources: Mapping[str, DataFrame], options: IngestOptions
+    run: Run,
+    dataset: Dataset,
+    sources: Mapping[str, DataFrame],
+    options: IngestOptions,
+    secret: UserKey | None,
 ) -> tuple[dict[Table, DataFrame], list[DataFrame]]:
     """Validated rows by table, and the malformed records of the sources; both without forgotten users and items."""
     for name, frame in sources.items():
         register(frame, name)
     malformed_rows = [rows for name, frame in sources.items() if (rows := malformed(frame, name)) is not None]
-    day = options.run_date
+    day, pads = options.run_date, None if secret is None else secret.pads(run)
     items = query(run.spark, "items", dataset.items, ["item_id"], _ITEM_FIELDS, day)
     events = query(
         run.spark, "events", dataset.events, ["user_id", "item_id", "event_type", "timestamp"], ["value"], day
     )
     latest = day + timedelta(days=1) if dataset.events.latest == "run_date" else dataset.events.latest
     validated = {
-        ITEMS: validate_items(items, dataset.items.text, options.max_text_chars),
-        EVENTS: validate_events(events, dataset.events.earliest, latest),
+        ITEMS: validate_items(items, dataset.items.text, options.max_text_chars, scrub=dataset.scrub),
+        EVENTS: validate_events(with_pseudonyms(events, pads), dataset.events.earliest, latest),
     }
     if dataset.users:
         users = query(run.spark, "users", dataset.users, ["user_id"], [], day)
-        validated[USERS] = validate_users(users, dataset.users.text, options.max_text_chars)
+        users = with_pseudonyms(users, pads)
+        validated[USERS] = validate_users(users, dataset.users.text, options.max_text_chars, scrub=dataset.scrub)
     if dataset.user_rules:
         rules = query(run.spark, "user_rules", dataset.user_rules, ["user_id", "item_id", "rule"], [], day)
-        validated[USER_RULES] = validate_rules(rules)
+        validated[USER_RULES] = validate_rules(with_pseudonyms(rules, pads))
     stones = tombstones(run)
     malformed_rows = [without_forgotten_raw(rows, stones) for rows in malformed_rows]
+    if secret is not None:
+        malformed_rows = [withheld_rows(rows) for rows in malformed_rows]
     return {table: without_forgotten(frame, stones) for table, frame in validated.items()}, malformed_rows
 
 
@@ -193,7 +225,8 @@ def _staged(
         staged[USER_RULES] = run.lake.stage(no_rows(run.spark, USER_RULES), USER_RULES)
     if log.last is not None:
         bad.append(stored_quarantine(run, dataset, options))
-    return staged | {QUARANTINE: run.lake.stage(reduce(DataFrame.unionByName, bad), QUARANTINE)}
+    refused = reduce(DataFrame.unionByName, bad)
+    return staged | {QUARANTINE: run.lake.stage(scrubbed_rows(refused) if dataset.scrub else refused, QUARANTINE)}
 
 
 def _staged_table(run: Run, table: Table, validated: DataFrame) -> Staged:

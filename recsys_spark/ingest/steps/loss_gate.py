@@ -14,6 +14,7 @@ from recsys_spark.ingest.losses import (
     NO_TEXT,
     PRICE,
     REPLACED,
+    SCRUBBED,
     UNKNOWN_ITEM,
     Loss,
     count_unknown,
@@ -63,6 +64,8 @@ class LossGate:
         if row["unknown"]:
             losses.append(Loss(EVENTS.name, UNKNOWN_ITEM, row["unknown"], row["events"], (row["sample"],)))
         for loss in losses:
+            if loss.loss.startswith(SCRUBBED):
+                continue
             if loss.loss not in (NO_TEXT, UNKNOWN_ITEM) or loss.share > _OFTEN:
                 _logger.warning("warning: %s", self._described(loss))
         self._refuse_prices(losses)

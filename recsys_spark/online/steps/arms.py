@@ -116,7 +116,7 @@ def power(run: Run, options: OnlineOptions) -> Report:
 
 def _of_file(run: Run, options: OnlineOptions, file: LogFile) -> Outcomes:
     arms = options.mode == "ab"
-    raw = read_log(run, file, ["user_id", "metric", *(["arm"] if arms else [])])
+    raw = read_log(run, file, ["user_id", "metric", *(["arm"] if arms else [])], options.user_key)
     log = validated_log(file, raw, lambda rows: validated_outcomes(rows, arms=arms), options.max_bad_share)
     repeated = log.rows.groupBy("user_id").count().where("count > 1").agg(F.count("*")).collect()[0][0]
     if repeated:

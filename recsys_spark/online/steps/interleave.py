@@ -59,7 +59,9 @@ def interleave(run: Run, options: OnlineOptions) -> Report:
         key = evaluation_key(options, {file.key: file.entries})
         if (report := evaluated(run, key)) is not None:
             return report
-        log = validated_log(file, read_log(run, file, _COLUMNS), validated_teams, options.max_bad_share)
+        log = validated_log(
+            file, read_log(run, file, _COLUMNS, options.user_key), validated_teams, options.max_bad_share
+        )
         bad = {"bad_rows": {one.reason: one.rows for one in log.bad}} if log.bad else {}
         return publish(run, options, key, _preference(log.rows, options.level, {"rows": log.good, **bad}, []))
     inputs = pin_inputs(run, INTERLEAVED, EVENTS)

@@ -9,8 +9,10 @@ from pyspark.sql import functions as F
 from recsys_spark.errors import InputError, QualityError, UsageError
 from recsys_spark.ingest.bad_rows import BadRows, by_reason, most_frequent
 from recsys_spark.lake.paths import absolute
+from recsys_spark.privacy.pseudonyms import with_pseudonyms
 from recsys_spark.privacy.rules import without_forgotten
 from recsys_spark.privacy.steps.tombstones import tombstones
+from recsys_spark.privacy.steps.user_key import user_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Source
 from recsys_spark.sources.files import SourceFile, list_source
@@ -65,8 +67,11 @@ def find_log(run: Run, key: str, path: str) -> LogFile:
     return LogFile(key, path, list_source(key, source, folder, lambda: run.spark, f"check --{key}"), source, folder)
 
 
-def read_log(run: Run, log: LogFile, needed: Sequence[str]) -> DataFrame:
+def read_log(run: Run, log: LogFile, needed: Sequence[str], key: str | None = None) -> DataFrame:
     """The raw rows, without those of forgotten users and items; malformed records have a value in CORRUPT.
+
+    ``key``: name of the key by which raw user ids become the pseudonyms of the lake; None: the ids are those of the
+    lake.
 
     Raises:
         UsageError: a needed column is missing.
@@ -78,6 +83,8 @@ def read_log(run: Run, log: LogFile, needed: Sequence[str]) -> DataFrame:
             f"--{log.key}={log.path} has no column {', '.join(missing)}; columns there: "
             f"{', '.join(columns[:_SHOWN_COLUMNS])}"
         )
+    secret = None if key is None else user_key(run, key)
+    raw = with_pseudonyms(raw, None if secret is None else secret.pads(run))
     return without_forgotten(raw, tombstones(run))
 
 

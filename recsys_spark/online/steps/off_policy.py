@@ -72,7 +72,9 @@ def _of_files(run: Run, options: OnlineOptions, path: str) -> Report:
 
 
 def _log_of_files(run: Run, options: OnlineOptions, shown: LogFile, earned: LogFile | None = None) -> ImpressionLog:
-    raw = read_log(run, shown, ["user_id", "propensity", "target_propensity", *(["item_id"] if earned else [])])
+    raw = read_log(
+        run, shown, ["user_id", "propensity", "target_propensity", *(["item_id"] if earned else [])], options.user_key
+    )
     has_reward = "reward" in raw.columns
     if has_reward == (earned is not None):
         both = "has a column reward, and --rewards states rewards too: leave one out"
@@ -82,7 +84,10 @@ def _log_of_files(run: Run, options: OnlineOptions, shown: LogFile, earned: LogF
     rows, bad = log.rows, {one.reason: one.rows for one in log.bad}
     if earned is not None:
         other = validated_log(
-            earned, read_log(run, earned, ["user_id", "item_id", "reward"]), validated_rewards, options.max_bad_share
+            earned,
+            read_log(run, earned, ["user_id", "item_id", "reward"], options.user_key),
+            validated_rewards,
+            options.max_bad_share,
         )
         pairs = other.rows.groupBy("user_id", "item_id").agg(F.sum("reward").alias("reward"))
         rows = rows.drop("reward").join(pairs, on=["user_id", "item_id"], how="left")

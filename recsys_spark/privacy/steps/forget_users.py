@@ -31,7 +31,9 @@ from recsys_spark.privacy.rules import (
     without_matches,
     without_reasons,
 )
+from recsys_spark.privacy.steps.clones import forget_in_clones
 from recsys_spark.privacy.steps.tombstones import key_name, republish_without, tombstones, without_unused
+from recsys_spark.privacy.steps.user_key import stored_user_id
 from recsys_spark.publish.steps.publishing import Report, run_key
 from recsys_spark.runtime.lifecycle import PERSONAL, Run
 from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEM_VECTORS, TABLES, USER_PROFILES, Table
@@ -67,6 +69,7 @@ def forget_users(run: Run, options: ForgetOptions) -> Report:
     tables = [table for table in TABLES.values() if table is not FORGOTTEN and run.lake.version(table) is not None]
     if not tables:
         raise InputError(f"lake {run.lake.uri} has no tables")
+    ids["user"] = [stored_user_id(run, name, options.user_key) for name in ids["user"]]
     frame = run.spark.createDataFrame(
         [(k, name) for k, names in ids.items() for name in names], "kind string, id string"
     )
@@ -86,6 +89,7 @@ def forget_users(run: Run, options: ForgetOptions) -> Report:
     proof["files_scanned"] = sum(len(run.lake.files(table)) for table in searched)
     proof["rows_left_in_files"] = {t.name: rows for t in searched if (rows := _rows_left_in_files(run, t, requested))}
     proof["kept"] = _remaining_traces(run, tables)
+    proof |= forget_in_clones(run, lambda clone: forget_users(clone, options))
     _write_proof(run, update, proof)
     return {"status": "done" if removed or others else "unchanged", "tables": {}, "proof": proof} | missing
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from recsys_spark.arrays.hashed_draws import Hashes, streams, uniform
 
@@ -84,6 +83,8 @@ def _probabilities(chosen: Rows, shown: Rows, unshown: Rows, settings: Explorati
 
 def _mean_inverse(trials: Rows, added: Rows, share: float) -> Values:
     """E[1 / (added + B)] with B binomial of ``trials``; (U, 1), from the distinct pairs of the two."""
+    from scipy.stats import binom  # takes longer to load than a run with nothing to do lasts
+
     pairs, inverse = np.unique(np.hstack([np.maximum(trials, 0), added]), axis=0, return_inverse=True)
     counts = np.arange(pairs[:, 0].max(initial=0) + 1)
     masses = binom.pmf(counts, pairs[:, :1], share) / (pairs[:, 1:] + counts)

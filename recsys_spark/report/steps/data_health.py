@@ -12,6 +12,7 @@ from recsys_spark.arrays.arrow import matrix, unit_vectors
 from recsys_spark.items.kernels.whitening import Moments, whitening
 from recsys_spark.items.steps.whitening import stored_whitening
 from recsys_spark.items.vectors import encoder_of, whitening_of
+from recsys_spark.privacy.kernels.inversion import word_recovery
 from recsys_spark.report.aggregates import (
     ITEM_FIELDS,
     bad_rows,
@@ -127,8 +128,26 @@ def embedding_space(run: Run, most: int) -> Section | None:
             shape,
         ),
         _neighbours(rows, white if name else vectors),
+        *words_given_away(rows, vectors),
     ]
     return Section("space", "Embedding space", elements)
+
+
+def words_given_away(rows: pa.Table, vectors: np.ndarray[Any, Any]) -> list[Element]:
+    """How many words of the sampled texts their vectors give away."""
+    order = np.random.default_rng(0).permutation(rows.num_rows)  # rows are in order of their ids
+    recovery = word_recovery(rows["start"].take(pa.array(order)).to_pylist(), vectors[order])
+    if recovery is None:
+        return []
+    text = (
+        f"Vectors are not anonymous: a linear probe that learned from {recovery.trained:,} vectors and texts recovers "
+        f"{100 * recovery.share:.0f} % of the words of {recovery.texts:,} other texts from their vectors alone "
+        f"({100 * recovery.by_frequency:.0f} % by the frequency of words; vocabulary of {recovery.words:,} words). "
+        "Stronger attacks recover more."
+    )
+    bars = {"by frequency": recovery.by_frequency, "from vectors": recovery.share}
+    chart = bar_chart(list(bars), list(bars.values()), xlabel="guess", ylabel="share of words recovered")
+    return [Note(text), Figure("Words of a text that its vector gives away", text, chart)]
 
 
 def _space(run: Run) -> str | None:

@@ -14,10 +14,8 @@ from recsys_spark.lake.paths import delta_uri
 from recsys_spark.lake.provenance import Outcome
 from recsys_spark.publish.steps.scratch import materialized
 from recsys_spark.runtime.lifecycle import Run
-from recsys_spark.sources.dataset_file import Dataset
-from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.live import newest_rows
-from recsys_spark.stream.steps.event_batch import BatchId, staged_batch
+from recsys_spark.stream.steps.event_batch import BatchId, Reading, staged_batch
 from recsys_spark.stream.steps.live_lists import StagedLists, staged_lists
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.recent_events import RecentEvents
@@ -35,8 +33,8 @@ _KEEP_SECONDS = 3600.0
 class Batches:
     """Processes batches in the driver. ``error``: why the last one failed; Spark passes on its text only."""
 
-    def __init__(self, run: Run, dataset: Dataset, stream: str, max_bad_share: float) -> None:
-        self._run, self._dataset, self._stream, self._bad_share = run, dataset, stream, BadShare(max_bad_share)
+    def __init__(self, run: Run, reading: Reading, stream: str) -> None:
+        self._run, self._reading, self._stream = run, reading, stream
         self.between = threading.Lock()
         """Held while a batch is processed."""
         self.error: BaseException | None = None
@@ -84,7 +82,7 @@ class Batches:
             self.open_night()
         elif time.monotonic() > self._keep_at:
             self._keep_copies()
-        staged = staged_batch(run, self._night, self._dataset, raw, batch, self._bad_share)
+        staged = staged_batch(run, self._night, self._reading, raw, batch)
         users, made, sequence = staged.users(run), None, self._sequence(staged.sequence)
         if staged.events.rows:  # before the commit, which removes the files after an attempt that committed them
             made = self._lists(users, sequence, users.uris)
@@ -109,7 +107,7 @@ class Batches:
         return Outcome(more={"night": self._night.name, "sequence": sequence})
 
     def _count(self, events: int, bad: int) -> None:
-        self._bad_share.add(events + bad, bad)
+        self._reading.bad_share.add(events + bad, bad)
         self.report["batches"] += 1
         self.report["events"] += events
         self.report["bad_rows"] += bad

@@ -12,7 +12,10 @@ from recsys_spark.ingest.bad_rows import BadRows, by_reason, most_frequent
 from recsys_spark.ingest.validation import rejected, unique_events, validate_events
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Outcome
+from recsys_spark.privacy.pseudonyms import with_pseudonyms
+from recsys_spark.privacy.raw_texts import scrubbed_rows, withheld_rows
 from recsys_spark.privacy.rules import without_forgotten, without_forgotten_raw
+from recsys_spark.privacy.steps.user_key import UserKey
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
 from recsys_spark.sources.queries import query, register
@@ -21,6 +24,16 @@ from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.sorted_rows import Users
 from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS, STREAMED_QUARANTINE
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a stream are read: by ``[events]`` of ``dataset``, with pseudonyms by ``secret`` if there is one.
+    ``bad_share``: judges the share of bad rows."""
+
+    dataset: Dataset
+    bad_share: BadShare
+    secret: UserKey | None = None
 
 
 @dataclass(frozen=True)
@@ -59,25 +72,23 @@ class EventBatch:
                 batch.append(run, staged, exclusive=exclusive)
 
 
-def staged_batch(
-    run: Run, night: Night, dataset: Dataset, raw: DataFrame, batch: BatchId, bad_share: BadShare
-) -> EventBatch:
+def staged_batch(run: Run, night: Night, reading: Reading, raw: DataFrame, batch: BatchId) -> EventBatch:
     """Validate the rows of a batch as ingest does and stage them.
 
     Args:
         run: the run.
         night: the last night.
-        dataset: whose ``[events]`` reads the rows.
+        reading: how the rows are read.
         raw: the rows, in the session of the stream.
         batch: the batch.
-        bad_share: judges the share of bad rows.
 
     Raises:
         QualityError: too many rows are bad; nothing is left staged.
     """
-    validated, malformed_rows = _validated(night, dataset, raw)
+    validated, malformed_rows = _validated(run, night, reading, raw)
     bad = rejected(validated, EVENTS)
     bad = bad if malformed_rows is None else bad.unionByName(malformed_rows)
+    bad = scrubbed_rows(bad) if reading.dataset.scrub else bad
     sequence = _sequence(run, batch)
     events = unique_events(validated.where(F.col("reason").isNull()))
     events = events.withColumn("sequence", F.lit(sequence).cast("bigint")).select(*STREAMED_EVENTS.columns)
@@ -86,7 +97,7 @@ def staged_batch(
     with ThreadPoolExecutor() as jobs:  # most of the time of such small jobs is waiting
         good, refused = jobs.map(run.lake.stage, (by_user, bad.coalesce(1)), (STREAMED_EVENTS, STREAMED_QUARANTINE))
     staged = EventBatch(good, refused, sequence)
-    _check(run, staged, bad_share)
+    _check(run, staged, reading.bad_share)
     return staged
 
 
@@ -99,15 +110,20 @@ def _sequence(run: Run, batch: BatchId) -> int:
     return version if run.lake.last_batch(STREAMED_EVENTS, batch.stream) >= batch.number else version + 1
 
 
-def _validated(night: Night, dataset: Dataset, raw: DataFrame) -> tuple[DataFrame, DataFrame | None]:
+def _validated(run: Run, night: Night, reading: Reading, raw: DataFrame) -> tuple[DataFrame, DataFrame | None]:
     """Validated events, and the malformed records; both without forgotten users and items."""
+    dataset, secret = reading.dataset, reading.secret
     name, columns = dataset.events.source, ["user_id", "item_id", "event_type", "timestamp"]
     register(raw, name)
     rows = query(raw.sparkSession, EVENTS.name, dataset.events, columns, ["value"], night.run_date)
     latest = night.until - timedelta(days=1) if dataset.events.latest == "run_date" else dataset.events.latest
+    rows = with_pseudonyms(rows, None if secret is None else secret.pads(run))
     validated = without_forgotten(validate_events(rows, dataset.events.earliest, latest), night.tombstones)
     bad = malformed(raw, name)
-    return validated, None if bad is None else without_forgotten_raw(bad, night.tombstones)
+    if bad is None:
+        return validated, None
+    bad = without_forgotten_raw(bad, night.tombstones)
+    return validated, bad if secret is None else withheld_rows(bad)
 
 
 def _check(run: Run, batch: EventBatch, bad_share: BadShare) -> None:

@@ -10,12 +10,16 @@ from pyspark.sql.streaming import StreamingQuery
 from recsys_spark.errors import ConflictError, RecsysError, RetryError, Terminated
 from recsys_spark.errors.messages import to_user_error
 from recsys_spark.lake.paths import absolute, spark_path
+from recsys_spark.privacy.kernels.scrub import check_scrub_installed
+from recsys_spark.privacy.steps.user_key import user_key
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import load_dataset
+from recsys_spark.stream.kernels.bad_share import BadShare
 from recsys_spark.stream.options import StreamOptions
 from recsys_spark.stream.steps.batches import Batches
 from recsys_spark.stream.steps.checkpoint import stream_name
+from recsys_spark.stream.steps.event_batch import Reading
 from recsys_spark.stream.steps.night import Night
 from recsys_spark.stream.steps.stream_rows import stream_of, stream_rows
 from recsys_spark.tables.schemas import LIVE_PROFILES, LIVE_RECOMMENDATIONS, STREAMED_EVENTS
@@ -41,13 +45,16 @@ def stream_profiles(run: Run, options: StreamOptions) -> Report:
         Terminated: SIGTERM; the running batch was finished.
     """
     dataset, data = load_dataset(options.dataset), absolute(options.data)
+    if dataset.scrub:
+        check_scrub_installed()
+    reading = Reading(dataset, BadShare(options.max_bad_share), user_key(run, options.user_key))
     stream = stream_of(dataset, options.dataset)
     checkpoint = absolute(options.checkpoint or f"{run.lake.uri}/_checkpoints/events")
     name = stream_name(run, checkpoint, dataset, stream, data)
     if options.dry_run:
         Night.open(run)
         return {"tables": {}}
-    batches = Batches(run, dataset, name, options.max_bad_share)
+    batches = Batches(run, reading, name)
     batches.open_night()
     trigger: dict[str, Any] = {"availableNow": True}
     if options.trigger != "available_now":

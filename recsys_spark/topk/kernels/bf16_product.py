@@ -33,6 +33,14 @@ def bf16_product(threads: int) -> TileProduct:
     torch.set_num_threads(threads)
 
     @torch.inference_mode()
+    def raw(queries: Scores, items: Scores) -> NDArray[np.uint16]:
+        if not _HELD or _HELD[0][0] is not queries:
+            _HELD[:] = [(queries, _padded("queries", queries, _ROW_STEP))]
+        short_queries, short_items = _HELD[0][1], _padded("items", items, _COLUMN_STEP)
+        products = _bf16_buffer("product", len(short_queries), len(short_items))
+        torch.mm(short_queries, short_items.T, out=products)
+        return products.view(torch.int16).numpy().view(np.uint16)
+
     def multiply(
         queries: Scores,
         items: Scores,
@@ -42,12 +50,7 @@ def bf16_product(threads: int) -> TileProduct:
         k: int,
         error: ErrorBound,
     ) -> tuple[Rows, Rows, Scores]:
-        if not _HELD or _HELD[0][0] is not queries:
-            _HELD[:] = [(queries, _padded("queries", queries, _ROW_STEP))]
-        short_queries, short_items = _HELD[0][1], _padded("items", items, _COLUMN_STEP)
-        products = _bf16_buffer("product", len(short_queries), len(short_items))
-        torch.mm(short_queries, short_items.T, out=products)
-        bits = products.view(torch.int16).numpy()[: len(queries), : len(items)]
+        bits = raw(queries, items).view(np.int16)[: len(queries), : len(items)]
         bits[excluded] = _MINUS_INFINITY
         unbounded = np.flatnonzero(np.isneginf(floor))
         if 0 < k < len(items) and len(unbounded):
@@ -60,7 +63,7 @@ def bf16_product(threads: int) -> TileProduct:
         rows, columns = np.divmod(np.flatnonzero(above), len(items))
         return rows, columns, floats(bits[rows, columns])
 
-    return TileProduct(multiply, BF16_TILES.rows, BF16_TILES.columns, bf16_error_bound)
+    return TileProduct(multiply, BF16_TILES.rows, BF16_TILES.columns, bf16_error_bound, raw)
 
 
 def _padded(name: str, vectors: Scores, step: int) -> torch.Tensor:
@@ -84,6 +87,8 @@ class Bf16ErrorBound(ErrorBound):
 
     Before that step, a product differs from the exact score by at most ``absolute``.
     """
+
+    short = True
 
     def scores(self, products: Scores) -> Scores:
         """Smallest exact score: midway between the product and the next smaller bfloat16, less ``absolute``."""

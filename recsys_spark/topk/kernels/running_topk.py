@@ -9,14 +9,18 @@ item's ordinal. The order of these integers is the order of the list, ties inclu
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_spark.topk.kernels.exact_scores import exact_scores, longest
 from recsys_spark.topk.kernels.quota import over_quota, within_quota
+from recsys_spark.topk.kernels.reservoir import Reservoir
 from recsys_spark.topk.kernels.shortlist import (
     NO_PAIRS,
     NUMPY,
+    ErrorBound,
     Pairs,
     Route,
     Rows,
@@ -36,8 +40,6 @@ EMPTY = np.uint64(np.iinfo(np.uint64).max)
 """An entry without item and score."""
 
 _NO_ITEM = np.int64(2**32 - 1)  # ordinal of an entry that only has a score: its successor must score at least as much
-
-_PAIRS_AT_ONCE = 256
 
 _QUOTA_COLUMNS = 512
 
@@ -83,6 +85,7 @@ class RunningTopK:
         self._queries = np.ascontiguousarray(queries)
         self._min_score = np.float32(np.finfo(np.float32).min if min_score is None else min_score)
         self._quota, self._tile_product = quota or 0, tile_product
+        self._length = longest(self._queries, tile_product.loops)
         self.entries: Entries = np.full((len(queries), k), EMPTY)
         self._groups = np.full(self.entries.shape if quota else (0, 0), -1, np.int64)
 
@@ -152,25 +155,61 @@ class RunningTopK:
         allowed: Pairs,
         groups: NDArray[np.int64] | None,
     ) -> None:
-        error = self._tile_product.error_bound(self._queries, items)
+        product = self._tile_product
+        error = product.error_bound(self._queries, items)
         routed = any(len(route.rows) < len(self._queries) for route in routes)
-        height = tile_rows(self._tile_product, routed)
+        height = tile_rows(product, routed)
+        lengths = self._length * longest(items, product.loops)
         for first in range(0, len(self._queries), height):
             tile = slice(first, min(first + height, len(self._queries)))
-            shortlist = Shortlist(
-                self._queries[tile], items, scores_of(self.entries[tile]), self._min_score, error, bool(self._quota)
-            )
-            shortlist.scan([route.of_rows(tile) for route in routes], _of_rows(excluded, tile), self._tile_product)
-            rows, columns, products = shortlist.pairs()
-            if groups is not None:
-                max_scores = -error.scores(-products)
-                full = over_quota(rows, groups[columns], max_scores, self._groups[tile], shortlist.listed, self._quota)
-                rows, columns = rows[~full], columns[~full]
-            rows, columns = _merged(rows, columns, _of_rows(allowed, tile))
-            scores = exact_scores(self._queries[tile], rows, items, columns)
-            eligible = scores >= self._min_score
-            new = entries_of(scores[eligible], ordinals[columns[eligible]])
-            self._merge(tile, rows[eligible], new, groups, columns[eligible])
+            listed, tile_routes = scores_of(self.entries[tile]), [route.of_rows(tile) for route in routes]
+            put = partial(self._put, tile, items, lengths, ordinals, groups)
+            if product.loops and product.raw and not self._quota:
+                reservoir = Reservoir(
+                    self._queries[tile], items, listed, self._min_score, error, product, product.raw, put
+                )
+                reservoir.scan(tile_routes, _of_rows(excluded, tile))
+                rows, columns = reservoir.pairs()
+            else:
+                rows, columns = self._shortlisted(tile, items, listed, tile_routes, excluded, groups, error)
+            put(*_merged(rows, columns, _of_rows(allowed, tile)))
+
+    def _shortlisted(
+        self,
+        tile: slice,
+        items: Scores,
+        listed: Scores,
+        routes: list[Route],
+        excluded: Pairs,
+        groups: NDArray[np.int64] | None,
+        error: ErrorBound,
+    ) -> Pairs:
+        shortlist = Shortlist(self._queries[tile], items, listed, self._min_score, error, bool(self._quota))
+        shortlist.scan(routes, _of_rows(excluded, tile), self._tile_product)
+        rows, columns, products = shortlist.pairs()
+        if groups is None:
+            return rows, columns
+        max_scores = -error.scores(-products)
+        full = over_quota(rows, groups[columns], max_scores, self._groups[tile], listed, self._quota)
+        return rows[~full], columns[~full]
+
+    def _put(
+        self,
+        tile: slice,
+        items: Scores,
+        lengths: float,
+        ordinals: Rows,
+        groups: NDArray[np.int64] | None,
+        rows: Rows,
+        columns: Rows,
+    ) -> Scores:
+        """Score the pairs exactly and merge them with the lists of the tile, whose scores are returned."""
+        product = self._tile_product
+        scores = exact_scores(self._queries[tile], rows, items, columns, product.loops, lengths, product.threads)
+        eligible = scores >= self._min_score
+        new = entries_of(scores[eligible], ordinals[columns[eligible]])
+        self._merge(tile, rows[eligible], new, groups, columns[eligible])
+        return scores_of(self.entries[tile])
 
     def _merge(self, tile: slice, rows: Rows, new: Entries, groups: NDArray[np.int64] | None, columns: Rows) -> None:
         lists = self.entries[tile]
@@ -188,17 +227,6 @@ class RunningTopK:
         wide_groups[line, k + position] = groups[columns]
         wide, wide_groups = within_quota(wide, wide_groups, self._quota, EMPTY)
         lists[touched], self._groups[tile][touched] = wide[:, :k], wide_groups[:, :k]
-
-
-def exact_scores(queries: Scores, rows: Rows, items: Scores, columns: Rows) -> Scores:
-    """Dot product of each pair in float64, rounded to float32: it depends on nothing but the two vectors."""
-    scores = np.empty(len(rows), np.float32)
-    order = np.argsort(columns)  # adjacent in memory
-    for start in range(0, len(rows), _PAIRS_AT_ONCE):  # fits in the cache of a core
-        part = order[start : start + _PAIRS_AT_ONCE]
-        wide_queries, wide_items = queries[rows[part]].astype(np.float64), items[columns[part]].astype(np.float64)
-        scores[part] = np.einsum("ij,ij->i", wide_queries, wide_items)
-    return scores
 
 
 def _merged(rows: Rows, columns: Rows, pairs: Pairs) -> Pairs:

@@ -3,7 +3,7 @@
 A pair is dropped only when its product proves that k others have a greater exact score.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -27,12 +27,18 @@ or above ``floor`` of the query and ``min_product``, row by row.
 as good as the k-th of the tile (``ErrorBound.rival``). ``excluded`` pairs are left out.
 """
 
+RawProduct = Callable[[Scores, Scores], NDArray[Any]]
+"""(queries, items) → all their products: in float32, or as the bits of bfloat16 and then with more rows and columns."""
+
 
 @dataclass(frozen=True)
 class ErrorBound:
     """A product differs from the exact score by at most ``absolute``."""
 
     absolute: np.float32
+
+    short = False
+    """Whether products are rounded to bfloat16."""
 
     def scores(self, products: Scores) -> Scores:
         """Smallest exact score of pairs with these products."""
@@ -77,19 +83,29 @@ class Route:
         """The part of the route within these columns, counted from ``start``."""
         return Route(self.rows, max(self.start, start) - start, min(self.stop, stop) - start)
 
+    def tiles(self, columns: int) -> Iterator["Route"]:
+        """The route in parts of at most ``columns`` items; none if it has no queries."""
+        for start in range(self.start, self.stop if len(self.rows) else 0, columns):
+            yield Route(self.rows, start, min(start + columns, self.stop))
+
     def of_rows(self, tile: slice) -> "Route":
         """The part of the route within these rows, counted from the first."""
         first, last = np.searchsorted(self.rows, (tile.start, tile.stop))
         return Route(self.rows[first:last] - tile.start, self.start, self.stop)
 
 
+def float32_product(queries: Scores, items: Scores) -> Scores:
+    """(n, m) products in float32 with NumPy, in memory that the next product uses again."""
+    product = tile_buffer("float32", (len(queries), len(items)), np.float32)
+    return np.matmul(queries, items.T, out=product)
+
+
 def numpy_product(
     queries: Scores, items: Scores, floor: Scores, min_product: np.float32, excluded: Pairs, k: int, error: ErrorBound
 ) -> tuple[Rows, Rows, Scores]:
     """Multiply in float32 with NumPy: a ``Product``."""
-    shape = len(queries), len(items)
-    product, above = tile_buffer("float32", shape, np.float32), tile_buffer("above", shape, np.bool_)
-    np.matmul(queries, items.T, out=product)
+    product = float32_product(queries, items)
+    above = tile_buffer("above", product.shape, np.bool_)
     product[excluded] = -np.inf
     width = len(items)
     unbounded = np.flatnonzero(np.isneginf(floor))
@@ -138,6 +154,12 @@ class TileProduct:
     columns: int
     error_bound: Callable[[Scores, Scores], ErrorBound] = product_error_bound
     """(queries, items) → the bound of their products."""
+    raw: RawProduct | None = None
+    """The product that compiled loops select from; None if ``multiply`` alone can select."""
+    loops: Any = None
+    """The module ``compiled_loops`` if it is to select from ``raw`` and to score pairs."""
+    threads: int = 1
+    """Threads of the compiled loops."""
 
     def probabilistic(self) -> "TileProduct":
         """With a bound of four standard deviations of d independent roundings: for approximate lists only."""
@@ -149,7 +171,7 @@ class TileProduct:
         return replace(self, error_bound=error_bound)
 
 
-NUMPY = TileProduct(numpy_product, 1024, 2048)
+NUMPY = TileProduct(numpy_product, 1024, 2048, raw=float32_product)
 
 
 def tile_rows(tile_product: TileProduct, routed: bool) -> int:
@@ -176,17 +198,15 @@ class Shortlist:
         self._queries, self._items = queries, items
         self.listed, self._error, self._by_group = listed, error, by_group
         self._floor = error.products(listed[:, -1])
-        self._min_product = np.float32(error.products(np.maximum(min_score, _MIN_SCORE)))
+        self._min_product = least_product(error, min_score)
         self._parts: list[tuple[Rows, Rows, Scores]] = [_NO_PRODUCTS]
         self._count = 0
 
     def scan(self, routes: Sequence[Route], excluded: Pairs, tile_product: TileProduct) -> None:
         """Add the pairs of the routes."""
-        order = np.argsort(excluded[1], kind="stable")
-        excluded = excluded[0][order], excluded[1][order]
+        excluded = sorted_by_column(excluded)
         for route in routes:
-            for start in range(route.start, route.stop if len(route.rows) else 0, tile_product.columns):
-                part = Route(route.rows, start, min(start + tile_product.columns, route.stop))
+            for part in route.tiles(tile_product.columns):
                 self._add_tile(part, excluded, tile_product.multiply)
                 if self._count > 3 * self.listed.size:
                     self._prune()
@@ -204,7 +224,7 @@ class Shortlist:
         queries, floor = self._queries if whole else self._queries[rows], self._floor[rows]
         k = self.listed.shape[1] if whole and not self._by_group else 0  # a route of few queries raises few floors
         lines, columns, products = multiply(
-            queries, items, floor, self._min_product, _on_route(route, excluded), k, self._error
+            queries, items, floor, self._min_product, on_route(route, excluded), k, self._error
         )
         self._floor[rows] = floor
         self._parts.append((rows[lines].astype(np.uint16), (columns + route.start).astype(np.int64), products))
@@ -249,7 +269,18 @@ def in_rows(rows: Rows, count: int) -> tuple[Rows, Rows, Rows, int]:
     return touched, line, np.arange(len(rows)) - starts[rows], int(counts.max(initial=0))
 
 
-def _on_route(route: Route, excluded: Pairs) -> Pairs:
+def least_product(error: ErrorBound, min_score: np.float32) -> np.float32:
+    """Smallest product of pairs that reach ``min_score``; finite, so that products of −inf are left out."""
+    return np.float32(error.products(np.maximum(min_score, _MIN_SCORE)))
+
+
+def sorted_by_column(pairs: Pairs) -> Pairs:
+    """The pairs in the order of their columns."""
+    order = np.argsort(pairs[1], kind="stable")
+    return pairs[0][order], pairs[1][order]
+
+
+def on_route(route: Route, excluded: Pairs) -> Pairs:
     """Excluded pairs (sorted by column) of a route, as indices into its rows and columns."""
     first, last = np.searchsorted(excluded[1], (route.start, route.stop))
     if first == last:

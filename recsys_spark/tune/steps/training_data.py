@@ -19,6 +19,7 @@ from recsys_spark.evaluate.protocols import Protocol, newest_events, user_rows, 
 from recsys_spark.hybrid.item_features import sample_of_users
 from recsys_spark.items.vectors import item_embeddings
 from recsys_spark.lake.paths import absolute
+from recsys_spark.privacy.kernels.scrub import SCRUB_VERSION, check_scrub_installed
 from recsys_spark.privacy.rules import without_forgotten
 from recsys_spark.privacy.steps.tombstones import tombstones
 from recsys_spark.publish.steps.publishing import InputVersions, pin_inputs, run_key
@@ -88,6 +89,8 @@ def _reviews(
     run: Run, options: TuningOptions, dataset: Dataset, reviews: TableQuery
 ) -> tuple[DataFrame, Mapping[str, Any]]:
     """Pairs of the reviews, without users and items that the lake has forgotten; and their versions."""
+    if dataset.scrub:
+        check_scrub_installed()
     data, tombstone_commit = absolute(options.data or ""), run.lake.last_commit(FORGOTTEN)
     files = list_sources(dataset, data, lambda: run.spark)
     reader = SourceReader(run.spark, data)
@@ -98,7 +101,8 @@ def _reviews(
     entries = {name: [file.entry for file in listed] for name, listed in files.items()}
     versions: dict[str, Any] = {"reviews": options.dataset, "files": entries}
     forgotten = {"forgotten": tombstone_commit.content_id} if tombstone_commit is not None else {}
-    return review_pairs(rows, options.max_text_chars), versions | forgotten
+    scrub = {"scrub": SCRUB_VERSION} if dataset.scrub else {}
+    return review_pairs(rows, options.max_text_chars, scrub=dataset.scrub), versions | forgotten | scrub
 
 
 def read_histories(

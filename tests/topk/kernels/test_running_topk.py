@@ -1,10 +1,13 @@
 """The running Top-K against a full sort, for any division of the items into blocks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys_spark.topk.kernels.compilation import compiled_loops
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, entries_of, ordinals_of, scores_of
 from recsys_spark.topk.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
 
@@ -30,7 +33,15 @@ def in_bf16():
     return bf16_product(1)
 
 
-TILE_PRODUCTS = pytest.mark.parametrize("tile_product", [lambda: NUMPY, in_bf16], ids=["float32", "bfloat16"])
+def with_loops(tile_product):
+    return replace(tile_product, loops=compiled_loops())
+
+
+TILE_PRODUCTS = pytest.mark.parametrize(
+    "tile_product",
+    [lambda: NUMPY, in_bf16, lambda: with_loops(NUMPY), lambda: with_loops(in_bf16())],
+    ids=["float32", "bfloat16", "float32 compiled", "bfloat16 compiled"],
+)
 
 
 def in_blocks(queries, items, k, cuts, excluded=(), order=None, tile_product=NUMPY):
@@ -161,12 +172,14 @@ def test_nothing_offered_leaves_the_lists_empty():
     assert listed(running) == [[]]
 
 
-@given(problems())
-def test_the_product_of_torch_gives_the_same_lists(problem):
+@pytest.mark.parametrize("loops", [False, True], ids=["NumPy", "compiled"])
+@given(problem=problems())
+def test_the_product_of_torch_gives_the_same_lists(loops, problem):
     from recsys_spark.topk.kernels.torch_product import torch_product
 
     queries, items, k, _, excluded, _ = problem
-    running = RunningTopK(queries, k, tile_product=torch_product("cpu"))
+    tile_product = with_loops(torch_product("cpu")) if loops else torch_product("cpu")
+    running = RunningTopK(queries, k, tile_product=tile_product)
     pairs = np.array(sorted(excluded), np.int64).reshape(-1, 2)
     inside = pairs[:, 1] < len(items)
     running.update(items, np.arange(len(items)), excluded=(pairs[inside, 0], pairs[inside, 1]))
@@ -205,14 +218,16 @@ def ruled(draw):
         st.sets(st.tuples(st.integers(0, len(queries) - 1), st.integers(0, len(items) - 1)), max_size=9)
     )
     routed = np.array(draw(st.lists(st.booleans(), min_size=len(queries), max_size=len(queries))))
-    min_score = draw(st.one_of(st.none(), st.floats(-1, 1, width=32)))
-    return queries, items, k, groups, draw(st.integers(1, 3)), allowed_pairs - excluded, routed, min_score, excluded
+    min_score, quotas = draw(st.one_of(st.none(), st.floats(-1, 1, width=32))), st.sampled_from([None, 1, 2, 3])
+    return queries, items, k, groups, draw(quotas), allowed_pairs - excluded, routed, min_score, excluded
 
 
-@given(ruled(), st.integers(1, 30))
-def test_rules_equal_a_greedy_choice_from_the_sorted_catalogue(problem, step):
+@pytest.mark.parametrize("loops", [False, True], ids=["NumPy", "compiled"])
+@given(problem=ruled(), step=st.integers(1, 30))
+def test_rules_equal_a_greedy_choice_from_the_sorted_catalogue(loops, problem, step):
     queries, items, k, groups, quota, allowed_pairs, routed, min_score, excluded = problem
-    running = RunningTopK(queries, k, min_score=min_score, quota=quota)
+    tile_product = with_loops(NUMPY) if loops else NUMPY
+    running = RunningTopK(queries, k, min_score=min_score, quota=quota, tile_product=tile_product)
     for start in range(0, len(items), step):
         stop = min(start + step, len(items))
         seen, extra = (
@@ -225,7 +240,7 @@ def test_rules_equal_a_greedy_choice_from_the_sorted_catalogue(problem, step):
             routes=[Route(np.flatnonzero(routed), 0, stop - start)],
             excluded=(seen[0], seen[1]),
             allowed=(extra[0], extra[1]),
-            groups=groups[start:stop],
+            groups=groups[start:stop] if quota else None,
         )
     expected = []
     for row, ranked in enumerate(brute_force(queries, items, len(items), excluded)):
@@ -233,7 +248,7 @@ def test_rules_equal_a_greedy_choice_from_the_sorted_catalogue(problem, step):
         for item, score in ranked:
             above = min_score is None or score >= np.float32(min_score)
             eligible = above and (routed[row] or (row, item) in allowed_pairs)
-            if eligible and (groups[item] < 0 or count.get(groups[item], 0) < quota):
+            if eligible and (not quota or groups[item] < 0 or count.get(groups[item], 0) < quota):
                 count[groups[item]] = count.get(groups[item], 0) + 1
                 chosen.append((item, score))
         expected.append(chosen[:k])

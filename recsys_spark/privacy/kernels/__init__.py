@@ -1,0 +1,1 @@
+"""Arithmetic and text kernels of privacy."""
