@@ -162,10 +162,8 @@ SEGMENTS = Table(
         "name": "string",
         "users": "bigint",
         "share": "double",  # of all users with a segment
-        "categories": "array<string>",  # that set it apart, the most distinctive first
-        "items": "array<string>",  # titles, as categories
-        "run_date": "date",
-        "model": "string",
+        **dict.fromkeys(("categories", "items"), "array<string>"),  # that set it apart; titles of items
+        **{"run_date": "date", "model": "string"},
     },
     key=("segment",),
 )
