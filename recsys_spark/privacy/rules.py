@@ -51,6 +51,8 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "item_vectors": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "user_profiles": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "recommendations": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
+    "user_segments": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
+    "segments": (KEEP_TOTALS, STALE_UNTIL_REFRESH),
     "live_profiles": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "live_recommendations": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "impressions": (REMOVE_ROWS,),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights
 from recsys_spark.explain.options import ReasonOptions
+from recsys_spark.fairness.options import FairnessOptions
 from recsys_spark.profiles.options import FeedbackOptions
 from recsys_spark.publish.options import IncrementalOptions
 from recsys_spark.ranking.options import AutoOptions
@@ -127,6 +128,7 @@ class TopKOptions(
     JoinOptions,
     ListRuleOptions,
     DiversityOptions,
+    FairnessOptions,
     ReasonOptions,
     AutoOptions,
     FeedbackOptions,
@@ -180,7 +182,7 @@ class RecommendOptions(TopKOptions):
         else:
             yield "sequence_model", "needs scorer=sequential"
         if self.scorer != "auto":
-            for name in _RANKER_KEYS:
+            for name in _RANKER_KEYS[bool(self.calibration) :]:  # calibration reads min_rating too
                 yield name, "needs scorer=auto"
             for name in _WEIGHT_KEYS:
                 yield name, "belongs to fit_item_weights: set it there"
@@ -194,3 +196,4 @@ class RecommendOptions(TopKOptions):
             yield "diversify_from", "needs diversity above 0"
         if not self.quota:
             yield "quota_on", "needs a quota"
+        yield from self.idle_fairness_keys()

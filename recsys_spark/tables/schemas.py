@@ -150,6 +150,24 @@ RECOMMENDATIONS = Table(
     checks=frozenset({LISTS}),
 )
 
+# `similarity`: cosine with the centre of the segment, both without the mean of all profiles.
+_OF_USER = {"user_id": "string", "segment": "int", "similarity": "float", "run_date": "date"}
+USER_SEGMENTS = Table("user_segments", _OF_USER, key=("user_id",))
+
+# A segment keeps its id over refits. Names come from what many of its users have. `model`: space of the profiles.
+SEGMENTS = Table(
+    "segments",
+    {
+        "segment": "int",
+        "name": "string",
+        "users": "bigint",
+        "share": "double",  # of all users with a segment
+        **dict.fromkeys(("categories", "items"), "array<string>"),  # that set it apart; titles of items
+        **{"run_date": "date", "model": "string"},
+    },
+    key=("segment",),
+)
+
 # Between two nights: profiles of users with streamed events. Of the rows of a user, the greatest `sequence` counts, and
 # only with the run_date of the last night. A null `embedding`: the user has no profile.
 LIVE_PROFILES = Table(

@@ -245,9 +245,9 @@ def test_groups_of_a_few_users_have_no_gap():
     def group(name, users, ndcg):
         return {"slice": f"users: age: {name}", "users": users, "ndcg": ndcg, "ndcg_sd": 0.1 * (users > 1)}
 
-    gaps = _gaps([group("one", 1, 0.9), group("young", 50, 0.3), group("old", 40, 0.2)], 10)
+    gaps = _gaps([group("one", 1, 0.9), group("young", 50, 0.3), group("old", 40, 0.2)], "ndcg", "Gaps")
     assert [row[1:3] for row in gaps.rows] == [["young", "old"]]
-    assert _gaps([group("one", 1, 0.9), group("young", 50, 0.3)], 10).rows == []
+    assert _gaps([group("one", 1, 0.9), group("young", 50, 0.3)], "ndcg", "Gaps").rows == []
 
 
 def test_a_user_without_a_list_is_an_error_that_says_so(hostile):

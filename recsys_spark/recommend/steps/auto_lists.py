@@ -149,13 +149,14 @@ def _all_lists(request: ListRequest, log: _Log, rebuild: FullRebuild) -> Report:
     run.progress.note(f"{blocks.rows:,} items in {tasks} tasks; about {memory / 1e6:,.0f} MB of Python memory per task")
     scorer = RankedScorerFactory(choice.ranker, options.history_items, options.explain, options.language)
     rows = min(USER_ROWS, options.user_block_rows)
-    lists = list_rows(blocks, options.k, rules, rows, request.constant_columns, scorer=scorer)
+    lists = list_rows(blocks, request.depth, rules, rows, request.constant_columns, scorer=scorer)
     transform: ArrowTransform = lambda batches, stats: (  # noqa: E731
         batch.select(list(RECOMMENDATIONS.columns)) for batch in lists(batches, stats)
     )
     users = request.with_user_rules(cut.users(ids), tasks, repeats=choice.repeats)
     staged = run.lake.stage(users, RECOMMENDATIONS, transform)
-    figures = {"events_until": str(cut.before), "ranking": dict(choice.figures)}
+    staged, fairness = request.reranked(staged)
+    figures = {"events_until": str(cut.before), "ranking": dict(choice.figures)} | fairness
     report = request.publish(staged, str(rebuild), figures)
     return report | task_totals(staged.stats, blocks) | {"task_memory_mb": round(memory / 1e6)}
 

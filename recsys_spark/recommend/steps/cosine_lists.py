@@ -54,13 +54,13 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
     run.progress.note(f"recommend_items: {rebuild}")
     users = run.lake.rows(USER_PROFILES)
     tasks, rules = tasks_for(run, options, users), request.rules(items)
-    task_bytes = log_join_plan(run, options, items, users, tasks, replace(rules, nprobe=items.clusters))
+    task_bytes = log_join_plan(run, request.deep_options, items, users, tasks, replace(rules, nprobe=items.clusters))
     columns = request.constant_columns | {"reasons": None, "source": None}
     scorer = InterestScorer if options.interests > 1 else ProfileScorer
 
     def stage(profiles: DataFrame, nprobe: int) -> Staged:
         probed = replace(rules, nprobe=nprobe)
-        transform = list_rows(items, options.k, probed, options.user_block_rows, columns, scorer=scorer)
+        transform = list_rows(items, request.depth, probed, options.user_block_rows, columns, scorer=scorer)
         return run.lake.stage(request.with_user_rules(profiles, tasks), RECOMMENDATIONS, transform)
 
     profiles, recall = request.frame(USER_PROFILES), dict[str, Any]()
@@ -71,8 +71,9 @@ def _all_lists(request: ListRequest, items: ItemBlocks, rebuild: FullRebuild) ->
         staged, recall = stage_with_recall(run, options, items, profiles, stage)
     else:
         staged = stage(profiles, 0)
+    staged, fairness = request.reranked(staged)
     staged, fidelity = request.with_reasons(staged)
-    report = request.publish(staged, str(rebuild), recall | fidelity)
+    report = request.publish(staged, str(rebuild), recall | fidelity | fairness)
     return report | task_totals(staged.stats, items) | {"task_memory_mb": round(task_bytes / 1e6)}
 
 

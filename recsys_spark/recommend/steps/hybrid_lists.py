@@ -37,16 +37,17 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
         return {"tables": {}}
     request = request.marked(f"hybrid-{request.key.partition(':')[2][:8]}")
     items, tasks = hybrid_blocks(request), tasks_for(run, options, run.lake.rows(USERS))
-    task_bytes = history_bytes(items, options.k, options.user_block_rows)
+    task_bytes = history_bytes(items, request.depth, options.user_block_rows)
     run.progress.note(
         f"{items.rows:,} items in {tasks} tasks; about {task_bytes / 1e6:,.0f} MB of Python memory per task"
     )
     columns, rules = request.constant_columns | {"reasons": None, "source": None}, request.rules(items)
-    transform = list_rows(items, options.k, rules, options.user_block_rows, columns, scorer=HistoryScorer)
+    transform = list_rows(items, request.depth, rules, options.user_block_rows, columns, scorer=HistoryScorer)
     users = histories(weigh_pairs(request.frame(EVENTS), options.run_date, weights, history))
     staged = run.lake.stage(request.with_user_rules(users, tasks), RECOMMENDATIONS, transform)
+    staged, fairness = request.reranked(staged)
     staged, fidelity = request.with_reasons(staged)
-    report = request.publish(staged, "all: hybrid weights depend on all events", fidelity)
+    report = request.publish(staged, "all: hybrid weights depend on all events", fidelity | fairness)
     return report | task_totals(staged.stats, items) | {"task_memory_mb": round(task_bytes / 1e6)}
 
 

@@ -38,6 +38,8 @@ def last_lists(request: ListRequest) -> Previous | FullRebuild:
             return FullRebuild(f"stored lists are not enough to apply --{name}")
     if options.interests > 1:
         return FullRebuild("stored lists are not enough to apply --interests")
+    if options.reranks:
+        return FullRebuild("a re-ranking depends on all lists and their candidates")
     last = previous(request.run, RECOMMENDATIONS, request.provenance)
     if isinstance(last, FullRebuild):
         return last

@@ -7,7 +7,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.errors import UsageError
+from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.explain.steps.reasons import staged_lists, staged_with_reasons
+from recsys_spark.fairness.options import CHANGED_BY
+from recsys_spark.fairness.steps.rerank import RerankInputs, described, reranked_lists
 from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.lake import Staged
 from recsys_spark.lake.provenance import Outcome, Provenance
@@ -110,6 +114,28 @@ class ListRequest:
         rules = self.frame(USER_RULES)
         return denied(seen, rules), allowed(rules)
 
+    @property
+    def depth(self) -> int:
+        """Number of candidates that the scorer lists: ``k``, or more where lists are re-ranked."""
+        return max(self.options.k, self.options.rerank_from) if self.options.reranks else self.options.k
+
+    @property
+    def deep_options(self) -> TopKOptions:
+        """The options with lists of ``depth``."""
+        return self.options.model_copy(update={"k": self.depth})
+
+    def reranked(self, staged: Staged) -> tuple[Staged, Report]:
+        """Staged lists of ``depth`` candidates as lists of k items, and figures of their fairness; as they are, if no
+        key re-ranks them."""
+        if not self.options.reranks:
+            return staged, {}
+        day = self.options.run_date
+        earlier = events_before(self.frame(EVENTS), day)
+        liked = earlier.where(is_positive_event(self.options.event_weights, self.options.min_rating))
+        inputs = RerankInputs(self.frame(ITEMS), self.frame(EVENTS), liked.select("user_id", "item_id"), day)
+        with self.run.progress.step("re-rank lists"):
+            return reranked_lists(self.run, staged, inputs, self.options, self.options.k, self.constant_columns)
+
     def staged_rows(self, lists: DataFrame, base: int | None = None) -> tuple[Staged, Report]:
         """Stage lists (``user_id, item_id, score, rank``) as rows of ``recommendations``, with the fidelity of their
         reasons."""
@@ -130,6 +156,8 @@ class ListRequest:
             figures: for the commit and the report, such as the recall.
             parts: the rows that may differ from the last version; by default all.
         """
+        if "fairness" in (figures or {}):
+            scope = f"{scope}; {described((figures or {})['fairness'])}"
         provenance, outcome = self.inputs.recorded_in(self.provenance), Outcome(more=figures or {})
         report = publish_audited(
             self.run, self.key, staged, provenance, self.options, scope=scope, outcome=outcome, parts=parts
@@ -141,6 +169,21 @@ class ListRequest:
         return replace(self, space=space)
 
 
+def check_fairness(options: TopKOptions) -> None:
+    """Refuse a re-ranking of lists that are not ranked by score, or not of the best candidates.
+
+    Raises:
+        UsageError: it names the keys.
+    """
+    names = [name for name in ("diversity", "approximate") if getattr(options, name)]
+    if options.reranks and names:
+        changed = [name for name in CHANGED_BY if getattr(options, name)]
+        raise UsageError(
+            f"--{changed[0]} re-ranks the best candidates by score and cannot be combined with "
+            f"--{' or --'.join(names)}: leave one of them out"
+        )
+
+
 def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[str, int]:
     """Sum the stats of a join's tasks, for the report."""
     names = ("users", "dropped", "unfilled_slots")
@@ -150,7 +193,7 @@ def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[s
 
 def _rule_tables(run: Run, options: TopKOptions) -> list[Table]:
     """Tables that rules are read from: those that the options need, and others that the lake has."""
-    needed = [ITEMS] if options.quota or options.match_on else []
+    needed = [ITEMS] if options.quota or options.match_on or options.reranks else []
     present = [table for table in (ITEMS, USER_RULES) if table not in needed and run.lake.version(table) is not None]
     return [*needed, *present, *([USERS] if options.match_on else [])]
 
@@ -165,4 +208,7 @@ def _settings(options: TopKOptions) -> dict[str, Any]:
     if options.interests > 1:
         names |= {"interests"}
     settings = options.model_dump(mode="json", include=names)
+    if options.reranks:
+        liked = {"min_rating", "event_weights"} if options.calibration else set()
+        settings |= {"fairness": options.fairness_settings | options.model_dump(mode="json", include=liked)}
     return {"lists" if name == "clusters" else name: value for name, value in settings.items()}

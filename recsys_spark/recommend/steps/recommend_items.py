@@ -9,6 +9,7 @@ from recsys_spark.recommend.steps.auto_lists import auto_lists
 from recsys_spark.recommend.steps.cosine_lists import cosine_lists
 from recsys_spark.recommend.steps.exposures import check_exploration, keep_exposures
 from recsys_spark.recommend.steps.hybrid_lists import hybrid_lists
+from recsys_spark.recommend.steps.list_request import check_fairness
 from recsys_spark.recommend.steps.sequential_lists import sequential_lists
 from recsys_spark.runtime.lifecycle import Run
 
@@ -25,6 +26,7 @@ def recommend_items(run: Run, options: TopKOptions) -> Report:
     """Publish the top-k list of every user that the scorer has a score for, and store its impressions and, with
     ``explore``, what is shown of it."""
     check_exploration(options)
+    check_fairness(options)
     report = SCORERS[options.scorer](run, options)
     keep_impressions(run, options)
     keep_exposures(run, options)

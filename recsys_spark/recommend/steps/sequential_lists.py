@@ -65,12 +65,13 @@ def _publish_lists(
     run, options = request.run, request.options
     users, rules = run.lake.rows(USERS), request.rules(items)
     tasks = tasks_for(run, options, users)
-    task_bytes = log_join_plan(run, options, items, users, tasks, rules)
+    task_bytes = log_join_plan(run, request.deep_options, items, users, tasks, rules)
     columns = request.constant_columns | {"reasons": None, "source": None}
-    transform = list_rows(items, options.k, rules, options.user_block_rows, columns)
+    transform = list_rows(items, request.depth, rules, options.user_block_rows, columns)
     states = user_state_rows(histories, items, model, tasks=tasks)
     staged = run.lake.stage(request.with_user_rules(states, tasks), RECOMMENDATIONS, transform)
-    report = request.publish(staged, "all: a state depends on the order of a user's events")
+    staged, fairness = request.reranked(staged)
+    report = request.publish(staged, "all: a state depends on the order of a user's events", fairness)
     return report | task_totals(staged.stats, items) | {"task_memory_mb": round(task_bytes / 1e6)}
 
 

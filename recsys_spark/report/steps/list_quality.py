@@ -17,6 +17,7 @@ from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.report.aggregates import evaluated_users, metric_slices, popularity, ranked_rows
 from recsys_spark.report.charts import line_chart
 from recsys_spark.report.page import Cell, Element, Figure, Note, Section, Share, TableElement
+from recsys_spark.report.steps.calibration import calibration
 from recsys_spark.report.steps.runs import Status, Statuses
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.sampling import hash_sample
@@ -117,10 +118,15 @@ def fairness(run: Run, options: MetricOptions, metrics: ListMetrics, lists: Data
     groups = [row for name, row in metrics.get(_LISTS, {}).items() if name.startswith("users: ")]
     if groups:
         elements.append(_slices(metrics, options.metrics_k, "users: ", "By group of users"))
-        elements.append(_gaps(groups, options.metrics_k))
+        elements.append(_gaps(groups, "ndcg", f"Gaps in ndcg@{options.metrics_k}"))
+        opportunity = (
+            f"Equal opportunity: gaps in the share of what users chose that is listed, recall@{options.metrics_k},"
+        )
+        elements.append(_gaps(groups, "recall", opportunity))
     else:
         elements.append(Note("No user groups are known, or none was evaluated."))
-    return Section("fairness", "Fairness", elements)
+    calibrated = calibration(run, options, lists)
+    return Section("fairness", "Fairness", [*elements, calibrated] if calibrated else elements)
 
 
 def _verdict(metrics: ListMetrics, at: int) -> Note | None:
@@ -158,7 +164,7 @@ def _slices(metrics: ListMetrics, at: int, prefix: str, caption: str) -> TableEl
     return TableElement(caption, ("slice", "users", *columns), rows)
 
 
-def _gaps(groups: Sequence[Any], at: int) -> TableElement:
+def _gaps(groups: Sequence[Any], metric: str, title: str) -> TableElement:
     """For each attribute the best group minus the worst, with the 95 % interval of a difference of two means.
 
     Small groups are left out: their standard deviation is not reliable.
@@ -169,11 +175,11 @@ def _gaps(groups: Sequence[Any], at: int) -> TableElement:
     for attribute in sorted({name.partition(": ")[0] for name in names}):
         members = [row for row, name in zip(groups, names, strict=True) if name.partition(": ")[0] == attribute]
         if len(members) > 1:
-            worst, best = min(members, key=lambda row: row["ndcg"]), max(members, key=lambda row: row["ndcg"])
-            half = (_half_width(best, "ndcg") ** 2 + _half_width(worst, "ndcg") ** 2) ** 0.5
+            worst, best = (extreme(members, key=lambda row: row[metric]) for extreme in (min, max))
+            half = (_half_width(best, metric) ** 2 + _half_width(worst, metric) ** 2) ** 0.5
             extremes = [row["slice"].removeprefix(f"users: {attribute}: ") for row in (best, worst)]
-            rows.append([attribute, *extremes, f"{best['ndcg'] - worst['ndcg']:.4f} ± {half:.4f}"])
-    caption = f"Gaps in ndcg@{at} between groups of at least {_LEAST_USERS} users"
+            rows.append([attribute, *extremes, f"{best[metric] - worst[metric]:.4f} ± {half:.4f}"])
+    caption = f"{title} between groups of at least {_LEAST_USERS} users"
     return TableElement(caption, ("attribute", "best", "worst", "gap"), rows)
 
 

@@ -18,6 +18,7 @@ from recsys_spark.report.steps.gallery import gallery
 from recsys_spark.report.steps.list_quality import fairness, list_metrics, quality
 from recsys_spark.report.steps.online import online
 from recsys_spark.report.steps.runs import Statuses, fine_tuning, job_runs, statuses
+from recsys_spark.report.steps.segments import segments
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, TABLES
 
@@ -42,7 +43,13 @@ def render_report(run: Run, options: ReportOptions, last: Mapping[str, Any] | No
         return {"tables": {}}
     status = statuses(run).with_last(last) if last else statuses(run)
     optional: list[Section | None] = [*_of_lists(run, options, status)]
-    optional += [online(run), embedding_space(run, options.report_items), data_health(run), fine_tuning(status)]
+    optional += [
+        segments(run),
+        online(run),
+        embedding_space(run, options.report_items),
+        data_health(run),
+        fine_tuning(status),
+    ]
     optional.append(job_runs(run, status, str(options.run_date)))
     sections = [section for section in optional if section is not None]
     rows = {name: run.lake.rows(TABLES[name]) for name in _COUNTED_TABLES if run.lake.version(TABLES[name]) is not None}

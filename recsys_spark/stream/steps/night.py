@@ -199,6 +199,7 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
         "interests": lists.interests,
         "trust_weights": profiles.settings.get("trust_weights"),
         "approximate": lists.settings.get("approximate"),
+        "exposure_floor, exposure_evenness or calibration": lists.settings.get("fairness"),
     }
     if names := [name for name, value in refused.items() if value]:
         raise UsageError(

@@ -1,0 +1,1 @@
+"""Fair lists: exposure of items, calibration to a user's tastes."""

@@ -1,0 +1,1 @@
+"""Arithmetic of re-ranking on arrays: no Spark."""

@@ -1,0 +1,1 @@
+"""Staged lists to re-ranked lists."""

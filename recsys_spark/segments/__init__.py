@@ -1,0 +1,1 @@
+"""Segments of users: groups of similar profiles that keep their ids."""

@@ -1,0 +1,1 @@
+"""Arithmetic of segments on arrays: no Spark."""

@@ -1,0 +1,1 @@
+"""user_profiles and events to segments."""
