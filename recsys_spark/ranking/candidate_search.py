@@ -15,8 +15,9 @@ from recsys_spark.hybrid.history_scorer import USERS_AT_ONCE, WEIGHT_COLUMNS
 from recsys_spark.profiles.kernels.pooling import accumulate
 from recsys_spark.ranking.kernels.code_lists import CodeLists, Rows, positions
 from recsys_spark.ranking.kernels.features import ITEM_FEATURES, OWN_STATISTICS, Candidates, Floats, Users
+from recsys_spark.ranking.kernels.recency import recency
 from recsys_spark.topk.kernels.exact_scores import exact_scores
-from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of, scores_of
+from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of
 from recsys_spark.topk.lists import ListRules, available_items, locate_items
 from recsys_spark.topk.pair_rules import PairRules
 
@@ -40,7 +41,7 @@ class CandidateSearch:
     """The candidates of a batch of users, over the blocks so far.
 
     The score of a candidate, from whichever source, is Σ over the history of weight(event) · weight(item pair), as of
-    ``HistoryScorer``.
+    ``HistoryScorer``; its recent score the same with weights that also decay by newer baskets.
     """
 
     def __init__(self, part: pa.Table, items: ItemBlocks, by_score: int, rules: ListRules) -> None:
@@ -50,8 +51,10 @@ class CandidateSearch:
         history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
         self._vocabulary, self._histories = code_matrix(history, weights)
         self.histories, self.history_weights = code_lists(part["history"]), weights.flatten().to_numpy()
-        self._running = RunningTopK(np.empty((len(part), 0), np.float32), by_score, min_score=_SMALLEST)
-        self._pairs: list[tuple[Rows, Rows, Floats]] = []
+        self._recent = self._by_recency()
+        queries = np.empty((len(part), 0), np.float32)
+        self._best = [RunningTopK(queries, by_score, min_score=_SMALLEST) for _ in (self._histories, self._recent)]
+        self._pairs: list[tuple[Rows, Rows]] = []
         self._items, self._profiles = items, np.zeros((len(part), items.dimension))
 
     def update(self, block: pa.RecordBatch) -> None:
@@ -65,49 +68,62 @@ class CandidateSearch:
         weights, everybody = self._weights(block), np.flatnonzero(block["popular"].to_numpy(zero_copy_only=False))
         allowed_users, allowed = self._pair_rules.allowed(block)
         mine = [self._own_pairs(block), (allowed_users.astype(np.int64), allowed.astype(np.int64))]
-        scores = np.zeros((min(USERS_AT_ONCE, self._size), block.num_rows), np.float32)
         for first in range(0, self._size, USERS_AT_ONCE):
             users = slice(first, min(first + USERS_AT_ONCE, self._size))
-            product = sp.csr_array(self._histories[users] @ weights)
-            rows, columns = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr)), product.indices
-            scores[rows, columns] = product.data
-            chosen = eligible(first + rows, columns.astype(np.int64))
-            self._running.offer(first + rows[chosen], scores[rows[chosen], columns[chosen]], ordinals[columns[chosen]])
+            for histories, best in zip((self._histories, self._recent), self._best, strict=True):
+                product = sp.csr_array(histories[users] @ weights)
+                rows, columns = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr)), product.indices
+                chosen = eligible(first + rows, columns.astype(np.int64))
+                scores = product.data[chosen].astype(np.float32)
+                best.offer(first + rows[chosen], scores, ordinals[columns[chosen]])
             for pair_rows, pair_columns in [
                 _of_everybody(users, everybody),
                 *(_of_users(pairs, users) for pairs in mine),
             ]:
                 kept = eligible(pair_rows, pair_columns)
-                pair_rows, pair_columns = pair_rows[kept], pair_columns[kept]
-                self._pairs.append((pair_rows, ordinals[pair_columns], scores[pair_rows - first, pair_columns]))
-            scores[rows, columns] = 0
+                self._pairs.append((pair_rows[kept], ordinals[pair_columns[kept]]))
 
     def candidates(self) -> tuple[Candidates, "ItemRows", Rows]:
         """All candidates after the last block, their items, and the row of each candidate's item in these.
 
-        It passes over the blocks again, for the features and vectors of the items.
+        It passes over the blocks again, for the scores, and the features and vectors of the items.
         """
-        rows, places = np.nonzero(self._running.entries != EMPTY)
-        best = self._running.entries[rows, places]
-        pairs = [*self._pairs, (rows, ordinals_of(best), scores_of(best))]
-        users, ordinals, scores = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        pairs = list(self._pairs)
+        for best in self._best:
+            rows, places = np.nonzero(best.entries != EMPTY)
+            pairs.append((rows, ordinals_of(best.entries[rows, places])))
+        users, ordinals = (np.concatenate(column) for column in zip(*pairs, strict=True))
         _, once = np.unique(keys_of(users, ordinals), return_index=True)
-        users, ordinals, scores = users[once], ordinals[once], scores[once].astype(np.float32)
+        users, ordinals = users[once], ordinals[once]
         needed, item_rows = np.unique(ordinals, return_inverse=True)
+        scores, recent = np.zeros(len(users), np.float32), np.zeros(len(users), np.float32)
         cosines = np.full(len(users), np.nan, np.float32)
         profiles = unit_rows(self._profiles).astype(np.float32)
         parts = []
-        for places, block, columns in locate_items(self._items.columns("ordinal", "embedding", *_READ.names), needed):
+        read = ("ordinal", "embedding", *WEIGHT_COLUMNS, *_READ.names)
+        for places, block, columns in locate_items(self._items.columns(*read), needed):
             parts.append((places, block.select(_READ.names).take(pa.array(columns))))
             row_of = np.full(len(needed), -1)
             row_of[places] = columns
             here = np.flatnonzero(row_of[item_rows] >= 0)
-            cosines[here] = exact_scores(profiles, users[here], _vectors(block), row_of[item_rows[here]])
+            of_block = row_of[item_rows[here]]
+            cosines[here] = exact_scores(profiles, users[here], _vectors(block), of_block)
+            weights = self._weights(block)
+            scores[here] = _scores_of(self._histories, weights, users[here], of_block)
+            recent[here] = _scores_of(self._recent, weights, users[here], of_block)
         pooled = np.abs(self._profiles).sum(axis=1) > 0
         cosines[~pooled[users]] = np.nan
         found = ItemRows.of(parts)
         own = self.users.items.entries(users, found.codes[item_rows])
-        return Candidates(users, ordinals, scores, cosines, own), found, item_rows
+        return Candidates(users, ordinals, scores, recent, cosines, own), found, item_rows
+
+    def _by_recency(self) -> sp.csr_array:
+        """The histories with weights that decay by newer baskets, too."""
+        entries = self.users.items.entries(self.histories.users, self.histories.codes)
+        ages = np.append(self.users.values[:, OWN_STATISTICS.index("last")], np.float32(np.inf))[entries]
+        recent = self._histories.copy()
+        recent.data = recent.data * recency(self.histories.users, ages)
+        return recent
 
     def _pool(self, block: pa.RecordBatch) -> None:
         """Add the vectors of a block to the profiles, Σ weight(event) · v(item), item by item in their order."""
@@ -164,6 +180,17 @@ class ItemRows:
             table["boost"].fill_null(0).to_numpy(),
             table["quota_group"].fill_null(-1).to_numpy(),
         )
+
+
+def _scores_of(histories: sp.csr_array, weights: sp.csr_array, users: Rows, columns: Rows) -> Floats:
+    """(C,) scores of pairs of users, ascending, and items of a block."""
+    scores = np.zeros(len(users), np.float32)
+    for first in range(0, histories.shape[0], USERS_AT_ONCE):
+        part = slice(*np.searchsorted(users, (first, first + USERS_AT_ONCE)))
+        if part.start < part.stop:  # of no pairs SciPy returns a sparse array
+            product = sp.csr_array(histories[first : first + USERS_AT_ONCE] @ weights)
+            scores[part] = product[users[part] - first, columns[part]]
+    return scores
 
 
 def _vectors(block: pa.RecordBatch) -> Matrix:

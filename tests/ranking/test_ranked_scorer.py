@@ -95,8 +95,11 @@ class World:
         profile = sum((unit(self.vectors.get(i, zero)) for i in self.had(user)), zero)
         return unit(profile) @ unit(self.vectors.get(item, zero)) if profile.any() else math.nan
 
-    def score(self, user, item):
-        return sum(self.weight[item, other] for other in self.had(user) if other != item)
+    def score(self, user, item, decay=1.0):
+        had = self.had(user)
+        last = {other: min(age for age, _ in events) for other, events in had.items()}
+        newer = {other: len({age for age in last.values() if age < last[other]}) for other in had}
+        return sum(self.weight[item, other] * decay ** newer[other] for other in had if other != item)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,9 @@ def test_every_user_has_a_list_of_popular_own_and_similar_items(world):
         popular |= set(sorted(ITEMS, key=lambda item: -world.popularity(item, days))[:2])
     for user in found:
         own = world.had(user)
-        best = sorted((i for i in ITEMS if world.score(user, i) > 0), key=lambda i: -world.score(user, i))[:3]
+        similar = [item for item in ITEMS if world.score(user, item) > 0]
+        best = sorted(similar, key=lambda i: -world.score(user, i))[:3]
+        best += sorted(similar, key=lambda i: -world.score(user, i, 2 ** (-1 / 3)))[:3]
         listed = [item for item, _, _ in found[user]]
         assert set(listed) == popular | set(own) | set(best)
         assert listed == sorted(listed, key=lambda item: -world.popularity(item, 30))
@@ -167,6 +172,7 @@ def test_features_of_examples_equal_slow_ones(world):
         for days in HALF_LIVES[1:]:
             assert value[f"popularity_{days}"] == pytest.approx(world.popularity(item, days), rel=1e-4, abs=1e-4)
         assert value["score"] == pytest.approx(world.score(user, item), rel=1e-5)
+        assert value["score_recent"] == pytest.approx(world.score(user, item, 2 ** (-1 / 3)), rel=1e-5)
         assert value["text"] == pytest.approx(world.cosine(user, item), abs=1e-5, nan_ok=True)
         own = world.had(user).get(item, [])
         assert row["had"] == bool(own)

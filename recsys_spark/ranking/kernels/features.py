@@ -38,6 +38,8 @@ FEATURES = (
     *ITEM_FEATURES,
     "score",
     "score_share",
+    "score_recent",
+    "score_recent_share",
     "text",
     *(f"own_{days}" for days in OWN_HALF_LIVES),
     "own_quiet",
@@ -80,6 +82,7 @@ class Candidates:
         users: (C,) row of the user.
         ordinals: (C,) ordinal of the item.
         scores: (C,) score of the item by the user's history; 0 without one.
+        recent: (C,) the same, by the newest baskets of the history above all.
         cosines: (C,) of the item's vector and the pooled vectors of the history; NaN without one.
         own: (C,) entry of ``Users`` that is this item; −1 for an item that the user never had.
     """
@@ -87,6 +90,7 @@ class Candidates:
     users: Rows
     ordinals: Rows
     scores: Floats
+    recent: Floats
     cosines: Floats
     own: Rows
 
@@ -114,12 +118,16 @@ def pair_features(candidates: Candidates, users: Users, user_features: Floats, i
 
 
 def _scores(candidates: Candidates) -> list[Floats]:
-    """The score, its share of the user's best, and the cosine."""
-    scores, users = candidates.scores, candidates.users
+    """Both scores and their shares of the user's best, and the cosine."""
+    both = candidates.scores, candidates.recent
+    columns = [column for scores in both for column in (scores, _share_of_best(scores, candidates.users))]
+    return [*columns, candidates.cosines]
+
+
+def _share_of_best(scores: Floats, users: Rows) -> Floats:
     best = np.zeros(users.max(initial=0) + 1, np.float32)
     np.maximum.at(best, users, scores)
-    share = np.divide(scores, best[users], out=np.zeros_like(scores), where=best[users] > 0)
-    return [scores, share, candidates.cosines]
+    return np.divide(scores, best[users], out=np.zeros_like(scores), where=best[users] > 0)
 
 
 def _own(candidates: Candidates, users: Users, user_events: Floats) -> list[Floats]:

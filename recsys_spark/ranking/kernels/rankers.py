@@ -55,6 +55,7 @@ SIMPLE: Mapping[str, tuple[str | None, int]] = {
     "own_history_30": ("own_30", 30),
     "own_history_365": ("own_365", 90),
     "hybrid": ("score", 30),
+    "hybrid_recent": ("score_recent", 30),
     "cosine": ("text", 30),
 }
 """Rankers of a single feature, by name: the feature that comes first, and the half-life of the popularity after it."""

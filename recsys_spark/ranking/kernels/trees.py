@@ -14,7 +14,9 @@ two needed six times as long there. One thread also adds up gradients in the sam
 
 _LEAST_SHARE = np.float32(0.002)
 
-_RISING = (*POPULARITY, *(f"own_{days}" for days in OWN_HALF_LIVES), "score", "score_share", "text")
+_SCORES = ("score", "score_share", "score_recent", "score_recent_share")
+
+_RISING = (*POPULARITY, *(f"own_{days}" for days in OWN_HALF_LIVES), *_SCORES, "text")
 """Features of which more is never worse: with few examples, trees without this rule rank below plain popularity."""
 
 

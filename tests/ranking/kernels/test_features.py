@@ -23,6 +23,7 @@ CANDIDATES = Candidates(
     np.array([0, 0, 0, 1, 2]),
     np.array([7, 8, 9, 7, 7]),
     np.array([2.0, 4.0, 0.0, 0.0, 0.0], np.float32),
+    np.array([1.0, 0.5, 0.0, 0.0, 0.0], np.float32),
     np.array([0.5, -0.5, np.nan, np.nan, 0], np.float32),
     np.array([0, 1, -1, -1, 2]),
 )
@@ -45,6 +46,8 @@ def test_item_features_are_passed_on(table):
 def test_scores_are_compared_with_the_best_of_the_user(table):
     assert column(table, "score") == [2, 4, 0, 0, 0]
     assert column(table, "score_share") == [0.5, 1, 0, 0, 0]
+    assert column(table, "score_recent") == [1, 0.5, 0, 0, 0]
+    assert column(table, "score_recent_share") == [1, 0.5, 0, 0, 0]
     np.testing.assert_equal(column(table, "text"), [0.5, -0.5, math.nan, math.nan, 0])
 
 
