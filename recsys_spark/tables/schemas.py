@@ -2,8 +2,21 @@
 
 from recsys_spark.tables.contract import LISTS, REASONS, VECTORS, Table
 from recsys_spark.tables.private_releases import NOISY_COUNTS, NOISY_MEANS, NOISY_PROFILES, PRIVACY_LEDGER
+from recsys_spark.tables.risk_scores import ATTACK_TRUTH, ITEM_RISK, USER_RISK
+from recsys_spark.tables.user_groups import SEGMENTS, USER_SEGMENTS
 
-__all__ = ["NOISY_COUNTS", "NOISY_MEANS", "NOISY_PROFILES", "PRIVACY_LEDGER"]  # of another file, in TABLES below
+# Of other files, in TABLES below.
+__all__ = [  # fmt: skip
+    "ATTACK_TRUTH",
+    "ITEM_RISK",
+    "NOISY_COUNTS",
+    "NOISY_MEANS",
+    "NOISY_PROFILES",
+    "PRIVACY_LEDGER",
+    "SEGMENTS",
+    "USER_RISK",
+    "USER_SEGMENTS",
+]
 
 ITEMS = Table(
     "items",
@@ -150,24 +163,6 @@ RECOMMENDATIONS = Table(
     checks=frozenset({LISTS}),
 )
 
-# `similarity`: cosine with the centre of the segment, both without the mean of all profiles.
-_OF_USER = {"user_id": "string", "segment": "int", "similarity": "float", "run_date": "date"}
-USER_SEGMENTS = Table("user_segments", _OF_USER, key=("user_id",))
-
-# A segment keeps its id over refits. Names come from what many of its users have. `model`: space of the profiles.
-SEGMENTS = Table(
-    "segments",
-    {
-        "segment": "int",
-        "name": "string",
-        "users": "bigint",
-        "share": "double",  # of all users with a segment
-        **dict.fromkeys(("categories", "items"), "array<string>"),  # that set it apart; titles of items
-        **{"run_date": "date", "model": "string"},
-    },
-    key=("segment",),
-)
-
 # Between two nights: profiles of users with streamed events. Of the rows of a user, the greatest `sequence` counts, and
 # only with the run_date of the last night. A null `embedding`: the user has no profile.
 LIVE_PROFILES = Table(
@@ -240,21 +235,6 @@ ITEM_NEIGHBORS = Table(
 ITEM_WEIGHTS = Table(
     "item_weights", {"item_id": "string", "neighbor_id": "string", "weight": "float"}, key=("item_id", "neighbor_id")
 )
-
-# How unusual users are (`score`, nats), and what their events count (`trust`, a power of four in (0, 1]). `segment`:
-# review, the greatest scores within the budget; watch, others with a trust below 1; normal. Nobody is removed for it.
-USER_RISK = Table(
-    "user_risk",
-    {"user_id": "string", "score": "double", "trust": "double"}
-    | {"reasons": "array<string>", "segment": "string", "run_date": "date"},  # reasons are sentences, without ids
-    key=("user_id",),
-)
-
-# The same of items; `trust` is what their texts count.
-ITEM_RISK = Table("item_risk", {"item_id": "string", **dict(list(USER_RISK.columns.items())[1:])}, key=("item_id",))
-
-# Of a copy with an injected attack: attackers and the items they push, or the attacked items; an id may be null.
-ATTACK_TRUTH = Table("attack_truth", {"user_id": "string", "item_id": "string", "attack": "string"}, key=())
 
 # Append-only. Lists of a run_date are evaluated again when there are more events: the greatest `evaluation` is the
 # newest. `evaluation` and `until` are null in rows of earlier releases.

@@ -307,6 +307,8 @@ def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
         "folder": "x",
         "mode": "power",
         "epsilon": "1",
+        "output_lake": "y",
+        "attack": "random",
     }
     argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"
