@@ -3,7 +3,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 Ints = NDArray[np.int64]
 
@@ -61,6 +60,8 @@ def passed(order: Ints, protected: NDArray[np.bool_], least: Ints) -> NDArray[np
 
 def _quantiles(k: int, share: float, level: float) -> Ints:
     """(k,) the level-quantile of the number of protected items among the first 1 … k of a fair list."""
+    from scipy.stats import binom  # takes longer to load than a run with nothing to do lasts
+
     return np.maximum(binom.ppf(level, np.arange(1, k + 1), share), 0).astype(np.int64)
 
 

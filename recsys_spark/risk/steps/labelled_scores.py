@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from pyspark.ml.classification import LogisticRegression
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -86,6 +84,9 @@ def _fitted(evidence: DataFrame, labels: DataFrame, scorer: Scorer) -> LabelledS
         labels: ``user_id, label``.
         scorer: of the surprises.
     """
+    from pyspark.ml.classification import LogisticRegression  # loads pandas, which runs without labels do not need
+    from pyspark.ml.functions import array_to_vector
+
     share = _MOST_ROWS / max(labels.count(), 1)
     train = labels if share >= 1 else labels.where(hash_sample("user_id", share))
     rows = surprises(evidence.join(train.select("user_id"), on="user_id", how="left_semi"), scorer)
