@@ -25,13 +25,16 @@ PROFILE_SENSITIVITY = 2.0 * GRID
 
 
 def mean_sensitivity(groups_per_user: int) -> float:
-    """L2 sensitivity of sums of profiles and numbers of users, in steps of the grid: a user takes part in so many
-    groups, with a vector of norm GRID and a count of GRID."""
+    """L2 sensitivity of sums of profiles and numbers of users, in steps of the grid.
+
+    A user is in at most ``groups_per_user`` groups, and adds a vector of norm GRID and a count of GRID to each.
+    """
     return 2.0 * math.sqrt(2.0 * groups_per_user) * GRID
 
 
 def count_sensitivity(items_per_user: int) -> float:
-    """L2 sensitivity of the users of all items: a user counts for so many items, and another user for others."""
+    """L2 sensitivity of the numbers of users of all items: the user who is exchanged counts for at most
+    ``items_per_user`` items, and so does the other one, for different items."""
     return math.sqrt(2.0 * items_per_user)
 
 

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 _PRIOR = 500.0
-"""Strength of the prior: so many pairs of a user and a word, in the proportions of all segments."""
+"""Strength of the prior, as a number of pairs of a user and a word in the proportions of all segments."""
 
 
 def user_words(pairs: DataFrame, items: DataFrame, kind: str) -> DataFrame:

@@ -26,8 +26,8 @@ class SegmentOptions(RelevanceOptions, DriftOptions):
     min_segment_users: int = Field(
         20,
         ge=1,
-        description="k-anonymity: segments with fewer users are merged into the nearest one, and names come from items "
-        "of at least so many of its users",
+        description="k-anonymity: least users of a segment, and of an item or category that it is named after; smaller "
+        "segments join the nearest one",
     )
     segment_sample: int = Field(
         4096, ge=2, description="users, drawn by a hash, whose profiles are fitted on the driver"

@@ -43,6 +43,6 @@ class StreamOptions(UserKeyOptions):
         0.5,
         ge=0,
         le=1,
-        description="largest share of bad rows among the last 1,000, judged from 20 bad ones on; above it the stream "
-        "stops before it commits",
+        description="largest share of bad rows among the last 1,000; above it, and with at least 20 bad ones, the "
+        "stream stops before it commits",
     )

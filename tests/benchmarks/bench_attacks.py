@@ -26,6 +26,7 @@ if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets u
     os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
 
 import numpy as np
+from local_session import local_session
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -56,14 +57,14 @@ class Bench:
 
     spark: SparkSession
     folder: Path
-    asked: argparse.Namespace
+    arguments: argparse.Namespace
     held_out: dict[str, str]
 
     def run(self, lake: Path) -> Run:
         return Run("bench", Lake(str(lake)), Progress())
 
     def options(self, lake: Path) -> dict:
-        return {"lake": str(lake), "run_date": date.fromisoformat(self.asked.run_date), "accept_drift": True}
+        return {"lake": str(lake), "run_date": date.fromisoformat(self.arguments.run_date), "accept_drift": True}
 
     def lists(self, lake: Path, *, trusted: bool) -> dict[str, set[str]]:
         """The lists of a lake by hybrid weights."""
@@ -83,7 +84,7 @@ class Bench:
     def risk(self, lake: Path) -> dict[str, tuple[float, float]]:
         """Score and trust by user, then by item."""
         run = self.run(lake)
-        score_risk(run, RiskOptions(**self.options(lake), trust_from=self.asked.trust_from))
+        score_risk(run, RiskOptions(**self.options(lake), trust_from=self.arguments.trust_from))
         rows = [r for table in (USER_RISK, ITEM_RISK) for r in run.lake.read(self.spark, table).collect()]
         return {r[0]: (r["score"], r["trust"]) for r in rows}
 
@@ -100,31 +101,25 @@ def main() -> None:
     parser.add_argument("--trust_from", type=float, default=RiskOptions.model_fields["trust_from"].default)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lists", default="true", help="false: only who is found")
-    asked = parser.parse_args()
-    builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.sql.shuffle.partitions", "4")
-    spark = builder.config("spark.driver.memory", "3g").getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    folder = Path(tempfile.mkdtemp(prefix="bench-attacks-"))
-    try:
-        print(json.dumps(measured(spark, folder, asked)))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    arguments = parser.parse_args()
+    spark = local_session()
+    with tempfile.TemporaryDirectory(prefix="bench-attacks-") as folder:
+        print(json.dumps(measured(spark, Path(folder), arguments)))
 
 
-def measured(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> dict:
+def measured(spark: SparkSession, folder: Path, arguments: argparse.Namespace) -> dict:
     """All attacks one after the other."""
-    bench = Bench(spark, folder, asked, {})
+    bench = Bench(spark, folder, arguments, {})
     base = split(bench)
-    report: dict = {"lake": Path(asked.lake).name, "share": asked.share, "targets": asked.targets}
-    with_lists, clean = asked.lists == "true", {}
+    report: dict = {"lake": Path(arguments.lake).name, "share": arguments.share, "targets": arguments.targets}
+    with_lists, clean = arguments.lists == "true", {}
     if with_lists:
         clean = bench.lists(base, trusted=False)
         bench.risk(base)
         trusted = bench.lists(base, trusted=True)
         report |= {"hit_rate": bench.hit_rate(clean), "hit_rate_with_trust": bench.hit_rate(trusted)}
         show("clean", report)
-    for attack in asked.attacks.split(","):
+    for attack in arguments.attacks.split(","):
         started = time.process_time()
         row = attacked(bench, base, attack, clean, with_lists)
         row["driver_cpu_s"] = round(time.process_time() - started, 1)
@@ -135,10 +130,10 @@ def measured(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> di
 
 def split(bench: Bench) -> Path:
     """A copy of the lake without the newest event of each user with three events or more."""
-    lake, base = Lake(bench.asked.lake), bench.folder / "base"
+    lake, base = Lake(bench.arguments.lake), bench.folder / "base"
     for table in ("items", "users", "user_rules", "embeddings", "item_vectors"):
-        if (Path(bench.asked.lake) / table).exists():
-            shutil.copytree(Path(bench.asked.lake) / table, base / table)
+        if (Path(bench.arguments.lake) / table).exists():
+            shutil.copytree(Path(bench.arguments.lake) / table, base / table)
     place = Window.partitionBy("user_id")
     order = place.orderBy(F.desc("timestamp"), F.xxhash64("item_id"))
     events = lake.read(bench.spark, EVENTS).withColumn("n", F.count("*").over(place))
@@ -153,12 +148,17 @@ def split(bench: Bench) -> Path:
 def attacked(bench: Bench, base: Path, attack: str, clean: dict, with_lists: bool) -> dict:
     """One attack: what is found, and what it moves without and with trust."""
     lake = bench.folder / attack
-    options = {"attack": attack, "share": bench.asked.share, "targets": bench.asked.targets, "seed": bench.asked.seed}
-    run_date = date.fromisoformat(bench.asked.run_date)
+    options = {
+        "attack": attack,
+        "share": bench.arguments.share,
+        "targets": bench.arguments.targets,
+        "seed": bench.arguments.seed,
+    }
+    run_date = date.fromisoformat(bench.arguments.run_date)
     simulate_attacks(
         bench.run(base),
         AttackOptions(
-            lake=str(base), output_lake=str(lake), run_date=run_date, attack_days=bench.asked.days, **options
+            lake=str(base), output_lake=str(lake), run_date=run_date, attack_days=bench.arguments.days, **options
         ),
     )
     on_items = attack in ON_ITEMS

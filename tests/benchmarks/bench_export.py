@@ -22,6 +22,7 @@ if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets u
     os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
 
 import pyarrow as pa
+from local_session import local_session
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -41,12 +42,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--targets", default="redis,postgres,folder")
-    asked = parser.parse_args()
-    spark = SparkSession.builder.config(map=dict(line.split(None, 1) for line in _settings())).getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+    arguments = parser.parse_args()
+    spark = local_session()
     with tempfile.TemporaryDirectory(prefix="bench-export-") as folder:
-        found = {name: measure(spark, asked.users, f"{folder}/{name}", name) for name in asked.targets.split(",")}
-    print(json.dumps(vars(asked) | {"load": round(os.getloadavg()[0], 1)} | found))
+        found = {
+            name: measure(spark, arguments.users, f"{folder}/{name}", name) for name in arguments.targets.split(",")
+        }
+    print(json.dumps(vars(arguments) | {"load": round(os.getloadavg()[0], 1)} | found))
 
 
 def measure(spark: SparkSession, users: int, folder: str, target: str) -> dict[str, Any]:
@@ -113,12 +115,6 @@ def read_back(target: str, options: dict[str, Any]) -> dict[str, list[str]]:
         tables = (pa.ipc.open_file(folder / "recommendations" / name).read_all() for name in files)
         pairs = [(row["id"].decode(), json.loads(row["value"])) for table in tables for row in table.to_pylist()]
     return {user: [f"{entry['item_id']} {entry['score']}" for entry in items] for user, items in pairs}
-
-
-def _settings() -> list[str]:
-    """Those of the profile `local`."""
-    text = (Path(__file__).parents[2] / "conf" / "spark-local.conf").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line.startswith("spark.")]
 
 
 if __name__ == "__main__":

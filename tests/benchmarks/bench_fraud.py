@@ -10,7 +10,6 @@ that the regression was not fitted on.
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 from datetime import date
@@ -20,6 +19,7 @@ if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets u
     os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
 
 import numpy as np
+from local_session import local_session
 from pyspark.sql import SparkSession
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -51,37 +51,31 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dump")
-    asked = parser.parse_args()
-    builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.sql.shuffle.partitions", "4")
-    spark = builder.config("spark.driver.memory", "3g").getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    folder = Path(tempfile.mkdtemp(prefix="bench-fraud-"))
-    try:
-        print(json.dumps(measured(spark, folder, asked)))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    arguments = parser.parse_args()
+    spark = local_session()
+    with tempfile.TemporaryDirectory(prefix="bench-fraud-") as folder:
+        print(json.dumps(measured(spark, Path(folder), arguments)))
 
 
-def measured(spark: SparkSession, folder: Path, asked: argparse.Namespace) -> dict:
+def measured(spark: SparkSession, folder: Path, arguments: argparse.Namespace) -> dict:
     """The scores of both, and with labels."""
-    bad = write_transactions(folder, asked.cards, fraud=asked.fraud, seed=asked.seed)
+    bad = write_transactions(folder, arguments.cards, fraud=arguments.fraud, seed=arguments.seed)
     lake = str(folder / "lake")
     run = Run("bench", Lake(lake), Progress())
     ingest_tables(run, IngestOptions(lake=lake, run_date=DAY, dataset="transactions", data=str(folder)))
-    options = RiskOptions(lake=lake, run_date=DAY, review_budget=asked.budget)
+    options = RiskOptions(lake=lake, run_date=DAY, review_budget=arguments.budget)
     score_risk(run, options)
     rows = run.lake.read(spark, USER_RISK).select("user_id", "score").toPandas()
-    report = {"cards": len(rows), "fraud": len(bad), "budget": asked.budget}
-    report["score_risk"] = quality(rows["user_id"], rows["score"], bad, asked.budget)
+    report = {"cards": len(rows), "fraud": len(bad), "budget": arguments.budget}
+    report["score_risk"] = quality(rows["user_id"], rows["score"], bad, arguments.budget)
     names, evidence, own = figures(run, options)
-    if asked.dump:
-        np.savez(asked.dump, E=evidence, y=np.array([name in bad for name in names]).astype(int))
+    if arguments.dump:
+        np.savez(arguments.dump, E=evidence, y=np.array([name in bad for name in names]).astype(int))
     for name, columns in (("isolation_forest", evidence[:, : len(OF_USERS)]), ("isolation_forest_all", evidence)):
         matrix = np.where(columns == NO_FIGURE, 0, columns).astype(float)
         matrix = matrix[:, matrix.std(axis=0) > 0]
         aucs = [-IsolationForest(n_estimators=200, random_state=n).fit(matrix).score_samples(matrix) for n in range(3)]
-        report[name] = quality(names, np.mean(aucs, axis=0), bad, asked.budget)
+        report[name] = quality(names, np.mean(aucs, axis=0), bad, arguments.budget)
     labelled = score_risk(run, options.model_copy(update={"risk_label": "fraud: yes", "accept_drift": True}))
     return report | {"with_labels": labelled["scores_with_labels"], "without": labelled["scores_without_labels"]}
 

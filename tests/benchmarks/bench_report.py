@@ -26,6 +26,7 @@ if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets u
 
 import numpy as np
 import pyarrow as pa
+from local_session import local_session
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -59,10 +60,7 @@ def main() -> None:
 def measure(asked: argparse.Namespace, folder: str) -> dict[str, object]:
     """Seconds of the start, of each section and of the page; its size."""
     started = time.perf_counter()
-    profile = dict(line.split(None, 1) for line in _settings())
-    builder = SparkSession.builder.config(map=profile).config("spark.sql.session.timeZone", "UTC")
-    spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+    spark = local_session()
     session = time.perf_counter() - started
     lake = Lake(folder)
     if lake.version(RECOMMENDATIONS) is None:
@@ -93,12 +91,6 @@ def _cpu_seconds(spark: SparkSession) -> float:
     stat = Path(f"/proc/{spark.sparkContext._gateway.proc.pid}/stat")
     ticks = sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])) if stat.exists() else 0
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _settings() -> list[str]:
-    """Those of the profile `local`."""
-    text = (Path(__file__).parents[2] / "conf" / "spark-local.conf").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line.startswith("spark.")]
 
 
 def _timed(name: str, section: Callable[..., Any], seconds: dict[str, float], *given: Any, **named: Any) -> Any:

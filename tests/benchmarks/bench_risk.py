@@ -7,7 +7,6 @@ tests/benchmarks/bench_risk.py [--users=100000] [--items=20000] [--events=100000
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 if "RECSYS_BENCHMARK" not in os.environ:  # in the environment that `run` sets up
     os.execv(Path(__file__).with_name("run"), ["run", *sys.argv])
 
+from local_session import local_session
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -38,27 +38,21 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--events", type=int, default=1_000_000)
-    asked = parser.parse_args()
-    builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.sql.shuffle.partitions", "8")
-    spark = builder.config("spark.driver.memory", "3g").getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    folder = Path(tempfile.mkdtemp(prefix="bench-risk-"))
-    try:
-        lake = Lake(str(folder))
-        fill(spark, lake, asked)
+    arguments = parser.parse_args()
+    spark = local_session()
+    with tempfile.TemporaryDirectory(prefix="bench-risk-") as folder:
+        lake = Lake(folder)
+        fill(spark, lake, arguments)
         memory, cpu, started = Memory(), cpu_seconds(), time.perf_counter()
-        options = RiskOptions(lake=str(folder), run_date=date(2024, 4, 1))
+        options = RiskOptions(lake=folder, run_date=date(2024, 4, 1))
         report = score_risk(Run("bench", lake, Progress()), options)
         seconds, spent = time.perf_counter() - started, cpu_seconds() - cpu
-        sizes = {"users": asked.users, "items": asked.items, "events": lake.rows(EVENTS)}
+        sizes = {"users": arguments.users, "items": arguments.items, "events": lake.rows(EVENTS)}
         figures = {"seconds": round(seconds, 1), "cpu_s": round(spent, 1), "load": os.getloadavg()[1]}
         print(json.dumps(sizes | figures | memory.peaks() | {"segments": report["segments"]}))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def fill(spark: SparkSession, lake: Lake, asked: argparse.Namespace) -> None:
+def fill(spark: SparkSession, lake: Lake, arguments: argparse.Namespace) -> None:
     """Items with titles, categories and vectors; events of Zipf-like users and items over 90 days."""
 
     def draw(*parts: object) -> F.Column:
@@ -76,21 +70,21 @@ def fill(spark: SparkSession, lake: Lake, asked: argparse.Namespace) -> None:
         "category": category,
         "price": F.lit(5.0),
     }
-    rows = spark.range(asked.items).select(item, *(column.alias(name) for name, column in columns.items()))
+    rows = spark.range(arguments.items).select(item, *(column.alias(name) for name, column in columns.items()))
     absent = {name: F.lit(None).cast(kind) for name, kind in ITEMS.columns.items() if name not in rows.columns}
     lake.commit(lake.stage(rows.withColumns(absent).select(*ITEMS.columns), ITEMS), "items")
     raw = F.array(*((draw(number % 40, f"c{n}") - 0.5 + 0.3 * (draw(number, f"v{n}") - 0.5)) for n in range(DIMENSION)))
     norm = F.sqrt(F.aggregate("raw", F.lit(0.0), lambda total, x: total + x * x))
-    vectors = spark.range(asked.items).withColumn("raw", raw).withColumn("norm", norm)
+    vectors = spark.range(arguments.items).withColumn("raw", raw).withColumn("norm", norm)
     unit = F.transform("raw", lambda x: (x / F.col("norm")).cast("float")).alias("embedding")
     lake.commit(lake.stage(vectors.select(item, F.lit("m-1").alias("model"), unit), ITEM_VECTORS), "vectors")
-    user = F.floor(draw(number, "u") ** 1.5 * asked.users).cast("string")
-    which = F.floor(draw(number, "i") ** 3 * asked.items).cast("string")
+    user = F.floor(draw(number, "u") ** 1.5 * arguments.users).cast("string")
+    which = F.floor(draw(number, "i") ** 3 * arguments.items).cast("string")
     second = (1_704_067_200 + F.floor(draw(number, "t") * 86_400 * 90)).cast("bigint")
     columns = {"user_id": F.concat(F.lit("u"), user), "item_id": F.concat(F.lit("i"), F.lpad(which, 7, "0"))}
     columns |= {"event_type": F.lit("rating"), "timestamp": F.timestamp_seconds(second)}
     columns |= {"value": F.floor(draw(number, "r") * 5 + 1).cast("double")}
-    events = spark.range(asked.events).select(*(column.alias(name) for name, column in columns.items()))
+    events = spark.range(arguments.events).select(*(column.alias(name) for name, column in columns.items()))
     lake.commit(lake.stage(events, EVENTS), "events")
 
 

@@ -41,21 +41,21 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=20)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
-        write_lists(Path(folder), asked.users)
+        write_lists(Path(folder), arguments.users)
         command = [sys.executable, ROOT / "jobs" / "serve_recommendations.py", f"--folder={folder}", "--listen_port=0"]
         started = time.perf_counter()
         service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             port = int(re.search(r":(\d+)\n", service.stderr.readline())[1])
             start = round(time.perf_counter() - started, 1)
-            found = {"start_seconds": start} | asyncio.run(measure(port, asked, service.pid))
+            found = {"start_seconds": start} | asyncio.run(measure(port, arguments, service.pid))
             found["service_mb"] = _memory_mb(service.pid)
         finally:
             service.send_signal(signal.SIGTERM)
             service.wait(timeout=30)
-    print(json.dumps(vars(asked) | {"load": round(os.getloadavg()[0], 1)} | found))
+    print(json.dumps(vars(arguments) | {"load": round(os.getloadavg()[0], 1)} | found))
 
 
 def write_lists(folder: Path, users: int) -> None:
@@ -74,13 +74,13 @@ def write_lists(folder: Path, users: int) -> None:
     (folder / "recommendations.json").write_text(json.dumps(manifest))
 
 
-async def measure(port: int, asked: argparse.Namespace, service: int) -> dict[str, Any]:
+async def measure(port: int, arguments: argparse.Namespace, service: int) -> dict[str, Any]:
     """Milliseconds at the rate, in parts of all requests; answers a second without a pause; the processor's
     milliseconds of an answer, which say more than the clock on a machine that is shared."""
-    users = np.random.default_rng(1).integers(0, asked.users, asked.rate * asked.seconds)
-    await run(port, users[: asked.rate], asked.rate)  # warm up
+    users = np.random.default_rng(1).integers(0, arguments.users, arguments.rate * arguments.seconds)
+    await run(port, users[: arguments.rate], arguments.rate)  # warm up
     before = _cpu_seconds(service)
-    latencies, took = await run(port, users, asked.rate)
+    latencies, took = await run(port, users, arguments.rate)
     cpu = round(1000 * (_cpu_seconds(service) - before) / len(latencies), 3)
     most, most_took = await run(port, np.tile(users, 5)[:20_000], None)
     parts = {f"p{part}": round(1000 * float(np.percentile(latencies, part)), 2) for part in (50, 90, 99, 99.9)}

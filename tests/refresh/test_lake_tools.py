@@ -103,10 +103,10 @@ def test_any_night_is_back_whole_with_one_command_and_the_last_one_again(lake, t
 
 def test_the_report_names_the_versions_that_came_later(lake):
     before = {table.name: lake.last_commit(table).version for table in SNAPSHOTS if lake.last_commit(table)}
-    asked = restore(lake, 7, dry_run=True)
+    planned = restore(lake, 7, dry_run=True)
     assert {table.name: lake.last_commit(table).version for table in stored(lake) if table in SNAPSHOTS} == before
     report = restore(lake, 7)
-    assert report["restored"] == asked["restored"]
+    assert report["restored"] == planned["restored"]
     assert report["restored"]["events"] == {"from_version": 9, "to_version": 7, "later_versions": 2}
     assert report["restored"]["items"] == {"from_version": 4, "to_version": 3, "later_versions": 1}
     assert "users" not in report["restored"], "the table has been the same since"

@@ -37,8 +37,12 @@ def spherical_kmeans(sample: Matrix, clusters: int, *, rounds: int = 10, seed: i
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     centroids = sample[np.sort(rng.choice(len(sample), min(clusters, len(sample)), replace=False))]
+    last = np.empty(0, np.int32)
     for _ in range(rounds):
         nearest = nearest_rows(sample, centroids)
+        if np.array_equal(nearest, last):  # the next centroids would be the same, and so all after them
+            break
+        last = nearest
         order = np.argsort(nearest, kind="stable")
         present, starts = np.unique(nearest[order], return_index=True)
         sums = unit_rows(np.add.reduceat(sample[order], starts, axis=0, dtype=np.float64))

@@ -29,7 +29,7 @@ from recsys_spark.tables.schemas import EVENTS, STREAMED_EVENTS, STREAMED_QUARAN
 @dataclass(frozen=True)
 class Reading:
     """How the rows of a stream are read: by ``[events]`` of ``dataset``, with pseudonyms by ``secret`` if there is one.
-    ``bad_share``: judges the share of bad rows."""
+    ``bad_share``: limits the share of bad rows."""
 
     dataset: Dataset
     bad_share: BadShare

@@ -129,7 +129,7 @@ def test_a_ridge_too_small_for_the_gram_matrix_is_an_error_that_names_it():
 
 @given(st.integers(0, 200))
 def test_four_users_of_a_quarter_of_trust_count_as_one(seed):
-    """The values of users are roots of their trust: weights and supports are those of so many users fewer."""
+    """The values of users are roots of their trust: a user of trust 1/4 counts as a quarter of a user."""
     plain = features(seed)
     one_in_four = Features(sp.csr_array(sp.hstack([plain.users * 0.5] * 4)), plain.words, plain.vectors)
     targets = np.arange(9)
