@@ -5,7 +5,7 @@ without rules has no window.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -22,28 +22,58 @@ class History:
     max_events: int | None = None
     session_gap_minutes: float | None = None
     sif: float | None = None
+    session_limit: float | None = None
+
+    def settings(self) -> dict[str, float | None]:
+        """What a commit says of the rules. A rule of a later release stands there only where it is used, so that the
+        commits of an earlier one are recognised."""
+        rules = asdict(self)
+        return {name: value for name, value in rules.items() if name != "session_limit" or value is not None}
 
 
 def counted_events(events: DataFrame, history: History) -> DataFrame:
-    """The events that count, with ``decay``: 2^(−newer events of the user / half_life_steps), 1 without half-life.
+    """The events that count, with ``decay``: 2^(−newer events of the user / half_life_steps), 1 without half-life,
+    times the share of ``limited_sessions``.
 
-    Repeats within sessions are merged first, then the ``max_events`` newest events are taken, and steps are counted
-    among these.
+    Repeats within sessions are merged first and sessions limited, then the ``max_events`` newest events are taken, and
+    steps are counted among these.
     """
+    share = F.lit(1.0)
     if history.session_gap_minutes is not None:
         events = _once_per_session(events, history.session_gap_minutes)
+        if history.session_limit is not None:
+            events, share = limited_sessions(events, history.session_limit), F.col("share")
+        events = events.drop("session")
     if history.max_events is not None:
         newest = Window.partitionBy("user_id").orderBy(F.desc("timestamp"), "item_id", "event_type")
         numbered = events.withColumn("position", F.row_number().over(newest))
         events = numbered.where(F.col("position") <= history.max_events).drop("position")
     if history.half_life_steps is None:
-        return events.withColumn("decay", F.lit(1.0))
+        return events.withColumn("decay", share).drop("share")
     # Spark applies such a filter before the shuffle, up to rank 1000, so that a million events are not sorted.
     rank = F.rank().over(Window.partitionBy("user_id").orderBy(F.desc("timestamp")))
     last = math.ceil(_LAST_HALF_LIFE * history.half_life_steps)
     recent = events.withColumn("position", rank).where(F.col("position") <= last)
     decay = F.pow(F.lit(2.0), (1 - F.col("position")) / history.half_life_steps)
-    return recent.withColumn("decay", decay).drop("position")
+    return recent.withColumn("decay", decay * share).drop("position", "share")
+
+
+def limited_sessions(events: DataFrame, limit: float) -> DataFrame:
+    """Add ``share``: what an event counts so that its session counts at most ``limit`` times the user's median session.
+
+    Winsorized sessions (Tukey, Annals of Mathematical Statistics 1962): a burst, by another person with the account or
+    by a program, moves a profile by a bounded amount, and nothing is dropped. A user with one session is not limited.
+
+    Args:
+        events: with ``session``.
+        limit: in median numbers of events.
+    """
+    sizes = events.groupBy("user_id", "session").agg(F.count("*").alias("size"))
+    medians = sizes.groupBy("user_id").agg(F.percentile("size", F.lit(0.5)).alias("median"))
+    shares = sizes.join(medians, on="user_id", how="inner").select(
+        "user_id", "session", F.least(F.lit(1.0), F.lit(limit) * F.col("median") / F.col("size")).alias("share")
+    )
+    return events.join(shares, on=["user_id", "session"], how="inner")
 
 
 def damp_popular(pairs: DataFrame, a: float) -> DataFrame:
@@ -61,7 +91,7 @@ def damp_popular(pairs: DataFrame, a: float) -> DataFrame:
 
 
 def _once_per_session(events: DataFrame, gap_minutes: float) -> DataFrame:
-    """The newest event of each item and type in a session. A pause longer than the gap ends a session."""
+    """The newest event of each item and type in a ``session``. A pause longer than the gap ends a session."""
     by_time = Window.partitionBy("user_id").orderBy("timestamp")
     pause = F.unix_micros("timestamp") - F.lag(F.unix_micros("timestamp")).over(by_time)
     starts = events.withColumn("starts", F.when(pause > gap_minutes * 60e6, 1).otherwise(0))
@@ -70,4 +100,4 @@ def _once_per_session(events: DataFrame, gap_minutes: float) -> DataFrame:
     once = numbered.groupBy("user_id", "item_id", "event_type", "session").agg(
         F.max("timestamp").alias("newest"), F.max_by("value", "timestamp").alias("value")
     )
-    return once.select("user_id", "item_id", "event_type", F.col("newest").alias("timestamp"), "value")
+    return once.select("user_id", "item_id", "event_type", F.col("newest").alias("timestamp"), "value", "session")

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recsys_spark.events.history import History
 from recsys_spark.events.weights import EventWeights
@@ -61,11 +61,24 @@ class HistoryOptions(EventOptions):
         gt=0,
         description="inactivity gap that ends a session (minutes); repeats of (item, type) within a session count once",
     )
+    session_limit: float | None = Field(
+        None,
+        ge=1,
+        description="robust pooling, with session_gap_minutes: a session counts as at most N times the number of "
+        "events of the user's median session, so that a burst moves a profile little; typical 2",
+    )
     sif: float | None = Field(
         None,
         gt=0,
         description="smooth inverse frequency: weight items by a / (a + p), p = share of all events; typical a = 0.001",
     )
+
+    @model_validator(mode="after")
+    def _limit_needs_sessions(self) -> "HistoryOptions":
+        """Refuse a limit of sessions where nothing says what a session is."""
+        if self.session_limit is not None and self.session_gap_minutes is None:
+            raise ValueError("session_limit needs session_gap_minutes, such as 30")
+        return self
 
     @property
     def weights(self) -> EventWeights:
@@ -76,7 +89,7 @@ class HistoryOptions(EventOptions):
     @property
     def history(self) -> History:
         """The rules of a history."""
-        return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif)
+        return History(self.half_life_steps, self.max_events, self.session_gap_minutes, self.sif, self.session_limit)
 
     @property
     def undated_history(self) -> tuple[EventWeights, History]:

@@ -20,7 +20,8 @@ _HYBRID_STEPS = 3.0
 """Decay 0.8 per newer event: among the best on validation for all data sets in QUALITY.md."""
 
 _HISTORY_KEYS = (
-    "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes", "sif",
+    "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes",
+    "session_limit", "sif",
 )  # fmt: skip
 
 _RANKER_KEYS = ("min_rating", "repeats", "popular_items", "history_items", "window_days", "ranker_users", "ranker_seed")

@@ -1,13 +1,16 @@
 """Which events count, and how much by their position, against slow loops over each user's events."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from statistics import median
 
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
 from recsys_spark.events.history import History, counted_events, damp_popular
+from recsys_spark.events.options import HistoryOptions
 from recsys_spark.events.weights import EventWeights, weigh_pairs
 from tests.bench.events import BY_TYPE, EVENT_DDL, MIDNIGHT, RUN_DATE, WEIGHTS, utc
 
@@ -18,7 +21,8 @@ HISTORIES = {
     "steep": History(half_life_steps=0.05),  # beyond three steps the weight is 0
     "last": History(max_events=4),
     "sessions": History(session_gap_minutes=30),
-    "all": History(half_life_steps=2.0, max_events=5, session_gap_minutes=20),
+    "limited": History(session_gap_minutes=30, session_limit=1.0),
+    "all": History(half_life_steps=2.0, max_events=5, session_gap_minutes=20, session_limit=1.5),
 }
 
 
@@ -26,7 +30,7 @@ def slow(events, history):
     """(user, item, type, timestamp, value) → decay, in the order of the rules."""
     decays = {}
     for user in {event[0] for event in events}:
-        mine = sorted((event for event in events if event[0] == user), key=lambda event: event[3])
+        mine, shares = sorted((event for event in events if event[0] == user), key=lambda event: event[3]), {}
         if history.session_gap_minutes is not None:
             sessions, last = [], None
             for event in mine:
@@ -35,13 +39,15 @@ def slow(events, history):
                 sessions[-1][event[1:3]] = event  # a later one replaces it
                 last = event[3]
             mine = [event for session in sessions for event in session.values()]
+            limit = (history.session_limit or math.inf) * median(map(len, sessions))
+            shares = {event: min(1, limit / len(one)) for one in sessions for event in one.values()}
         mine.sort(key=lambda event: (MIDNIGHT - event[3], event[1], event[2]))
         mine = mine[: history.max_events]
         for event in mine:
             newer = sum(other[3] > event[3] for other in mine)
             decay = 2 ** (-newer / history.half_life_steps) if history.half_life_steps else 1.0
             if decay > 2**-57:
-                decays[event] = decay
+                decays[event] = decay * shares.get(event, 1)
     return decays
 
 
@@ -187,3 +193,29 @@ def test_a_user_with_fifty_thousand_events_is_sorted_and_not_collected(spark):
     rows = weigh_pairs(whale, late, weights, everything).collect()
     expected = {f"i{(49_999 - n) % 7}": 2 ** (-n / 2) for n in range(5)}
     assert {row["item_id"]: row["weight"] for row in rows} == pytest.approx(expected)
+
+
+def test_a_burst_moves_a_history_by_a_bounded_amount(spark):
+    rows = [("u", f"i{day}", "view", START + timedelta(days=day), None) for day in range(4)]
+    burst = [("u", f"x{n}", "view", START + timedelta(days=9, seconds=n), None) for n in range(60)]
+    frame = spark.createDataFrame(rows + burst, EVENT_DDL)
+    decays = {
+        limit: {
+            row["item_id"]: row["decay"]
+            for row in counted_events(frame, History(None, None, 30, None, limit)).collect()
+        }
+        for limit in (None, 2.0)
+    }
+    assert sum(decays[None].values()) == 64
+    assert sum(value for item, value in decays[2.0].items() if item.startswith("x")) == pytest.approx(2)
+    assert all(value == 1 for item, value in decays[2.0].items() if item.startswith("i"))
+
+
+def test_commits_without_a_limit_say_what_those_of_earlier_releases_say():
+    assert "session_limit" not in History(session_gap_minutes=30).settings()
+    assert History(session_gap_minutes=30, session_limit=2.0).settings()["session_limit"] == 2.0
+
+
+def test_a_limit_needs_sessions():
+    with pytest.raises(ValueError, match="session_limit needs session_gap_minutes, such as 30"):
+        HistoryOptions(lake="lake", run_date=RUN_DATE, session_limit=2.0)

@@ -165,7 +165,7 @@ def _provenance(inputs: InputVersions, options: WeightOptions, encoder: str) -> 
         inputs=inputs.content_ids,
         run_date=options.run_date,
         weights=asdict(weights),
-        history=asdict(history),
+        history=history.settings(),
         encoder=encoder,
         fit=asdict(options.weight_fit),
         max_events=options.hybrid_max_events,

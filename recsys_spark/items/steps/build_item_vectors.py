@@ -88,4 +88,4 @@ def _event_settings(options: BlockOptions, history: HistoryOptions | None) -> di
     if history is None:
         raise UsageError("--collaborative_weight needs the events before a run_date: use refresh_lake, which has one")
     weights, undated = history.undated_history
-    return {"run_date": history.run_date, "weights": asdict(weights), "history": asdict(undated)}
+    return {"run_date": history.run_date, "weights": asdict(weights), "history": undated.settings()}

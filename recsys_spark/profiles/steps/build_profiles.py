@@ -93,7 +93,7 @@ def _provenance(inputs: InputVersions, options: ProfileOptions) -> Provenance:
         inputs.content_ids,
         options.run_date,
         weights=asdict(options.weights),
-        history=asdict(options.history),
+        history=options.history.settings(),
         ignored=asdict(ignored) if ignored else None,
         user_text_weight=options.user_text_weight,
         segment_weight=options.segment_weight,

@@ -87,7 +87,7 @@ def _settings(options: TopKOptions) -> dict[str, Any]:
     return {
         "scorer": "auto",
         "weights": asdict(weights),
-        "history": asdict(history),
+        "history": history.settings(),
         "ranker": ranker | {"fit": asdict(options.weight_fit)},
     }
 

@@ -28,7 +28,7 @@ def hybrid_lists(run: Run, options: TopKOptions) -> Report:
     """
     _check_no_vectors_needed(options)
     weights, history = options.hybrid_history
-    settings = {"scorer": "hybrid", "weights": asdict(weights), "history": asdict(history)}
+    settings = {"scorer": "hybrid", "weights": asdict(weights), "history": history.settings()}
     request = ListRequest.pin(run, options, ITEM_WEIGHTS, **settings)
     if (report := request.published()) is not None:
         return report
