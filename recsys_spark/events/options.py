@@ -32,8 +32,8 @@ class TrustOptions(JobConfig):
 
     trust_weights: bool = Field(
         False,
-        description="events count by the trust in their user, and texts of items in the fit of item weights by that in "
-        "the item, from score_risk; refresh_lake then scores the risk first",
+        description="events count by the trust in their user (profiles, item weights, popularity), and texts of items "
+        "in the fit of item weights by that in the item, from score_risk; refresh_lake then scores the risk first",
     )
 
 

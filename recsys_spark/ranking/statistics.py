@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.events.codes import code
 from recsys_spark.events.recency import UNIT, age_in_days, decayed
+from recsys_spark.events.trust import distrusted
 from recsys_spark.ranking.kernels.features import HALF_LIVES, OWN_HALF_LIVES, SOURCE_HALF_LIVES
 
 _LEAST_COUNT = 0.001
@@ -27,7 +28,7 @@ MOST_OWN_ITEMS = 500
 
 
 def user_item_statistics(events: DataFrame, before: date, positive: Column) -> DataFrame:
-    """``user_id, item_id, events, times, first, last, count_…``: what each user had.
+    """``user_id, item_id, events, times, first, last, count_…, trust``: what each user had; ``trust`` is 1.
 
     ``first`` and ``last`` are ages of events in days. ``times`` and the counts are of positive events; the counts
     (bigint) are decayed with HALF_LIVES, in multiples of 1 / UNIT.
@@ -45,25 +46,39 @@ def user_item_statistics(events: DataFrame, before: date, positive: Column) -> D
         F.max("age").alias("first"),
         F.min("age").alias("last"),
         *(F.coalesce(F.sum(one), F.lit(0)).alias(f"count_{days}") for one, days in zip(units, HALF_LIVES, strict=True)),
+        F.lit(1.0).alias("trust"),
     )
+
+
+def trusted_statistics(pairs: DataFrame, risk: DataFrame) -> DataFrame:
+    """``pairs`` with the trust in their users, by which the items of ``item_features`` then count.
+
+    Args:
+        pairs: from ``user_item_statistics``.
+        risk: rows of ``user_risk``.
+    """
+    rows = pairs.drop("trust").join(distrusted(risk), on="user_id", how="left")
+    return rows.withColumn("trust", F.coalesce("trust", F.lit(1.0)))
 
 
 def item_features(items: DataFrame, pairs: DataFrame) -> DataFrame:
     """The columns of ``items`` with ``features``, ITEM_FEATURES as array<float>, and ``popularity``.
 
-    ``popularity`` (array<double>) holds the decayed counts of SOURCE_HALF_LIVES; it is null without an event.
+    ``popularity`` (array<double>) holds the decayed counts of SOURCE_HALF_LIVES; it is null without an event. Events
+    and users count by trust, a power of four of which sums are exact.
 
     Args:
         items: ``item_id``, each once.
-        pairs: from ``user_item_statistics``.
+        pairs: from ``user_item_statistics`` or ``trusted_statistics``.
     """
     counts = [f"count_{days}" for days in HALF_LIVES]
+    trust = F.col("trust")
     sums = {
-        **{name: F.sum(name) / UNIT for name in counts},
-        "users": F.count("*"),
-        "again": F.count_if(F.col("first") > F.col("last")),
-        "positive": F.sum("times"),
-        "events": F.sum("events"),
+        **{name: F.sum((F.col(name) * trust).cast("bigint")) / UNIT for name in counts},
+        "users": F.sum(trust),
+        "again": F.sum(F.when(F.col("first") > F.col("last"), trust).otherwise(0.0)),
+        "positive": F.sum(F.col("times") * trust),
+        "events": F.sum(F.col("events") * trust),
     }
     ages = {"first": F.max("first"), "last": F.min("last")}
     by_item = pairs.groupBy("item_id").agg(*(value.alias(name) for name, value in (sums | ages).items()))

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from recsys_spark.events.history import History
+from recsys_spark.events.options import TrustOptions
 from recsys_spark.events.weights import EventWeights
 from recsys_spark.explain.options import ReasonOptions
 from recsys_spark.fairness.options import FairnessOptions
@@ -132,6 +133,7 @@ class TopKOptions(
     FairnessOptions,
     ReasonOptions,
     AutoOptions,
+    TrustOptions,
     FeedbackOptions,
     ApproximateOptions,
     ExploreOptions,
@@ -187,6 +189,7 @@ class RecommendOptions(TopKOptions):
                 yield name, "needs scorer=auto"
             for name in _WEIGHT_KEYS:
                 yield name, "belongs to fit_item_weights: set it there"
+            yield "trust_weights", "belongs to build_profiles and fit_item_weights: set it there"
         if not self.approximate:
             for name in ("target_recall", "clusters", "nprobe", "recall_users", "grouping_seed"):
                 yield name, "needs approximate=true"

@@ -2,12 +2,12 @@
 """Injected attacks against a lake: who is found, and what trust weights save. Prints a table and one JSON line last.
 
     tests/benchmarks/bench_attacks.py --lake=LAKE --run_date=DATE [--attacks=random,average,…] [--share=0.03]
-        [--days=30] [--targets=1] [--trust_from=6]
+        [--days=30] [--targets=1] [--trust_from=8] [--scorer=hybrid]
 
 LAKE is one that refresh_lake made. The newest event of every user is held out: ``hit_rate`` is the share of users whose
 held-out item is in their list of 10, ``pushed`` the share of honest users who do not have the pushed item and get it.
-Lists are those of ``--scorer=hybrid``: as published before the attack, after it, and after it with trust weights. For
-attacks on items, ``pushed`` is the share of all places of the lists that the changed items have. ``auc`` and
+Lists are those of ``--scorer``: as published before the attack, after it, and after it with trust weights. For attacks
+on items, ``pushed`` is the share of all places of the lists that the changed items have. ``auc`` and
 ``precision`` (at as many users as there are attackers) are of the scores of ``score_risk``, which sees no truth.
 """
 
@@ -69,8 +69,9 @@ class Bench:
     def lists(self, lake: Path, *, trusted: bool) -> dict[str, set[str]]:
         """The lists of a lake by hybrid weights."""
         run, options = self.run(lake), self.options(lake)
+        scorer = self.arguments.scorer
         fit_item_weights(run, FitOptions(**options, trust_weights=trusted))
-        recommend_items(run, TopKOptions(**options, scorer="hybrid", k=K))
+        recommend_items(run, TopKOptions(**options, scorer=scorer, k=K, trust_weights=trusted and scorer == "auto"))
         found: dict[str, set[str]] = {}
         table = run.lake.read(self.spark, RECOMMENDATIONS).select("user_id", "item_id").toArrow()
         for user, item in zip(table["user_id"].to_pylist(), table["item_id"].to_pylist(), strict=True):
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--days", type=float, default=30)
     parser.add_argument("--targets", type=int, default=1)
     parser.add_argument("--trust_from", type=float, default=RiskOptions.model_fields["trust_from"].default)
+    parser.add_argument("--scorer", default="hybrid")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lists", default="true", help="false: only who is found")
     arguments = parser.parse_args()

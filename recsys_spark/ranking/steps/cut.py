@@ -11,16 +11,17 @@ from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.cached_blocks import SMALL_BLOCK_ROWS, cached_blocks
 from recsys_spark.events.history import History
 from recsys_spark.events.relevance import is_positive_event
+from recsys_spark.events.trust import distrusted
 from recsys_spark.events.weights import EventWeights, weigh_pairs
 from recsys_spark.hybrid.sparse_histories import histories
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.ranking.candidate_search import ITEM_COLUMNS
 from recsys_spark.ranking.inputs import ranked_items, ranked_users
 from recsys_spark.ranking.options import AutoOptions
-from recsys_spark.ranking.statistics import user_item_statistics
+from recsys_spark.ranking.statistics import trusted_statistics, user_item_statistics
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EVENTS, RECOMMENDATIONS
+from recsys_spark.tables.schemas import EVENTS, RECOMMENDATIONS, USER_RISK
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,22 @@ class Cut:
 
     @property
     def pairs(self) -> DataFrame:
-        """``user_item_statistics`` of the day."""
-        return user_item_statistics(self.events, self.before, self.positive)
+        """``user_item_statistics`` of the day, with the trust in users if it is pinned."""
+        pairs = user_item_statistics(self.events, self.before, self.positive)
+        return trusted_statistics(pairs, self.inputs.frame(self.run, USER_RISK)) if self.has_trust else pairs
+
+    @property
+    def has_trust(self) -> bool:
+        """Whether events count by the trust in their users."""
+        return USER_RISK.name in self.inputs.versions
+
+    @property
+    def trusted_events(self) -> DataFrame:
+        """The events before the day of users who are fully trusted: the ranker learns from no others."""
+        if not self.has_trust:
+            return self.events
+        others = distrusted(self.inputs.frame(self.run, USER_RISK)).select("user_id")
+        return self.events.join(others, on="user_id", how="left_anti")
 
     def users(self, ids: DataFrame, only: DataFrame | None = None) -> DataFrame:
         """``ranked_users`` of the day. ``only``: ``user_id`` of the few users in ``ids``, if they are few."""
@@ -96,6 +111,8 @@ class Cut:
             "positive": [dict(self.options.event_weights), self.options.min_rating],
             "popular": [self.options.popular_items, items.by, str(items.day)],
         }
+        if self.has_trust:
+            source["trust"] = self.inputs.content_ids[USER_RISK.name]
 
         def build() -> tuple[DataFrame, None]:
             most = self.options.popular_items

@@ -108,7 +108,7 @@ def _examples(start: Cut, items: CutItems, days: int, number: int) -> Examples:
     newest = number == _WINDOWS - 1
     most = _VALID_USERS if newest else max(1, options.ranker_users // (_WINDOWS - 1))
     end = replace(start, before=start.before + timedelta(days=days))
-    ids = example_users(end.events, start.before, start.positive, most, options.ranker_seed)
+    ids = example_users(end.trusted_events, start.before, start.positive, most, options.ranker_seed)
     with materialized(run, ids, broadcast=False) as sample:
         rows = start.users(sample.frame, only=sample.frame)
         transform = example_rows(start.blocks(items), options.history_items, ListRules(), 0 if newest else _NEGATIVES)

@@ -29,11 +29,13 @@ from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import (
     EMBEDDINGS,
     EVENTS,
+    ITEM_RISK,
     ITEM_VECTORS,
     ITEM_WEIGHTS,
     ITEMS,
     RECOMMENDATIONS,
     TABLES,
+    USER_RISK,
     USERS,
 )
 from recsys_spark.tables.task_stream import ArrowTransform
@@ -53,7 +55,8 @@ def auto_lists(run: Run, options: TopKOptions) -> Report:
     """
     _check_no_vectors_needed(options)
     fitted = [ITEM_WEIGHTS] if run.lake.version(ITEM_WEIGHTS) is not None else []
-    request = ListRequest.pin(run, options, *_NEEDED, *fitted, **_settings(options))
+    trust = [USER_RISK, ITEM_RISK] if options.trust_weights else []
+    request = ListRequest.pin(run, options, *_NEEDED, *fitted, *trust, **_settings(options))
     if (report := request.published()) is not None:
         return report
     check_event_types(run, request.inputs, options)
@@ -89,6 +92,7 @@ def _settings(options: TopKOptions) -> dict[str, Any]:
         "weights": asdict(weights),
         "history": history.settings(),
         "ranker": ranker | {"fit": asdict(options.weight_fit)},
+        **({"trust_weights": True} if options.trust_weights else {}),
     }
 
 

@@ -197,7 +197,7 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
         "sif": (profiles.history or {}).get("sif") or (lists.history or {}).get("sif"),
         "ignored_weight": profiles.ignored,
         "interests": lists.interests,
-        "trust_weights": profiles.settings.get("trust_weights"),
+        "trust_weights": profiles.settings.get("trust_weights") or lists.settings.get("trust_weights"),
         "approximate": lists.settings.get("approximate"),
         "exposure_floor, exposure_evenness or calibration": lists.settings.get("fairness"),
     }
