@@ -10,7 +10,7 @@ from recsys_spark.ranking.kernels.features import FEATURES, POPULARITY
 from recsys_spark.ranking.kernels.rankers import SIMPLE, TREES, Ranker
 from recsys_spark.ranking.kernels.sampling import sampled
 from recsys_spark.ranking.kernels.selection import Examples, best_of, difference
-from recsys_spark.ranking.kernels.trees import Trees, TreeSettings, fit_trees
+from recsys_spark.ranking.kernels.trees import LOGISTIC, Trees, TreeSettings, fit_trees
 
 FALLBACK = "popularity_30"
 """The ranker without anything to measure on."""
@@ -69,6 +69,7 @@ def choose(train: Examples, valid: Examples, k: int, *, repeats: str, negatives:
         f"{TREES}_items": TreeSettings(base=FALLBACK, rounds=60, unused=_OF_USERS, seed=seed),
         f"{TREES}_60": TreeSettings(base=base, rounds=60, seed=seed),
         f"{TREES}_120": TreeSettings(base=base, rounds=120, seed=seed),
+        f"{TREES}_logistic": TreeSettings(base=LOGISTIC, rounds=120, seed=seed),
     }
     for name, one in settings.items() if train.relevant.any() else ():
         trees = _fitted(train, allowed, one)

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_spark.ranking.kernels.features import FEATURES, OWN_HALF_LIVES, POPULARITY, Floats
+from recsys_spark.ranking.kernels.starts import Start, logistic_start, popularity_start
 
 _THREADS = 1
 """A sample of users is trained on in seconds by one thread, while the threads of OpenMP spin where cores are shared:
 two needed six times as long there. One thread also adds up gradients in the same order on every machine."""
 
-_LEAST_SHARE = np.float32(0.002)
+LOGISTIC = "logistic"
+"""The trees start from a logistic regression, and not from one popularity."""
 
 _SCORES = ("score", "score_share", "score_recent", "score_recent_share")
 
@@ -25,7 +27,7 @@ class TreeSettings:
     """Settings of the trees.
 
     Args:
-        base: feature from which the trees start, a logarithm of a share: a ranking by it needs no example.
+        base: where the trees start: a popularity, or LOGISTIC.
         rounds: number of trees.
         unused: features that no tree uses.
         depth: greatest depth of a tree.
@@ -43,18 +45,16 @@ class TreeSettings:
 
 @dataclass(frozen=True)
 class Trees:
-    """Trained trees: the model (UBJSON), the feature from which they start, what is added to it, and its mean."""
+    """Trained trees: the model (UBJSON), and where they start."""
 
     model: bytes
-    base: str
-    offset: float
-    mean: float
+    start: Start
 
     def scores(self, features: Floats) -> Floats:
         """(C,) log-odds that the user chooses the item. A score depends on its row of ``features`` alone."""
         booster = _booster(self.model)
         scores = booster.inplace_predict(features, predict_type="margin", validate_features=False)
-        return _base_scores(features, self.base, self.offset) + np.asarray(scores, np.float32)
+        return self.start.scores(features) + np.asarray(scores, np.float32)
 
     def contributions(self, features: Floats) -> NDArray[np.float64]:
         """(C, F + 1) contributions of the features and the expected score, whose sum is the score (TreeSHAP, Lundberg
@@ -63,9 +63,10 @@ class Trees:
 
         data = xgboost.DMatrix(features, feature_names=list(FEATURES), nthread=1)
         values = np.asarray(_booster(self.model).predict(data, pred_contribs=True), np.float64)
-        # A popularity speaks for an item where it is above that of the examples.
-        values[:, FEATURES.index(self.base)] += _base_scores(features, self.base, -self.mean)
-        values[:, -1] += self.offset + self.mean
+        # A feature of the start speaks for an item where it is above that of the examples.
+        added, mean = self.start.contributions(features)
+        values[:, [FEATURES.index(name) for name in self.start.weights]] += added
+        values[:, -1] += mean
         return values
 
 
@@ -79,14 +80,14 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
     """
     import xgboost
 
-    base = _base_scores(features, settings.base, 0.0)
-    offset = _offset(base, relevant.mean())
+    is_logistic = settings.base == LOGISTIC
+    start = logistic_start(features, relevant) if is_logistic else popularity_start(features, relevant, settings.base)
     used = features.copy()
     used[:, [FEATURES.index(name) for name in settings.unused]] = np.nan  # a missing value splits nothing
     data = xgboost.QuantileDMatrix(
         used,
         label=relevant.astype(np.float32),
-        base_margin=_base_scores(features, settings.base, offset),
+        base_margin=start.scores(features),
         feature_names=list(FEATURES),
         nthread=_THREADS,
     )
@@ -106,20 +107,7 @@ def fit_trees(features: Floats, relevant: NDArray[np.bool_], settings: TreeSetti
         "verbosity": 0,
     }
     booster = xgboost.train(parameters, data, num_boost_round=settings.rounds)
-    return Trees(bytes(booster.save_raw("ubj")), settings.base, offset, round(float(base.mean()), 6))
-
-
-def _base_scores(features: Floats, base: str, offset: float) -> Floats:
-    return np.log(np.exp(features[:, FEATURES.index(base)]) + _LEAST_SHARE) + np.float32(offset)
-
-
-def _offset(scores: Floats, mean: float) -> float:
-    """What makes the mean probability of log-odds that of the examples, by bisection: no tree is spent on it."""
-    low, high = -30.0, 30.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (1 / (1 + np.exp(-(scores + middle)))).mean() < mean else (low, middle)
-    return round(low, 6)
+    return Trees(bytes(booster.save_raw("ubj")), start)
 
 
 @lru_cache(maxsize=4)
