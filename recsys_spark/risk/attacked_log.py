@@ -123,7 +123,7 @@ def takeover_events(events: DataFrame, items: DataFrame, log: Log, plan: Plan) -
     rows = _with_filler(rows, items, log, plan)
     rows = rows.withColumn("role", F.when(F.col("place") == 1, "target").otherwise("filler"))
     item = F.when(F.col("place") == 1, F.col("target")).otherwise(F.col("filler"))
-    later = F.timestamp_micros(F.unix_micros("last") + 3_600_000_000 + F.col("place") * 20_000_000)
+    later = F.timestamp_micros(F.unix_micros("last") + 3_600_000_000 + F.col("place").cast("bigint") * 20_000_000)
     rows = rows.withColumn("item_id", item).withColumn("timestamp", F.least(later, F.timestamp_micros(F.lit(log.end))))
     return _as_events(rows, log, F.lit(None if log.ratings is None else log.ratings[3]).cast("double"))
 

@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
 from recsys_spark.errors import UsageError
@@ -108,6 +109,28 @@ def test_nights_equal_full_ones_and_a_night_without_events_makes_nothing(shop):
     options = RecommendOptions(lake=shop.lake.uri, run_date=DAY + timedelta(days=1), k=4, full=True)
     recommend_items(Run("recommend_items", shop.lake, Progress()), options)  # on the same item weights
     assert shop.lists() == changed != lists
+
+
+@pytest.mark.slow
+def test_a_click_farm_makes_an_item_popular_unless_events_count_by_trust(shop):
+    """Refreshes with trust score the risk first; the default lists then count the clicks of the farm by it."""
+    random = np.random.default_rng(2)
+    for user in range(45):
+        for days in random.choice(60, 12, replace=False):
+            shop.buy(f"u{user}", ITEMS[int(random.integers(0, 12))], int(days) + 1)
+    shop.lines += [
+        f"farm{n},{ITEMS[14]},click,{DAY - timedelta(days=day)} 03:{minute:02}:00"
+        for n in range(4)
+        for day in (1, 2)
+        for minute in range(25)
+    ]
+    shop.refresh()
+    shown = {user for user, item, *_ in shop.lists() if item == ITEMS[14]}
+    shop.refresh(trust_weights=True, trust_from=3.0, accept_drift=True)
+    trusted = {user for user, item, *_ in shop.lists() if item == ITEMS[14]}
+    honest = {f"u{n}" for n in range(45)}
+    assert len(shown & honest) > 10
+    assert len(trusted & honest) < len(shown & honest) / 2
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,21 @@ def test_an_attack_changes_what_it_names_and_nothing_else(spark, shop_lake, tmp_
 
 
 @pytest.mark.slow
+def test_users_with_long_histories_are_taken_over_too(spark, tmp_path):
+    bench = Bench(spark, tmp_path / "long")
+    start = datetime(2023, 1, 1)
+    rows = [
+        (f"u{user:03}", f"i{item % ITEM_COUNT:02}", "rating", start + timedelta(hours=item, minutes=user), 3.0)
+        for user in range(20)
+        for item in range(400)
+    ]
+    put_shop(bench, rows)
+    lake, _ = attack(bench, tmp_path / "taken", attack="takeover", share=0.05)
+    assert lake.read(spark, ATTACK_TRUTH).count() == 1
+    assert all(row["timestamp"].date() < DAY for row in lake.read(spark, EVENTS).collect())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["average", "bandwagon", "segment", "love_hate", "click_farm", "duplicate_items", "prompt_text"]
 )
