@@ -408,7 +408,7 @@ def test_a_mistake_in_the_address_or_the_keys_is_named(spark, tmp_path, monkeypa
     assert "leave them out: folder" in failed(lake, "--to=redis", "--folder=/tmp/x")[1]
     assert "needs a folder" in failed(lake, "--to=folder")[1]
     assert "is in the lake" in failed(lake, "--to=folder", f"--folder={bench.lake.uri}/x")[1]
-    monkeypatch.setattr("recsys_spark.export.steps.targets.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("recsys_spark.runtime.servers.importlib.util.find_spec", lambda name: None)
     assert "-m pip install 'redis>=5'" in failed(lake, "--to=redis")[1]
 
 

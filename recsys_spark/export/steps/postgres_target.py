@@ -14,27 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import csv
 
-from recsys_spark.errors import ConflictError, InputError, RecsysError, RetryError, UsageError
+from recsys_spark.errors import ConflictError
 from recsys_spark.errors.failpoints import failpoint
-from recsys_spark.errors.messages import one_line
-from recsys_spark.errors.redaction import redacted
 from recsys_spark.export.documents import changed_documents
 from recsys_spark.export.steps.collections import Collection, Exported
 from recsys_spark.export.steps.sql_statements import Statements
-from recsys_spark.export.steps.targets import Export, Server, check_installed, server
+from recsys_spark.export.steps.targets import Export
+from recsys_spark.runtime.postgres import connected, postgres_server
+from recsys_spark.runtime.servers import Server
 
 if TYPE_CHECKING:
     from psycopg import Connection
-
-VARIABLE = "RECSYS_POSTGRES_URL"
-
-REQUIREMENT = "psycopg[binary]>=3.1"
-
-_SECONDS = 30
-"""Longest wait for a connection."""
-
-_REFUSED = ("28", "42501", "3D000", "0A000", "58P01")
-"""SQLSTATEs of errors that do not pass: authorization, privileges, no such database, no such extension."""
 
 _ROWS = pa.schema({"rows": pa.int64()})
 
@@ -45,8 +35,7 @@ class PostgresTarget:
     takes_changes = True
 
     def __init__(self, schema: str, connections: int) -> None:
-        check_installed("psycopg", REQUIREMENT, name="--to=postgres")
-        self._server = server(VARIABLE, ("postgresql", "postgres"), name="--to=postgres")
+        self._server = postgres_server(name="--to=postgres")
         self._schema, self._connections = schema, connections
         with self._connected() as connection:
             connection.execute("SELECT 1")
@@ -101,40 +90,6 @@ class PostgresTarget:
         with connected(self._server) as connection:
             connection.autocommit = True  # transactions are opened where they are meant
             yield connection
-
-
-@contextmanager
-def connected(address: Server) -> "Iterator[Connection[Any]]":
-    """A connection; what it did is committed at the end, or rolled back by an error.
-
-    Raises:
-        RetryError: the server does not answer.
-        InputError: it refuses access, or a value.
-        UsageError: the address has a parameter that PostgreSQL does not know.
-    """
-    import psycopg
-
-    address.hide_secrets()
-    try:
-        with psycopg.connect(address.url, connect_timeout=_SECONDS) as connection:
-            yield connection
-    except psycopg.Error as error:
-        raise postgres_error(error, address) from None  # the trace could show the address
-
-
-def postgres_error(error: Any, address: Server) -> RecsysError:
-    """An error of the driver in plain words, without secrets."""
-    from psycopg import InterfaceError, OperationalError, ProgrammingError
-
-    words, state = redacted(one_line(error)), error.sqlstate or ""
-    refused = any(text in words for text in ("authentication failed", "does not exist", "no pg_hba.conf entry"))
-    if isinstance(error, ProgrammingError) and not state:
-        return UsageError(f"{address.variable} is not an address that PostgreSQL understands: {words}")
-    passing = isinstance(error, OperationalError | InterfaceError) and not refused and not state.startswith(_REFUSED)
-    hint = ""
-    if state in ("0A000", "58P01") and "vector" in words:
-        hint = "; to=pgvector needs the extension pgvector on the server"
-    return (RetryError if passing else InputError)(f"PostgreSQL {address.name}: {words}{hint}")
 
 
 def _copy(batches: Iterator[pa.RecordBatch], server: Server, statement: str) -> Iterator[pa.RecordBatch]:

@@ -22,8 +22,9 @@ from recsys_spark.errors.messages import one_line
 from recsys_spark.errors.redaction import redacted
 from recsys_spark.export.documents import changed_documents, removed_documents
 from recsys_spark.export.steps.collections import Collection, Exported
-from recsys_spark.export.steps.targets import Export, Server, check_installed, server
+from recsys_spark.export.steps.targets import Export
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.servers import Server, check_installed, server
 
 if TYPE_CHECKING:
     from redis import Redis

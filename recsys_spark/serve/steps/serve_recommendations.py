@@ -6,9 +6,9 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from recsys_spark.errors import Terminated, UsageError
-from recsys_spark.export.steps.targets import check_installed
 from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.servers import check_installed
 from recsys_spark.serve.options import ServeOptions
 from recsys_spark.serve.steps.app import Service
 from recsys_spark.serve.steps.list_sources import ListSource, list_source
