@@ -53,15 +53,14 @@ def connected(address: Server) -> "Iterator[Connection[Any]]":
 
 
 def postgres_error(error: Any, address: Server) -> RecsysError:
-    """An error of the driver in plain words, without secrets."""
-    from psycopg import InterfaceError, OperationalError, ProgrammingError
-
-    words, state = redacted(one_line(error)), error.sqlstate or ""
+    """An error of psycopg or ADBC in plain words, without secrets."""
+    words, state, kind = redacted(one_line(error)), error.sqlstate or "", {one.__name__ for one in type(error).__mro__}
     refused = any(text in words for text in ("authentication failed", "does not exist", "no pg_hba.conf entry"))
-    if isinstance(error, ProgrammingError) and not state:
+    if "ProgrammingError" in kind and not state:
         return UsageError(f"{address.variable} is not an address that PostgreSQL understands: {words}")
-    passing = isinstance(error, OperationalError | InterfaceError) and not refused and not state.startswith(_REFUSED)
+    lost = "SET TRANSACTION SNAPSHOT" in words  # it ended with the connection that kept it
+    may_pass = bool(kind & {"OperationalError", "InterfaceError"}) and not refused and not state.startswith(_REFUSED)
     hint = ""
     if state in ("0A000", "58P01") and "vector" in words:
         hint = "; to=pgvector needs the extension pgvector on the server"
-    return (RetryError if passing else InputError)(f"PostgreSQL {address.name}: {words}{hint}")
+    return (RetryError if may_pass or lost else InputError)(f"PostgreSQL {address.name}: {words}{hint}")

@@ -1,20 +1,20 @@
 """A Delta table that grows as a streaming source of Spark without a connector: the log names the files of a version."""
 
-import json
-import posixpath
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem, FileType
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.types import StructType
 
 from recsys_spark.errors import InputError
 from recsys_spark.lake.commits import data_files_of
-from recsys_spark.sources.delta import delta_file, plain_table
+from recsys_spark.sources.arrow_types import arrow_schema
+from recsys_spark.sources.delta import plain_table
+from recsys_spark.sources.delta_log import added_files, delta_file, log_actions, removes_rows
+from recsys_spark.sources.kernels.delta_file import file_system
 
 FORMAT = "recsys_delta"
 
@@ -47,9 +47,7 @@ class DeltaReader(DataSourceStreamReader):
     """Positions are versions of the table; −1 before the first."""
 
     def __init__(self, options: MutableMapping[str, str], schema: StructType) -> None:
-        from pyspark.sql.pandas.types import to_arrow_schema
-
-        self._path, self._schema = options["path"], to_arrow_schema(schema)
+        self._path, self._schema = options["path"], arrow_schema(schema)
 
     def initialOffset(self) -> dict[str, int]:  # noqa: N802
         """Before the first version."""
@@ -72,7 +70,7 @@ class DeltaReader(DataSourceStreamReader):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The rows of a file, in a task. Columns that it lacks are null."""
         assert isinstance(partition, AddedFile)
-        filesystem, path = FileSystem.from_uri(delta_file(self._path, partition.path))
+        filesystem, path = file_system(delta_file(self._path, partition.path))
         with filesystem.open_input_file(path) as source:
             file = pq.ParquetFile(source)
             stored = [name for name in self._schema.names if name in file.schema_arrow.names]
@@ -95,20 +93,16 @@ class DeltaReader(DataSourceStreamReader):
 
     def _added(self, version: int) -> Iterator[AddedFile]:
         """The files that a version adds with new rows; files that an optimisation rewrote hold none."""
-        filesystem, folder = FileSystem.from_uri(delta_file(self._path, "_delta_log"))
-        path = posixpath.join(folder, f"{version:020}.json")
-        if filesystem.get_file_info(path).type != FileType.File:
+        actions = log_actions(self._path, version)
+        if actions is None:
             raise InputError(
                 f"[stream]: the log of {self._path} no longer has version {version}, which was not read yet. Start "
                 "with a new --checkpoint, which begins with the rows that the table has"
             )
-        with filesystem.open_input_file(path) as file:
-            actions = list(map(json.loads, file.read().splitlines()))
-        if any(action["remove"].get("dataChange") for action in actions if "remove" in action):
+        if removes_rows(actions):
             raise InputError(
                 f"[stream]: version {version} of {self._path} removes or replaces rows, and a stream can only add. Run "
                 "a refresh, and start with a new --checkpoint"
             )
-        for added in (action["add"] for action in actions if "add" in action):
-            if added.get("dataChange"):
-                yield AddedFile(added["path"], added.get("partitionValues") or {})
+        for added in added_files(actions):
+            yield AddedFile(added["path"], added.get("partitionValues") or {})

@@ -19,8 +19,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.errors import InputError, RetryError
 from recsys_spark.errors.messages import is_transient, one_line
 from recsys_spark.lake.jvm import list_files
-from recsys_spark.sources.dataset_file import Dataset, Source
-from recsys_spark.sources.delta import delta_entries
+from recsys_spark.sources.dataset_file import Source
 from recsys_spark.sources.first_bytes import first_bytes
 
 _WILDCARD = re.compile(r"(?<!\\)[*?\[{]")
@@ -49,18 +48,6 @@ class SourceFile:
 
 _Match = tuple[SourceFile, list[str]]
 """A file, and its names below the part of the path that has no wildcard."""
-
-
-def list_sources(dataset: Dataset, data: str, session: Callable[[], SparkSession]) -> dict[str, list[SourceFile]]:
-    """The data files of every source below ``data``, sorted by path.
-
-    ``session`` is called only for file systems that Arrow does not know.
-
-    Raises:
-        InputError: a source does not exist, has no data file, holds no bytes, or is a table of another format.
-        RetryError: the store does not answer.
-    """
-    return {name: list_source(name, source, data, session) for name, source in dataset.sources.items()}
 
 
 def is_hidden(name: str) -> bool:
@@ -95,10 +82,15 @@ def list_source(
     session: Callable[[], SparkSession],
     remedy: str = "check --data, the folder that holds the sources",
 ) -> list[SourceFile]:
-    """The data files of one source, as ``list_sources``. ``remedy``: for the message if there are none."""
+    """The data files of one source, sorted by path.
+
+    ``session`` is called only for file systems that Arrow does not know. ``remedy``: for the message if there are none.
+
+    Raises:
+        InputError: the source does not exist, has no data file, holds no bytes, or is a table of another format.
+        RetryError: the store does not answer.
+    """
     path = f"{data}/{source.path}"
-    if source.format == "delta":
-        return [SourceFile(*entry, base=path) for entry in delta_entries(name, path)]
     try:
         matches = _matching(data, source.path, session)
         if not matches and _WILDCARD.search(source.path):  # a file may be called "log [1].csv"
@@ -186,7 +178,9 @@ def _refuse_other_tables(name: str, path: str, matches: list[_Match]) -> None:
             kind = "Iceberg"
         if kind is not None:
             article = "an" if kind == "Iceberg" else "a"
-            remedy = 'set format = "delta"' if kind == "Delta" else "read it with the connector of that format"
+            remedy = {"Delta": 'set format = "delta"', "Iceberg": 'set format = "iceberg"'}.get(
+                kind, "read it with the connector of that format"
+            )
             raise InputError(
                 f"source '{name}': {path} is {article} {kind} table ({file.path}); its files also hold rows of old "
                 f"versions. In the dataset file, {remedy}"

@@ -21,7 +21,9 @@ FIELD = re.compile(r"\{(\w+)\}")
 RUN_DATE = "run_date"
 """The parameter ``:run_date`` of the SQL in dataset files."""
 
-_NARROW = {"Project", "Filter", "SubqueryAlias", "View", "LogicalRelation", "Relation", "HadoopFsRelation", "Union"}
+_NARROW = {"Project", "Filter", "SubqueryAlias", "View", "LogicalRelation", "Relation", "HadoopFsRelation", "Union",
+           "MapInArrow", "Range"}  # fmt: skip
+"""Operators that keep rows apart. The last two are sources that tasks of Python read: no SQL makes a MapInArrow."""
 
 _CLOCKS = {"CurrentDate", "CurrentTimestamp", "CurrentTime", "LocalTimestamp", "Now", "CurrentBatchTimestamp"}
 

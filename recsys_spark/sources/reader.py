@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any
+from functools import partial, reduce
+from typing import Any, cast
 
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
@@ -16,10 +16,11 @@ from recsys_spark.errors import InputError, RecsysError, UsageError
 from recsys_spark.errors.messages import source_error, sql_error
 from recsys_spark.errors.redaction import remember_secrets
 from recsys_spark.lake.paths import spark_path
-from recsys_spark.sources.dataset_file import Source
-from recsys_spark.sources.delta import delta_schema
+from recsys_spark.sources.dataset_file import SESSION_TABLE, Dataset, Source
 from recsys_spark.sources.files import SourceFile
 from recsys_spark.sources.groups import FileGroup, FileInspector, lower_keys
+from recsys_spark.sources.listing import FileListing, Listing, Part, TableListing
+from recsys_spark.sources.names import named_columns
 from recsys_spark.sources.types import aligned, plain_timestamps
 
 CORRUPT = "_corrupt_record"
@@ -27,6 +28,8 @@ CORRUPT = "_corrupt_record"
 _TEXT_FORMATS = ("csv", "json")
 
 _FILE_FORMATS = (*_TEXT_FORMATS, "parquet", "orc", "text", "avro", "xml")
+
+_STATED = ("csv", "parquet", "orc", "delta", "iceberg", "postgres", "jdbc", SESSION_TABLE)
 
 _SETTINGS = {
     # shop=007 in the name of a folder is a text, not the number 7.
@@ -41,14 +44,13 @@ _SETTINGS = {
 class SourceReader:
     """Reads the sources of one run below ``data``, a folder or URI. Each file is inspected once."""
 
-    def __init__(self, spark: SparkSession, data: str) -> None:
-        """Reading sets the session settings for sources in ``spark``."""
-        self._spark, self._data = spark, data
+    def __init__(self, spark: SparkSession, data: str, dataset: Dataset | None = None) -> None:
+        """Reading sets the session settings for sources in ``spark``. ``dataset``: of tables that tasks of Python read,
+        its queries need some columns alone."""
+        self._spark, self._data, self._dataset = spark, data, dataset
         self._inspector = FileInspector(lambda: spark)
 
-    def read(
-        self, name: str, source: Source, files: Sequence[SourceFile], only: Collection[str] | None = None
-    ) -> DataFrame:
+    def read(self, name: str, source: Source, listing: Listing, part: Part | None = None) -> DataFrame:
         """One source, with malformed records in ``_corrupt_record`` where the format can tell them apart.
 
         Files of different layouts (order of columns, a column that was added later, quotes) are read separately and
@@ -57,8 +59,8 @@ class SourceReader:
         Args:
             name: of the source, for messages.
             source: format, options and schema.
-            files: all data files of the source, from ``list_sources``.
-            only: the paths to read of them; the columns are those of all files.
+            listing: of the source, from ``list_sources``.
+            part: the rows to read, from ``listing.added``; the columns are those of all rows.
 
         Raises:
             UsageError: the schema or an option is wrong.
@@ -67,18 +69,20 @@ class SourceReader:
         remember_secrets(source.options)
         for setting, value in _SETTINGS.items():
             self._spark.conf.set(setting, value)
-        path, only = f"{self._data}/{source.path}", None if only is None else frozenset(only)
+        place = source.place(self._data)
         try:
-            if source.format == "delta":
-                return _delta(self._spark, name, path, files, only)
+            if not isinstance(listing, FileListing):
+                wanted = list if self._dataset is None else partial(named_columns, dataset=self._dataset, source=name)
+                return cast(TableListing, listing).frame(self._spark, part, wanted)
             if source.format not in _FILE_FORMATS:
                 reader = self._spark.read.format(source.format).options(**source.options)
-                return (reader.schema(source.schema_) if source.schema_ else reader).load(path)
-            return self._union_of_groups(name, source, files, only)
+                return (reader.schema(source.schema_) if source.schema_ else reader).load(place)
+            only = None if part is None else frozenset(part.content)
+            return self._union_of_groups(name, source, listing.files, only)
         except RecsysError:
             raise
         except Exception as error:
-            user_error = source_error(error, name, path)
+            user_error = source_error(error, name, place)
             if user_error is None:
                 raise
             raise user_error from error
@@ -178,14 +182,7 @@ class _GroupReader:
 
 def has_stated_columns(source: Source) -> bool:
     """Whether the schema, or headers and footers of the files, state the columns, so that no row has to be read."""
-    return bool(source.schema_) or source.format in ("csv", "parquet", "orc", "delta")
-
-
-def _delta(
-    spark: SparkSession, name: str, path: str, files: Sequence[SourceFile], only: frozenset[str] | None
-) -> DataFrame:
-    reader = spark.read.format("parquet").options(basePath=path).schema(delta_schema(name, path))
-    return _load(reader, [file.path for file in files if only is None or file.path in only], files[0].path)
+    return bool(source.schema_) or source.format in _STATED
 
 
 def _schema_of(name: str, source: Source) -> StructType | None:

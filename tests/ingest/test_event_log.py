@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from recsys_spark.errors import UsageError
 from recsys_spark.privacy.options import ForgetOptions
 from recsys_spark.privacy.steps.forget_users import forget_users
 from recsys_spark.runtime.lifecycle import Run
@@ -52,7 +53,8 @@ def test_a_run_reads_new_files_and_adds_their_rows(shop, spark):
     shop.log("2.csv", "u3,a2,2024-02-02,", "u1,a1,2024-02-01,", "u4,,2024-02-01,")
     shop.log("_SUCCESS")
     report = shop.ingest(lake, FIRST + timedelta(days=1))
-    assert report["log_read"] == "1 new files"
+    assert (report["log_read"], report["log_rows"]) == ("1 new files", 3)
+    assert report["log_bytes"] == (shop.folder / "log" / "2.csv").stat().st_size < report["log_bytes_of"]
     assert report["events_changes"] == report["users_changes"] == {"added": 1, "changed": 0, "removed": 0}
     assert report["tables"] == {"quarantine": 3, "items": 2, "users": 3, "events": 3, "user_rules": 0}
     assert files < set(lake.file_uris(EVENTS, lake.last_commit(EVENTS).version)), "stored files stay unchanged"
@@ -62,6 +64,12 @@ def test_a_run_reads_new_files_and_adds_their_rows(shop, spark):
     shop.ingest(again, FIRST + timedelta(days=1))
     assert tables_of(spark, lake) == tables_of(spark, again)
     assert shop.ingest(lake, FIRST + timedelta(days=1))["status"] == "unchanged"
+    (shop.folder / "products.csv").write_text("sku,name,maker\na1,pot,ada\n", encoding="utf-8")
+    change = (
+        r"source 'products' changed since the last run: brand is missing \(it was string\); maker is new \(string\)"
+    )
+    with pytest.raises(UsageError, match=f"`brand` cannot be resolved.*{change}"):
+        shop.ingest(lake, FIRST + timedelta(days=1))
 
 
 @pytest.mark.slow

@@ -103,3 +103,45 @@ def test_a_dataset_file_in_another_encoding_is_named(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_bytes(GOOD.replace("Shop", "Käse").encode("latin-1"))
     assert "mine.toml is not TOML" in complaint(str(path))
+
+
+# --- sources that are tables ---
+
+
+def with_source(text):
+    return GOOD.replace('path = "log.csv"\noptions = { header = true }', text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('path = "log"', "data/log"),
+        ('path = "log"\nformat = "delta"\nversion = 0\npartitions = ["day > 1"]', "data/log"),
+        ('format = "iceberg"\ncatalog = "lake"\ntable = "shop.log"', "lake.shop.log"),
+        ('format = "iceberg"\npath = "log/v3.metadata.json"', "data/log/v3.metadata.json"),
+        ('table = "main.shop.log"', "main.shop.log"),
+        ('format = "postgres"\ntable = "shop.log"', "shop.log"),
+    ],
+)
+def test_a_source_is_a_path_or_a_table(text, place, dataset_file):
+    assert load_dataset(dataset_file(with_source(text))).sources["log"].place("data") == place
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", 'format = "csv" needs path, and has none'),
+        ('format = "delta"\ntable = "log"', 'format = "delta" needs path, and has none'),
+        ('format = "iceberg"\npath = "x"\ntable = "log"', 'format = "iceberg" needs path or table, and has both'),
+        ('format = "iceberg"\npath = "x"\ncatalog = "y"', "catalog needs the name of a table in place of a path"),
+        ('path = "log"\nversion = 3', 'format = "csv" needs path, and does not take version'),
+        ('table = "log"\npath = "x"', 'format = "table" needs table, and does not take path'),
+    ],
+)
+def test_keys_that_do_not_fit_the_format_of_a_source_are_faults(text, fault, dataset_file):
+    assert f"sources.log: {fault}" in complaint(dataset_file(with_source(text)))
+
+
+def test_the_keys_of_tables_leave_the_run_keys_of_files_as_they_were(dataset_file):
+    stored = load_dataset(dataset_file(GOOD)).model_dump(mode="json")["sources"]
+    assert stored == {"log": {"path": "log.csv", "format": "csv", "options": {"header": True}, "schema_": None}}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from recsys_spark.errors import InputError
 from recsys_spark.lake.paths import absolute
 from recsys_spark.sources.dataset_file import Dataset
-from recsys_spark.sources.files import is_hidden, list_sources
+from recsys_spark.sources.files import is_hidden
+from recsys_spark.sources.listings import list_sources
 from recsys_spark.sources.reader import SourceReader
 
 QUERY = {"from": "log", "select": {}}
@@ -21,8 +22,8 @@ def dataset_of(path, **more):
 
 
 def listed(folder, path, **more):
-    files = list_sources(dataset_of(path, **more), str(folder), lambda: pytest.fail("needs no Spark"))["log"]
-    return [file.path.removeprefix(f"{folder}/") for file in files]
+    listing = list_sources(dataset_of(path, **more), str(folder), lambda: pytest.fail("needs no Spark"))["log"]
+    return [file.path.removeprefix(f"{folder}/") for file in listing.files]
 
 
 def fill(folder, names):
@@ -99,8 +100,8 @@ def test_a_data_folder_may_have_any_name(name, tmp_path, spark):
         (folder / f"log/dt=1/{file}.csv").write_text(f"x\n{7 + number}\n", encoding="utf-8")
     for path in ("log", "log/*/*.csv", "log/dt=1/a [[]1].csv", "log/dt=1/a [1].csv"):
         dataset = dataset_of(path, format="csv", options={"header": True})
-        files = list_sources(dataset, str(folder), lambda: spark)["log"]
-        frame = SourceReader(spark, str(folder)).read("log", dataset.sources["log"], files)
+        listing = list_sources(dataset, str(folder), lambda: spark)["log"]
+        frame = SourceReader(spark, str(folder)).read("log", dataset.sources["log"], listing)
         both = ["7"] if "1].csv" in path else ["7", "8"]
         assert sorted(row.x for row in frame.collect()) == both, path
         assert ("dt" in frame.columns) == (path == "log")

@@ -11,7 +11,8 @@ import pytest
 
 from recsys_spark.errors import InputError, RecsysError, UsageError
 from recsys_spark.sources.dataset_file import Dataset, TableQuery
-from recsys_spark.sources.files import list_sources
+from recsys_spark.sources.listing import Part
+from recsys_spark.sources.listings import list_sources
 from recsys_spark.sources.queries import is_row_by_row, query, register
 from recsys_spark.sources.reader import CORRUPT, SourceReader, malformed, well_formed
 
@@ -26,9 +27,11 @@ def read(tmp_path, spark):
     def frame(path="log", only=None, name="log", **source):
         source = {"path": path, "format": "csv"} | source
         dataset = Dataset.model_validate({"title": "t", "sources": {name: source}, "items": QUERY, "events": QUERY})
-        files = list_sources(dataset, str(tmp_path), lambda: spark)[name]
-        paths = None if only is None else [f.path for f in files if f.path.endswith(only)]
-        return SourceReader(spark, str(tmp_path)).read(name, dataset.sources[name], files, paths)
+        listing = list_sources(dataset, str(tmp_path), lambda: spark)[name]
+        part = None
+        if only is not None:
+            part = Part("", None, [file.path for file in listing.files if file.path.endswith(only)] if only else [])
+        return SourceReader(spark, str(tmp_path)).read(name, dataset.sources[name], listing, part)
 
     def rows(*arguments, **more):
         parsed = well_formed(frame(*arguments, **more)).collect()

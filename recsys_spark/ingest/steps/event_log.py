@@ -1,6 +1,6 @@
-"""The event log → events. Of a log that only grows, a run reads the files added since the last run."""
+"""The event log → events. Of a log that only grows, a run reads the rows added since the last run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
@@ -29,7 +29,7 @@ from recsys_spark.privacy.rules import without_forgotten
 from recsys_spark.privacy.steps.tombstones import tombstones
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset
-from recsys_spark.sources.files import SourceFile
+from recsys_spark.sources.listing import Listing, Part
 from recsys_spark.sources.names import named_sources
 from recsys_spark.sources.queries import is_row_by_row, query
 from recsys_spark.sources.reader import has_stated_columns
@@ -51,12 +51,12 @@ _RECORDED = 10_000
 class EventLog:
     """The part of the source of events that a run reads."""
 
-    files: list[str] | None = None
-    """Paths of the files added since the last run; None: all files."""
+    part: Part | None = None
+    """The rows added since the last run; None: all rows."""
     last: Commit | None = None
-    """The commit of ``events`` to which the rows of ``files`` are added."""
+    """The commit of ``events`` to which the rows of ``part`` are added."""
     reason: str = ""
-    """The reason why all files are read."""
+    """The reason why all rows are read."""
     record: EventLogRecord | None = None
     """For the commit: the record that the next run compares with."""
     streamed: int | None = None
@@ -65,11 +65,11 @@ class EventLog:
     @property
     def scope(self) -> str:
         """The part that is read, in words."""
-        return f"all: {self.reason}" if self.files is None else f"{len(self.files)} new files"
+        return f"all: {self.reason}" if self.part is None else self.part.words
 
     def whole(self, reason: str) -> "EventLog":
         """The whole log, for this ``reason`` unless it has one already."""
-        return self if self.files is None else EventLog(reason=reason, record=self.record, streamed=self.streamed)
+        return self if self.part is None else EventLog(reason=reason, record=self.record, streamed=self.streamed)
 
     def record_of(self, staged: Staged) -> EventLogRecord | None:
         """For the commit of the staged events: the record with the number of data files after the last full read."""
@@ -89,6 +89,25 @@ class EventLog:
         return replace(self, record=replace(self.record, late=min(times, default=None)))
 
 
+def log_size(
+    log: EventLog, listing: Listing | None, reviewed: Mapping[str, Any], last: Commit | None
+) -> dict[str, int]:
+    """For the report: rows that were validated, bytes of the files that were read, and of all files of the log.
+
+    Args:
+        log: the part that was read.
+        listing: of the source of the events; None if they have none of their own.
+        reviewed: rows of this run, from ``Gate.reviewed``.
+        last: the last commit of ``events``.
+    """
+    before = 0 if log.part is None or last is None else (last.provenance.reviewed or {}).get("rows", 0)
+    sizes = {"log_rows": reviewed["rows"] - before}
+    if listing is not None and listing.bytes is not None:
+        read = listing.bytes if log.part is None else log.part.bytes
+        sizes |= {"log_bytes": listing.bytes if read is None else read, "log_bytes_of": listing.bytes}
+    return sizes
+
+
 @dataclass(frozen=True)
 class StagedEvents:
     """The staged events, and the rejected rows with their reason."""
@@ -100,32 +119,32 @@ class StagedEvents:
 def event_log(
     run: Run,
     dataset: Dataset,
-    files: Mapping[str, Sequence[SourceFile]],
+    listings: Mapping[str, Listing],
     options: IngestOptions,
     *,
     force: bool,
     forgotten: str | None = None,
     streamed: int | None = None,
 ) -> EventLog:
-    """The whole log, or only the files added since the last run if they are enough for the same table.
+    """The whole log, or only the rows added since the last run if they are enough for the same table.
 
     Args:
         run: the sources are registered as views in its session.
         dataset: names the source of events.
-        files: the files of every source, from ``list_sources``.
+        listings: of every source, from ``list_sources``.
         options: those of this run.
         force: read the whole log in any case.
         forgotten: content id of the tombstones; events stored under others may hold forgotten users.
         streamed: version of ``streamed_events``; None without a stream.
     """
-    log = _source_log(run, dataset, files, options, force=force, forgotten=forgotten)
+    log = _source_log(run, dataset, listings, options, force=force, forgotten=forgotten)
     return replace(log, streamed=streamed)
 
 
 def _source_log(
     run: Run,
     dataset: Dataset,
-    files: Mapping[str, Sequence[SourceFile]],
+    listings: Mapping[str, Listing],
     options: IngestOptions,
     *,
     force: bool,
@@ -134,8 +153,8 @@ def _source_log(
     name = dataset.events.source
     if name not in dataset.sources or name in _sources_of_others(dataset):
         return EventLog(reason="the events have no source of their own")
-    entries, reading = {file.path: file.entry for file in files[name]}, _reading(dataset, name)
-    record = EventLogRecord(list(entries.values()), str(options.run_date), reading)
+    entries, reading = listings[name].entries, _reading(dataset, name)
+    record = EventLogRecord(entries, str(options.run_date), reading)
     if len(entries) > _RECORDED:
         return EventLog(reason=f"the log has more than {_RECORDED:,} files")
     if (last := run.lake.last_commit(EVENTS)) is None:
@@ -146,11 +165,10 @@ def _source_log(
         return EventLog(reason="users or items were forgotten since", record=record)
     if reason := _reason_for_full_read(run, dataset, last, reading, options):
         return EventLog(reason=reason, record=record)
-    before = set(last.provenance.event_log.files if last.provenance.event_log else ())
-    new = [path for path, entry in entries.items() if entry not in before]
-    if len(entries) - len(new) != len(before):
-        return EventLog(reason="files that were read before were removed or changed", record=record)
-    return EventLog(new, last, record=record)
+    added = listings[name].added(last.provenance.event_log.files if last.provenance.event_log else ())
+    if isinstance(added, str):
+        return EventLog(reason=added, record=record)
+    return EventLog(added, last, record=record)
 
 
 def staged_events(run: Run, log: EventLog, validated: DataFrame) -> StagedEvents | None:

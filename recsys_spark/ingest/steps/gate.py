@@ -102,7 +102,7 @@ class Gate:
     def _refusal(self, table: Table, bad: Collection[BadRows], share: str) -> QualityError:
         query, limit = self._query_of(table), self.options.max_bad_share
         sources = ", ".join(
-            f"'{name}' ({self.data}/{self.dataset.sources[name].path})" for name in sorted(self._sources_of(table))
+            f"'{name}' ({self.dataset.sources[name].place(self.data)})" for name in sorted(self._sources_of(table))
         )
         lines = {one.table: one.sample for one in bad if one.table.startswith(SOURCE)}
         return QualityError(

@@ -11,9 +11,17 @@ from pyspark.sql import DataFrame
 from recsys_spark.ingest.bad_rows import BadRows
 from recsys_spark.ingest.losses import SCRUBBED, Loss, count_losses, losses_by_name
 from recsys_spark.ingest.options import IngestOptions
-from recsys_spark.ingest.steps.event_log import EventLog, event_log, staged_events, staged_users, stored_quarantine
+from recsys_spark.ingest.steps.event_log import (
+    EventLog,
+    event_log,
+    log_size,
+    staged_events,
+    staged_users,
+    stored_quarantine,
+)
 from recsys_spark.ingest.steps.gate import Gate, reasons_of
 from recsys_spark.ingest.steps.loss_gate import LossGate
+from recsys_spark.ingest.steps.source_columns import SourceColumns
 from recsys_spark.ingest.validation import (
     LATE,
     accepted,
@@ -38,7 +46,8 @@ from recsys_spark.publish.steps.change_log import log_changes, snapshot_change
 from recsys_spark.publish.steps.publishing import Report, run_key, unchanged
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset, load_dataset
-from recsys_spark.sources.files import SourceFile, list_sources
+from recsys_spark.sources.listing import Listing
+from recsys_spark.sources.listings import list_sources
 from recsys_spark.sources.queries import query, register
 from recsys_spark.sources.reader import SourceReader, malformed
 from recsys_spark.tables.schemas import EVENTS, FORGOTTEN, ITEMS, QUARANTINE, STREAMED_EVENTS, USER_RULES, USERS, Table
@@ -59,42 +68,43 @@ def ingest_tables(run: Run, options: IngestOptions, *, force: bool = False) -> R
     dataset, data, secret = _dataset(options), absolute(options.data), user_key(run, options.user_key)
     # Read before the sources are listed: a run that publishes in between is a conflict.
     bases = {table.name: run.lake.last_commit(table) for table in _TARGETS}
-    files = list_sources(dataset, data, lambda: run.spark)
+    listings = list_sources(dataset, data, lambda: run.spark)
     forgotten = stones.content_id if (stones := run.lake.last_commit(FORGOTTEN)) is not None else None
     streamed = run.lake.last_commit(STREAMED_EVENTS)
-    key = _key(dataset, files, options, forgotten, streamed.content_id if streamed else None, secret)
+    key = _key(dataset, listings, options, forgotten, streamed.content_id if streamed else None, secret)
     if (done := unchanged(run, key, *_TARGETS)) is not None and not force:
         return done
-    reader = SourceReader(run.spark, data)
-    sources = {name: reader.read(name, source, files[name]) for name, source in dataset.sources.items()}
-    validated, malformed_rows = _validate(run, dataset, sources, options, secret)
+    reader, last = SourceReader(run.spark, data, dataset), bases[EVENTS.name]
+    sources = {name: reader.read(name, source, listings[name]) for name, source in dataset.sources.items()}
+    columns = SourceColumns.of(sources, listings, last)
+    with columns.in_errors():
+        whole = _validate(run, dataset, sources, options, secret)
     if options.dry_run:
         return {"tables": {}}
     version = None if streamed is None else streamed.version
-    log = event_log(run, dataset, files, options, force=force, forgotten=forgotten, streamed=version)
-    staged = None
-    if log.last is not None:
+    log = event_log(run, dataset, listings, options, force=force, forgotten=forgotten, streamed=version)
+    staged, (validated, _), part = None, whole, whole[0]
+    if log.part is not None:
         name = dataset.events.source
-        new = {name: reader.read(name, dataset.sources[name], files[name], log.files)}
-        part, malformed_part = _validate(run, dataset, sources | new, options, secret)
-        staged = _staged(run, dataset, options, log, part, malformed_part)
+        new = {name: reader.read(name, dataset.sources[name], listings[name], log.part)}
+        part, malformed_rows = _validate(run, dataset, sources | new, options, secret)
+        staged = _staged(run, dataset, options, log, part, malformed_rows)
     if staged is None:
         log, part = log.whole("new files replace stored events"), validated
-        staged = _staged(run, dataset, options, log, validated, malformed_rows)
+        staged = _staged(run, dataset, options, log, *whole)
     assert staged is not None, "the whole log is always enough"
     gate = Gate(run, dataset, data, options, sources, staged, reasons_of(run, staged))
-    last = bases[EVENTS.name]
     gate.check({*validated, USERS}, (last.provenance.reviewed or {}) if last is not None else {})
     losses = LossGate(run, dataset, options, staged, part=log.last is not None).check()
     if any(bad.table == EVENTS.name and bad.reason.startswith(LATE) for bad in gate.reasons):
         log = log.with_late(part[EVENTS])
-    report: Report = {}
+    report = columns.report | log_size(log, listings.get(dataset.events.source), gate.reviewed(), last)
     if last is not None and last.provenance.forgotten != forgotten:
         # Before the commit of the events records the tombstones: after a kill here the next run does it again.
         report["forgetting_completed"] = complete_forgetting(run, _TARGETS)
     of_events = Provenance(reviewed=gate.reviewed(), forgotten=forgotten, streamed=version, user_key=key_id(secret))
     report |= _counts(gate.reasons, losses, scrub=dataset.scrub)
-    return _publish(run, options, key, bases, staged, log, of_events, losses) | report
+    return _publish(run, options, key, bases, staged, log, of_events, losses, columns) | report
 
 
 def _dataset(options: IngestOptions) -> Dataset:
@@ -116,14 +126,14 @@ def _counts(bad_rows: Iterable[BadRows], losses: Sequence[Loss], *, scrub: bool)
 
 def _key(
     dataset: Dataset,
-    files: Mapping[str, Sequence[SourceFile]],
+    listings: Mapping[str, Listing],
     options: IngestOptions,
     forgotten: str | None,
     streamed: str | None,
     secret: UserKey | None,
 ) -> str:
     inputs = {
-        "sources": {name: [file.entry for file in entries] for name, entries in files.items()},
+        "sources": {name: list(listing.entries) for name, listing in listings.items()},
         "dataset": dataset.model_dump(mode="json"),
         "max_text_chars": options.max_text_chars,
         "run_date": options.run_date if dataset.names_run_date else None,
@@ -143,10 +153,11 @@ def _publish(
     log: EventLog,
     of_events: Provenance,
     losses: Sequence[Loss],
+    columns: SourceColumns,
 ) -> Report:
     """Commit all tables onto ``bases``, the commits at the start of the run, and log the changes.
 
-    ``of_events``: provenance of the events; ``losses``: of the rows that are published.
+    ``of_events``: provenance of the events; ``losses``: of the rows that are published; ``columns``: of the sources.
     """
     changes = [snapshot_change(run, staged[table], log.scope, key) for table in (ITEMS, USERS, EVENTS)]
     outcomes = {
@@ -156,6 +167,7 @@ def _publish(
         )
         for change in changes
     }
+    outcomes[EVENTS.name] |= columns.outcome
     provenance = {EVENTS.name: replace(of_events, event_log=log.record_of(staged[EVENTS]))}
     for table in _TARGETS:
         base, name = (last.version if (last := bases[table.name]) else None), table.name

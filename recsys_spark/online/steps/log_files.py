@@ -16,6 +16,7 @@ from recsys_spark.privacy.steps.user_key import user_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Source
 from recsys_spark.sources.files import SourceFile, list_source
+from recsys_spark.sources.listing import FileListing
 from recsys_spark.sources.reader import CORRUPT, SourceReader, malformed, well_formed
 
 Validate = Callable[[DataFrame], DataFrame]
@@ -76,7 +77,7 @@ def read_log(run: Run, log: LogFile, needed: Sequence[str], key: str | None = No
     Raises:
         UsageError: a needed column is missing.
     """
-    raw = SourceReader(run.spark, log.folder).read(log.key, log.source, log.files)
+    raw = SourceReader(run.spark, log.folder).read(log.key, log.source, FileListing(log.files))
     columns = [column for column in raw.columns if column != CORRUPT]
     if missing := [name for name in needed if name not in columns]:
         raise UsageError(

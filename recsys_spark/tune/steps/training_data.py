@@ -25,7 +25,8 @@ from recsys_spark.privacy.steps.tombstones import tombstones
 from recsys_spark.publish.steps.publishing import InputVersions, pin_inputs, run_key
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.sources.dataset_file import Dataset, TableQuery
-from recsys_spark.sources.files import list_sources
+from recsys_spark.sources.listing import Listing
+from recsys_spark.sources.listings import list_sources
 from recsys_spark.sources.queries import query, register
 from recsys_spark.sources.reader import SourceReader
 from recsys_spark.tables.run_date import events_before
@@ -58,7 +59,7 @@ def read_scored_texts(
         InputError: too few pairs, or scores that are all equal.
     """
     if dataset is not None and dataset.reviews is not None:
-        pairs, versions = _reviews(run, options, dataset, dataset.reviews)
+        pairs, versions, _sources = _reviews(run, options, dataset, dataset.reviews)  # open until the pairs are read
     else:
         inputs = pin_inputs(run, ITEMS, USERS, EVENTS)
         pairs = rating_pairs(*(inputs.frame(run, table) for table in (EVENTS, USERS, ITEMS)))
@@ -87,22 +88,23 @@ def read_scored_texts(
 
 def _reviews(
     run: Run, options: TuningOptions, dataset: Dataset, reviews: TableQuery
-) -> tuple[DataFrame, Mapping[str, Any]]:
-    """Pairs of the reviews, without users and items that the lake has forgotten; and their versions."""
+) -> tuple[DataFrame, Mapping[str, Any], Mapping[str, Listing]]:
+    """Pairs of the reviews, without users and items that the lake has forgotten; their versions; and the sources."""
     if dataset.scrub:
         check_scrub_installed()
     data, tombstone_commit = absolute(options.data or ""), run.lake.last_commit(FORGOTTEN)
-    files = list_sources(dataset, data, lambda: run.spark)
-    reader = SourceReader(run.spark, data)
+    listings = list_sources(dataset, data, lambda: run.spark)
+    reader = SourceReader(run.spark, data, dataset)
     for name, source in dataset.sources.items():
-        register(reader.read(name, source, files[name]), name)
+        register(reader.read(name, source, listings[name]), name)
     rows = query(run.spark, "reviews", reviews, list(SCORED), [], options.run_date)
     rows = without_forgotten(rows, tombstones(run))
-    entries = {name: [file.entry for file in listed] for name, listed in files.items()}
+    entries = {name: list(listing.entries) for name, listing in listings.items()}
     versions: dict[str, Any] = {"reviews": options.dataset, "files": entries}
     forgotten = {"forgotten": tombstone_commit.content_id} if tombstone_commit is not None else {}
     scrub = {"scrub": SCRUB_VERSION} if dataset.scrub else {}
-    return review_pairs(rows, options.max_text_chars, scrub=dataset.scrub), versions | forgotten | scrub
+    pairs = review_pairs(rows, options.max_text_chars, scrub=dataset.scrub)
+    return pairs, versions | forgotten | scrub, listings
 
 
 def read_histories(

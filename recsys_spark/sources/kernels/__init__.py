@@ -1,0 +1,1 @@
+"""Rows of stored files, from Arrow arrays."""
