@@ -43,6 +43,8 @@ DISTANCE = Evidence("distance", "the combination of all figures is unusual: dist
 
 TWINS = Evidence("twins", "a history that other accounts have too: %s of it is the same")
 
+LOCKSTEP = Evidence("lockstep", "on the same items in the same half hours as other accounts: %s of them on average")
+
 _ALIKE = "shares a praised item with accounts that are alike in this: "
 
 OF_GROUPS = {one.name: f"{_ALIKE}{one.sentence.partition(':')[0]} (strength %s)" for one in OF_USERS if one.shared}

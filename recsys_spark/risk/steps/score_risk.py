@@ -11,7 +11,7 @@ from recsys_spark.lake.provenance import Provenance
 from recsys_spark.publish.steps.audit import publish_audited
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.publish.steps.scratch import TempTable, materialized
-from recsys_spark.risk.evidence import DISTANCE, OF_GROUPS, OF_ITEMS, OF_USERS, TWINS, Evidence
+from recsys_spark.risk.evidence import DISTANCE, LOCKSTEP, OF_GROUPS, OF_ITEMS, OF_USERS, TWINS, Evidence
 from recsys_spark.risk.kernels.labelled import LabelledScorer
 from recsys_spark.risk.kernels.scoring import Scorer
 from recsys_spark.risk.options import RiskOptions
@@ -20,13 +20,13 @@ from recsys_spark.risk.scores import places_of, risk_rows, scored
 from recsys_spark.risk.steps.histograms import histograms
 from recsys_spark.risk.steps.item_evidence import item_evidence
 from recsys_spark.risk.steps.labelled_scores import labelled_scorer
-from recsys_spark.risk.steps.user_evidence import SHARED, Log, log_of, user_deviations, user_evidence, user_figures
+from recsys_spark.risk.steps.user_evidence import GROUPED, Log, log_of, user_deviations, user_evidence, user_figures
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.schemas import EVENTS, ITEM_RISK, ITEMS, USER_RISK, USERS, Table
 
 _GROUPS = [Evidence(f"group_{name}", sentence) for name, sentence in OF_GROUPS.items()]
 
-USER_EVIDENCE = (*OF_USERS, DISTANCE, *_GROUPS, TWINS)
+USER_EVIDENCE = (*OF_USERS, DISTANCE, *_GROUPS, TWINS, LOCKSTEP)
 
 ITEM_EVIDENCE = (*OF_ITEMS, *_GROUPS)
 
@@ -87,7 +87,7 @@ def _user_scorer(
     run: Run, inputs: InputVersions, rows: TempTable, options: RiskOptions
 ) -> tuple[Scorer | LabelledScorer, Report]:
     """The scorer of users, by labels if there are any to learn from, and its figures."""
-    scorer = _scorer(rows, [False] * (len(OF_USERS) + 1) + [True] * (len(SHARED) + 1), options, 2)
+    scorer = _scorer(rows, [False] * (len(OF_USERS) + 1) + [True] * GROUPED, options, 2)
     if options.risk_label is None:
         return scorer, {}
     if USERS.name not in inputs.versions:

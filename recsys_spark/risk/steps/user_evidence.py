@@ -11,6 +11,7 @@ from recsys_spark.hybrid.item_features import word_values
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.risk.evidence import OF_USERS, STEPS
 from recsys_spark.risk.kernels.scales import NO_FIGURE, shrunk_covariance, whitener
+from recsys_spark.risk.lockstep import lockstep_figures
 from recsys_spark.risk.options import RiskOptions
 from recsys_spark.risk.scaled_figures import with_distances, z_scores
 from recsys_spark.risk.shared_figures import item_sums, praised_pairs, user_strengths, with_deviations
@@ -30,8 +31,11 @@ from recsys_spark.tables.schemas import EVENTS, ITEMS, USERS
 
 SHARED = [place for place, one in enumerate(OF_USERS) if one.shared]
 
-WIDTH = len(OF_USERS) + 1 + len(SHARED) + 1
-"""Figures in ``evidence`` of a user: z-scores, distance, shared figures, twins."""
+GROUPED = len(SHARED) + 2
+"""Figures in ``evidence`` that several accounts have in common: shared figures, twins, lockstep."""
+
+WIDTH = len(OF_USERS) + 1 + GROUPED
+"""Figures in ``evidence`` of a user: z-scores, distance, and GROUPED ones."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,15 @@ def user_evidence(log: Log, deviations: DataFrame) -> DataFrame:
         signatures(log.events.select("user_id", "item_id").distinct(), "user_id", "item_id"), "user_id"
     )
     alike = alike.select("user_id", F.round(F.col("twins") * STEPS).cast("int").alias("twins"))
-    joined = deviations.join(shared, on="user_id", how="left").join(alike, on="user_id", how="left")
+    together = lockstep_figures(log.events)
+    together = together.select("user_id", F.round(F.col("lockstep") * STEPS).cast("int").alias("lockstep"))
+    joined = deviations
+    for part in (shared, alike, together):
+        joined = joined.join(part, on="user_id", how="left")
     nothing = F.array_repeat(F.lit(NO_FIGURE), len(SHARED))
-    twins = F.array(F.coalesce("twins", F.lit(NO_FIGURE)))
-    return joined.select(
-        "user_id", F.concat("z", F.array("distance"), F.coalesce("shared", nothing), twins).alias("evidence")
-    )
+    grouped = F.array(*(F.coalesce(name, F.lit(NO_FIGURE)) for name in ("twins", "lockstep")))
+    evidence = F.concat("z", F.array("distance"), F.coalesce("shared", nothing), grouped)
+    return joined.select("user_id", evidence.alias("evidence"))
 
 
 def user_deviations(steps: DataFrame) -> DataFrame:
