@@ -15,9 +15,10 @@ from pyarrow.fs import FileSystem
 from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.errors import InputError
 
-BLOCK_FORMAT = 2
+BLOCK_FORMAT = 3
 """Version of the block files and their manifest, part of the folder name: blocks of another format are never opened.
-Raise it when a column or a field of ``ItemBlocks`` changes. 2: ``cluster``, ``clusters``; 1: ``list``, ``lists``."""
+Raise it when a column or a field of ``ItemBlocks`` changes. 3: ``rule_atoms``; 2: ``cluster``,
+``clusters``; 1: ``list``, ``lists``."""
 
 RULE_COLUMNS = {
     "match_key": "string",  # with ListRules.keyed, only users of an equal key can be recommended the item
@@ -25,6 +26,7 @@ RULE_COLUMNS = {
     "boost": "float",  # added to the score
     "available_from": "date",  # both days inclusive
     "available_until": "date",
+    "rule_atoms": "array<bigint>",  # ListRules.table says which users may be listed items with these
 }
 """Item columns that rules read; all may be null."""
 

@@ -97,6 +97,11 @@ def sql_error(error: BaseException, location: str) -> RecsysError | None:
     return None if user_error is None else type(user_error)(f"dataset file, {location}: {user_error}")
 
 
+def sql_mistake(error: BaseException) -> UsageError | None:
+    """The mistake in an expression that Spark refuses, without a location, or None for a bug."""
+    return _mistake(error)
+
+
 def _mistake(error: BaseException) -> UsageError | None:
     if not _is_of_spark(error) or INTERNAL.search(str(error)):
         return None

@@ -6,13 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.runtime.task import PYTHON_BYTES
-from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK
-from recsys_spark.topk.lists import ListRules, as_rows, available_items
+from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK
+from recsys_spark.topk.lists import ListRules, Rows, as_rows, available_items
 from recsys_spark.topk.pair_rules import PairRules
+from recsys_spark.topk.pins import Pins
 
 USERS_AT_ONCE = 256
 
@@ -39,6 +41,8 @@ class HistoryScorer:
         self.ids: pa.ChunkedArray = part["user_id"]
         self._items, self._rules = items, rules
         self._pair_rules = PairRules(part, rules)
+        batch = self._pair_rules.batch
+        self._pins = Pins(part, batch, rules) if batch and batch.table.pins else None
         history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
         self._vocabulary, self._histories = code_matrix(history, weights)
         queries = np.empty((len(part), 0), np.float32)
@@ -60,13 +64,25 @@ class HistoryScorer:
             eligible = eligible_pairs(rows, columns)
             rows, columns = rows[eligible], columns[eligible]
             scores = product.data[eligible] if boosts is None else product.data[eligible] + boosts[columns]
+            if self._pair_rules.batch is not None:
+                scores = scores + self._pair_rules.boosts(rows, columns)
             pair_groups = None if groups is None else groups[columns]
             self._running.offer(rows, scores.astype(np.float32), ordinals[columns], groups=pair_groups)
+
+        if self._pins is not None and self._pair_rules.block is not None:
+            for number, rows, columns in self._pins.within(block, self._pair_rules.block):
+                scores = _scores_of(self._histories, weights, rows, columns) + self._pair_rules.boosts(rows, columns)
+                scores = scores if boosts is None else scores + boosts[columns]
+                self._pins.put(number, rows, scores, ordinals[columns])
+
+    @property
+    def _entries(self) -> Entries:
+        return self._running.entries if self._pins is None else self._pins.applied(self._running.entries)
 
     @property
     def unfilled_slots(self) -> int:
         """Number of list positions without an item, over all users."""
-        return int((self._running.entries == EMPTY).sum())
+        return int((self._entries == EMPTY).sum())
 
     def recall_samples(self) -> list[tuple[int, float]]:
         """Return no samples: these lists are exact."""
@@ -74,9 +90,18 @@ class HistoryScorer:
 
     def lists(self) -> Iterator[pa.RecordBatch]:
         """Finished lists as rows, in the order of users and ranks."""
-        yield from as_rows(self._items, self.ids, self._running.entries)
+        yield from as_rows(self._items, self.ids, self._entries)
 
     def _weights(self, block: pa.RecordBatch) -> sp.csr_array:
         """Weights as (items of the histories, items of the block). A score is summed in the order of codes, so that
         blocks do not change it."""
         return sp.csr_array(code_matrix_within(block["neighbors"], self._vocabulary, block["weights"]).T)
+
+
+def _scores_of(histories: sp.csr_array, weights: sp.csr_array, rows: Rows, columns: Rows) -> NDArray[np.float64]:
+    """Scores of single pairs, of which one column has many."""
+    scores = np.zeros(len(rows))
+    for column in np.unique(columns):
+        here = columns == column
+        scores[here] = (histories[rows[here]] @ weights[:, [column]]).toarray()[:, 0]
+    return scores

@@ -11,6 +11,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from recsys_spark.ingest.attributes import attributes, no_attributes
 from recsys_spark.ingest.losses import item_losses, scrubbed_kinds, user_losses
 from recsys_spark.ingest.text_columns import as_text, cleaned, flattened, from_template, text_hash
 from recsys_spark.ingest.times import day, moment
@@ -34,7 +35,7 @@ def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int, *, s
     ``scrub``: personal values in texts are replaced by their kind.
     """
     has_vectors = "image_vec" in raw.columns
-    raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec")
+    raw = _completed(raw, "locale", "available_from", "available_until", "boost", "image_vec", "attributes")
     frame = _with_text(_with_row(raw), template, max_chars, extra=["title", "brand"], table=ITEMS, scrub=scrub)
     updated = moment(raw, "updated_at")
     validated = frame.select(
@@ -50,8 +51,13 @@ def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int, *, s
         day("available_until").alias("available_until"),
         F.expr("try_cast(boost AS float)").alias("boost"),
         _image(raw).alias("image_vec"),
+        attributes(raw).alias("attributes"),
         F.coalesce(
-            _blank("item_id"), *map(_not_a_date, ("available_from", "available_until")), _boost(), _not_a_vector(raw)
+            _blank("item_id"),
+            *map(_not_a_date, ("available_from", "available_until")),
+            _boost(),
+            _not_a_vector(raw),
+            no_attributes(raw),
         ).alias("reason"),
         "row",
         updated.alias("updated_at"),
@@ -64,7 +70,8 @@ def validate_items(raw: DataFrame, template: Sequence[str], max_chars: int, *, s
 def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int, *, scrub: bool = False) -> DataFrame:
     """Users: the text from the template, locale and groups. Null, blank and duplicate ids are faults. ``scrub`` as for
     items."""
-    rows = _with_row(_completed(raw, "locale"))
+    raw = _completed(raw, "locale", "attributes")
+    rows = _with_row(raw)
     frame = _with_text(rows, template, max_chars, extra=[], table=USERS, scrub=scrub)
     groups = _groups(dict(raw.dtypes)["groups"]) if "groups" in raw.columns else F.lit(None).cast("array<string>")
     validated = frame.select(
@@ -73,7 +80,8 @@ def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int, *, s
         text_hash(F.col("text")).alias("text_hash"),
         _trimmed(F.col("locale")).alias("locale"),
         groups.alias("groups"),
-        _blank("user_id").alias("reason"),
+        attributes(raw).alias("attributes"),
+        F.coalesce(_blank("user_id"), no_attributes(raw)).alias("reason"),
         "row",
         user_losses(has_template=bool(template), scrub=scrub),
     )

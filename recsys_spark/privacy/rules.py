@@ -63,6 +63,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "user_risk": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "item_risk": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "attack_truth": (REMOVE_ROWS,),
+    "rule_audit": (REMOVE_ROWS, STALE_UNTIL_REFRESH),
     "noisy_profiles": (REMOVE_ROWS,),
     "noisy_means": (KEEP_TOTALS,),
     "noisy_counts": (REMOVE_ROWS,),

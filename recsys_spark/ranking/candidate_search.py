@@ -20,6 +20,7 @@ from recsys_spark.topk.kernels.exact_scores import exact_scores
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of
 from recsys_spark.topk.lists import ListRules, available_items, locate_items
 from recsys_spark.topk.pair_rules import PairRules
+from recsys_spark.topk.pins import Pins
 
 ITEM_COLUMNS = {**WEIGHT_COLUMNS, "code": "bigint", "title": "string", "popular": "boolean", "features": "array<float>"}
 """Extra columns of an item block: the code of ``item_id``, the title, whether it is a candidate of every user, and
@@ -31,6 +32,7 @@ _READ = pa.schema(
         "features": pa.list_(pa.float32()),
         "boost": pa.float32(),
         "quota_group": pa.int64(),
+        "rule_atoms": pa.list_(pa.int64()),
     }
 )
 
@@ -46,6 +48,10 @@ class CandidateSearch:
 
     def __init__(self, part: pa.Table, items: ItemBlocks, by_score: int, rules: ListRules) -> None:
         self._rules, self._pair_rules, self._size = rules, PairRules(part, rules), len(part)
+        self.batch = self._pair_rules.batch
+        self.pins = Pins(part, self.batch, rules) if self.batch and self.batch.table.pins else None
+        self.pinned: list[tuple[int, Rows, Rows]] = []
+        """(number of the pin, users ascending, ordinals) of pinned pairs, which are candidates."""
         values = part["own_values"].combine_chunks().flatten().to_numpy().reshape(-1, len(OWN_STATISTICS))
         self.users = Users(code_lists(part["own_items"]), values)
         history, weights = part["history"].combine_chunks(), part["history_weights"].combine_chunks()
@@ -68,6 +74,10 @@ class CandidateSearch:
         weights, everybody = self._weights(block), np.flatnonzero(block["popular"].to_numpy(zero_copy_only=False))
         allowed_users, allowed = self._pair_rules.allowed(block)
         mine = [self._own_pairs(block), (allowed_users.astype(np.int64), allowed.astype(np.int64))]
+        if self.pins is not None and self._pair_rules.block is not None:
+            for number, rows, columns in self.pins.within(block, self._pair_rules.block):
+                self.pinned.append((number, rows, ordinals[columns]))
+                self._pairs.append((rows, ordinals[columns]))
         for first in range(0, self._size, USERS_AT_ONCE):
             users = slice(first, min(first + USERS_AT_ONCE, self._size))
             for histories, best in zip((self._histories, self._recent), self._best, strict=True):
@@ -102,7 +112,7 @@ class CandidateSearch:
         parts = []
         read = ("ordinal", "embedding", *WEIGHT_COLUMNS, *_READ.names)
         for places, block, columns in locate_items(self._items.columns(*read), needed):
-            parts.append((places, block.select(_READ.names).take(pa.array(columns))))
+            parts.append((places, _read(block.select(_READ.names).take(pa.array(columns)))))
             row_of = np.full(len(needed), -1)
             row_of[places] = columns
             here = np.flatnonzero(row_of[item_rows] >= 0)
@@ -161,12 +171,14 @@ class ItemRows:
         codes: (n,).
         features: (n, len(ITEM_FEATURES)).
         boosts, groups: (n,).
+        atoms: (n,) lists, of the rules of a rule base.
     """
 
     codes: Rows
     features: Floats
     boosts: Floats
     groups: Rows
+    atoms: pa.ListArray
 
     @classmethod
     def of(cls, parts: list[tuple[Rows, pa.RecordBatch]]) -> "ItemRows":
@@ -179,6 +191,7 @@ class ItemRows:
             features.reshape(len(table), len(ITEM_FEATURES)),
             table["boost"].fill_null(0).to_numpy(),
             table["quota_group"].fill_null(-1).to_numpy(),
+            table["rule_atoms"].combine_chunks(),
         )
 
 
@@ -191,6 +204,11 @@ def _scores_of(histories: sp.csr_array, weights: sp.csr_array, users: Rows, colu
             product = sp.csr_array(histories[first : first + USERS_AT_ONCE] @ weights)
             scores[part] = product[users[part] - first, columns[part]]
     return scores
+
+
+def _read(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of _READ; Spark says of some lists that no element is null, which is another type."""
+    return pa.RecordBatch.from_arrays([rows[field.name].cast(field.type) for field in _READ], schema=_READ)
 
 
 def _vectors(block: pa.RecordBatch) -> Matrix:

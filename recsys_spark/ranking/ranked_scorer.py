@@ -143,7 +143,8 @@ class RankedScorer:
             best = RunningTopK(queries, self._k, min_score=self._rules.min_score, quota=self._rules.quota)
             ranked = RankedCandidates(self._search)
             parts = [self._rank(ranked, best, *part) for part in ranked.parts()]
-            self._result = _Listed.of(best.entries, parts)
+            pins = self._search.pins
+            self._result = _Listed.of(best.entries if pins is None else pins.applied(best.entries), parts)
         return self._result
 
     def _rank(
@@ -152,6 +153,8 @@ class RankedScorer:
         """Offer the candidates of some users; (their keys, source and contributions) of those that are listed."""
         of_item = ranked.item_rows[rows]
         boosts = ranked.items.boosts[of_item]
+        if self._search.batch is not None:
+            boosts = boosts + self._search.batch.boosts(part.users, ranked.items.atoms, of_item)
         groups = ranked.items.groups[of_item] if self._rules.quota else None
         scores = (self._settings.ranker.scores(features) + boosts).astype(np.float32)
         best.offer(part.users, scores, part.ordinals, groups=groups)
@@ -159,12 +162,23 @@ class RankedScorer:
         owners, places = np.nonzero(entries != EMPTY)
         listed = keys_of(owners + part.users[0], ordinals_of(entries[owners, places]))
         keys = keys_of(part.users, part.ordinals)
+        listed = np.concatenate([listed, *self._put_pins(part, keys, scores)])
         chosen = np.flatnonzero(np.isin(keys, listed))
         sources = np.where(part.own[chosen] >= 0, 0, np.where(part.scores[chosen] > 0, 1, 2)).astype(np.int8)
         if not self._settings.reasons:
             return keys[chosen], sources, np.empty((len(chosen), 0))
         values = self._settings.ranker.contributions(features[chosen])
         return keys[chosen], sources, np.column_stack([values, boosts[chosen]])
+
+    def _put_pins(self, part: Candidates, keys: NDArray[np.uint64], scores: Floats) -> Iterator[NDArray[np.uint64]]:
+        """Give the pinned pairs among the candidates their scores, and return their keys."""
+        for number, users, ordinals in self._search.pinned if self._search.pins else ():
+            wanted = keys_of(users, ordinals)
+            places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+            places = places[keys[places] == wanted]
+            assert self._search.pins is not None
+            self._search.pins.put(number, part.users[places], scores[places], part.ordinals[places])
+            yield keys[places]
 
     def _reasons(self, listed: "_Listed") -> pa.Array:
         users, places = np.nonzero(listed.entries != EMPTY)

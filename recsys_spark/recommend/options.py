@@ -14,6 +14,7 @@ from recsys_spark.fairness.options import FairnessOptions
 from recsys_spark.profiles.options import FeedbackOptions
 from recsys_spark.publish.options import IncrementalOptions
 from recsys_spark.ranking.options import AutoOptions
+from recsys_spark.rules.options import RuleBaseOptions
 from recsys_spark.runtime.config import JobConfig, formerly
 from recsys_spark.topk.options import JoinOptions
 
@@ -129,6 +130,7 @@ class TopKOptions(
     ScorerOptions,
     JoinOptions,
     ListRuleOptions,
+    RuleBaseOptions,
     DiversityOptions,
     FairnessOptions,
     ReasonOptions,

@@ -72,7 +72,7 @@ def query(
         if user_error is None:
             raise
         raise user_error from error
-    if clocks := _clocks(analyzed_plan(frame)):
+    if clocks := clocks_of_plan(analyzed_plan(frame)):
         raise UsageError(
             f"dataset file, table '{table}': {', '.join(sorted(clocks))} reads the clock of the machine, so the same "
             "files would give other rows tomorrow. run_date is the only clock: write :run_date, the day of the run"
@@ -95,16 +95,17 @@ def _is_narrow(plan: Any) -> bool:
     return str(plan.nodeName()) in _NARROW and all(map(_is_narrow, elements(plan.children())))
 
 
-def _clocks(plan: Any) -> set[str]:
+def clocks_of_plan(plan: Any) -> set[str]:
     """Names of the functions in a plan that read the clock of the machine."""
-    inner = [name for part in (plan.children(), plan.subqueries()) for node in elements(part) for name in _clocks(node)]
-    return {*inner, *(name for expression in elements(plan.expressions()) for name in _clocks_of(expression))}
+    nodes = [node for part in (plan.children(), plan.subqueries()) for node in elements(part)]
+    inner = [name for node in nodes for name in clocks_of_plan(node)]
+    return {*inner, *(name for expression in elements(plan.expressions()) for name in _clocks_in(expression))}
 
 
-def _clocks_of(expression: Any) -> set[str]:
+def _clocks_in(expression: Any) -> set[str]:
     is_clock = str(expression.getClass().getSimpleName()) in _CLOCKS
     names = {str(expression.prettyName())} if is_clock else set()
-    return names.union(*(_clocks_of(child) for child in elements(expression.children())))
+    return names.union(*(_clocks_in(child) for child in elements(expression.children())))
 
 
 def fields_of(template: Sequence[str]) -> list[str]:

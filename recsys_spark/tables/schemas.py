@@ -3,6 +3,7 @@
 from recsys_spark.tables.contract import LISTS, REASONS, VECTORS, Table
 from recsys_spark.tables.private_releases import NOISY_COUNTS, NOISY_MEANS, NOISY_PROFILES, PRIVACY_LEDGER
 from recsys_spark.tables.risk_scores import ATTACK_TRUTH, ITEM_RISK, USER_RISK
+from recsys_spark.tables.rule_audits import RULE_AUDIT
 from recsys_spark.tables.user_groups import SEGMENTS, USER_SEGMENTS
 
 # Of other files, in TABLES below.
@@ -13,6 +14,7 @@ __all__ = [  # fmt: skip
     "NOISY_MEANS",
     "NOISY_PROFILES",
     "PRIVACY_LEDGER",
+    "RULE_AUDIT",
     "SEGMENTS",
     "USER_RISK",
     "USER_SEGMENTS",
@@ -33,6 +35,7 @@ ITEMS = Table(
         "available_until": "date",
         "boost": "float",  # added to the item's scores, e.g. for freshness or margin; null counts as 0
         "image_vec": "array<float>",  # image vector, or any dense vector of the source; null: none
+        "attributes": "string",  # further values that rules read, a JSON object; null: none
     },
     key=("item_id",),
 )
@@ -45,6 +48,7 @@ USERS = Table(
         "text_hash": "string",
         "locale": "string",
         "groups": "array<string>",  # "attribute: value", e.g. "age: 25 to 34"; evaluations compare the groups
+        "attributes": "string",  # as of items
     },
     key=("user_id",),
 )

@@ -30,6 +30,7 @@ USER_COLUMNS = {
     "match_key": "string",
     "stratum": "int",  # of the users that recall is measured on
     "floor": "float",  # lower scores are not listed for this user
+    "rule_atoms": "array<bigint>",  # of the rules of a rule base
 }
 """User columns that rules read; all may be null."""
 

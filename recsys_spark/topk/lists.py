@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from recsys_spark.arrays.id_index import IdIndex
 from recsys_spark.blocks.item_blocks import ItemBlocks
+from recsys_spark.topk.kernels.routes import NO_PAIRS, Pairs
+from recsys_spark.topk.kernels.rule_masks import RuleTable
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, ordinals_of, scores_of
-from recsys_spark.topk.kernels.shortlist import NO_PAIRS, Pairs
 
 POSITIVE_COLUMNS = ("liked", "liked_weights")
 """User columns of the interest scorer: items of positive weight in the order of item_id, and their weights."""
@@ -46,6 +47,7 @@ class ListRules:
             maximal marginal relevance.
         diversify_from: number of candidates by score that diversity chooses from.
         interests: maximum number of interests of a user; the score of an item is the greatest over the interests.
+        table: the rules of a rule base.
     """
 
     min_score: float | None = None
@@ -57,6 +59,7 @@ class ListRules:
     diversity: float = 0.0
     diversify_from: int = 100
     interests: int = 1
+    table: RuleTable | None = None
 
 
 class UserItems:

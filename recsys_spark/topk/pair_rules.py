@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys_spark.topk.kernels.shortlist import Pairs
+from recsys_spark.topk.batch_rules import BatchRules, BlockRules
+from recsys_spark.topk.kernels.routes import Pairs
 from recsys_spark.topk.lists import ListRules, Rows, UserItems, item_codes, rows_by_key, user_codes
 
 Eligible = Callable[[Rows, Rows], NDArray[np.bool_]]
@@ -21,12 +22,17 @@ class PairRules:
         self._restricted = part["allowed"].is_valid().to_numpy()
         self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
         self._key_codes = user_codes(self._keys or {}, len(part))
+        self.batch = None if rules.table is None else BatchRules(part, rules.table)
+        self.block: BlockRules | None = None
+        """The rules of the rule base within the last block."""
 
     def within(self, block: pa.RecordBatch) -> Eligible:
         """The mask of pairs of the users with a block."""
         excluded, allowed = _flat(self._seen.within(block), block), _flat(self._allowed.within(block), block)
         keys = None if self._keys is None else item_codes(self._keys, block)
         restricted, width = self._restricted.any(), block.num_rows
+        self.block = None if self.batch is None else self.batch.within(block)
+        barred = None if self.block is None else self.block.barred
 
         def eligible(rows: Rows, columns: Rows) -> NDArray[np.bool_]:
             pairs = rows * width + columns
@@ -35,9 +41,17 @@ class PairRules:
                 mask &= ~self._restricted[rows] | _among(pairs, allowed)
             if keys is not None:
                 mask &= self._key_codes[rows] == keys[columns]
+            if barred is not None:
+                mask &= ~barred.pairs(rows, columns)
             return mask
 
         return eligible
+
+    def boosts(self, rows: Rows, columns: Rows) -> NDArray[np.float32]:
+        """By how much the rule base raises the scores of pairs of the last block."""
+        if self.batch is None or self.block is None or not self.block.boosts.shape[1]:
+            return np.zeros(len(rows), np.float32)
+        return np.einsum("ij,ij->i", self.batch.booster_columns[rows], self.block.boosts[columns])
 
     def allowed(self, block: pa.RecordBatch) -> Pairs:
         """(rows of users, columns) of the items that users with a rule 'allow' may be listed."""

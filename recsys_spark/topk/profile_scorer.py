@@ -13,11 +13,14 @@ from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.kernels.spherical_kmeans import nearest_clusters
 from recsys_spark.errors import UsageError
 from recsys_spark.runtime.task import task_device
+from recsys_spark.topk.batch_rules import BatchRules, BlockRules
 from recsys_spark.topk.kernels.compilation import loops_for
 from recsys_spark.topk.kernels.cpu_product import cpu_product
+from recsys_spark.topk.kernels.exact_scores import exact_scores
 from recsys_spark.topk.kernels.mmr import mmr_order
+from recsys_spark.topk.kernels.routes import Barred, Route
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK, ordinals_of, scores_of
-from recsys_spark.topk.kernels.shortlist import Route, TileProduct
+from recsys_spark.topk.kernels.shortlist import Scores, TileProduct
 from recsys_spark.topk.lists import (
     ListRules,
     Pairs,
@@ -31,6 +34,7 @@ from recsys_spark.topk.lists import (
     rows_by_key,
     user_codes,
 )
+from recsys_spark.topk.pins import Pins
 
 DIVERSIFIED_AT_ONCE = 256
 """Number of users of which a task holds the vectors of all candidates."""
@@ -62,7 +66,11 @@ class ProfileScorer:
         self._keys = rows_by_key(part["match_key"]) if rules.keyed else None
         self._key_codes = user_codes(self._keys or {}, len(part))
         self._probes = [None] if not rules.nprobe else _probes(vectors, items, rules.nprobe)
+        self._batch = None if rules.table is None else BatchRules(part, rules.table)
+        self._pins = Pins(part, self._batch, rules) if self._batch and self._batch.table.pins else None
         queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
+        queries = queries if self._batch is None else np.column_stack([queries, self._batch.booster_columns])
+        self._queries = queries
         tile_product = _tile_product(2.0 * len(queries) * items.rows * items.dimension)
         self._k = k
         self._running = RunningTopK(
@@ -91,15 +99,31 @@ class ProfileScorer:
         if self._rules.boosts:
             boosts = block["boost"].fill_null(0).to_numpy(zero_copy_only=False)
             vectors = np.column_stack([vectors, boosts])
+        rules = None if self._batch is None else self._batch.within(block)
+        if rules is not None:
+            vectors = np.column_stack([vectors, rules.boosts])
+            self._put_pins(block, vectors, rules)
         excluded, allowed = self._seen.within(block), self._allowed.within(block)
+        allowed = self._matching(pairs_except(allowed, excluded, block.num_rows), block)
         self._running.update(
             vectors,
             block["ordinal"].to_numpy(),
             routes=self._routes(block),
             excluded=excluded,
-            allowed=self._matching(pairs_except(allowed, excluded, block.num_rows), block),
+            allowed=allowed if rules is None else _without(allowed, rules.barred),
             groups=block["quota_group"].fill_null(-1).to_numpy(zero_copy_only=False) if self._rules.quota else None,
+            barred=None if rules is None else rules.barred,
         )
+
+    def _put_pins(self, block: pa.RecordBatch, vectors: Scores, rules: BlockRules) -> None:
+        if self._pins is None:
+            return
+        for number, rows, columns in self._pins.within(block, rules):
+            scores = exact_scores(self._queries, rows, vectors, columns)
+            self._pins.put(number, rows, scores, block["ordinal"].to_numpy()[columns])
+
+    def _with_pins(self, entries: Entries) -> Entries:
+        return entries if self._pins is None else self._pins.applied(entries)
 
     def _matching(self, pairs: Pairs, block: pa.RecordBatch) -> Pairs:
         """Allowed pairs with equal keys: a rule 'allow' lifts no other rule."""
@@ -111,7 +135,7 @@ class ProfileScorer:
     @property
     def unfilled_slots(self) -> int:
         """Number of list positions without an item, over all users."""
-        return int((self.best == EMPTY).sum())
+        return int((self._with_pins(self.best) == EMPTY).sum())
 
     def recall_samples(self) -> list[tuple[int, float]]:
         """(stratum, recall of the exact list) of sampled users whose exact list is not empty."""
@@ -134,7 +158,7 @@ class ProfileScorer:
         entries = self._running.listed_entries
         if self._rules.diversity:
             entries = _diversified(self._items, entries, self._k, self._rules.diversity)
-        yield from as_rows(self._items, self.ids, entries)
+        yield from as_rows(self._items, self.ids, self._with_pins(entries[:, : self._k]))
 
     def _routes(self, block: pa.RecordBatch) -> list[Route] | None:
         """Users that each run of the block is scored for; None if all users are scored against all items."""
@@ -152,6 +176,14 @@ class ProfileScorer:
         if self._keys is not None:
             rows = np.intersect1d(rows, self._keys.get(key, rows[:0]), assume_unique=True)
         return rows[~self._restricted[rows]]
+
+
+def _without(pairs: Pairs, barred: Barred | None) -> Pairs:
+    """Pairs that are not barred."""
+    if barred is None or not len(pairs[0]):
+        return pairs
+    kept = ~barred.pairs(*pairs)
+    return pairs[0][kept], pairs[1][kept]
 
 
 def _tile_product(flops: float) -> TileProduct:

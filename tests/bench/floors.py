@@ -31,6 +31,7 @@ ALLOWED = {
     "profiles": f"{GROUND} arrays encode events blocks items",
     "segments": f"{GROUND} arrays events blocks",
     "topk": f"{GROUND} arrays blocks profiles",
+    "rules": f"{GROUND} arrays sources topk",
     "training": "errors",
     "sequence": f"{GROUND} arrays blocks items training",
     "hybrid": f"{GROUND} arrays blocks events items topk",
@@ -38,7 +39,7 @@ ALLOWED = {
     "explain": f"{GROUND} arrays privacy blocks events items profiles hybrid",
     "fairness": f"{GROUND} arrays events",
     "ranking": f"{GROUND} arrays blocks events profiles topk hybrid explain",
-    "recommend": f"{GROUND} arrays blocks events items profiles topk hybrid explain fairness ranking sequence",
+    "recommend": f"{GROUND} arrays blocks events items profiles topk rules hybrid explain fairness ranking sequence",
     "stream": f"{GROUND} arrays privacy sources ingest encode blocks events items profiles topk hybrid recommend",
     "evaluate": f"{GROUND} arrays ingest encode blocks events items hybrid training sequence",
     "online": f"{GROUND} arrays privacy sources ingest events evaluate",
@@ -46,7 +47,7 @@ ALLOWED = {
     "report": f"{GROUND} arrays privacy events items fairness evaluate",
     "export": f"{GROUND} arrays stream",
     "serve": f"{GROUND} export",
-    "refresh": f"{GROUND} ingest encode events blocks items profiles risk hybrid recommend stream evaluate",
+    "refresh": f"{GROUND} ingest encode events blocks items profiles rules risk hybrid recommend stream evaluate",
     "demo": f"{GROUND} events evaluate report refresh stream",
 }
 

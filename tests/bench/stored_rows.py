@@ -24,7 +24,9 @@ def staged(lake: Lake, table: Table, rows: Iterable[tuple], files: int = 2) -> S
     keys = [c for c in table.key if table.columns[c] in ("string", "int", "bigint") and not c.endswith("_id")]
     written = []
     for number in range(files):
-        records = [dict(zip(table.columns, row, strict=True)) for row in rows[number::files]]
+        records = [
+            dict.fromkeys(table.columns) | dict(zip(table.columns, row, strict=False)) for row in rows[number::files]
+        ]
         batch = pa.RecordBatch.from_pylist(records, table.arrow_schema)
         written += [
             row

@@ -57,7 +57,8 @@ def publish_audited(
     if figures.pop("unusable", 0):
         raise QualityError(f"table '{staged.table.name}' would hold vectors that are not finite; nothing was published")
     if LISTS in staged.table.checks:
-        _check_lists(staged, by_score=not (provenance.diversity or provenance.settings.get("fairness")))
+        reordered = provenance.diversity or any(provenance.settings.get(name) for name in ("fairness", "pinned"))
+        _check_lists(staged, by_score=not reordered)
         kinds, list_figures = _list_changes(run, staged, last, parts)
         figures |= list_figures
     else:
@@ -173,8 +174,8 @@ def _compared(
 
 
 def _check_lists(staged: Staged, *, by_score: bool) -> None:
-    """Raise QualityError if the tasks counted faults in their lists. Lists with ``diversity`` and re-ranked ones are
-    not ordered by score."""
+    """Raise QualityError if the tasks counted faults in their lists. Lists with ``diversity`` or pinned items and
+    re-ranked ones are not ordered by score."""
     descriptions = {"not_a_number": "scores that are not numbers", "twice": "an item twice in a list"}
     descriptions |= {"not_in_order": "a score above that of the rank before it"} if by_score else {}
     for fault, description in descriptions.items():

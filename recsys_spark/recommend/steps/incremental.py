@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import reduce
 
 import pyarrow as pa
@@ -19,7 +20,9 @@ from recsys_spark.publish.steps.publishing import Report
 from recsys_spark.publish.steps.scratch import TempTable, materialized
 from recsys_spark.recommend.incremental import merged_lists, users_changed, users_to_recompute, with_floors
 from recsys_spark.recommend.steps.list_request import ListRequest
-from recsys_spark.tables.schemas import ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS
+from recsys_spark.rules.steps.rule_base import RuleBase
+from recsys_spark.tables.run_date import events_before
+from recsys_spark.tables.schemas import EVENTS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USER_PROFILES, USER_RULES, USERS
 from recsys_spark.topk.join import join_blocks
 from recsys_spark.topk.rules import item_eligibility
 from recsys_spark.topk.steps.join_plan import tasks_for
@@ -38,6 +41,8 @@ def last_lists(request: ListRequest) -> Previous | FullRebuild:
             return FullRebuild(f"stored lists are not enough to apply --{name}")
     if options.interests > 1:
         return FullRebuild("stored lists are not enough to apply --interests")
+    if request.book is not None and request.book.of("pin", "diversify"):
+        return FullRebuild("stored lists are not enough to pin or diversify items")
     if options.reranks:
         return FullRebuild("a re-ranking depends on all lists and their candidates")
     last = previous(request.run, RECOMMENDATIONS, request.provenance)
@@ -111,6 +116,9 @@ def _changed_items(request: ListRequest, last: Previous) -> DataFrame:
         was = item_eligibility(last.frame(ITEMS), options.match_on, last.run_date)
         now = item_eligibility(request.frame(ITEMS), options.match_on, options.run_date)
         changed.append(changed_keys(was, now, "item_id"))
+        if request.rule_base is not None:
+            before = request.rule_base.item_atoms(last.frame(ITEMS), last.run_date)
+            changed.append(changed_keys(before, request.rule_base.item_atoms(), "item_id"))
     none = no_rows(request.run.spark, ITEMS).select("item_id")
     return reduce(DataFrame.union, changed, none).distinct()
 
@@ -133,7 +141,19 @@ def _changed_users(request: ListRequest, last: Previous) -> DataFrame:
     if match_on and not last.saw(USERS, inputs):
         was, now = (rows.select("user_id", match_on) for rows in (last.frame(USERS), request.frame(USERS)))
         changed.append(changed_keys(was, now, "user_id"))
+    if request.rule_base is not None and request.has(USERS):
+        changed.append(_users_with_other_atoms(request, last, request.rule_base))
     return reduce(DataFrame.union, changed).distinct()
+
+
+def _users_with_other_atoms(request: ListRequest, last: Previous, base: RuleBase) -> DataFrame:
+    """``user_id`` of users for whom other conditions hold. Those with other events have changed in any case."""
+    day, inputs = last.run_date, request.inputs
+    if last.saw(USERS, inputs) and (day == request.options.run_date or not base.book.names_run_date):
+        return no_rows(request.run.spark, USERS).select("user_id")
+    frames = replace(base.frames, users=last.frame(USERS), events=events_before(last.frame(EVENTS), day))
+    ids = request.frame(USER_PROFILES)
+    return changed_keys(base.user_atoms(ids, frames, day), base.user_atoms(ids), "user_id")
 
 
 def _lists_of_changed_users(request: ListRequest, items: ItemBlocks, changed: TempTable) -> DataFrame:

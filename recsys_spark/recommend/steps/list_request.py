@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -18,9 +19,13 @@ from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.steps.audit import Parts, publish_audited
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.rules.rule_file import RuleBook
+from recsys_spark.rules.steps.publish_audit import publish_audit
+from recsys_spark.rules.steps.read_rules import check_conditions, read_rules
+from recsys_spark.rules.steps.rule_base import RuleBase, RuleFrames
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.run_date import events_before
-from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, USER_RULES, USERS, Table
+from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, RULE_AUDIT, USER_RULES, USERS, Table
 from recsys_spark.topk.join import users_with_rules
 from recsys_spark.topk.lists import ListRules
 from recsys_spark.topk.rules import allowed, denied, items_with_rules, profiles_with_keys
@@ -37,6 +42,8 @@ class ListRequest:
     key: str
     space: str = ""
     """The column ``model`` of every row: the vector space, or the name of the hybrid weights."""
+    book: RuleBook | None = None
+    """The rules of the run date."""
 
     @classmethod
     def pin(cls, run: Run, options: TopKOptions, *tables: Table, **settings: Any) -> "ListRequest":
@@ -44,15 +51,24 @@ class ListRequest:
 
         ``settings``: further settings that the lists of this scorer depend on.
         """
-        inputs = pin_inputs(run, *tables, EVENTS, *_rule_tables(run, options))
+        book = read_rules(options.rules_file, options.run_date)
+        inputs = pin_inputs(run, *tables, EVENTS, *_rule_tables(run, options, ruled=book is not None))
         settings |= _settings(options)
+        if book is not None:
+            check_rules(book, options)
+            settings |= {"rules": book.digest} | ({"pinned": True} if book.of("pin") else {})
         provenance = Provenance.of(inputs=inputs.content_ids, run_date=options.run_date, **settings)
-        return cls(run, options, inputs, provenance, run_key("recommend_items", provenance))
+        return cls(run, options, inputs, provenance, run_key("recommend_items", provenance), book=book)
 
     def published(self) -> Report | None:
         """The report of a run whose lists are published already; None if there is work to do, or ``full`` is set."""
-        report = unchanged(self.run, self.key, RECOMMENDATIONS)
-        return None if self.options.full else report
+        tables = [RECOMMENDATIONS] if self.book is None else [RECOMMENDATIONS, RULE_AUDIT]
+        report = unchanged(self.run, self.key, *tables)
+        if report is not None and not self.options.full:
+            return report
+        if self.book is not None:
+            check_conditions(self.run, self.book, self.options.run_date)
+        return None
 
     def frame(self, table: Table) -> DataFrame:
         """The pinned version of a table."""
@@ -62,6 +78,16 @@ class ListRequest:
         """Whether a table is pinned. Tables of rules may be missing in the lake."""
         return table.name in self.inputs.versions
 
+    @cached_property
+    def rule_base(self) -> RuleBase | None:
+        """The rules on the tables of the run; None without rules."""
+        if self.book is None:
+            return None
+        users = self.frame(USERS) if self.has(USERS) else None
+        day = self.options.run_date
+        frames = RuleFrames(self.frame(ITEMS), users, events_before(self.frame(EVENTS), day))
+        return RuleBase(self.run, self.book, frames, day)
+
     @property
     def constant_columns(self) -> dict[str, Any]:
         """Columns with the same value in every row."""
@@ -69,15 +95,18 @@ class ListRequest:
 
     def rules(self, items: ItemBlocks) -> ListRules:
         """The rules of every list."""
+        base = self.rule_base
+        rule = None if base is None else base.book.diversify
         return ListRules(
             min_score=self.options.min_score,
-            quota=self.options.quota,
+            quota=self.options.quota if rule is None else rule.most,
             boosts=items.boosted,
             run_date=self.options.run_date,
             keyed=bool(self.options.match_on),
             diversity=self.options.diversity,
             diversify_from=self.options.diversify_from,
             interests=self.options.interests,
+            table=None if base is None else base.table,
         )
 
     def with_item_rules(self, items: DataFrame) -> DataFrame:
@@ -85,16 +114,23 @@ class ListRequest:
         if not self.has(ITEMS):
             return items
         quota_on = self.options.quota_on if self.options.quota else None
-        return items_with_rules(items, self.frame(ITEMS), self.options.match_on, quota_on)
+        rows = items_with_rules(items, self.frame(ITEMS), self.options.match_on, quota_on)
+        return rows if self.rule_base is None else self.rule_base.with_item_rules(rows)
 
     def item_source(self, *tables: Table) -> dict[str, Any]:
         """The provenance of cached item blocks that are built from ``tables``."""
         quota_on = self.options.quota_on if self.options.quota else None
         inputs = {table.name: self.inputs.content_ids.get(table.name) for table in (*tables, ITEMS)}
-        return {"inputs": inputs, "rules": [self.options.match_on, quota_on]}
+        rules: list[Any] = [self.options.match_on, quota_on]
+        if self.book is not None:
+            rules += [self.book.digest, str(self.options.run_date) if self.book.names_run_date else None]
+        return {"inputs": inputs, "rules": rules}
 
     def with_keys(self, users: DataFrame) -> DataFrame:
-        """Add the value that ``match_on`` compares to users, if it is set."""
+        """Add the value that ``match_on`` compares to users, if it is set, and the atoms of the rule base."""
+        if self.rule_base is not None:
+            atoms = self.rule_base.user_atoms(users.select("user_id"))
+            users = users.join(atoms, on="user_id", how="left")
         if not self.options.match_on:
             return users
         return profiles_with_keys(users, self.frame(USERS), self.options.match_on)
@@ -159,10 +195,22 @@ class ListRequest:
         if "fairness" in (figures or {}):
             scope = f"{scope}; {described((figures or {})['fairness'])}"
         provenance, outcome = self.inputs.recorded_in(self.provenance), Outcome(more=figures or {})
+        audit = self._audited(staged, provenance)
         report = publish_audited(
             self.run, self.key, staged, provenance, self.options, scope=scope, outcome=outcome, parts=parts
         )
-        return report | {"lists_made": scope} | (figures or {})
+        report["tables"] |= audit.pop("tables", {})
+        return report | {"lists_made": scope} | (figures or {}) | audit
+
+    def _audited(self, staged: Staged, provenance: Provenance) -> Report:
+        """Publish the audit of the rules, for the users of the table ``users`` and of the lists."""
+        if self.rule_base is None:
+            return {}
+        ids = self.run.lake.read_staged(self.run.spark, staged).select("user_id")
+        ids = ids.union(self.frame(USERS).select("user_id")) if self.has(USERS) else ids
+        with self.run.progress.step("audit rules"):
+            report = publish_audit(self.run, self.key, self.rule_base, ids.distinct(), provenance)
+        return {"tables": report["tables"]} | self.rule_base.figures()
 
     def marked(self, space: str) -> "ListRequest":
         """The same request with the name of its vector space."""
@@ -184,6 +232,33 @@ def check_fairness(options: TopKOptions) -> None:
         )
 
 
+def check_rules(book: RuleBook, options: TopKOptions) -> None:
+    """Refuse rules that other keys would undo.
+
+    Raises:
+        UsageError: it names the rule and the key.
+    """
+    places = book.of("pin")
+    beyond = [rule for _, rule in places if (rule.place or 0) > options.k]
+    if beyond:
+        raise UsageError(
+            f"rules file {book.file}, rule '{beyond[0].id}': place {beyond[0].place} is not within lists of "
+            f"k={options.k} items"
+        )
+    excluding = {"pin": ["interests"] * (options.interests > 1) + [n for n in CHANGED_BY if getattr(options, n)]}
+    excluding["pin"] += ["explore"] if options.explore else []
+    excluding["diversify"] = ["quota"] if options.quota else []
+    excluding["diversify"] += ["interests"] if options.interests > 1 else []
+    excluding["boost"] = ["explain"] if options.explain and options.scorer != "auto" else []
+    for action, names in excluding.items():
+        rules = book.of(action)
+        if rules and names:
+            raise UsageError(
+                f"rules file {book.file}, rule '{rules[0][1].id}': action '{action}' cannot be combined with "
+                f"--{names[0]}: leave one of them out"
+            )
+
+
 def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[str, int]:
     """Sum the stats of a join's tasks, for the report."""
     names = ("users", "dropped", "unfilled_slots")
@@ -191,11 +266,12 @@ def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[s
     return {"users": users, "profiles_dropped": dropped, "items": items.rows, "unfilled_slots": unfilled}
 
 
-def _rule_tables(run: Run, options: TopKOptions) -> list[Table]:
+def _rule_tables(run: Run, options: TopKOptions, *, ruled: bool) -> list[Table]:
     """Tables that rules are read from: those that the options need, and others that the lake has."""
-    needed = [ITEMS] if options.quota or options.match_on or options.reranks else []
+    needed = [ITEMS] if options.quota or options.match_on or options.reranks or ruled else []
     present = [table for table in (ITEMS, USER_RULES) if table not in needed and run.lake.version(table) is not None]
-    return [*needed, *present, *([USERS] if options.match_on else [])]
+    users = options.match_on or (ruled and run.lake.version(USERS) is not None)
+    return [*needed, *present, *([USERS] if users else [])]
 
 
 def _settings(options: TopKOptions) -> dict[str, Any]:

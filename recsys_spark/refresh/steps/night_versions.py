@@ -13,6 +13,7 @@ from recsys_spark.tables.schemas import (
     ITEMS,
     QUARANTINE,
     RECOMMENDATIONS,
+    RULE_AUDIT,
     USER_PROFILES,
     USER_RULES,
     USERS,
@@ -21,7 +22,7 @@ from recsys_spark.tables.schemas import (
 
 SNAPSHOTS = (
     QUARANTINE, ITEMS, USERS, USER_RULES, EVENTS, ITEM_VECTORS, ITEM_NEIGHBORS, USER_PROFILES, ITEM_WEIGHTS,
-    RECOMMENDATIONS,
+    RULE_AUDIT, RECOMMENDATIONS,
 )  # fmt: skip
 """Tables that a night replaces, in the order in which it publishes them. All others only grow: vectors are named by
 their text and encoder, logs and evaluations by their night, and tombstones must never be taken back."""

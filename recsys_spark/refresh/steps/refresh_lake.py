@@ -29,9 +29,10 @@ from recsys_spark.recommend.options import TopKOptions
 from recsys_spark.recommend.steps.recommend_items import recommend_items
 from recsys_spark.risk.options import RiskOptions
 from recsys_spark.risk.steps.score_risk import score_risk
+from recsys_spark.rules.steps.read_rules import check_conditions, read_rules
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.stream.steps.clear_live import clear_live
-from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS, USER_PROFILES
+from recsys_spark.tables.schemas import LIVE_RECOMMENDATIONS, RECOMMENDATIONS, USER_PROFILES
 
 _LIBRARIES = ("pyarrow", "numpy", "deltalake", "torch", "transformers", "tokenizers", "onnxruntime", "openvino")
 
@@ -51,6 +52,7 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
 
     Each step publishes its tables itself, so that the next run continues where a killed one stopped.
     """
+    _check_rules(run, options)
     model, part = resolve_model(options.part(EncoderOptions), run), options.part
     steps = {
         "ingest_tables": lambda: ingest_tables(run, part(IngestOptions), force=options.full),
@@ -87,6 +89,17 @@ def refresh_lake(run: Run, options: RefreshOptions) -> Report:
         status = "done" if "done" in (step_report.pop("status", None), report["status"]) else "unchanged"
         report |= step_report | {"tables": tables, "status": status}
     return report
+
+
+def _check_rules(run: Run, options: RefreshOptions) -> None:
+    """Check the rules before anything is computed, unless the last lists were made with them.
+
+    Raises:
+        UsageError: the rules file or a condition in it is wrong.
+    """
+    book, last = read_rules(options.rules_file, options.run_date), run.lake.last_commit(RECOMMENDATIONS)
+    if book is not None and (last is None or last.provenance.settings.get("rules") != book.digest):
+        check_conditions(run, book, options.run_date)
 
 
 def _software() -> dict[str, str]:

@@ -200,11 +200,12 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
         "trust_weights": profiles.settings.get("trust_weights") or lists.settings.get("trust_weights"),
         "approximate": lists.settings.get("approximate"),
         "exposure_floor, exposure_evenness or calibration": lists.settings.get("fairness"),
+        "rules_file": lists.settings.get("rules"),
     }
     if names := [name for name, value in refused.items() if value]:
         raise UsageError(
             f"the last night was made with {', '.join(names)}, which a stream cannot keep up: its profiles or lists "
-            "depend on more than a user's own events. Run the refresh without, or without the stream"
+            "depend on more than a stream has. Run the refresh without, or without the stream"
         )
     if lists.scorer == "sequential":
         raise UsageError("the lists of the last night are by the sequential scorer, which a stream does not have yet")

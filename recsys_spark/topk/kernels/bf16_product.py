@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys_spark.topk.kernels.shortlist import ErrorBound, Pairs, Rows, Scores, TileProduct, tile_buffer
+from recsys_spark.topk.kernels.routes import Excluded, Rows
+from recsys_spark.topk.kernels.shortlist import ErrorBound, Scores, TileProduct, tile_buffer
 from recsys_spark.topk.kernels.tiles import BF16_TILES
 
 # Blocks are mapped read-only. Torch warns of that, but nothing here writes to them.
@@ -46,7 +47,7 @@ def bf16_product(threads: int) -> TileProduct:
         items: Scores,
         floor: Scores,
         min_product: np.float32,
-        excluded: Pairs,
+        excluded: Excluded,
         k: int,
         error: ErrorBound,
     ) -> tuple[Rows, Rows, Scores]:

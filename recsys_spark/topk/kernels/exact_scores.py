@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_spark.topk.kernels.shortlist import Rows, Scores
+from recsys_spark.topk.kernels.routes import Rows
+from recsys_spark.topk.kernels.shortlist import Scores
 from recsys_spark.topk.kernels.threads import in_threads
 
 _PAIRS_AT_ONCE = 256

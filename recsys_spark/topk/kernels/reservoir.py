@@ -4,18 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from recsys_spark.topk.kernels.shortlist import (
-    ErrorBound,
-    Pairs,
-    RawProduct,
-    Route,
-    Rows,
-    Scores,
-    TileProduct,
-    least_product,
-    on_route,
-    sorted_by_column,
-)
+from recsys_spark.topk.kernels.routes import Barred, Excluded, Pairs, Route, Rows, left_out, sorted_by_column
+from recsys_spark.topk.kernels.shortlist import ErrorBound, RawProduct, Scores, TileProduct, least_product
 from recsys_spark.topk.kernels.threads import in_threads
 
 _CHUNK = 64  # pairs that the loops may append before they look for room
@@ -61,24 +51,24 @@ class Reservoir:
         self._products = np.empty((len(queries), room), np.float32)
         self._counts = np.zeros(len(queries), np.int64)
 
-    def scan(self, routes: Sequence[Route], excluded: Pairs) -> None:
+    def scan(self, routes: Sequence[Route], excluded: Pairs, barred: Barred | None = None) -> None:
         """Add the pairs of the routes."""
         excluded = sorted_by_column(excluded)
         for route in routes:
             for part in route.tiles(self._tile_product.columns):
-                self._add_tile(part, excluded)
+                self._add_tile(part, left_out(part, excluded, barred))
 
     def pairs(self) -> Pairs:
         """(rows, columns) of the pairs that may still enter a list, rows ascending."""
         self._loops.thin(*self._state())
         return self._pairs_of(np.arange(len(self._queries)))
 
-    def _add_tile(self, route: Route, excluded: Pairs) -> None:
+    def _add_tile(self, route: Route, excluded: Excluded) -> None:
         rows = np.ascontiguousarray(route.rows, np.int64)
         queries = self._queries if len(rows) == len(self._queries) else self._queries[rows]
         tile = self._raw(queries, self._items[route.start : route.stop])
-        tile[on_route(route, excluded)] = -np.inf if tile.dtype == np.float32 else _MINUS_INFINITY
         starts, width = np.zeros(len(rows), np.int64), route.stop - route.start
+        tile[: len(rows), :width][excluded] = -np.inf if tile.dtype == np.float32 else _MINUS_INFINITY
 
         def append(first: int, stop: int) -> int:
             part = tile[first:stop]

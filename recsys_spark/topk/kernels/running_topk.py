@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 from recsys_spark.topk.kernels.exact_scores import exact_scores, longest
 from recsys_spark.topk.kernels.quota import over_quota, within_quota
 from recsys_spark.topk.kernels.reservoir import Reservoir
+from recsys_spark.topk.kernels.routes import NO_PAIRS, Barred, Pairs, Route, Rows
 from recsys_spark.topk.kernels.shortlist import (
-    NO_PAIRS,
     NUMPY,
     ErrorBound,
-    Pairs,
-    Route,
-    Rows,
     Scores,
     Shortlist,
     TileProduct,
@@ -107,6 +104,7 @@ class RunningTopK:
         excluded: Pairs = NO_PAIRS,
         allowed: Pairs = NO_PAIRS,
         groups: NDArray[np.int64] | None = None,
+        barred: Barred | None = None,
     ) -> None:
         """Offer a block of n items.
 
@@ -116,6 +114,7 @@ class RunningTopK:
             excluded: (rows, columns) that must not be listed.
             allowed: (rows, columns) that are scored in addition to the routes.
             groups: (n,) for the quota; a negative group has none.
+            barred: further pairs of the routes that must not be listed.
         """
         routes = [Route(np.arange(len(self._queries)), 0, len(items))] if routes is None else routes
         step = _QUOTA_COLUMNS if self._quota else max(len(items), 1)  # under a quota, floors rise only between updates
@@ -128,6 +127,7 @@ class RunningTopK:
                 _of_columns(excluded, start, start + step),
                 _of_columns(allowed, start, start + step),
                 None if groups is None else groups[part],
+                None if barred is None else barred.of_columns(start, start + step),
             )
 
     def offer(self, rows: Rows, scores: Scores, ordinals: Rows, *, groups: NDArray[np.int64] | None = None) -> None:
@@ -154,6 +154,7 @@ class RunningTopK:
         excluded: Pairs,
         allowed: Pairs,
         groups: NDArray[np.int64] | None,
+        barred: Barred | None,
     ) -> None:
         product = self._tile_product
         error = product.error_bound(self._queries, items)
@@ -163,15 +164,18 @@ class RunningTopK:
         for first in range(0, len(self._queries), height):
             tile = slice(first, min(first + height, len(self._queries)))
             listed, tile_routes = scores_of(self.entries[tile]), [route.of_rows(tile) for route in routes]
+            tile_barred = None if barred is None else barred.of_rows(tile)
             put = partial(self._put, tile, items, lengths, ordinals, groups)
             if product.loops and product.raw and not self._quota:
                 reservoir = Reservoir(
                     self._queries[tile], items, listed, self._min_score, error, product, product.raw, put
                 )
-                reservoir.scan(tile_routes, _of_rows(excluded, tile))
+                reservoir.scan(tile_routes, _of_rows(excluded, tile), tile_barred)
                 rows, columns = reservoir.pairs()
             else:
-                rows, columns = self._shortlisted(tile, items, listed, tile_routes, excluded, groups, error)
+                rows, columns = self._shortlisted(
+                    tile, items, listed, tile_routes, excluded, tile_barred, groups, error
+                )
             put(*_merged(rows, columns, _of_rows(allowed, tile)))
 
     def _shortlisted(
@@ -181,11 +185,12 @@ class RunningTopK:
         listed: Scores,
         routes: list[Route],
         excluded: Pairs,
+        barred: Barred | None,
         groups: NDArray[np.int64] | None,
         error: ErrorBound,
     ) -> Pairs:
         shortlist = Shortlist(self._queries[tile], items, listed, self._min_score, error, bool(self._quota))
-        shortlist.scan(routes, _of_rows(excluded, tile), self._tile_product)
+        shortlist.scan(routes, _of_rows(excluded, tile), self._tile_product, barred)
         rows, columns, products = shortlist.pairs()
         if groups is None:
             return rows, columns

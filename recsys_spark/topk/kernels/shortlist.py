@@ -3,23 +3,20 @@
 A pair is dropped only when its product proves that k others have a greater exact score.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Scores = NDArray[np.float32]
+from recsys_spark.topk.kernels.routes import Barred, Excluded, Pairs, Route, Rows, left_out, sorted_by_column
 
-Rows = NDArray[np.integer]
+Scores = NDArray[np.float32]
 
 Number = TypeVar("Number", bound=np.generic)
 
-Pairs = tuple[Rows, Rows]
-"""(rows of queries, columns of a block)."""
-
-Product = Callable[[Scores, Scores, Scores, np.float32, Pairs, int, "ErrorBound"], tuple[Rows, Rows, Scores]]
+Product = Callable[[Scores, Scores, Scores, np.float32, Excluded, int, "ErrorBound"], tuple[Rows, Rows, Scores]]
 """(queries, items, floor, min_product, excluded, k, error) → (rows, columns, products) of the pairs whose product is at
 or above ``floor`` of the query and ``min_product``, row by row.
 
@@ -53,9 +50,6 @@ class ErrorBound:
         return self.products(self.scores(products))
 
 
-NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
-
-
 def descending(scores: Scores) -> NDArray[np.uint64]:
     """Finite scores as integers below 2³² that rise as scores fall; 0 and −0 are the same integer."""
     bits = (scores + np.float32(0)).view(np.uint32)
@@ -71,29 +65,6 @@ def ascending(numbers: NDArray[np.uint64]) -> Scores:
 _MIN_SCORE = np.float32(-1e37)  # of any score: sums with an error stay finite
 
 
-@dataclass(frozen=True)
-class Route:
-    """The queries ``rows`` (ascending) are scored against the items ``start … stop − 1`` of a block."""
-
-    rows: Rows
-    start: int
-    stop: int
-
-    def clipped(self, start: int, stop: int) -> "Route":
-        """The part of the route within these columns, counted from ``start``."""
-        return Route(self.rows, max(self.start, start) - start, min(self.stop, stop) - start)
-
-    def tiles(self, columns: int) -> Iterator["Route"]:
-        """The route in parts of at most ``columns`` items; none if it has no queries."""
-        for start in range(self.start, self.stop if len(self.rows) else 0, columns):
-            yield Route(self.rows, start, min(start + columns, self.stop))
-
-    def of_rows(self, tile: slice) -> "Route":
-        """The part of the route within these rows, counted from the first."""
-        first, last = np.searchsorted(self.rows, (tile.start, tile.stop))
-        return Route(self.rows[first:last] - tile.start, self.start, self.stop)
-
-
 def float32_product(queries: Scores, items: Scores) -> Scores:
     """(n, m) products in float32 with NumPy, in memory that the next product uses again."""
     product = tile_buffer("float32", (len(queries), len(items)), np.float32)
@@ -101,7 +72,13 @@ def float32_product(queries: Scores, items: Scores) -> Scores:
 
 
 def numpy_product(
-    queries: Scores, items: Scores, floor: Scores, min_product: np.float32, excluded: Pairs, k: int, error: ErrorBound
+    queries: Scores,
+    items: Scores,
+    floor: Scores,
+    min_product: np.float32,
+    excluded: Excluded,
+    k: int,
+    error: ErrorBound,
 ) -> tuple[Rows, Rows, Scores]:
     """Multiply in float32 with NumPy: a ``Product``."""
     product = float32_product(queries, items)
@@ -202,12 +179,14 @@ class Shortlist:
         self._parts: list[tuple[Rows, Rows, Scores]] = [_NO_PRODUCTS]
         self._count = 0
 
-    def scan(self, routes: Sequence[Route], excluded: Pairs, tile_product: TileProduct) -> None:
+    def scan(
+        self, routes: Sequence[Route], excluded: Pairs, tile_product: TileProduct, barred: Barred | None = None
+    ) -> None:
         """Add the pairs of the routes."""
         excluded = sorted_by_column(excluded)
         for route in routes:
             for part in route.tiles(tile_product.columns):
-                self._add_tile(part, excluded, tile_product.multiply)
+                self._add_tile(part, left_out(part, excluded, barred), tile_product.multiply)
                 if self._count > 3 * self.listed.size:
                     self._prune()
         self._prune()
@@ -218,14 +197,12 @@ class Shortlist:
         order = np.argsort(rows, kind="stable")  # 16 bits: a radix sort
         return rows[order], columns[order], products[order]
 
-    def _add_tile(self, route: Route, excluded: Pairs, multiply: Product) -> None:
+    def _add_tile(self, route: Route, excluded: Excluded, multiply: Product) -> None:
         rows, items = route.rows, self._items[route.start : route.stop]
         whole = len(rows) == len(self._queries)
         queries, floor = self._queries if whole else self._queries[rows], self._floor[rows]
         k = self.listed.shape[1] if whole and not self._by_group else 0  # a route of few queries raises few floors
-        lines, columns, products = multiply(
-            queries, items, floor, self._min_product, on_route(route, excluded), k, self._error
-        )
+        lines, columns, products = multiply(queries, items, floor, self._min_product, excluded, k, self._error)
         self._floor[rows] = floor
         self._parts.append((rows[lines].astype(np.uint16), (columns + route.start).astype(np.int64), products))
         self._count += len(lines)
@@ -272,20 +249,3 @@ def in_rows(rows: Rows, count: int) -> tuple[Rows, Rows, Rows, int]:
 def least_product(error: ErrorBound, min_score: np.float32) -> np.float32:
     """Smallest product of pairs that reach ``min_score``; finite, so that products of −inf are left out."""
     return np.float32(error.products(np.maximum(min_score, _MIN_SCORE)))
-
-
-def sorted_by_column(pairs: Pairs) -> Pairs:
-    """The pairs in the order of their columns."""
-    order = np.argsort(pairs[1], kind="stable")
-    return pairs[0][order], pairs[1][order]
-
-
-def on_route(route: Route, excluded: Pairs) -> Pairs:
-    """Excluded pairs (sorted by column) of a route, as indices into its rows and columns."""
-    first, last = np.searchsorted(excluded[1], (route.start, route.stop))
-    if first == last:
-        return NO_PAIRS
-    rows, columns = excluded[0][first:last], excluded[1][first:last] - route.start
-    lines = np.searchsorted(route.rows, rows).clip(max=len(route.rows) - 1)
-    matches = route.rows[lines] == rows
-    return lines[matches], columns[matches]

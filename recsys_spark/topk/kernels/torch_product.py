@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from recsys_spark.topk.kernels.shortlist import ErrorBound, Pairs, Rows, Scores, TileProduct
+from recsys_spark.topk.kernels.routes import Excluded, Rows
+from recsys_spark.topk.kernels.shortlist import ErrorBound, Scores, TileProduct
 
 
 def torch_product(device: str) -> TileProduct:
@@ -16,13 +17,16 @@ def torch_product(device: str) -> TileProduct:
         items: Scores,
         floor: Scores,
         min_product: np.float32,
-        excluded: Pairs,
+        excluded: Excluded,
         k: int,
         error: ErrorBound,
     ) -> tuple[Rows, Rows, Scores]:
         scores = torch.from_numpy(queries).to(device) @ torch.from_numpy(items).to(device).T
-        rows, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in excluded)
-        scores[rows, columns] = -torch.inf
+        if isinstance(excluded, np.ndarray):
+            scores[torch.from_numpy(excluded).to(device)] = -torch.inf
+        else:
+            rows, columns = (torch.from_numpy(part.astype(np.int64)).to(device) for part in excluded)
+            scores[rows, columns] = -torch.inf
         unbounded = np.flatnonzero(np.isneginf(floor))
         if 0 < k < len(items) and len(unbounded):
             kth = scores[torch.from_numpy(unbounded).to(device)].topk(k, dim=1, sorted=True).values[:, -1]

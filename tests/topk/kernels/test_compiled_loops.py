@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from recsys_spark.topk.kernels.compilation import compiled_loops
 from recsys_spark.topk.kernels.exact_scores import exact_scores, longest
+from recsys_spark.topk.kernels.routes import Route
 from recsys_spark.topk.kernels.running_topk import RunningTopK, ordinals_of
-from recsys_spark.topk.kernels.shortlist import NUMPY, Route, TileProduct, float32_product, numpy_product
+from recsys_spark.topk.kernels.shortlist import NUMPY, TileProduct, float32_product, numpy_product
 
 
 def in_bf16():

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_spark.topk.kernels.compilation import compiled_loops
+from recsys_spark.topk.kernels.routes import NO_PAIRS, Route
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, entries_of, ordinals_of, scores_of
-from recsys_spark.topk.kernels.shortlist import NO_PAIRS, NUMPY, ErrorBound, Route, TileProduct, numpy_product
+from recsys_spark.topk.kernels.shortlist import NUMPY, ErrorBound, TileProduct, numpy_product
 
 
 def unit(rows):
