@@ -12,7 +12,17 @@ from recsys_spark.runtime.options import RunDate
 _HALF_LIFE_DAYS = 180.0
 
 
-class EventOptions(RunDate):
+class PresetOptions(RunDate):
+    """Preset."""
+
+    preset: str | None = Field(
+        None,
+        description="defaults of a domain, below all keys that are set: news, video, music, social, games, shop or "
+        "courses (conf/presets), or a path of your own (.toml); a dataset file may name one",
+    )
+
+
+class EventOptions(PresetOptions):
     """Weights by event type."""
 
     event_weights: Weights = Field(

@@ -12,7 +12,7 @@ from recsys_spark.arrays.sparse import code_matrix, code_matrix_within
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.runtime.task import PYTHON_BYTES
 from recsys_spark.topk.kernels.running_topk import EMPTY, Entries, RunningTopK
-from recsys_spark.topk.lists import ListRules, Rows, as_rows, available_items
+from recsys_spark.topk.lists import ListRules, Rows, as_rows, available_items, item_boosts
 from recsys_spark.topk.pair_rules import PairRules
 from recsys_spark.topk.pins import Pins
 
@@ -54,7 +54,7 @@ class HistoryScorer:
         if not len(self.ids) or not block.num_rows:
             return
         weights, ordinals = self._weights(block), block["ordinal"].to_numpy()
-        boosts = block["boost"].fill_null(0).to_numpy(zero_copy_only=False) if self._rules.boosts else None
+        boosts = item_boosts(block["boost"], block["available_from"], self._rules)
         groups = block["quota_group"].fill_null(-1).to_numpy(zero_copy_only=False) if self._rules.quota else None
         eligible_pairs = self._pair_rules.within(block)
         for first in range(0, len(self.ids), USERS_AT_ONCE):

@@ -1,13 +1,29 @@
 """Configuration keys of ingest."""
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
 from pydantic import Field
 
+from recsys_spark.errors import RecsysError
 from recsys_spark.privacy.options import UserKeyOptions
 from recsys_spark.runtime.options import RunDate
+from recsys_spark.sources.dataset_file import load_dataset
 
 
 class IngestOptions(UserKeyOptions, RunDate):
     """The dataset, and the limits above which nothing is published."""
+
+    @classmethod
+    def preset_of(cls, values: Mapping[str, Any]) -> Any:
+        """The preset of the configuration, otherwise that of the dataset file."""
+        named, dataset = super().preset_of(values), values.get("dataset")
+        if named is not None or "preset" not in cls.model_fields or not isinstance(dataset, str):
+            return named
+        with suppress(RecsysError):  # ingest says what is wrong with the file
+            return load_dataset(dataset).preset
+        return None
 
     dataset: str = Field(description="name of a file in conf/datasets, or path of your own dataset file (.toml)")
     data: str = Field(description="folder or URI that holds the raw sources")

@@ -71,8 +71,7 @@ def validate_users(raw: DataFrame, template: Sequence[str], max_chars: int, *, s
     """Users: the text from the template, locale and groups. Null, blank and duplicate ids are faults. ``scrub`` as for
     items."""
     raw = _completed(raw, "locale", "attributes")
-    rows = _with_row(raw)
-    frame = _with_text(rows, template, max_chars, extra=[], table=USERS, scrub=scrub)
+    frame = _with_text(_with_row(raw), template, max_chars, extra=[], table=USERS, scrub=scrub)
     groups = _groups(dict(raw.dtypes)["groups"]) if "groups" in raw.columns else F.lit(None).cast("array<string>")
     validated = frame.select(
         _id("user_id"),
@@ -288,12 +287,9 @@ def _category(raw: DataFrame) -> Column:
     """A path or set of names: a plain string is a path of one, nested arrays are flattened, blank names are dropped."""
     kind = dict(raw.dtypes)["category"]
     names = flattened("category", kind, ITEMS.name)
-    names = F.filter(F.transform(names if kind.startswith("array<") else F.array(names), _trimmed), _is_not_empty)
+    names = F.transform(names if kind.startswith("array<") else F.array(names), _trimmed)
+    names = F.filter(names, lambda name: F.length(name) > 0)
     return F.when(F.size(names) > 0, names)
-
-
-def _is_not_empty(text: Column) -> Column:
-    return F.length(text) > 0
 
 
 def _one_per_key(validated: DataFrame, table: Table, preference: list[Column]) -> DataFrame:

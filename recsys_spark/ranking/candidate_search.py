@@ -18,7 +18,7 @@ from recsys_spark.ranking.kernels.features import ITEM_FEATURES, OWN_STATISTICS,
 from recsys_spark.ranking.kernels.recency import recency
 from recsys_spark.topk.kernels.exact_scores import exact_scores
 from recsys_spark.topk.kernels.running_topk import EMPTY, RunningTopK, ordinals_of
-from recsys_spark.topk.lists import ListRules, available_items, locate_items
+from recsys_spark.topk.lists import ListRules, available_items, item_boosts, locate_items
 from recsys_spark.topk.pair_rules import PairRules
 from recsys_spark.topk.pins import Pins
 
@@ -33,6 +33,7 @@ _READ = pa.schema(
         "boost": pa.float32(),
         "quota_group": pa.int64(),
         "rule_atoms": pa.list_(pa.int64()),
+        "available_from": pa.date32(),
     }
 )
 
@@ -123,7 +124,7 @@ class CandidateSearch:
             recent[here] = _scores_of(self._recent, weights, users[here], of_block)
         pooled = np.abs(self._profiles).sum(axis=1) > 0
         cosines[~pooled[users]] = np.nan
-        found = ItemRows.of(parts)
+        found = ItemRows.of(parts, self._rules)
         own = self.users.items.entries(users, found.codes[item_rows])
         return Candidates(users, ordinals, scores, recent, cosines, own), found, item_rows
 
@@ -181,15 +182,16 @@ class ItemRows:
     atoms: pa.ListArray
 
     @classmethod
-    def of(cls, parts: list[tuple[Rows, pa.RecordBatch]]) -> "ItemRows":
+    def of(cls, parts: list[tuple[Rows, pa.RecordBatch]], rules: ListRules) -> "ItemRows":
         """Rows of _READ, in the order of the positions beside them."""
         order = pa.array(np.argsort(np.concatenate([np.empty(0, np.int64), *(places for places, _ in parts)])))
         table = pa.Table.from_batches([rows for _, rows in parts], _READ).combine_chunks().take(order).combine_chunks()
         features = table["features"].combine_chunks().flatten().to_numpy()
+        boosts = item_boosts(table["boost"].combine_chunks(), table["available_from"].combine_chunks(), rules)
         return cls(
             table["code"].to_numpy(),
             features.reshape(len(table), len(ITEM_FEATURES)),
-            table["boost"].fill_null(0).to_numpy(),
+            table["boost"].fill_null(0).to_numpy() if boosts is None else boosts,
             table["quota_group"].fill_null(-1).to_numpy(),
             table["rule_atoms"].combine_chunks(),
         )

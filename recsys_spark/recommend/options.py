@@ -16,6 +16,7 @@ from recsys_spark.publish.options import IncrementalOptions
 from recsys_spark.ranking.options import AutoOptions
 from recsys_spark.rules.options import RuleBaseOptions
 from recsys_spark.runtime.config import JobConfig, formerly
+from recsys_spark.runtime.presets import preset_values
 from recsys_spark.topk.options import JoinOptions
 
 _HYBRID_STEPS = 3.0
@@ -67,6 +68,18 @@ class ListRuleOptions(JobConfig):
         None,
         description="list only items whose value in this column equals the user's; a missing value matches nothing",
     )
+
+
+class FreshnessOptions(JobConfig):
+    """Freshness."""
+
+    freshness: float = Field(
+        0.0,
+        ge=0,
+        description="added to the score of an item on the day from which it is available (available_from); it halves "
+        "every freshness_days; auto scores by log-odds, cosine by at most 1; 0: age does not count",
+    )
+    freshness_days: float = Field(7.0, gt=0, description="freshness: its half-life in days")
 
 
 class DiversityOptions(JobConfig):
@@ -131,6 +144,7 @@ class TopKOptions(
     JoinOptions,
     ListRuleOptions,
     RuleBaseOptions,
+    FreshnessOptions,
     DiversityOptions,
     FairnessOptions,
     ReasonOptions,
@@ -172,7 +186,9 @@ class RecommendOptions(TopKOptions):
         return self
 
     def _is_changed(self, name: str) -> bool:
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
+        value = getattr(self, name)
+        of_preset = self.preset is not None and preset_values(self.preset).get(name) == value
+        return bool(value != type(self).model_fields[name].default) and not of_preset
 
     def _idle_keys(self) -> Iterator[tuple[str, str]]:
         if self.scorer == "cosine":
@@ -202,4 +218,6 @@ class RecommendOptions(TopKOptions):
             yield "diversify_from", "needs diversity above 0"
         if not self.quota:
             yield "quota_on", "needs a quota"
+        if not self.freshness:
+            yield "freshness_days", "needs freshness above 0"
         yield from self.idle_fairness_keys()

@@ -79,15 +79,15 @@ def _counted(
     for part in slices(batches, _GROUPS_AT_ONCE):
         values, offsets = flat(part[ATOMS].combine_chunks())
         groups = atom_matrix(values, offsets, np.arange(len(part)), table.user_atoms)
-        found, candidates = Attribution(groups, table, len(ids)), 0
+        attribution, candidates = Attribution(groups, table, len(ids)), 0
         for classes in (rows for batch in files.batches() for rows in _pieces(batch)):
             values, offsets = flat(classes[ATOMS])
             matrix = atom_matrix(values, offsets, np.arange(classes.num_rows), table.item_atoms)
             sizes = sizes_of(classes["items"])
-            found.add(matrix, sizes, classes["pinned"].to_pylist())
+            attribution.add(matrix, sizes, classes["pinned"].to_pylist())
             candidates += int(sizes.sum())
-        numbers = pa.array(np.full(len(part), candidates)), pa.array(candidates - found.removed)
-        columns = [part["group"].combine_chunks(), *numbers, *touching(found.counts, ids, actions)]
+        numbers = pa.array(np.full(len(part), candidates)), pa.array(candidates - attribution.removed)
+        columns = [part["group"].combine_chunks(), *numbers, *touching(attribution.counts, ids, actions)]
         yield pa.RecordBatch.from_arrays(columns, names=["group", *_NAMES])
 
 

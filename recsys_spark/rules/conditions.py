@@ -84,8 +84,8 @@ def with_user_atoms(values: DataFrame, book: RuleBook, compared: DataFrame | Non
     if compared is not None:
         user = F.struct(*(name for name in values.columns if name != "run_date")).alias("user")
         values = values.select("*", user).crossJoin(F.broadcast(compared))
-        found = [_hits(number, *one) for number, one in enumerate(book.pair_conditions)]
-        listed = F.array_sort(F.concat(listed, *found))
+        hits = [_hits(number, *one) for number, one in enumerate(book.pair_conditions)]
+        listed = F.array_sort(F.concat(listed, *hits))
     return values.select("user_id", listed.alias(ATOMS))
 
 

@@ -39,15 +39,15 @@ def conflicts(book: RuleBook, table: RuleTable, atoms: Mapping[str, set[int]]) -
         table: as arrays.
         atoms: of the pinned items.
     """
-    found = []
+    contradictions = []
     for number, pin in enumerate(table.pins):
         for other in table.pins[:number]:
             if (other.place == pin.place) != (other.item_id == pin.item_id):
                 what = "rule '{0}' pins " + f"{pin.item_id} to place {pin.place}, rule '{{1}}' {_of_other(pin, other)}"
                 users = frozenset([pin.user]), frozenset([other.user])
-                found.append(Conflict(pin.rule, other.rule, users, what, _winner(book, pin.rule, other.rule)))
-        found += _removing(book, table, pin, atoms.get(pin.item_id, set()))
-    return found
+                contradictions.append(Conflict(pin.rule, other.rule, users, what, _winner(book, pin.rule, other.rule)))
+        contradictions += _removing(book, table, pin, atoms.get(pin.item_id, set()))
+    return contradictions
 
 
 def _of_other(pin: Pin, other: Pin) -> str:

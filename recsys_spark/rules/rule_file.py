@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -175,9 +176,9 @@ def parse_rules(text: str, file: str) -> RuleBook:
     except ValidationError as error:
         faults = [_fault(fault, tomllib.loads(text)) for fault in error.errors()]
         raise UsageError(_listed(file, faults)) from error
-    ids = [rule.id for rule in content.rules]
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
-        raise UsageError(_listed(file, [f"rule '{name}': the id is given {ids.count(name)} times" for name in twice]))
+    times = Counter(rule.id for rule in content.rules)
+    if twice := {name: number for name, number in times.items() if number > 1}:
+        raise UsageError(_listed(file, [f"rule '{n}': the id is given {number} times" for n, number in twice.items()]))
     _check_diversify(file, content.rules)
     ordered = sorted(content.rules, key=lambda rule: -rule.priority)  # stable: equal ones in the order of the file
     return RuleBook(file, content.items, content.users, content.histories, tuple(ordered))

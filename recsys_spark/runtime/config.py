@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -18,7 +18,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from recsys_spark.errors import UsageError
+from recsys_spark.errors import RecsysError, UsageError
+from recsys_spark.runtime.presets import preset_values
 
 ENVIRONMENT_PREFIX = "RECSYS_"
 
@@ -58,6 +59,11 @@ class Configuration(BaseSettings):
     def part(self, options: type[PartT]) -> PartT:
         """The part of the configuration that a step of a larger job needs."""
         return options(**{name: value for name, value in self if name in options.model_fields})
+
+    @classmethod
+    def preset_of(cls, values: Mapping[str, Any]) -> Any:
+        """The name of the preset among the values of a configuration; None without one."""
+        return values.get("preset") if "preset" in cls.model_fields else None
 
     @classmethod
     def settings_customise_sources(
@@ -109,6 +115,7 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
         _rename_old_keys(config_class, layer, name, faults)
         values |= layer
         origin |= dict.fromkeys(layer, name)
+    _add_preset(config_class, values, origin, f"{toml}", faults)
     bare = {key for key, value in options.items() if value is True and not _is_switch(config_class, key)}
     try:
         config = config_class(**values)
@@ -129,6 +136,30 @@ def shipped(path: Path) -> Path:
     spark-submit puts shipped files."""
     copy = Path(path.name)
     return copy if not path.is_file() and copy.is_file() else path
+
+
+def _add_preset(
+    config_class: type[Configuration],
+    values: dict[str, Any],
+    origin: dict[str, str],
+    file: str,
+    faults: list[str],
+) -> None:
+    """Add the keys of the preset that no source sets. A value of the TOML file that is the default counts as not set:
+    the shipped files list all defaults."""
+    name = config_class.preset_of(values)
+    if not isinstance(name, str):
+        return
+    try:
+        preset = preset_values(name)
+    except RecsysError as error:
+        faults.append(str(error))
+        return
+    for key, value in preset.items():
+        field = config_class.model_fields.get(key)
+        if field is not None and (key not in values or (origin[key] == file and values[key] == field.default)):
+            values[key], origin[key] = value, f"preset {name}"
+    values.setdefault("preset", name)
 
 
 def _is_switch(config_class: type[Configuration], key: str) -> bool:

@@ -133,6 +133,8 @@ class Dataset(_Strict):
     """A validated dataset file."""
 
     title: str
+    # Defaults of a domain for the jobs that read the file.
+    preset: str | None = Field(None, exclude=True)
     sources: dict[str, Source]
     items: TableQuery
     events: EventQuery

@@ -60,9 +60,9 @@ class BatchRules:
 
     def _pins_within(self, block: pa.RecordBatch) -> dict[int, tuple[Rows, Rows]]:
         """By number of the pin, the pairs that it holds for: unless a rule of higher priority removes them."""
-        found: dict[int, tuple[Rows, Rows]] = {}
+        pinned: dict[int, tuple[Rows, Rows]] = {}
         if not self.table.pins:
-            return found
+            return pinned
         names = pa.array([pin.item_id for pin in self.table.pins], pa.string())
         columns = pc.index_in(names, block["item_id"])
         for number, pin in enumerate(self.table.pins):
@@ -70,8 +70,8 @@ class BatchRules:
                 column = columns[number].as_py()
                 held = self._pinned[:, number] & ~self._removed(block[ATOMS][column : column + 1], pin.bars)
                 rows = np.flatnonzero(held[self._groups])
-                found[number] = rows, np.full(len(rows), column)
-        return found
+                pinned[number] = rows, np.full(len(rows), column)
+        return pinned
 
     def _removed(self, atoms: pa.ListArray, bars: frozenset[int]) -> NDArray[np.bool_]:
         """(G,) whether some of the rules remove an item."""

@@ -48,6 +48,7 @@ class ListRules:
         diversify_from: number of candidates by score that diversity chooses from.
         interests: maximum number of interests of a user; the score of an item is the greatest over the interests.
         table: the rules of a rule base.
+        freshness: (score of an item on the day from which it is available, its half-life in days); it needs run_date.
     """
 
     min_score: float | None = None
@@ -60,6 +61,7 @@ class ListRules:
     diversify_from: int = 100
     interests: int = 1
     table: RuleTable | None = None
+    freshness: tuple[float, float] | None = None
 
 
 class UserItems:
@@ -85,6 +87,19 @@ def available_items(block: pa.RecordBatch, day: date | None) -> pa.RecordBatch:
     started = pc.fill_null(pc.less_equal(block["available_from"], pa.scalar(day)), True)
     not_ended = pc.fill_null(pc.greater_equal(block["available_until"], pa.scalar(day)), True)
     return block.filter(pc.and_(started, not_ended))
+
+
+def item_boosts(boost: pa.Array, available_from: pa.Array, rules: ListRules) -> NDArray[np.float32] | None:
+    """(n,) what is added to the scores of items for every user; None if nothing is."""
+    if not rules.boosts and rules.freshness is None:
+        return None
+    boosts = boost.fill_null(0).to_numpy(zero_copy_only=False)
+    if rules.freshness is None or rules.run_date is None:
+        return boosts
+    first, half_life = rules.freshness
+    ages = (np.datetime64(rules.run_date, "D") - available_from.to_numpy(zero_copy_only=False)).astype(np.float64)
+    fresh = np.where(available_from.is_valid().to_numpy(zero_copy_only=False), first * 0.5 ** (ages / half_life), 0.0)
+    return (boosts + fresh).astype(np.float32)
 
 
 def pairs_except(pairs: Pairs, removed: Pairs, width: int) -> Pairs:

@@ -28,6 +28,7 @@ from recsys_spark.topk.lists import (
     UserItems,
     as_rows,
     available_items,
+    item_boosts,
     item_codes,
     locate_items,
     pairs_except,
@@ -68,7 +69,7 @@ class ProfileScorer:
         self._probes = [None] if not rules.nprobe else _probes(vectors, items, rules.nprobe)
         self._batch = None if rules.table is None else BatchRules(part, rules.table)
         self._pins = Pins(part, self._batch, rules) if self._batch and self._batch.table.pins else None
-        queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if rules.boosts else vectors
+        queries = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) if _boosted(rules) else vectors
         queries = queries if self._batch is None else np.column_stack([queries, self._batch.booster_columns])
         self._queries = queries
         tile_product = _tile_product(2.0 * len(queries) * items.rows * items.dimension)
@@ -96,8 +97,8 @@ class ProfileScorer:
         if not len(self.ids) or not block.num_rows:
             return
         vectors = block["embedding"].values.to_numpy().reshape(block.num_rows, -1)
-        if self._rules.boosts:
-            boosts = block["boost"].fill_null(0).to_numpy(zero_copy_only=False)
+        boosts = item_boosts(block["boost"], block["available_from"], self._rules) if _boosted(self._rules) else None
+        if boosts is not None:
             vectors = np.column_stack([vectors, boosts])
         rules = None if self._batch is None else self._batch.within(block)
         if rules is not None:
@@ -176,6 +177,10 @@ class ProfileScorer:
         if self._keys is not None:
             rows = np.intersect1d(rows, self._keys.get(key, rows[:0]), assume_unique=True)
         return rows[~self._restricted[rows]]
+
+
+def _boosted(rules: ListRules) -> bool:
+    return rules.boosts or rules.freshness is not None
 
 
 def _without(pairs: Pairs, barred: Barred | None) -> Pairs:

@@ -191,7 +191,7 @@ class TuningOptions(EncoderOptions, EventOptions):
 
     def settings(self) -> dict[str, Any]:
         """All keys that change the result of a training; the data is identified separately."""
-        neutral = {"lake", "output", "tracker", "checkpoint_steps", "dry_run", "data", "models_root"}
+        neutral = {"lake", "preset", "output", "tracker", "checkpoint_steps", "dry_run", "data", "models_root"}
         neutral |= {"processes", "on_executors"}  # a training may resume with more or fewer
         if self.objective != "sequence":
             neutral |= {"width", "layers", "heads", "length"}

@@ -85,7 +85,7 @@ def evaluation_of_last_lists(run: Run, options: MetricOptions) -> Report:
 
 
 def _key(inputs: InputVersions, options: EvaluationOptions, **more: Any) -> str:
-    settings = options.model_dump(mode="json", exclude={"lake"})
+    settings = options.model_dump(mode="json", exclude={"lake", "preset"})
     settings["at"] = settings.pop("metrics_k")  # its name in the run keys of earlier releases
     return run_key("evaluate_recommendations", {"inputs": inputs.content_ids, "options": settings} | more)
 

@@ -8,6 +8,7 @@ from recsys_spark.errors import QualityError, UsageError
 from recsys_spark.events.options import EventOptions, HistoryOptions
 from recsys_spark.publish.steps.publishing import InputVersions
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.presets import preset_values
 from recsys_spark.tables.run_date import events_before
 from recsys_spark.tables.schemas import EVENTS
 
@@ -42,12 +43,39 @@ def check_event_types(run: Run, inputs: InputVersions, options: EventOptions) ->
     if unknown := [row["event_type"] for row in rows if row["event_type"] not in options.event_weights]:
         raise UsageError(
             f"table 'events' has event types without a weight: {', '.join(unknown[:_NAMED_TYPES])}; add them to "
-            "event_weights"
+            f"event_weights{_of_preset(options)}"
         )
+    _check_preset({row["event_type"] for row in rows}, options)
     if isinstance(options, HistoryOptions):
         ratings = next((row for row in rows if row["event_type"] == _RATING and row["least"] is not None), None)
         if ratings is not None:
             _check_scale(ratings["least"], ratings["most"], ratings["rows"], options.rating_center)
+
+
+def _of_preset(options: EventOptions) -> str:
+    weights = {} if options.preset is None else preset_values(options.preset).get("event_weights")
+    return f", which are those of preset '{options.preset}'" if weights == options.event_weights else ""
+
+
+def _check_preset(types: set[str], options: EventOptions) -> None:
+    """Warn of types that the preset weighs and that never occur: it may be about other events.
+
+    Raises:
+        UsageError: no event has a positive weight.
+    """
+    weights = options.event_weights if _of_preset(options) else {}
+    absent = sorted(set(weights) - types)
+    if types and weights and not any(weights.get(name, 0) > 0 for name in types):
+        raise UsageError(
+            f"preset '{options.preset}' does not fit: of the event types that it counts for an item, "
+            f"{', '.join(name for name in absent if weights[name] > 0)}, none occurs in table 'events', which has "
+            f"{', '.join(sorted(types))}. Take another preset, or set event_weights"
+        )
+    if absent:
+        _logger.warning(
+            "warning: preset '%s' weighs %s, which never occurs in table 'events': does it fit?",
+            options.preset, ", ".join(absent),
+        )  # fmt: skip
 
 
 def _check_scale(least: float, most: float, rows: int, center: float) -> None:

@@ -39,7 +39,7 @@ class Measured:
 
 def evaluation_key(options: OnlineOptions, inputs: Mapping[str, Any]) -> str:
     """The run key of an evaluation of these inputs: content ids of tables, entries of files."""
-    settings = options.model_dump(mode="json", exclude={"lake", "dry_run"})
+    settings = options.model_dump(mode="json", exclude={"lake", "dry_run", "preset"})
     return run_key("evaluate_online", {"inputs": dict(inputs), "options": settings})
 
 

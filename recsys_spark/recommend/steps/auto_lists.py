@@ -117,8 +117,8 @@ def _last_lists(request: ListRequest, log: _Log) -> Previous | FullRebuild:
     for name in request.inputs.versions:
         if not last.saw(TABLES[name], request.inputs):
             return FullRebuild(f"table '{name}' has changed, and the ranker depends on all of it")
-    if request.book is not None and request.book.names_run_date:
-        return FullRebuild("a rule depends on the day")
+    if request.options.freshness or (request.book is not None and request.book.names_run_date):
+        return FullRebuild("freshness or a rule depends on the day")
     limits = request.frame(ITEMS).where("available_from is not null or available_until is not null")
     return last if limits.isEmpty() else FullRebuild("items have days of availability")
 

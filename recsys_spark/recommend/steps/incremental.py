@@ -41,6 +41,8 @@ def last_lists(request: ListRequest) -> Previous | FullRebuild:
             return FullRebuild(f"stored lists are not enough to apply --{name}")
     if options.interests > 1:
         return FullRebuild("stored lists are not enough to apply --interests")
+    if options.freshness:
+        return FullRebuild("freshness changes the scores of every day")
     if request.book is not None and request.book.of("pin", "diversify"):
         return FullRebuild("stored lists are not enough to pin or diversify items")
     if options.reranks:

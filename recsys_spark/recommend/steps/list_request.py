@@ -8,10 +8,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys_spark.blocks.item_blocks import ItemBlocks
-from recsys_spark.errors import UsageError
 from recsys_spark.events.relevance import is_positive_event
 from recsys_spark.explain.steps.reasons import staged_lists, staged_with_reasons
-from recsys_spark.fairness.options import CHANGED_BY
 from recsys_spark.fairness.steps.rerank import RerankInputs, described, reranked_lists
 from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.lake import Staged
@@ -19,6 +17,7 @@ from recsys_spark.lake.provenance import Outcome, Provenance
 from recsys_spark.publish.steps.audit import Parts, publish_audited
 from recsys_spark.publish.steps.publishing import InputVersions, Report, pin_inputs, run_key, unchanged
 from recsys_spark.recommend.options import TopKOptions
+from recsys_spark.recommend.steps.checks import check_rules
 from recsys_spark.rules.rule_file import RuleBook
 from recsys_spark.rules.steps.publish_audit import publish_audit
 from recsys_spark.rules.steps.read_rules import check_conditions, read_rules
@@ -107,6 +106,7 @@ class ListRequest:
             diversify_from=self.options.diversify_from,
             interests=self.options.interests,
             table=None if base is None else base.table,
+            freshness=(self.options.freshness, self.options.freshness_days) if self.options.freshness else None,
         )
 
     def with_item_rules(self, items: DataFrame) -> DataFrame:
@@ -217,48 +217,6 @@ class ListRequest:
         return replace(self, space=space)
 
 
-def check_fairness(options: TopKOptions) -> None:
-    """Refuse a re-ranking of lists that are not ranked by score, or not of the best candidates.
-
-    Raises:
-        UsageError: it names the keys.
-    """
-    names = [name for name in ("diversity", "approximate") if getattr(options, name)]
-    if options.reranks and names:
-        changed = [name for name in CHANGED_BY if getattr(options, name)]
-        raise UsageError(
-            f"--{changed[0]} re-ranks the best candidates by score and cannot be combined with "
-            f"--{' or --'.join(names)}: leave one of them out"
-        )
-
-
-def check_rules(book: RuleBook, options: TopKOptions) -> None:
-    """Refuse rules that other keys would undo.
-
-    Raises:
-        UsageError: it names the rule and the key.
-    """
-    places = book.of("pin")
-    beyond = [rule for _, rule in places if (rule.place or 0) > options.k]
-    if beyond:
-        raise UsageError(
-            f"rules file {book.file}, rule '{beyond[0].id}': place {beyond[0].place} is not within lists of "
-            f"k={options.k} items"
-        )
-    excluding = {"pin": ["interests"] * (options.interests > 1) + [n for n in CHANGED_BY if getattr(options, n)]}
-    excluding["pin"] += ["explore"] if options.explore else []
-    excluding["diversify"] = ["quota"] if options.quota else []
-    excluding["diversify"] += ["interests"] if options.interests > 1 else []
-    excluding["boost"] = ["explain"] if options.explain and options.scorer != "auto" else []
-    for action, names in excluding.items():
-        rules = book.of(action)
-        if rules and names:
-            raise UsageError(
-                f"rules file {book.file}, rule '{rules[0][1].id}': action '{action}' cannot be combined with "
-                f"--{names[0]}: leave one of them out"
-            )
-
-
 def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[str, int]:
     """Sum the stats of a join's tasks, for the report."""
     names = ("users", "dropped", "unfilled_slots")
@@ -268,7 +226,7 @@ def task_totals(stats: Sequence[Mapping[str, Any]], items: ItemBlocks) -> dict[s
 
 def _rule_tables(run: Run, options: TopKOptions, *, ruled: bool) -> list[Table]:
     """Tables that rules are read from: those that the options need, and others that the lake has."""
-    needed = [ITEMS] if options.quota or options.match_on or options.reranks or ruled else []
+    needed = [ITEMS] if options.quota or options.match_on or options.reranks or options.freshness or ruled else []
     present = [table for table in (ITEMS, USER_RULES) if table not in needed and run.lake.version(table) is not None]
     users = options.match_on or (ruled and run.lake.version(USERS) is not None)
     return [*needed, *present, *([USERS] if users else [])]
@@ -283,6 +241,8 @@ def _settings(options: TopKOptions) -> dict[str, Any]:
         names |= {"explain", "language"}
     if options.interests > 1:
         names |= {"interests"}
+    if options.freshness:
+        names |= {"freshness", "freshness_days"}
     settings = options.model_dump(mode="json", include=names)
     if options.reranks:
         liked = {"min_rating", "event_weights"} if options.calibration else set()

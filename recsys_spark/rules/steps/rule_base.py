@@ -140,8 +140,8 @@ class RuleBase:
 
     def _check_conflicts(self, table: RuleTable) -> None:
         """Raises UsageError if rules of one priority contradict each other for a user that there is."""
-        found = conflicts(self.book, table, self._atoms_of(pin.item_id for pin in table.pins))
-        for one in (one for one in found if one.winner is None):
+        contradictions = conflicts(self.book, table, self._atoms_of(pin.item_id for pin in table.pins))
+        for one in (one for one in contradictions if one.winner is None):
             user = self._user_with(table, one)
             if user is not None:
                 raise UsageError(

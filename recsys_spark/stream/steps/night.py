@@ -200,6 +200,7 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
         "trust_weights": profiles.settings.get("trust_weights") or lists.settings.get("trust_weights"),
         "approximate": lists.settings.get("approximate"),
         "exposure_floor, exposure_evenness or calibration": lists.settings.get("fairness"),
+        "freshness": lists.settings.get("freshness"),
         "rules_file": lists.settings.get("rules"),
     }
     if names := [name for name, value in refused.items() if value]:

@@ -1,0 +1,84 @@
+"""Presets: defaults of a domain (``conf/presets/*.toml``), below every key that is set."""
+
+import difflib
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recsys_spark.errors import InputError, UsageError
+
+KEYS = frozenset(
+    [
+        "event_weights",
+        "rating_center",
+        "half_life_days",
+        "half_life_steps",
+        "max_events",
+        "session_gap_minutes",
+        "sif",
+        "min_rating",
+        "repeats",
+        "window_days",
+        "popular_items",
+        "history_items",
+        "freshness",
+        "freshness_days",
+        "quota",
+        "quota_on",
+        "diversity",
+        "diversify_from",
+        "k",
+        "metrics_k",
+        "whitening",
+        "ignored_weight",
+        "ignored_days",
+        "ignored_lists",
+    ]
+)
+"""What a preset may set: what a domain is about, and nothing about where and how much is computed."""
+
+
+@cache
+def preset_values(name: str) -> dict[str, Any]:
+    """The keys of ``conf/presets/<name>.toml``, or of the file itself when ``name`` ends in .toml.
+
+    Raises:
+        UsageError: unknown name (the nearest is suggested), broken TOML, or keys that no preset may set.
+        InputError: the file does not exist.
+    """
+    path = _preset_path(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"preset {path} is not TOML: {error}") from error
+    if unknown := [key for key in values if key not in KEYS]:
+        near = [match for key in unknown for match in difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)]
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise UsageError(f"preset {path} sets {', '.join(unknown)}, which a preset cannot set{hint}")
+    return values
+
+
+def _preset_path(name: str) -> Path:
+    if name.endswith(".toml"):
+        path = Path(name) if Path(name).is_file() else Path(Path(name).name)  # where spark-submit puts shipped files
+        if not path.is_file():
+            raise InputError(f"preset {name} does not exist")
+        return path
+    folders = _folders()
+    for folder in folders:
+        if (folder / f"{name}.toml").is_file():
+            return folder / f"{name}.toml"
+    names = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.toml")})
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise UsageError(f"unknown preset '{name}'{hint} (known: {', '.join(names)}; or a path that ends in .toml)")
+
+
+def _folders() -> list[Path]:
+    """The folders of presets: of the checkout, found from the job's script, since the package may run from a zip."""
+    import __main__
+
+    script = Path(getattr(__main__, "__file__", __file__)).resolve()
+    roots = (script.parent.parent, Path(__file__).resolve().parents[2])
+    return [root / "conf" / "presets" for root in roots]
