@@ -16,7 +16,7 @@ from recsys_spark.publish.options import IncrementalOptions
 from recsys_spark.ranking.options import AutoOptions
 from recsys_spark.rules.options import RuleBaseOptions
 from recsys_spark.runtime.config import JobConfig, formerly
-from recsys_spark.runtime.presets import preset_values
+from recsys_spark.runtime.presets import sets
 from recsys_spark.topk.options import JoinOptions
 
 _HYBRID_STEPS = 3.0
@@ -187,8 +187,7 @@ class RecommendOptions(TopKOptions):
 
     def _is_changed(self, name: str) -> bool:
         value = getattr(self, name)
-        of_preset = self.preset is not None and preset_values(self.preset).get(name) == value
-        return bool(value != type(self).model_fields[name].default) and not of_preset
+        return bool(value != type(self).model_fields[name].default) and not sets(self.preset, name, value)
 
     def _idle_keys(self) -> Iterator[tuple[str, str]]:
         if self.scorer == "cosine":

@@ -53,7 +53,7 @@ def with_item_atoms(values: DataFrame, book: RuleBook) -> DataFrame:
     for number, (items, _, pairs, _) in enumerate(book.pair_conditions):
         atom = value_atom(number, pairs)
         atoms.append(F.when(F.expr(items), atom) if items else atom)
-    return values.select("item_id", _compact(atoms).alias(ATOMS))
+    return values.select("item_id", true_ones(atoms).alias(ATOMS))
 
 
 def value_atom(number: int, pairs: str) -> Column:
@@ -80,7 +80,7 @@ def with_user_atoms(values: DataFrame, book: RuleBook, compared: DataFrame | Non
     distinct value, not for every item.
     """
     atoms = [F.when(F.expr(text), F.lit(n)).cast("bigint") for n, text in enumerate(book.user_conditions)]
-    listed = _compact(atoms)
+    listed = true_ones(atoms)
     if compared is not None:
         user = F.struct(*(name for name in values.columns if name != "run_date")).alias("user")
         values = values.select("*", user).crossJoin(F.broadcast(compared))
@@ -122,6 +122,10 @@ def _with_attributes(rows: DataFrame, names: tuple[str, ...], types: dict[str, s
     return rows.select(*columns, F.lit(day).alias("run_date"))
 
 
-def _compact(atoms: list[Column]) -> Column:
-    empty = F.array().cast("array<bigint>")
-    return F.array_compact(F.array(*atoms)) if atoms else empty
+def true_ones(values: list[Column]) -> Column:
+    """The values that are not null, ascending.
+
+    Spark interprets the argument of ``array_sort``, and generates code for that of ``array_compact``: code for hundreds
+    of conditions takes half a minute to compile, or does not compile at all.
+    """
+    return F.array_sort(F.array_compact(F.array(*values))) if values else F.array().cast("array<bigint>")

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recsys_spark.errors import InputError, UsageError
+from recsys_spark.errors import InputError, RecsysError, UsageError
 
 KEYS = frozenset(
     [
@@ -57,6 +57,14 @@ def preset_values(name: str) -> dict[str, Any]:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise UsageError(f"preset {path} sets {', '.join(unknown)}, which a preset cannot set{hint}")
     return values
+
+
+def sets(name: str | None, key: str, value: Any) -> bool:
+    """Whether a preset gives a key this value; a preset that cannot be read gives none."""
+    try:
+        return name is not None and preset_values(name).get(key) == value
+    except RecsysError:
+        return False
 
 
 def _preset_path(name: str) -> Path:

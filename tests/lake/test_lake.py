@@ -33,8 +33,8 @@ from recsys_spark.tables.schemas import (
     Table,
 )
 
-ONE = [("u1", "first", "h1", "de", ["adult"]), ("u2", None, None, None, None)]
-TWO = [("u3", "second", "h2", "fr", [])]
+ONE = [("u1", "first", "h1", "de", ["adult"], '{"age": 30}'), ("u2", None, None, None, None, None)]
+TWO = [("u3", "second", "h2", "fr", [], None)]
 SPARK_FAILURES = (PySparkException, Py4JError)
 
 
@@ -92,7 +92,12 @@ def test_a_stage_that_is_never_committed_leaves_files_that_no_reader_sees(spark,
 
 def test_a_stage_whose_tasks_fail_publishes_nothing(spark, copied):
     broken = users(spark, ONE).selectExpr(
-        "user_id", "if(user_id = 'u2', raise_error('broken'), text) AS text", "text_hash", "locale", "groups"
+        "user_id",
+        "if(user_id = 'u2', raise_error('broken'), text) AS text",
+        "text_hash",
+        "locale",
+        "groups",
+        "attributes",
     )
     with pytest.raises(PySparkException, match="broken"):
         copied.stage(broken, USERS)
@@ -115,10 +120,10 @@ def test_an_append_adds_rows(spark, copied):
 
 
 def test_a_table_can_gain_a_column_that_is_null_in_older_rows(spark, tmp_path):
-    lake, names = Lake(str(tmp_path / "lake")), [*USERS.columns][:-2]
+    lake, names = Lake(str(tmp_path / "lake")), [*USERS.columns][:-3]
     before = Table(USERS.name, {name: USERS.columns[name] for name in names}, USERS.key)
     lake.commit(lake.stage(users(spark, ONE).select(*names), before), "run-1")
-    stored = [row[:3] + (None, None) for row in ONE]
+    stored = [row[:3] + (None, None, None) for row in ONE]
     assert shown(spark, lake) == stored
     [file] = data_files(lake)
     batches = list(file_batches(str(file), USERS.arrow_schema))
@@ -160,10 +165,10 @@ def test_a_frame_without_rows_makes_an_empty_table(spark, copied):
 @pytest.mark.parametrize(
     "columns",
     [
-        ["user_id", "text", "locale", "groups"],
-        ["user_id", "text", "text_hash", "locale", "groups", "1 AS more"],
-        ["user_id", "text", "1 AS text_hash", "locale", "groups"],
-        ["user_id AS user", "text", "text_hash", "locale", "groups"],
+        ["user_id", "text", "locale", "groups", "attributes"],
+        ["user_id", "text", "text_hash", "locale", "groups", "attributes", "1 AS more"],
+        ["user_id", "text", "1 AS text_hash", "locale", "groups", "attributes"],
+        ["user_id AS user", "text", "text_hash", "locale", "groups", "attributes"],
     ],
 )
 def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_work(spark, tmp_path, columns):
@@ -176,7 +181,8 @@ def test_a_frame_that_breaks_the_contract_of_its_table_is_refused_before_any_wor
 def test_the_order_of_columns_is_the_order_of_the_contract(spark, tmp_path):
     lake = Lake(str(tmp_path))
     lake.commit(
-        lake.stage(users(spark, ONE).select("groups", "text_hash", "user_id", "locale", "text"), USERS), "run-1"
+        lake.stage(users(spark, ONE).select("groups", "text_hash", "attributes", "user_id", "locale", "text"), USERS),
+        "run-1",
     )
     assert shown(spark, lake) == ONE
 

@@ -5,8 +5,11 @@ from datetime import timedelta
 import pytest
 
 from recsys_spark.errors import InputError, QualityError, UsageError
+from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
 from recsys_spark.rules.rule_file import parse_rules
 from recsys_spark.rules.steps.read_rules import check_conditions
+from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.progress import Progress
 from recsys_spark.tables.schemas import ITEMS, USERS
 from tests.bench.small_lake import DAY, Bench
 from tests.recommend.test_incremental import CHANGED, crowd
@@ -158,3 +161,13 @@ def test_many_nights_with_rules_equal_full_ones(spark, tmp_path_factory):
     file = tmp_path_factory.mktemp("rules") / "rules.toml"
     file.write_text(NIGHTLY, encoding="utf-8")
     nights(spark, tmp_path_factory, examples=4, steps=5, rules_file=str(file))
+
+
+def test_a_refresh_checks_the_rules_before_anything_else(spark, tmp_path):
+    lake = Bench(spark, tmp_path).lake
+    options = RefreshOptions(
+        lake=lake.uri, dataset="none.toml", data="/none", run_date=DAY,
+        rules_file=written(tmp_path, 'action = "ban"\nitems = "colour = 1"'),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="rule 'r0', items: "):
+        refresh_lake(Run("refresh_lake", lake, Progress()), options)

@@ -1,6 +1,6 @@
 """How many candidates each rule removes, raises or places, for groups of users and classes of items."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,8 @@ from recsys_spark.topk.kernels.rule_masks import Links, Mask, Rows, RuleTable, p
 Counts = NDArray[np.int64]
 
 CLASSES_AT_ONCE = 8192
+
+NONE = np.int32(np.iinfo(np.int32).max)
 
 
 class Attribution:
@@ -25,46 +27,45 @@ class Attribution:
             table: the rules.
             rules: their number.
         """
-        self._groups, self._table = groups, table
+        self._on, self._table = groups.toarray() > 0, table
+        self._ranks = _ranks(self._on, table.removals, len(table.item_atoms))
         self._pinned = pins_of_groups(groups, table.pins)
-        self.counts: Counts = np.zeros((groups.shape[0], rules), np.int64)
+        self.counts: Counts = np.zeros((len(self._on), rules), np.int64)
         """(G, rules): candidates that a rule removed, raised or placed."""
-        self.removed: Counts = np.zeros(groups.shape[0], np.int64)
+        self.removed: Counts = np.zeros(len(self._on), np.int64)
         """(G,) candidates that any rule removed: the sum of what each removed."""
 
     def add(self, classes: sp.csr_array, sizes: Counts, pinned_ids: Sequence[str | None]) -> None:
         """Add classes of items: (C, item atoms), (C,) items of each, (C,) the item of a class that is pinned."""
-        removed = np.zeros((self._groups.shape[0], classes.shape[0]), bool)
-        for rule in np.unique(self._table.removals.rules).tolist():
-            hit = self._hit(classes, self._table.removals, rule)
-            if hit is not None:
-                new = hit & ~removed & ~self._lifted(pinned_ids, rule)
-                removed |= new
-                self.counts[:, rule] += new @ sizes
+        if not classes.shape[0]:
+            return
+        first = np.minimum.reduceat(self._ranks[:, classes.indices], classes.indptr[:-1], axis=1)
+        columns = {name: column for column, name in enumerate(pinned_ids) if name is not None}
+        for number, pin in enumerate(self._table.pins):
+            if pin.item_id in columns:
+                atoms = classes[[columns[pin.item_id]]].indices
+                barred = _ranks(self._on, self._table.removals, classes.shape[1], pin.bars)[:, atoms].min(axis=1)
+                held, column = self._pinned[:, number], columns[pin.item_id]
+                first[held, column] = barred[held]
+                self.counts[:, pin.rule] += held & (first[:, column] == NONE)
+        removed, rules = first != NONE, self.counts.shape[1]
+        groups, places = np.nonzero(removed)
+        of_rules = np.bincount(groups * rules + first[groups, places], sizes[places], self.counts.size)
+        self.counts += of_rules.astype(np.int64).reshape(self.counts.shape)
         self.removed += removed @ sizes
         for rule in np.unique(self._table.boosts.rules).tolist():
-            hit = self._hit(classes, self._table.boosts, rule)
-            if hit is not None:
-                self.counts[:, rule] += (hit & ~removed) @ sizes
-        for number, pin in enumerate(self._table.pins):
-            for column in (n for n, name in enumerate(pinned_ids) if name == pin.item_id):
-                self.counts[:, pin.rule] += self._pinned[:, number] & ~removed[:, column]
+            hit = _ranks(self._on, self._table.boosts, classes.shape[1], {rule}) != NONE
+            raised = (classes @ hit.T.astype(np.float32)).T > 0
+            self.counts[:, rule] += (raised & ~removed) @ sizes
 
-    def _hit(self, classes: sp.csr_array, links: Links, rule: int) -> Mask | None:
-        """(G, C): the pairs that a rule holds for; None if there are none."""
-        part = slice(*np.searchsorted(links.rules, (rule, rule + 1)))
-        few = Links(links.users[part], links.items[part], links.rules[part])
-        linked = self._groups @ few.matrix(self._groups.shape[1], classes.shape[1])
-        return (classes @ linked.toarray().T).T > 0 if linked.nnz else None
 
-    def _lifted(self, pinned_ids: Sequence[str | None], rule: int) -> Mask:
-        """(G, C): pinned pairs that a rule of lower priority does not remove."""
-        lifted = np.zeros((self._groups.shape[0], len(pinned_ids)), bool)
-        for number, pin in enumerate(self._table.pins):
-            if rule not in pin.bars:
-                for column in (n for n, name in enumerate(pinned_ids) if name == pin.item_id):
-                    lifted[:, column] |= self._pinned[:, number]
-        return lifted
+def _ranks(on: Mask, links: Links, items: int, rules: Container[int] | None = None) -> NDArray[np.int32]:
+    """(G, item atoms): the number of the first rule (of ``rules``) that links a group with an item atom, or NONE."""
+    ranks = np.full((len(on), items), NONE)
+    for user, item, rule in zip(links.users.tolist(), links.items.tolist(), links.rules.tolist(), strict=True):
+        if rules is None or rule in rules:
+            ranks[:, item] = np.minimum(ranks[:, item], np.where(on[:, user], np.int32(rule), NONE))
+    return ranks
 
 
 def touching(counts: Counts, ids: Sequence[str], actions: Sequence[str]) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -14,6 +14,7 @@ from recsys_spark.rules.conditions import (
     ATOM,
     item_values,
     pair_values,
+    true_ones,
     user_values,
     with_item_atoms,
     with_quota_group,
@@ -129,9 +130,8 @@ class RuleBase:
             return
         available = self.frames.items.where(is_available(self.day))
         values = self._item_values(available)
-        left = [~F.coalesce(F.expr(rule.items or ""), F.lit(False)) for rule in banning]
-        remaining = F.count_if(F.forall(F.array(*left), lambda one: one))
-        items, kept = values.agg(F.count("*"), remaining).collect()[0]
+        banned = true_ones([F.when(F.expr(rule.items or ""), F.lit(1).cast("bigint")) for rule in banning])
+        items, kept = values.agg(F.count("*"), F.count_if(F.size(banned) == 0)).collect()[0]
         if items and not kept:
             counts = values.agg(*(F.count_if(F.expr(rule.items or "")) for rule in banning)).collect()[0]
             alone = [rule.id for rule, count in zip(banning, counts, strict=True) if count == items]
