@@ -37,6 +37,7 @@ class Blocks:
                 "match_key": pa.nulls(ITEMS, pa.string()),
                 "quota_group": pa.array(random.integers(0, 9, ITEMS), pa.int64()),
                 "boost": pa.array(self.boosts, pa.float32()),
+                "available_from": pa.nulls(ITEMS, pa.date32()),
                 "rule_atoms": pa.array(self.atoms, pa.list_(pa.int64())),
                 "ordinal": np.arange(ITEMS),
                 "cluster": pa.array([0] * ITEMS, pa.int32()),
