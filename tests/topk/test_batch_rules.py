@@ -81,9 +81,9 @@ def drawn_table(random, most):
     """Rules 0 to 2 remove, 3 and 4 raise, 5 and 6 pin; of the removing ones some have a higher priority than a pin."""
     boosts = sorted(links(random, random.integers(0, most), [3, 4]), key=lambda row: row[2])
     pins = tuple(
-        Pin(f"i{random.integers(0, ITEMS):02}", place, int(random.integers(0, len(ATOMS))), 4 + place,
+        Pin(f"i{random.integers(0, 9):02}", place, int(random.integers(0, len(ATOMS))), 4 + place,
             frozenset(random.choice(3, random.integers(0, 3), replace=False).tolist()))
-        for place in random.choice([1, 2, 5], random.integers(0, 3), replace=False).tolist()
+        for place in random.choice([1, 2, 5], random.integers(0, 5)).tolist()
     )  # fmt: skip
     raises = random.choice([0.5, -0.25], len(boosts))
     return RuleTable(
@@ -108,12 +108,13 @@ def expected_lists(items, part, vectors, seen, allowed, table):
             score[i] = float(vectors[u].astype(float) @ items.vectors[i].astype(float) + items.boosts[i] + raised)
         open_items = [i for i in free if not any(holds(link, u, i) for link in removals)]
         best = sorted(open_items, key=lambda i: (-np.float32(score[i]), i))
-        pinned, names = {}, set()
+        pinned, names, places = {}, set(), set()
         for pin in table.pins:
             item = int(pin.item_id[1:])
-            if not have(part["rule_atoms"][u].as_py(), pin.user) or pin.item_id in names:
+            if not have(part["rule_atoms"][u].as_py(), pin.user) or pin.item_id in names or pin.place in places:
                 continue
             names.add(pin.item_id)
+            places.add(pin.place)
             if item in free and not any(link[2] in pin.bars and holds(link, u, item) for link in removals):
                 pinned[pin.place] = item
         rest = [i for i in best[:K] if i not in pinned.values()]
