@@ -83,7 +83,7 @@ def test_nothing_is_visible_before_the_commit_and_everything_after_it(spark, tmp
 
 def test_a_stage_that_is_never_committed_leaves_files_that_no_reader_sees(spark, copied):
     before = data_files(copied)
-    copied.stage(users(spark, [("orphan", None, None, None, None)]), USERS)
+    copied.stage(users(spark, [("orphan", None, None, None, None, None)]), USERS)
     assert len(data_files(copied)) == len(before) + 1
     assert copied.version(USERS) == 1
     assert shown(spark, copied) == TWO
