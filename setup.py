@@ -95,9 +95,25 @@ if __name__ == "__main__":
         name="recsys-spark",
         version=version(),
         description="A recommender on Spark, built on language-model embeddings",
+        long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
         python_requires=">=3.11",
-        packages=find_packages(include=["recsys_spark", "recsys_spark.*"]),
-        package_data={"recsys_spark": ["LICENSE"], "recsys_spark.report": ["*.html"]},  # the page of a report
+        # Jobs and configuration are beside the package here and inside it in a wheel (recsys_spark/runtime/places.py).
+        packages=[*find_packages(include=["recsys_spark", "recsys_spark.*"]), "recsys_spark.jobs", "recsys_spark.conf"],
+        package_dir={"recsys_spark.jobs": "jobs", "recsys_spark.conf": "conf"},
+        package_data={
+            "recsys_spark": ["LICENSE", "README.md", "*/README.md"],  # messages name pages
+            "recsys_spark.report": ["*.html"],  # the page of a report
+            "recsys_spark.conf": [
+                "*.toml",
+                "*.conf",
+                "*.properties",
+                "datasets/*.toml",
+                "deploy/**",
+                "java-home/bin/java",
+            ],
+        },
+        entry_points={"console_scripts": ["recsys-spark = recsys_spark.start.command:main"]},
         license_files=["recsys_spark/LICENSE"],
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,

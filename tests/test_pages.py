@@ -160,7 +160,7 @@ def test_the_floors_of_the_architecture_page_are_the_rules():
 def test_every_package_stands_in_the_tree_of_the_readme():
     tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Packages")[2]
     words = set(re.findall(r"\w+", tree.partition("## More")[0]))
-    assert {package_of(path) for path in PACKAGE} - {"__init__"} <= words
+    assert {package_of(path) for path in PACKAGE} - {"__init__", "__main__"} <= words
 
 
 # --- commands and examples ---

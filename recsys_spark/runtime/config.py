@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from recsys_spark.errors import UsageError
+from recsys_spark.runtime.places import command
 
 ENVIRONMENT_PREFIX = "RECSYS_"
 
@@ -118,9 +119,7 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     faults += [f"{key} (command line): needs a value, --{key}=…" for key in sorted(bare)]
     if faults:
         lines = "\n".join(f"  - {fault}" for fault in faults)
-        raise UsageError(
-            f"{job}: {len(faults)} fault(s) in the configuration\n{lines}\nSee: ./spark-submit.sh {job} --help"
-        )
+        raise UsageError(f"{job}: {len(faults)} fault(s) in the configuration\n{lines}\nSee: {command()} {job} --help")
     return config
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +45,10 @@ class Run:
 
     @property
     def spark(self) -> SparkSession:
-        """The session that spark-submit configured."""
-        session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
+        """The session that is there, or the one that spark-submit configured."""
+        session = SparkSession.getActiveSession()
+        if session is None:
+            session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
         self.progress.watch(session)
         return session
 
@@ -68,6 +70,8 @@ class Job(Generic[ConfigT]):
     step: Callable[[Run, ConfigT], dict[str, Any]]
     shows_own_steps: bool = False
     """Whether the step shows the progress of its parts; otherwise the job is one line."""
+    without_spark: bool = False
+    """Whether the job needs neither Java nor a cluster. The command reads it from the text of the script."""
 
     @property
     def name(self) -> str:
@@ -88,7 +92,7 @@ def main(job: Job[Any]) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     silence_traces()
     signal.signal(signal.SIGTERM, _terminate)
-    report, code = _attempt(job, argv)
+    report, code = attempt(job, argv)
     print(json.dumps(redacted_report(report), ensure_ascii=False, default=str), flush=True)
     if code == Terminated.exit_code:  # stopping the session could hang: SIGTERM may have cut off a call to Spark
         sys.stderr.flush()
@@ -104,7 +108,8 @@ def silence_traces() -> None:
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
 
 
-def _attempt(job: Job[Any], argv: list[str]) -> tuple[dict[str, Any], int]:
+def attempt(job: Job[Any], argv: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Run a job and return its report and exit code. Whatever stops it is on standard error and in the report."""
     started = time.monotonic()
     lake, run_date, dry_run = None, None, False
     report_head: dict[str, Any] = {"job": job.name, "status": "failed", "run_date": None}

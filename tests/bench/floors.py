@@ -20,6 +20,7 @@ ALLOWED = {
     "tables": "",
     "lake": "errors arrays tables",
     "runtime": "errors lake",
+    "start": "errors runtime",
     "publish": "errors tables lake runtime",
     "privacy": f"{GROUND} arrays",
     "sources": GROUND,
@@ -46,6 +47,7 @@ ALLOWED = {
     "report": f"{GROUND} arrays privacy events items fairness evaluate",
     "export": f"{GROUND} arrays stream",
     "serve": f"{GROUND} export",
+    "catalog": GROUND,
     "refresh": f"{GROUND} ingest encode events blocks items profiles risk hybrid recommend stream evaluate",
     "demo": f"{GROUND} events evaluate report refresh stream",
 }
