@@ -25,6 +25,7 @@ PAGES = [
     *sorted((ROOT / ".github").glob("*.md")),
     *sorted((ROOT / "recsys_spark").rglob("*.md")),
     ROOT / "conf" / "README.md",
+    ROOT / "conf" / "deploy" / "README.md",
     ROOT / "tests" / "README.md",
     *HISTORY,
 ]

@@ -17,15 +17,21 @@ from pyarrow import ArrowException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from recsys_spark.errors import RecsysError, Terminated
+from recsys_spark.errors import RecsysError, Terminated, UsageError
 from recsys_spark.errors.messages import to_user_error
 from recsys_spark.errors.redaction import redacted, redacted_report
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.config import Configuration, JobConfig, load
 from recsys_spark.runtime.help import help_text
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.runtime.task import over_connect
 
 ConfigT = TypeVar("ConfigT", bound=Configuration)
+
+_NOT_OVER_CONNECT = (
+    "this session is one of Spark Connect, without the broadcasts, archives and resource profiles that jobs use: start "
+    "the job with a classic session (on Databricks a cluster with dedicated access, not serverless)"
+)
 
 PERSONAL = "personal"
 """The key of a report under which personal data is."""
@@ -47,6 +53,8 @@ class Run:
     def spark(self) -> SparkSession:
         """The session that is there, or the one that spark-submit configured."""
         session = SparkSession.getActiveSession()
+        if over_connect(session):
+            raise UsageError(_NOT_OVER_CONNECT)
         if session is None:
             session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
         self.progress.watch(session)

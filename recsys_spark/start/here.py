@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from recsys_spark.start.submission import check, parse, session_environment
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from recsys_spark.runtime.lifecycle import Job
+    from recsys_spark.runtime.lifecycle import Job, Run
 
 _SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
@@ -85,6 +86,7 @@ def _attempted(script: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], 
     from pyspark.sql import SparkSession
 
     from recsys_spark.runtime.lifecycle import attempt, silence_traces
+    from recsys_spark.runtime.task import over_connect
 
     silence_traces()
     session = SparkSession.getActiveSession()
@@ -92,9 +94,17 @@ def _attempted(script: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], 
         session = SparkSession.builder.getOrCreate()
     if session is None:
         return attempt(_job_of(script), arguments)
+    if over_connect(session):
+        job = _job_of(script)
+        return attempt(job if job.without_spark else replace(job, step=_at_once), arguments)
     with _settings_of_jobs(session):
         _ship(session)
         return attempt(_job_of(script), arguments)
+
+
+def _at_once(run: "Run", config: Any) -> dict[str, Any]:
+    """Take the session before anything is read: one that jobs cannot use is refused."""
+    return {"session": run.spark}
 
 
 def _job_of(script: Path) -> "Job[Any]":
