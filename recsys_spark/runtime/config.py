@@ -55,6 +55,9 @@ class Configuration(BaseSettings):
     )
 
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
+    metrics_file: str | None = Field(
+        None, description="local file for the figures of the run in Prometheus' text format; default: none"
+    )
 
     def part(self, options: type[PartT]) -> PartT:
         """The part of the configuration that a step of a larger job needs."""

@@ -19,7 +19,7 @@ ALLOWED = {
     "arrays": "errors",
     "tables": "",
     "lake": "errors arrays tables",
-    "runtime": "errors lake",
+    "runtime": "errors tables lake",
     "start": "errors runtime",
     "publish": "errors tables lake runtime",
     "privacy": f"{GROUND} arrays",

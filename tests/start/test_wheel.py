@@ -27,7 +27,7 @@ def test_the_wheel_has_jobs_configuration_pages_and_the_command(wheel: Path):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         entry_points = archive.read("recsys_spark-0.1.0.dist-info/entry_points.txt").decode()
         mode = archive.getinfo("recsys_spark/conf/java-home/bin/java").external_attr >> 16
-    package = [path for path in (ROOT / "recsys_spark").rglob("*") if path.suffix in (".py", ".html", ".md")]
+    package = [path for path in (ROOT / "recsys_spark").rglob("*") if path.suffix in (".py", ".html", ".md", ".json")]
     wanted = {path.relative_to(ROOT).as_posix() for path in package} | {"recsys_spark/LICENSE"}
     configured = ("*.toml", "*.conf", "*.properties", "datasets/*.toml", "deploy/**/*", "java-home/bin/java")
     beside = [*(ROOT / "jobs").glob("*.py"), *(path for part in configured for path in (ROOT / "conf").glob(part))]
