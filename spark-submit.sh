@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The only way in: ./spark-submit.sh JOB [--key=value ...] [-- SPARK-SUBMIT OPTIONS]
+# The way in from a checkout: ./spark-submit.sh JOB [--key=value ...] [-- SPARK-SUBMIT OPTIONS]
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)

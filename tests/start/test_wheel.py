@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import pyspark
 import pytest
 from deltalake import DeltaTable
 
@@ -80,6 +81,32 @@ def test_a_refresh_outside_the_checkout_publishes_what_a_checkout_does(
     assert lists.num_rows == report["tables"]["recommendations"] > 0
     again = run_outside([str(tools / "recsys-spark"), *asked], tmp_path, JAVA_HOME=str(tmp_path))
     assert (again.returncode, last_json(again)["status"]) == (0, "unchanged"), again.stderr
+
+
+@pytest.mark.slow
+def test_a_script_that_spark_submit_has_started_runs_a_job_in_its_session(tools: Path, shop: Path, tmp_path: Path):
+    (script,) = [
+        block for block in blocks(ROOT / "conf" / "deploy" / "README.md", "python") if "command import" in block
+    ]
+    (tmp_path / "run.py").write_text(script, encoding="utf-8")
+    spark_submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    command = [
+        str(spark_submit),
+        "--master",
+        "local[2]",
+        "run.py",
+        "ingest_tables",
+        f"--data={shop}",
+        f"--lake={tmp_path}",
+    ]
+    where = {"PYSPARK_PYTHON": str(tools / "python"), "SPARK_LOCAL_IP": "127.0.0.1"}
+    day = "--run_date=2024-03-01"
+    done = run_outside([*command, f"--dataset={shop / 'shop.toml'}", day], tmp_path, **where)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert (json.loads(line)["status"], json.loads(line)["tables"]["items"]) == ("done", 6)
+    refused = run_outside([*command, "--dataset=no_such_shop", day], tmp_path, **where)
+    assert (refused.returncode, "unknown dataset 'no_such_shop'" in refused.stdout + refused.stderr) == (2, True)
 
 
 NOTEBOOK = """
