@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recsys_spark.errors import RecsysError
 from recsys_spark.start.jobs import job_script
 from recsys_spark.start.package_zip import package_zip
-from recsys_spark.start.submission import check, parse, session_environment
+from recsys_spark.start.submission import ALWAYS, check, parse, session_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -89,6 +89,8 @@ def _attempted(script: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], 
     from recsys_spark.runtime.task import over_connect
 
     silence_traces()
+    for variable, value in ALWAYS.items():
+        os.environ.setdefault(variable, value)
     session = SparkSession.getActiveSession()
     if session is None and "PYSPARK_GATEWAY_PORT" in os.environ:
         session = SparkSession.builder.getOrCreate()

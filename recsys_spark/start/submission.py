@@ -22,7 +22,7 @@ _IN_A_CHECKOUT = (
     "Install the requirements in setup.py, or unset SPARK_HOME, SPARK_PROFILE and RECSYS_PYTHON to have a .venv made"
 )
 
-_ALWAYS = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+ALWAYS = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """No job may fetch from a hub behind the operator's back; the tokenizer's threads do not survive Spark's fork."""
 
 
@@ -196,7 +196,7 @@ def session_variables(submission: Submission, options: Iterable[str], environmen
 def session_environment(submission: Submission, environment: Mapping[str, str]) -> dict[str, str]:
     """What this process has to set before a session starts in it, so that it is the one of the profile."""
     options = submit_options(submission, package_zip(), environment)
-    offline = {name: environment.get(name) or value for name, value in _ALWAYS.items()}
+    offline = {name: environment.get(name) or value for name, value in ALWAYS.items()}
     java = java_variables(environment) | _spark_home(environment)
     return offline | java | session_variables(submission, options, environment)
 
@@ -207,7 +207,7 @@ def _of_python(package: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """
     given = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
     path = [str(package), *(folder for folder in pyspark_of(environment) if folder not in given), *given]
-    always = {name: environment.get(name) or value for name, value in _ALWAYS.items()}
+    always = {name: environment.get(name) or value for name, value in ALWAYS.items()}
     # Python's hash of a string has to agree between driver and executors.
     return always | {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
 
