@@ -156,7 +156,7 @@ def fake_java(folder: Path, release: str) -> Path:
 
 
 def test_java_is_the_one_that_is_set_or_fits_or_came_with_pip(tmp_path, monkeypatch):
-    good, old = fake_java(tmp_path / "good", "21.0.3"), fake_java(tmp_path / "old", "1.8.0_402")
+    good, old = fake_java(tmp_path / "good", "21.0.3"), fake_java(tmp_path / "old", "11.0.22")
     found = java.java_variables({"PATH": str(good)})
     assert found == {"JAVA_HOME": str(ROOT / "conf" / "java-home"), "RECSYS_JAVA": str(good / "java")}
     assert os.access(Path(found["JAVA_HOME"]) / "bin" / "java", os.X_OK)
