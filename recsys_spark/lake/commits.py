@@ -223,13 +223,9 @@ def _transact(
     schema = Schema.from_arrow(described_schema(staged.table))
     actions: list[AddAction] = [] if same else list(staged.actions)
     if delta is None:
+        name, about = staged.table.name, description(staged.table)
         create_table_with_add_actions(
-            delta_uri(uri),
-            schema,
-            actions,
-            name=staged.table.name,
-            description=description(staged.table),
-            commit_properties=properties,
+            delta_uri(uri), schema, actions, name=name, description=about, commit_properties=properties
         )
         return 0
     mode = "append" if append or same else "overwrite"
