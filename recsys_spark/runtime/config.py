@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from recsys_spark.errors import RecsysError, UsageError
+from recsys_spark.runtime.places import command
 from recsys_spark.runtime.presets import preset_values
 
 ENVIRONMENT_PREFIX = "RECSYS_"
@@ -55,6 +56,9 @@ class Configuration(BaseSettings):
     )
 
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
+    metrics_file: str | None = Field(
+        None, description="local file for the figures of the run in Prometheus' text format; default: none"
+    )
 
     def part(self, options: type[PartT]) -> PartT:
         """The part of the configuration that a step of a larger job needs."""
@@ -125,9 +129,7 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
     faults += [f"{key} (command line): needs a value, --{key}=…" for key in sorted(bare)]
     if faults:
         lines = "\n".join(f"  - {fault}" for fault in faults)
-        raise UsageError(
-            f"{job}: {len(faults)} fault(s) in the configuration\n{lines}\nSee: ./spark-submit.sh {job} --help"
-        )
+        raise UsageError(f"{job}: {len(faults)} fault(s) in the configuration\n{lines}\nSee: {command()} {job} --help")
     return config
 
 

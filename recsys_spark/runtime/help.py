@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from recsys_spark.runtime.config import ENVIRONMENT_PREFIX, Configuration
+from recsys_spark.runtime.places import command
 
 
 def sections(config_class: type[Configuration]) -> dict[str, dict[str, FieldInfo]]:
@@ -27,7 +28,7 @@ def sections(config_class: type[Configuration]) -> dict[str, dict[str, FieldInfo
 
 def help_text(config_class: type[Configuration], job: str, description: str) -> str:
     """The text of ``JOB --help``."""
-    lines = [f"./spark-submit.sh {job} [--key=value …] [-- SPARK-SUBMIT OPTIONS]", "", description.strip()]
+    lines = [f"{command()} {job} [--key=value …] [-- SPARK-SUBMIT OPTIONS]", "", description.strip()]
     for title, keys in sections(config_class).items():
         lines += ["", f"{title}:"]
         for name, field in keys.items():

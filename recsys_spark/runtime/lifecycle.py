@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,23 @@ from pyarrow import ArrowException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from recsys_spark.errors import RecsysError, Terminated
+from recsys_spark.errors import RecsysError, Terminated, UsageError
 from recsys_spark.errors.messages import to_user_error
 from recsys_spark.errors.redaction import redacted, redacted_report
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.config import Configuration, JobConfig, load
 from recsys_spark.runtime.help import help_text
+from recsys_spark.runtime.lineage import start_lineage
 from recsys_spark.runtime.progress import Progress
+from recsys_spark.runtime.run_metrics import write_metrics
+from recsys_spark.runtime.task import over_connect
 
 ConfigT = TypeVar("ConfigT", bound=Configuration)
+
+_NOT_OVER_CONNECT = (
+    "this session is one of Spark Connect, without the broadcasts, archives and resource profiles that jobs use: start "
+    "the job with a classic session (on Databricks a cluster with dedicated access, not serverless)"
+)
 
 PERSONAL = "personal"
 """The key of a report under which personal data is."""
@@ -45,8 +53,12 @@ class Run:
 
     @property
     def spark(self) -> SparkSession:
-        """The session that spark-submit configured."""
-        session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
+        """The session that is there, or the one that spark-submit configured."""
+        session = SparkSession.getActiveSession()
+        if over_connect(session):
+            raise UsageError(_NOT_OVER_CONNECT)
+        if session is None:
+            session = SparkSession.builder.appName(f"recsys-spark {self.job}").getOrCreate()
         self.progress.watch(session)
         return session
 
@@ -68,6 +80,8 @@ class Job(Generic[ConfigT]):
     step: Callable[[Run, ConfigT], dict[str, Any]]
     shows_own_steps: bool = False
     """Whether the step shows the progress of its parts; otherwise the job is one line."""
+    without_spark: bool = False
+    """Whether the job needs neither Java nor a cluster. The command reads it from the text of the script."""
 
     @property
     def name(self) -> str:
@@ -88,7 +102,7 @@ def main(job: Job[Any]) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     silence_traces()
     signal.signal(signal.SIGTERM, _terminate)
-    report, code = _attempt(job, argv)
+    report, code = attempt(job, argv)
     print(json.dumps(redacted_report(report), ensure_ascii=False, default=str), flush=True)
     if code == Terminated.exit_code:  # stopping the session could hang: SIGTERM may have cut off a call to Spark
         sys.stderr.flush()
@@ -104,19 +118,22 @@ def silence_traces() -> None:
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
 
 
-def _attempt(job: Job[Any], argv: list[str]) -> tuple[dict[str, Any], int]:
+def attempt(job: Job[Any], argv: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Run a job and return its report and exit code. Whatever stops it is on standard error and in the report."""
     started = time.monotonic()
     lake, run_date, dry_run = None, None, False
-    report_head: dict[str, Any] = {"job": job.name, "status": "failed", "run_date": None}
+    report_head: dict[str, Any] = {"schema_version": 1, "job": job.name, "status": "failed", "run_date": None}
+    finish_lineage = metrics_file = None
     try:
         config = load(job.options, job.name, argv, _toml_of(job.script))
         lake, run_date = Lake(config.lake) if isinstance(config, JobConfig) else None, getattr(config, "run_date", None)
-        dry_run = config.dry_run
+        dry_run, metrics_file = config.dry_run, config.metrics_file
         report_head["run_date"] = str(run_date) if run_date else None
-        done = report_head | {"status": "done"}
         if lake is not None:
+            report_head["lake"] = lake.uri
             lake.plain.check_writable()
-            done["lake"] = lake.uri
+        done = report_head | {"status": "done"}
+        finish_lineage = None if dry_run else start_lineage(job.name, run_date)
         report = done | job.run(Run(job.name, lake, Progress(), dry_run=dry_run), config)
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
@@ -129,6 +146,10 @@ def _attempt(job: Job[Any], argv: list[str]) -> tuple[dict[str, Any], int]:
     report["seconds"] = round(time.monotonic() - started, 1)
     if lake is not None and not dry_run:
         _write_status(lake, job.name, run_date, report)
+    if metrics_file is not None:
+        write_metrics(metrics_file, report)
+    if finish_lineage is not None:
+        finish_lineage(report, getattr(config, "data", None))
     return report, code
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_spark.errors import InputError, RecsysError, UsageError
+from recsys_spark.runtime.places import home
 
 KEYS = frozenset(
     [
@@ -73,20 +74,10 @@ def _preset_path(name: str) -> Path:
         if not path.is_file():
             raise InputError(f"preset {name} does not exist")
         return path
-    folders = _folders()
-    for folder in folders:
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    names = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.toml")})
+    folder = home() / "conf" / "presets"
+    if (folder / f"{name}.toml").is_file():
+        return folder / f"{name}.toml"
+    names = sorted(path.stem for path in folder.glob("*.toml"))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UsageError(f"unknown preset '{name}'{hint} (known: {', '.join(names)}; or a path that ends in .toml)")
-
-
-def _folders() -> list[Path]:
-    """The folders of presets: of the checkout, found from the job's script, since the package may run from a zip."""
-    import __main__
-
-    script = Path(getattr(__main__, "__file__", __file__)).resolve()
-    roots = (script.parent.parent, Path(__file__).resolve().parents[2])
-    return [root / "conf" / "presets" for root in roots]

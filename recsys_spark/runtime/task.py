@@ -3,9 +3,26 @@
 import os
 
 from pyspark import TaskContext
+from pyspark.sql import DataFrame
 
 PYTHON_BYTES = 210_000_000
 """About the memory of a task's Python process with PySpark, pyarrow and NumPy, before it has any data."""
+
+
+def task_slots(frame: DataFrame) -> int:
+    """The number of tasks that run at a time; over Spark Connect, which does not say it, of partitions of a shuffle.
+
+    Results do not depend on it.
+    """
+    session = frame.sparkSession
+    if over_connect(session):
+        return int(session.conf.get("spark.sql.shuffle.partitions") or 1)
+    return session.sparkContext.defaultParallelism
+
+
+def over_connect(session: object) -> bool:
+    """Whether a session is a remote one, of Spark Connect."""
+    return type(session).__module__.startswith("pyspark.sql.connect")
 
 
 def partition() -> int:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.runtime.config import shipped
+from recsys_spark.runtime.places import home
 
 
 class _Strict(BaseModel):
@@ -178,20 +179,11 @@ def _dataset_path(name: str) -> Path:
         if not path.is_file():
             raise InputError(f"dataset file {name} does not exist")
         return path
-    root = Path(__file__).resolve().parents[2]
-    folders = [_conf_folder(), root / "conf" / "datasets", Path()]
-    for folder in folders:
+    shipped_with = home() / "conf" / "datasets"
+    for folder in (shipped_with, Path()):
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
-    names = sorted({path.stem for folder in folders[:2] if folder.is_dir() for path in folder.glob("*.toml")})
+    names = sorted(path.stem for path in shipped_with.glob("*.toml"))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UsageError(f"unknown dataset '{name}'{hint} (known: {', '.join(names)}; or a path that ends in .toml)")
-
-
-def _conf_folder() -> Path:
-    """The folder of dataset files of the checkout, found from the job's script: the package may run from a zip."""
-    import __main__
-
-    script = Path(getattr(__main__, "__file__", __file__)).resolve()
-    return script.parent.parent / "conf" / "datasets"

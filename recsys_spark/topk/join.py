@@ -11,7 +11,7 @@ from recsys_spark.arrays.arrow import SLICE_BYTES, slices
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.errors import UsageError
 from recsys_spark.profiles.kernels.interests import CLUSTERED
-from recsys_spark.runtime.task import PYTHON_BYTES
+from recsys_spark.runtime.task import PYTHON_BYTES, task_slots
 from recsys_spark.tables.task_stream import ArrowTransform, TaskStats, with_constant_columns
 from recsys_spark.topk.interest_scorer import USERS_AT_ONCE as INTERESTS_AT_ONCE
 from recsys_spark.topk.kernels.cpu_product import cpu_tiles
@@ -69,7 +69,7 @@ def join_blocks(
     """
     transform = list_rows(items, k, rules, user_block_rows)
     # The session is reached through the DataFrame: the number of cores changes the time, but not the result.
-    tasks = 2 * profiles.sparkSession.sparkContext.defaultParallelism if tasks is None else tasks
+    tasks = 2 * task_slots(profiles) if tasks is None else tasks
     users = users_with_rules(profiles, seen, allowed, tasks)
     return users.mapInArrow(lambda batches: transform(batches, {}), RESULT_DDL)
 

@@ -19,7 +19,8 @@ ALLOWED = {
     "arrays": "errors",
     "tables": "",
     "lake": "errors arrays tables",
-    "runtime": "errors lake",
+    "runtime": "errors tables lake",
+    "start": "errors runtime",
     "publish": "errors tables lake runtime",
     "privacy": f"{GROUND} arrays",
     "sources": GROUND,
@@ -47,6 +48,7 @@ ALLOWED = {
     "report": f"{GROUND} arrays privacy events items fairness evaluate",
     "export": f"{GROUND} arrays stream",
     "serve": f"{GROUND} export",
+    "catalog": GROUND,
     "refresh": f"{GROUND} ingest encode events blocks items profiles rules risk hybrid recommend stream evaluate",
     "demo": f"{GROUND} events evaluate report refresh stream",
 }

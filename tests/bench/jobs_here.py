@@ -20,7 +20,7 @@ def run_job(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     job = import_module(f"jobs.{name}").JOB
     out, error = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(error):
-        report, code = lifecycle._attempt(job, list(arguments))
+        report, code = lifecycle.attempt(job, list(arguments))
         print(json.dumps(redacted_report(report), ensure_ascii=False, default=str))
     return subprocess.CompletedProcess([name, *arguments], code, out.getvalue(), error.getvalue())
 

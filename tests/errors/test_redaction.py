@@ -10,7 +10,7 @@ from recsys_spark.errors.redaction import redacted
 from recsys_spark.ingest.options import IngestOptions
 from recsys_spark.ingest.steps.ingest_tables import ingest_tables
 from recsys_spark.report.steps.render_report import ReportOptions, render_report
-from recsys_spark.runtime.lifecycle import Job, _attempt
+from recsys_spark.runtime.lifecycle import Job, attempt
 
 CANARY = "cAnArY-7f3a9"
 OPTIONS = (
@@ -19,7 +19,7 @@ OPTIONS = (
 
 
 def run_job(job, config, step, *argv):
-    return _attempt(Job(f"{job}.py", "", config, step), list(argv))
+    return attempt(Job(f"{job}.py", "", config, step), list(argv))
 
 
 def bytes_below(folder):

@@ -162,7 +162,7 @@ def test_neither_java_nor_torch_nor_pandas_is_loaded(published, tmp_path):
         "import json, sys\n"
         "from jobs.refresh_lake import JOB\n"
         "from recsys_spark.runtime import lifecycle\n"
-        "report, code = lifecycle._attempt(JOB, sys.argv[1:])\n"
+        "report, code = lifecycle.attempt(JOB, sys.argv[1:])\n"
         "loaded = {name.partition('.')[0] for name in sys.modules} | ({'scipy.stats'} & {*sys.modules})\n"
         "print(json.dumps([report, code, sorted(loaded & {'torch', 'pandas', 'transformers', 'scipy.stats'})]))\n"
     )

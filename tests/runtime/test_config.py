@@ -309,6 +309,7 @@ def test_every_shipped_toml_file_loads_and_states_the_defaults(job):
         "epsilon": "1",
         "output_lake": "y",
         "attack": "random",
+        "dialect": "duckdb",
     }
     argv = [f"--{key}={value}" for key, value in needed.items() if key in config.model_fields]
     path = ROOT / "conf" / f"{job.stem}.toml"

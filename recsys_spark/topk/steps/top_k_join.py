@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from recsys_spark.blocks.item_blocks import ItemBlocks
 from recsys_spark.blocks.steps.block_files import write_item_blocks
 from recsys_spark.lake.plain_files import drop_blocks
+from recsys_spark.runtime.task import task_slots
 from recsys_spark.topk.join import join_blocks
 
 _BLOCK_ROWS = 65_536
@@ -42,8 +43,7 @@ def top_k_join(
         return join_blocks(profiles, items, k, **rules)
     uri = f"{scratch or tempfile.gettempdir()}/top_k_join-{uuid.uuid4().hex}"
     try:
-        tasks = items.sparkSession.sparkContext.defaultParallelism
-        blocks = write_item_blocks(items, uri, _BLOCK_ROWS, tasks=tasks)
+        blocks = write_item_blocks(items, uri, _BLOCK_ROWS, tasks=task_slots(items))
         lists = join_blocks(profiles, blocks, k, **rules)
         return lists.localCheckpoint(eager=True, storageLevel=StorageLevel.DISK_ONLY)
     finally:

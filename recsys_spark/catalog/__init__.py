@@ -1,0 +1,1 @@
+"""SQL that registers the tables of a lake in a catalogue."""

@@ -1,0 +1,1 @@
+"""Steps of catalog: they read the logs of tables and write SQL."""
