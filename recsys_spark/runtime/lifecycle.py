@@ -138,11 +138,9 @@ def attempt(job: Job[Any], argv: Sequence[str]) -> tuple[dict[str, Any], int]:
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
     except Exception as error:
-        report, code = _failure(report_head, error)
+        report, code = _stopped(report_head) if _hides_termination(error) else _failure(report_head, error)
     except Terminated:
-        print("stopped by SIGTERM; run the same command again to do the rest", file=sys.stderr)
-        code = Terminated.exit_code
-        report = report_head | {"exit_code": code, "error": "stopped by SIGTERM"}
+        report, code = _stopped(report_head)
     report["seconds"] = round(time.monotonic() - started, 1)
     if lake is not None and not dry_run:
         _write_status(lake, job.name, run_date, report)
@@ -155,6 +153,19 @@ def attempt(job: Job[Any], argv: Sequence[str]) -> tuple[dict[str, Any], int]:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
+
+
+def _hides_termination(error: BaseException) -> bool:
+    """Whether an error came while SIGTERM was handled: the connection to the JVM, interrupted in an answer,
+    makes PySpark's own clean-up fail."""
+    context = error.__context__
+    return context is not None and (isinstance(context, Terminated) or _hides_termination(context))
+
+
+def _stopped(report_head: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    print("stopped by SIGTERM; run the same command again to do the rest", file=sys.stderr)
+    code = Terminated.exit_code
+    return report_head | {"exit_code": code, "error": "stopped by SIGTERM"}, code
 
 
 def _failure(report_head: dict[str, Any], error: Exception) -> tuple[dict[str, Any], int]:

@@ -167,13 +167,13 @@ _OF_TABLES = {
 
 
 def description(table: Table) -> str:
-    """What the table holds."""
-    return TABLE_DESCRIPTIONS[table.name]
+    """What the table holds; empty for a table that is none of the lake's own."""
+    return TABLE_DESCRIPTIONS.get(table.name, "")
 
 
 def column_comments(table: Table) -> dict[str, str]:
-    """What each column holds."""
-    return {column: _OF_TABLES.get(f"{table.name}.{column}") or _COLUMNS[column] for column in table.columns}
+    """What each column holds; empty for columns of other tables."""
+    return {column: _OF_TABLES.get(f"{table.name}.{column}") or _COLUMNS.get(column, "") for column in table.columns}
 
 
 def described_schema(table: Table) -> pa.Schema:

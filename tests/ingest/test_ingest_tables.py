@@ -271,7 +271,7 @@ def test_the_newest_row_is_none_whose_time_has_no_date(spark):
 def test_accepted_and_rejected_split_the_rows(spark):
     frame = spark.createDataFrame([("u1",), (None,), ("u1",)], "user_id string")
     users = validate_users(frame, [], 100)
-    assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None, None, None)]
+    assert [tuple(row) for row in accepted(users, USERS).collect()] == [("u1", None, None, None, None, None)]
     bad = sorted(tuple(row) for row in rejected(users, USERS).collect())
     assert bad == [("users", "duplicate key", '{"user_id":"u1"}'), ("users", "user_id is null or blank", "{}")]
 
@@ -286,8 +286,8 @@ def test_users_are_everybody_with_an_event(spark):
     users = users_of(events)
     assert dict(users.dtypes) == USERS.columns
     assert sorted(tuple(row) for row in users.collect()) == [
-        ("u1", None, None, None, None),
-        ("u2", None, None, None, None),
+        ("u1", None, None, None, None, None),
+        ("u2", None, None, None, None, None),
     ]
 
 

@@ -14,7 +14,7 @@ from recsys_spark.tables.schemas import USERS
 def stored(spark, tmp_path_factory):
     """Users in several files of several row groups."""
     lake = Lake(str(tmp_path_factory.mktemp("lake with a space")))
-    ids = [(f"u{n:02}", f"text {n}", None, "de", None) for n in range(40)]
+    ids = [(f"u{n:02}", f"text {n}", None, "de", None, None) for n in range(40)]
     rows = spark.createDataFrame(ids, USERS.ddl).repartition(3, "user_id")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recsys_spark.lake.data_files.ROW_GROUP_ROWS", 4)
