@@ -1,6 +1,6 @@
 """Accounts that act together: on the same items at the same time. Pure DataFrame functions."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 SLOT_SECONDS = 1800
@@ -17,7 +17,6 @@ def lockstep_figures(events: DataFrame) -> DataFrame:
         events: ``user_id, item_id, timestamp``.
     """
     slot = F.floor(F.unix_seconds("timestamp") / SLOT_SECONDS).alias("slot")
-    cells = events.select("user_id", "item_id", slot).distinct()
-    sizes = cells.groupBy("item_id", "slot").agg((F.count("*") - 1).alias("others"))
-    rows = cells.join(sizes, on=["item_id", "slot"])
-    return rows.groupBy("user_id").agg((F.sum("others") / F.count("*")).alias("lockstep"))
+    others = F.count("*").over(Window.partitionBy("item_id", "slot")) - 1
+    cells = events.select("user_id", "item_id", slot).distinct().withColumn("others", others)
+    return cells.groupBy("user_id").agg((F.sum("others") / F.count("*")).alias("lockstep"))

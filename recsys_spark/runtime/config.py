@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from recsys_spark.errors import RecsysError, UsageError
-from recsys_spark.runtime.places import command
+from recsys_spark.runtime.places import command, shipped
 from recsys_spark.runtime.presets import preset_values
 
 ENVIRONMENT_PREFIX = "RECSYS_"
@@ -131,13 +131,6 @@ def load(config_class: type[ConfigT], job: str, argv: Sequence[str], toml: Path 
         lines = "\n".join(f"  - {fault}" for fault in faults)
         raise UsageError(f"{job}: {len(faults)} fault(s) in the configuration\n{lines}\nSee: {command()} {job} --help")
     return config
-
-
-def shipped(path: Path) -> Path:
-    """The path of a file that the user named. On a driver within a cluster it is the copy in the working folder, where
-    spark-submit puts shipped files."""
-    copy = Path(path.name)
-    return copy if not path.is_file() and copy.is_file() else path
 
 
 def _add_preset(

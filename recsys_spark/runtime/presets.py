@@ -3,40 +3,17 @@
 import difflib
 import tomllib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from recsys_spark.errors import InputError, RecsysError, UsageError
-from recsys_spark.runtime.places import home
+from recsys_spark.errors import RecsysError, UsageError
+from recsys_spark.runtime.places import configuration_file
 
-KEYS = frozenset(
-    [
-        "event_weights",
-        "rating_center",
-        "half_life_days",
-        "half_life_steps",
-        "max_events",
-        "session_gap_minutes",
-        "sif",
-        "min_rating",
-        "repeats",
-        "window_days",
-        "popular_items",
-        "history_items",
-        "freshness",
-        "freshness_days",
-        "quota",
-        "quota_on",
-        "diversity",
-        "diversify_from",
-        "k",
-        "metrics_k",
-        "whitening",
-        "ignored_weight",
-        "ignored_days",
-        "ignored_lists",
-    ]
-)
+KEYS = frozenset({
+    "event_weights", "rating_center", "half_life_days", "half_life_steps", "max_events", "session_gap_minutes",
+    "session_limit", "sif", "min_rating", "repeats", "window_days", "popular_items", "history_items", "freshness",
+    "freshness_days", "quota", "quota_on", "diversity", "diversify_from", "k", "metrics_k", "whitening",
+    "ignored_weight", "ignored_days", "ignored_lists",
+})  # fmt: skip
 """What a preset may set: what a domain is about, and nothing about where and how much is computed."""
 
 
@@ -48,7 +25,7 @@ def preset_values(name: str) -> dict[str, Any]:
         UsageError: unknown name (the nearest is suggested), broken TOML, or keys that no preset may set.
         InputError: the file does not exist.
     """
-    path = _preset_path(name)
+    path = configuration_file("preset", name)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -66,18 +43,3 @@ def sets(name: str | None, key: str, value: Any) -> bool:
         return name is not None and preset_values(name).get(key) == value
     except RecsysError:
         return False
-
-
-def _preset_path(name: str) -> Path:
-    if name.endswith(".toml"):
-        path = Path(name) if Path(name).is_file() else Path(Path(name).name)  # where spark-submit puts shipped files
-        if not path.is_file():
-            raise InputError(f"preset {name} does not exist")
-        return path
-    folder = home() / "conf" / "presets"
-    if (folder / f"{name}.toml").is_file():
-        return folder / f"{name}.toml"
-    names = sorted(path.stem for path in folder.glob("*.toml"))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"unknown preset '{name}'{hint} (known: {', '.join(names)}; or a path that ends in .toml)")

@@ -1,6 +1,5 @@
 """Dataset files (``conf/datasets/*.toml``): the queries that turn raw sources into items, users and events."""
 
-import difflib
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -16,9 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from recsys_spark.errors import InputError, UsageError
-from recsys_spark.runtime.config import shipped
-from recsys_spark.runtime.places import home
+from recsys_spark.errors import UsageError
+from recsys_spark.runtime.places import configuration_file
 
 
 class _Strict(BaseModel):
@@ -162,7 +160,7 @@ def load_dataset(name: str) -> Dataset:
         UsageError: unknown name (the nearest is suggested), broken TOML, unknown or missing keys (all are listed).
         InputError: the file does not exist.
     """
-    path = _dataset_path(name)
+    path = configuration_file("dataset", name, Path())
     try:
         return Dataset.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -171,19 +169,3 @@ def load_dataset(name: str) -> Dataset:
         words = [(".".join(map(str, f["loc"])), f["msg"].removeprefix("Value error, ")) for f in error.errors()]
         faults = "\n".join(f"  - {where}: {fault}" for where, fault in words)
         raise UsageError(f"dataset file {path} has {error.error_count()} fault(s)\n{faults}") from error
-
-
-def _dataset_path(name: str) -> Path:
-    if name.endswith(".toml"):
-        path = shipped(Path(name))
-        if not path.is_file():
-            raise InputError(f"dataset file {name} does not exist")
-        return path
-    shipped_with = home() / "conf" / "datasets"
-    for folder in (shipped_with, Path()):
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    names = sorted(path.stem for path in shipped_with.glob("*.toml"))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"unknown dataset '{name}'{hint} (known: {', '.join(names)}; or a path that ends in .toml)")

@@ -88,22 +88,22 @@ def rules_text(count: int) -> str:
 
 def main() -> None:
     """Measure and print."""
-    asked = arguments()
+    options = arguments()
     scratch = tempfile.mkdtemp(prefix="bench-rules-")
     try:
-        print(json.dumps(measure(asked, scratch)))
+        print(json.dumps(measure(options, scratch)))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
+def measure(options: argparse.Namespace, scratch: str) -> dict[str, object]:
     """Both joins."""
     spark, random = local_session(), np.random.default_rng(0)
     lake, run = Lake(f"{scratch}/lake"), Run("bench", Lake(f"{scratch}/lake"), Progress())
-    ids = [f"i{n:07d}" for n in range(asked.items)], [f"u{n:07d}" for n in range(asked.users)]
+    ids = [f"i{n:07d}" for n in range(options.items)], [f"u{n:07d}" for n in range(options.users)]
     paths = []
     for key, names in zip(("item_id", "user_id"), ids, strict=True):
-        vectors = unit_rows(random.standard_normal((len(names), asked.dim))).astype(np.float32)
+        vectors = unit_rows(random.standard_normal((len(names), options.dim))).astype(np.float32)
         paths.append(f"{scratch}/{key}.parquet")
         pq.write_table(pa.table({key: names, "embedding": as_lists(vectors)}), paths[-1], row_group_size=10_000)
     vectors, profiles = (spark.read.parquet(path) for path in paths)
@@ -122,7 +122,7 @@ def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         lake.commit(lake.stage(frame.withColumns(absent).select(*table.columns), table), "bench")
         tables.append(lake.read(spark, table))
     events = no_rows(spark, EVENTS)
-    book = parse_rules(rules_text(asked.rules), "bench.toml").active(DAY)
+    book = parse_rules(rules_text(options.rules), "bench.toml").active(DAY)
     started = time.monotonic()
     check_conditions(run, book, DAY)
     checked = time.monotonic() - started
@@ -142,14 +142,14 @@ def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         if ruled:
             frame = profiles.join(base.user_atoms(profiles.select("user_id")), on="user_id", how="left")
         lists = list_rows(
-            blocks, asked.k, rules, 16_384, {"run_date": DAY, "model": "m", "reasons": None, "source": None}
+            blocks, options.k, rules, 16_384, {"run_date": DAY, "model": "m", "reasons": None, "source": None}
         )
         staged = lake.stage(users_with_rules(frame, None, None, tasks), RECOMMENDATIONS, lists)
-        assert staged.rows == asked.users * asked.k
+        assert staged.rows == options.users * options.k
         lake.discard(staged)
 
     join(True), join(False)
-    seconds, ratio = paired("without rules", lambda: join(False), "with rules", lambda: join(True), asked.pairs)
+    seconds, ratio = paired("without rules", lambda: join(False), "with rules", lambda: join(True), options.pairs)
     started = time.monotonic()
     publish_audit(run, "bench", base, users.select("user_id"), Provenance())
     audited = time.monotonic() - started
@@ -157,7 +157,7 @@ def measure(asked: argparse.Namespace, scratch: str) -> dict[str, object]:
         lake.read(spark, RULE_AUDIT).agg(F.sum("candidates"), F.sum("remaining"), F.avg(F.size("rules"))).collect()[0]
     )
     return {
-        "users": asked.users, "items": asked.items, "dim": asked.dim, "k": asked.k, "rules": asked.rules,
+        "users": options.users, "items": options.items, "dim": options.dim, "k": options.k, "rules": options.rules,
         "seconds_with_rules": round(seconds, 2), "speed_up": ratio, "check_s": round(checked, 1),
         "plan_s": round(planned, 1), "pack_s": round(packed, 1), "audit_s": round(audited, 1),
         "removed_share": round(1 - audit[1] / audit[0], 3), "rules_a_list": round(audit[2], 1),

@@ -71,14 +71,18 @@ def things(count, since=None):
 
 
 def log(domain, types, *, days=30, each=8, seed=0):
-    """Users have events with things of their topic mostly, of all these types; the first of them three times."""
+    """Users have events with things of their topic mostly, of all these types; the first of them three times.
+
+    Ratings are shares of what was watched for a preset that counts shares, and stars for the others.
+    """
+    most = 1.0 if preset_values(domain.preset).get("min_rating", 4.0) <= 1 else 5.0
     random, names = np.random.default_rng(seed), [*domain.since]
     kinds = [types[0], types[0], *types]
     for user in range(USERS):
         for number in range(each):
             own = [name for n, name in enumerate(names) if n % 4 == user % 4 or n % 7 == number % 7]
             what, day = kinds[int(random.integers(len(kinds)))], DAY - timedelta(days=int(random.integers(1, days)))
-            value = f"{random.random():.2f}" if what == "rating" else ""
+            value = f"{most * random.random():.2f}" if what == "rating" else ""
             domain.event(user, own[int(random.integers(len(own)))], what, day, value, number % 20)
 
 

@@ -78,9 +78,9 @@ def test_the_command_helps_and_refuses_as_spark_submit_does(tools: Path, tmp_pat
 def test_a_refresh_outside_the_checkout_publishes_what_a_checkout_does(
     tools: Path, shop: Path, tiny_bert: Path, tmp_path: Path
 ):
-    asked = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--model={tiny_bert}", "--k=2"]
-    asked += ["--run_date=2024-03-01", f"--lake={tmp_path / 'lake'}"]
-    done = run_outside([str(tools / "recsys-spark"), *asked], tmp_path)
+    words = ["refresh_lake", f"--dataset={shop / 'shop.toml'}", f"--data={shop}", f"--model={tiny_bert}", "--k=2"]
+    words += ["--run_date=2024-03-01", f"--lake={tmp_path / 'lake'}"]
+    done = run_outside([str(tools / "recsys-spark"), *words], tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     report = last_json(done)
@@ -88,7 +88,7 @@ def test_a_refresh_outside_the_checkout_publishes_what_a_checkout_does(
     assert "incubator" not in done.stderr
     lists = DeltaTable(str(tmp_path / "lake" / "recommendations")).to_pyarrow_table()
     assert lists.num_rows == report["tables"]["recommendations"] > 0
-    again = run_outside([str(tools / "recsys-spark"), *asked], tmp_path, JAVA_HOME=str(tmp_path))
+    again = run_outside([str(tools / "recsys-spark"), *words], tmp_path, JAVA_HOME=str(tmp_path))
     assert (again.returncode, last_json(again)["status"]) == (0, "unchanged"), again.stderr
 
 

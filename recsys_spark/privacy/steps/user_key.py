@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame
 from recsys_spark.errors import InputError, UsageError
 from recsys_spark.errors.redaction import remember_secrets
 from recsys_spark.privacy.pseudonyms import PADS, fingerprint, hmac_pads, is_pseudonym, pseudonym
-from recsys_spark.runtime.config import shipped
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.places import shipped
 from recsys_spark.tables.schemas import EVENTS
 
 _LEAST_BYTES = 16

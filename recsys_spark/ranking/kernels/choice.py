@@ -43,8 +43,8 @@ class Choice:
 
 def fallback(repeats: str) -> Choice:
     """The choice where fewer than FEWEST_USERS chose something in the newest window."""
-    figures = {"ranker": FALLBACK, "reason": f"too few users to compare: fewer than {FEWEST_USERS}"}
-    return Choice(Ranker(FALLBACK), repeats == "allow", figures)
+    allowed, reason = repeats == "allow", f"too few users to compare: fewer than {FEWEST_USERS}"
+    return Choice(Ranker(FALLBACK), allowed, {"ranker": FALLBACK, "repeats": allowed, "reason": reason})
 
 
 def choose(train: Examples, valid: Examples, k: int, *, repeats: str, negatives: int, seed: int) -> Choice:

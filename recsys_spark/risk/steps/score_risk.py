@@ -40,9 +40,8 @@ def score_risk(run: Run, options: RiskOptions) -> Report:
     more = [table for table in (USERS,) if run.lake.version(table) is not None]
     inputs = pin_inputs(run, EVENTS, ITEMS, *more)
     keys = {"event_weights", "review_budget", "trust_from", "trust_step", "risk_label"}
-    provenance = Provenance(
-        inputs.content_ids, options.run_date, settings=options.model_dump(mode="json", include=keys)
-    )
+    settings = options.model_dump(mode="json", include=keys) | {"evidence": [one.name for one in USER_EVIDENCE]}
+    provenance = Provenance(inputs.content_ids, options.run_date, settings=settings)
     # One key a table: the log of changes has a row for each.
     keys_of = {table: run_key(f"score_risk_{table.key[0]}", provenance) for table in (USER_RISK, ITEM_RISK)}
     done = [unchanged(run, key, table) for table, key in keys_of.items()]

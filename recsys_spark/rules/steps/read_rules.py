@@ -15,8 +15,8 @@ from recsys_spark.lake.data_files import no_rows
 from recsys_spark.lake.jvm import analyzed_plan
 from recsys_spark.rules.conditions import item_values, user_values
 from recsys_spark.rules.rule_file import RuleBook, item_columns_of, parse_rules
-from recsys_spark.runtime.config import shipped
 from recsys_spark.runtime.lifecycle import Run
+from recsys_spark.runtime.places import shipped
 from recsys_spark.sources.queries import clocks_of_plan
 from recsys_spark.tables.schemas import EVENTS, ITEMS, USERS
 

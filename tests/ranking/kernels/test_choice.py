@@ -71,6 +71,7 @@ def test_few_users_are_not_compared():
     few = examples(users=5, rule=pick("score"))
     choice = choose(few, few, 10, repeats="auto", negatives=20, seed=0)
     assert choice.ranker.name == FALLBACK
+    assert choice.figures["repeats"] is choice.repeats is False
     assert "too few" in choice.description
 
 
