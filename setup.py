@@ -54,6 +54,8 @@ EXTRAS = {
     "privacy": ["opendp>=0.12,<0.17"],
     # Events of OpenLineage, if OPENLINEAGE_URL is set. 1.30 is the first that was tried with all facets used here.
     "lineage": ["openlineage-python>=1.30,<2"],
+    # Spans of OpenTelemetry, if OTEL_EXPORTER_OTLP_ENDPOINT is set. 1.30 is the first with protobuf 5.
+    "telemetry": ["opentelemetry-sdk>=1.30,<2", "opentelemetry-exporter-otlp-proto-http>=1.30,<2"],
     # Where figures of a training go, chosen by `tracker`. MLflow 3 is the first that refuses its old file store.
     "tensorboard": ["tensorboard>=2.16"],
     "mlflow": ["mlflow>=3"],

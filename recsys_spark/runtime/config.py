@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from recsys_spark.errors import RecsysError, UsageError
+from recsys_spark.runtime.alerts import checked_alerts
 from recsys_spark.runtime.places import command, shipped
 from recsys_spark.runtime.presets import preset_values
 
@@ -37,6 +38,9 @@ def _parse_json(value: Any) -> Any:
 Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_parse_json)]
 """A table of numbers: TOML inline table, or JSON on the command line and in the environment."""
 
+
+Alerts = Annotated[dict[str, str], NoDecode, BeforeValidator(checked_alerts)]
+"""Bounds by figure of the report: TOML inline table, or JSON on the command line and in the environment."""
 
 PartT = TypeVar("PartT", bound="Configuration")
 
@@ -58,6 +62,11 @@ class Configuration(BaseSettings):
     dry_run: bool = Field(False, description="check everything, estimate the work, write nothing")
     metrics_file: str | None = Field(
         None, description="local file for the figures of the run in Prometheus' text format; default: none"
+    )
+    alerts: Alerts = Field(
+        {},
+        description='bounds of figures of the report, as {"seconds": "<= 3600", "tables.events": ">= 1"}; a figure '
+        "outside is an alert: a warning, in the report and the metrics",
     )
 
     def part(self, options: type[PartT]) -> PartT:

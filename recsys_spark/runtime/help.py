@@ -71,6 +71,8 @@ def _as_text(value: Any) -> str:
 
 def _as_toml(value: Any) -> str:
     if isinstance(value, dict):
+        if not value:
+            return "{}"
         return "{ " + ", ".join(f"{name} = {_as_toml(item)}" for name, item in value.items()) + " }"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:_}" if value >= 10_000 else str(value)

@@ -23,9 +23,8 @@ from recsys_spark.errors.redaction import redacted, redacted_report
 from recsys_spark.lake.lake import Lake
 from recsys_spark.runtime.config import Configuration, JobConfig, load
 from recsys_spark.runtime.help import help_text
-from recsys_spark.runtime.lineage import start_lineage
+from recsys_spark.runtime.observers import Observers
 from recsys_spark.runtime.progress import Progress
-from recsys_spark.runtime.run_metrics import write_metrics
 from recsys_spark.runtime.task import over_connect
 
 ConfigT = TypeVar("ConfigT", bound=Configuration)
@@ -123,18 +122,18 @@ def attempt(job: Job[Any], argv: Sequence[str]) -> tuple[dict[str, Any], int]:
     started = time.monotonic()
     lake, run_date, dry_run = None, None, False
     report_head: dict[str, Any] = {"schema_version": 1, "job": job.name, "status": "failed", "run_date": None}
-    finish_lineage = metrics_file = None
+    observers = Observers(job.name)
     try:
         config = load(job.options, job.name, argv, _toml_of(job.script))
         lake, run_date = Lake(config.lake) if isinstance(config, JobConfig) else None, getattr(config, "run_date", None)
-        dry_run, metrics_file = config.dry_run, config.metrics_file
+        dry_run = config.dry_run
         report_head["run_date"] = str(run_date) if run_date else None
         if lake is not None:
             report_head["lake"] = lake.uri
             lake.plain.check_writable()
         done = report_head | {"status": "done"}
-        finish_lineage = None if dry_run else start_lineage(job.name, run_date)
-        report = done | job.run(Run(job.name, lake, Progress(), dry_run=dry_run), config)
+        observers.start(config)
+        report = done | job.run(Run(job.name, lake, observers.progress, dry_run=dry_run), config)
         report["status"] = "dry_run" if dry_run else report["status"]
         code = 0
     except Exception as error:
@@ -142,12 +141,9 @@ def attempt(job: Job[Any], argv: Sequence[str]) -> tuple[dict[str, Any], int]:
     except Terminated:
         report, code = _stopped(report_head)
     report["seconds"] = round(time.monotonic() - started, 1)
+    observers.finish(report, personal=PERSONAL)
     if lake is not None and not dry_run:
         _write_status(lake, job.name, run_date, report)
-    if metrics_file is not None:
-        write_metrics(metrics_file, report)
-    if finish_lineage is not None:
-        finish_lineage(report, getattr(config, "data", None))
     return report, code
 
 

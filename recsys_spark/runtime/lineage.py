@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from recsys_spark.errors.redaction import redacted
-from recsys_spark.lake.lake import Lake
+from recsys_spark.lake.lake import Commit, Lake
 from recsys_spark.lake.paths import absolute, is_uri
+from recsys_spark.lake.provenance import Provenance
 from recsys_spark.tables.descriptions import column_comments, description
+from recsys_spark.tables.origins import origins
 from recsys_spark.tables.schemas import TABLES, Table
 
 _PRODUCER = "recsys-spark"
@@ -91,7 +93,7 @@ def _datasets(report: Mapping[str, Any], sources: object) -> tuple[list[Any], li
     read: dict[str, int] = {}
     for commit in commits.values():
         read |= {name: version for name, version in (commit.provenance.versions or {}).items() if name in TABLES}
-    outputs = [_output(lake, table, commit.version, report["tables"][table.name]) for table, commit in commits.items()]
+    outputs = [_output(lake, table, commit, report["tables"][table.name]) for table, commit in commits.items()]
     inputs = [_input(lake, TABLES[name], version) for name, version in read.items() if TABLES[name] not in commits]
     if sources:
         from openlineage.client.event_v2 import InputDataset
@@ -130,15 +132,34 @@ def _input(lake: Lake, table: Table, version: int) -> Any:
     return InputDataset(*place(lake.table_uri(table)), facets=_facets(table, version))
 
 
-def _output(lake: Lake, table: Table, version: int, rows: object) -> Any:
+def _output(lake: Lake, table: Table, commit: Commit, rows: object) -> Any:
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.facet_v2 import output_statistics_output_dataset
 
     count = rows if isinstance(rows, int) else None
     statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=count)
-    return OutputDataset(
-        *place(lake.table_uri(table)), facets=_facets(table, version), outputFacets={"outputStatistics": statistics}
-    )
+    facets = _facets(table, commit.version)
+    if columns := _column_lineage(lake, table, commit.provenance):
+        facets["columnLineage"] = columns
+    return OutputDataset(*place(lake.table_uri(table)), facets=facets, outputFacets={"outputStatistics": statistics})
+
+
+def _column_lineage(lake: Lake, table: Table, provenance: Provenance) -> Any:
+    """The columns of the tables that the commit names as its inputs. A commit of a table that only grows names none:
+    there they are those that the lake has. None if columns come from no table."""
+    from openlineage.client.facet_v2 import column_lineage_dataset as lineage
+
+    read = {**(provenance.inputs or {}), **(provenance.versions or {})}
+    columns = {}
+    for name, sources in origins(table).items():
+        fields = [
+            lineage.InputField(*place(lake.table_uri(TABLES[source])), field=column)
+            for source, column in sources
+            if (source in read if read else lake.version(TABLES[source]) is not None)
+        ]
+        if fields:
+            columns[name] = lineage.Fields(inputFields=fields)
+    return lineage.ColumnLineageDatasetFacet(fields=columns) if columns else None
 
 
 def _warn(words: str) -> None:

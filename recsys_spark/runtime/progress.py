@@ -21,6 +21,8 @@ class Progress:
         self._console = Console(stderr=True, highlight=False)
         self._session: SparkSession | None = None
         self._stage_since: dict[int, float] = {}
+        self.steps: list[tuple[str, int, int]] = []
+        """Title, start and end of the steps that ended, nanoseconds since 1970. No row depends on them."""
         self._text = ""
 
     def watch(self, session: SparkSession) -> None:
@@ -52,7 +54,7 @@ class Progress:
 
     @contextmanager
     def _followed(self, title: str, show: Callable[[str], None], seconds: float) -> Iterator[None]:
-        done = threading.Event()
+        done, since = threading.Event(), time.time_ns()
 
         def follow() -> None:
             while not done.wait(seconds):
@@ -65,6 +67,7 @@ class Progress:
         finally:
             done.set()
             watcher.join()
+            self.steps.append((title, since, time.time_ns()))
             self._text = ""
 
     def _tasks(self) -> str:

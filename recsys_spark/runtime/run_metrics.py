@@ -31,6 +31,8 @@ def metric_lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"recsys_job_exit_code{{{job}}} {report.get('exit_code', 0)}"
     yield from _gauge("recsys_job_seconds", "duration of the last run")
     yield f"recsys_job_seconds{{{job}}} {report['seconds']}"
+    yield from _gauge("recsys_job_alerts", "number of figures outside their bounds in the last run")
+    yield f"recsys_job_alerts{{{job}}} {len(report.get('alerts', []))}"
     tables = {name: rows for name, rows in (report.get("tables") or {}).items() if _is_number(rows)}
     if tables:
         yield from _gauge("recsys_table_rows", "rows of a table that the last run made or found")

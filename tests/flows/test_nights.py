@@ -13,7 +13,8 @@ from recsys_spark.lake.lake import Lake
 from recsys_spark.refresh.steps.refresh_lake import RefreshOptions, refresh_lake
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.runtime.progress import Progress
-from recsys_spark.tables.schemas import CHANGES, EVENTS, ITEM_VECTORS, METRICS, PRICE_CUTS, RECOMMENDATIONS
+from recsys_spark.tables.origins import origins
+from recsys_spark.tables.schemas import CHANGES, EVENTS, ITEM_VECTORS, METRICS, PRICE_CUTS, RECOMMENDATIONS, TABLES
 
 FIRST, SECOND, THIRD = date(2024, 3, 1), date(2024, 3, 10), date(2024, 3, 11)
 
@@ -111,6 +112,14 @@ def test_every_table_says_what_is_new_in_it(nights):
     }  # fmt: skip
     assert found["users", SECOND]["made"] == "none"
     assert second["events_changes"] == {"added": 1, "changed": 0, "removed": 0}
+
+
+def test_column_lineage_knows_every_input_of_a_night(nights):
+    place, *_ = nights
+    for table in TABLES.values():
+        commit = place.lake.last_commit(table)
+        inputs = set(commit.provenance.inputs or ()) if commit else set()
+        assert inputs <= {name for pairs in origins(table).values() for name, _ in pairs}, table.name
 
 
 def test_work_on_everything_is_announced_with_its_reason(nights):

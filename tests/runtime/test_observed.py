@@ -1,9 +1,13 @@
-"""What others see of a run: the schema of its last line, Prometheus' text file, OpenLineage events."""
+"""What others see of a run: schema of the last line, Prometheus' file, alerts, spans, OpenLineage events."""
 
+import gzip
 import json
 import subprocess
 import sys
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from recsys_spark.errors import QualityError
 from recsys_spark.lake.lake import Lake
 from recsys_spark.lake.provenance import Provenance
+from recsys_spark.runtime.alerts import alerts_of, checked_alerts
 from recsys_spark.runtime.lifecycle import Job, attempt
 from recsys_spark.runtime.lineage import place
 from recsys_spark.runtime.options import RunDate
@@ -113,6 +118,127 @@ def test_a_label_is_escaped():
     assert r'recsys_job_seconds{job="a\"b\\c\nd"} 1' in lines
 
 
+# --- alerts ---
+
+
+def test_a_figure_outside_its_bound_is_said_everywhere_and_ends_no_run(validator, tmp_path, capsys):
+    file = tmp_path / "recsys.prom"
+    bounds = {"users": ">= 2", "tables.recommendations": ">= 1", "quarantined": "< 5"}
+    report, code = outcome_of(publish, tmp_path, f"--metrics_file={file}", f"--alerts={json.dumps(bounds)}")
+    sentences = [
+        "users is 1, and should be >= 2",
+        "the report has no figure quarantined, which should be < 5",
+    ]
+    assert (report["alerts"], code, report["status"]) == (sentences, 0, "done")
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("alert:")] == [
+        f"alert: {sentence}" for sentence in sentences
+    ]
+    assert 'recsys_job_alerts{job="some_job"} 2' in file.read_text(encoding="utf-8")
+    validator.validate(json.loads(json.dumps(report, default=str)))
+    stored = json.loads((tmp_path / "lake" / "_status" / "some_job" / f"{DAY}.json").read_text(encoding="utf-8"))
+    assert stored["alerts"] == sentences
+
+
+def test_a_run_without_work_is_judged_by_the_figures_that_it_has(tmp_path):
+    bounds = json.dumps({"users": ">= 2", "seconds": "< 0"})
+    (alert,) = outcome_of(unchanged, tmp_path, f"--alerts={bounds}")[0]["alerts"]
+    assert alert.startswith("seconds is ")
+
+
+@pytest.mark.parametrize(
+    ("words", "holds"),
+    [("<= 5", True), ("< 5", False), (">=5", True), ("> 4.5", True), (" < 1e3 ", True), (">= 5.1", False)],
+)
+def test_bounds_mean_what_they_say(words, holds):
+    report = {"status": "done", "nested": {"figure": 5}, "yes": True}
+    assert (alerts_of(report, checked_alerts({"nested.figure": words})) == []) is holds
+    assert len(alerts_of(report, checked_alerts({"yes": words}))) == 1, "true is no figure"
+
+
+@pytest.mark.parametrize(
+    "alerts", ["seconds < 3", '["seconds"]', '{"seconds": 5}', '{"seconds": "5"}', '{"a": "< nan"}']
+)
+def test_bounds_that_say_nothing_are_refused(tmp_path, alerts):
+    report, code = outcome_of(publish, tmp_path, f"--alerts={alerts}")
+    assert code == 2
+    assert "alerts (command line)" in report["error"]
+    assert '"seconds": "<= 3600"' in report["error"], "an example"
+
+
+# --- spans ---
+
+
+@pytest.fixture
+def collector(monkeypatch):
+    """A collector of OTLP over HTTP: the spans that it took, and the status that it answers."""
+    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    taken = SimpleNamespace(spans=[], answer=200)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            request = service.ExportTraceServiceRequest()
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request.ParseFromString(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
+            taken.spans += [span for r in request.resource_spans for s in r.scope_spans for span in s.spans]
+            self.send_response(taken.answer)
+            self.end_headers()
+
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:hunter22@127.0.0.1:{server.server_port}")
+    yield taken
+    server.shutdown()
+    server.server_close()
+
+
+def in_steps(run, options):
+    for title in ("read", "write"):
+        with run.progress.step(title):
+            pass
+    return {"status": "done", "tables": {"items": 3}}
+
+
+def test_a_run_sends_a_span_with_its_steps_below_the_one_of_the_scheduler(collector, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACEPARENT", f"00-{'ab' * 16}-{'cd' * 8}-01")
+    outcome_of(in_steps, tmp_path)
+    spans = {span.name: span for span in collector.spans}
+    assert set(spans) == {"some_job", "read", "write"}
+    job = spans["some_job"]
+    assert (job.trace_id.hex(), job.parent_span_id.hex()) == ("ab" * 16, "cd" * 8)
+    assert {spans["read"].parent_span_id, spans["write"].parent_span_id} == {job.span_id}
+    times = [job.start_time_unix_nano, spans["read"].start_time_unix_nano, spans["write"].end_time_unix_nano]
+    assert sorted(times) == times
+    assert times[-1] <= job.end_time_unix_nano
+    values = {pair.key: pair.value for pair in job.attributes}
+    assert values["recsys.status"].string_value == "done"
+    assert values["recsys.tables.items"].int_value == 3
+
+
+def test_a_failed_run_sends_its_error_without_secrets(collector, tmp_path):
+    outcome_of(refuse, tmp_path)
+    (job,) = [span for span in collector.spans if span.name == "some_job"]
+    assert job.status.code == job.status.STATUS_CODE_ERROR
+    assert "9 % of rows are bad" in job.status.message
+    assert "abcdefgh1234" not in str(job)
+
+
+def test_spans_that_nobody_takes_are_a_warning_without_the_password(collector, tmp_path, capfd):
+    collector.answer = 400
+    assert outcome_of(unchanged, tmp_path)[1] == 0
+    written = capfd.readouterr().err
+    assert "warning: the spans of this run were not sent" in written
+    assert "hunter22" not in written
+
+
+def test_a_dry_run_sends_no_spans(collector, tmp_path):
+    outcome_of(publish, tmp_path, "--dry_run")
+    assert collector.spans == []
+
+
 # --- lineage ---
 
 
@@ -144,6 +270,10 @@ def test_a_run_sends_its_inputs_outputs_and_versions(events, tmp_path):
     assert made["outputFacets"]["outputStatistics"]["rowCount"] == 1
     fields = {field["name"]: field["type"] for field in made["facets"]["schema"]["fields"]}
     assert fields == RECOMMENDATIONS.columns
+    lineage = made["facets"]["columnLineage"]["fields"]
+    assert [field["field"] for field in lineage["item_id"]["inputFields"]] == ["item_id"]
+    assert {field["name"] for column in lineage.values() for field in column["inputFields"]} == {f"{lake.uri}/items"}
+    assert "run_date" not in lineage, "a constant of the run"
 
 
 def test_a_failed_run_says_why_without_secrets(events, tmp_path):
@@ -177,6 +307,6 @@ def test_nothing_is_imported_while_it_is_off(tmp_path):
     words = "import sys; from recsys_spark.runtime.lifecycle import *\n"
     words += "job = Job('some_job.py', '', JobConfig, lambda run, options: {'status': 'done', 'tables': {}})\n"
     words += f"attempt(job, ['--lake={tmp_path}/lake'])\n"
-    words += "sys.exit(any(name.startswith(('openlineage', 'prometheus')) for name in sys.modules))"
+    words += "sys.exit(any(name.startswith(('openlineage', 'prometheus', 'opentelemetry')) for name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
