@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.errors import UsageError
 from recsys_spark.ingest.kernels.clean_text import clean_text
-from recsys_spark.privacy.kernels import scrub
+from recsys_spark.privacy.kernels import number_spans, scrub
 from recsys_spark.privacy.kernels.candidates import candidates
 from recsys_spark.privacy.kernels.scrub import PLACEHOLDER, scrub_spans, scrub_text, scrub_texts
 from recsys_spark.privacy.kernels.spans import KINDS
@@ -42,6 +42,15 @@ def test_the_quick_look_at_many_texts_misses_none():
     assert scrub_texts(texts) == [scrub_text(text) for text in texts]
     plain = [text for text, found in zip(texts, candidates(texts), strict=True) if not found]
     assert len(plain) > 200
+
+
+@given(
+    st.lists(st.sampled_from([*number_spans._ANNOUNCING, "phone", "Tel", "hotel", "x", "5", "电", "_"]), max_size=5),
+    st.sampled_from(["", " ", "-", ".", "é"]),
+)
+def test_words_that_announce_a_number_are_looked_up_as_the_expression_finds_them(words, sign):
+    text = sign.join(words)
+    assert number_spans._is_announced(text) or not re.search(number_spans.ANNOUNCED, text, re.IGNORECASE)
 
 
 @example([None, "", "1", "a@b.de", None])
