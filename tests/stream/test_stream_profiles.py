@@ -1,5 +1,6 @@
 """The profiles and lists of a stream are those of the batch jobs on the same events."""
 
+import shutil
 from datetime import timedelta
 
 import numpy as np
@@ -33,10 +34,19 @@ from tests.bench.streams import StreamedWorld
 from tests.conftest import ROOT
 
 
+@pytest.fixture(scope="module")
+def night(spark, tmp_path_factory):
+    """The lake of a first night. It is copied, never changed."""
+    return first_night(StreamedWorld(spark, tmp_path_factory.mktemp("night"))).data / "lake"
+
+
 @pytest.fixture
-def world(spark, tmp_path):
+def world(spark, night, tmp_path):
     """A lake after its first night."""
-    return first_night(StreamedWorld(spark, tmp_path))
+    shutil.copytree(night, tmp_path / "lake")
+    world = StreamedWorld(spark, tmp_path)
+    world.nights = 1
+    return world
 
 
 def first_night(world):

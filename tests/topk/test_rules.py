@@ -180,18 +180,18 @@ def test_an_incremental_join_equals_the_full_one(spark, shop, pack):
     later.seen = later.seen | {("u04", "i20")}
     rules, k = ListRules(boosts=True), 5
     before, after = pack(shop.catalogue()), pack(later.catalogue())
-    stored = join_blocks(shop.profiles(), before, k, seen=shop.pairs(shop.seen), rules=rules, tasks=2)
-    changed_items = changed_keys(shop.catalogue(), later.catalogue(), "item_id")
+    stored = join_blocks(shop.profiles(), before, k, seen=shop.pairs(shop.seen), rules=rules, tasks=2).localCheckpoint()
+    changed_items = changed_keys(shop.catalogue(), later.catalogue(), "item_id").localCheckpoint()
     assert sorted(row[0] for row in changed_items.collect()) == ["i03", "i07", "i10", "i99"]
     users = changed_keys(shop.profiles(), later.profiles(), "user_id")
     changed_seen = changed_keys(*(_seen_sets(s) for s in (shop, later)), "user_id")
-    redo = users_to_recompute(stored, users.unionByName(changed_seen), changed_items)
+    redo = users_to_recompute(stored, users.unionByName(changed_seen), changed_items).localCheckpoint()
     assert redo.count() < len(later.users)
     fresh = pack(later.catalogue().join(changed_items, on="item_id", how="left_semi"))
     seen = later.pairs(later.seen)
     join = partial(join_blocks, k=k, seen=seen, rules=rules, tasks=2)
     again = join(later.profiles().join(redo, on="user_id", how="left_semi"), after)
-    newcomers = join(with_floors(later.profiles(), stored, redo, k), fresh)
+    newcomers = join(with_floors(later.profiles(), stored, redo, k), fresh).localCheckpoint()
     assert 0 < newcomers.count() < join(later.profiles(), fresh).count() / 2
     stand = stored.join(users_changed(redo, newcomers), on="user_id", how="left_anti")
     lists = merged_lists(stored, again, newcomers, k).unionByName(stand)
