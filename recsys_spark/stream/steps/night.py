@@ -208,8 +208,8 @@ def _check_settings(profiles: Provenance, lists: Provenance) -> None:
             f"the last night was made with {', '.join(names)}, which a stream cannot keep up: its profiles or lists "
             "depend on more than a stream has. Run the refresh without, or without the stream"
         )
-    if lists.scorer == "sequential":
-        raise UsageError("the lists of the last night are by the sequential scorer, which a stream does not have yet")
+    if lists.scorer not in (None, "hybrid", "auto"):
+        raise UsageError(f"the lists of the last night are by the {lists.scorer} scorer, which a stream does not have")
 
 
 def _list_options(run: Run, lists: Provenance) -> TopKOptions:
