@@ -71,8 +71,8 @@ def sources(run: Run, inputs: InputVersions, provenance: Provenance) -> Sources:
         return _hybrid_sources(run, inputs, provenance)
     if provenance.scorer is not None:
         raise UsageError(
-            f"lists of the scorer '{provenance.scorer}' have no explanation, only those of auto, cosine and hybrid have: "
-            "run recommend_items with --explain=0 to make such lists"
+            f"lists of the scorer '{provenance.scorer}' have no explanation, only those of auto, cosine and hybrid "
+            "have: run recommend_items with --explain=0 to make such lists"
         )
     return replace(_cosine_sources(run, inputs), interests=provenance.interests or 1)
 
