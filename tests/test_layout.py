@@ -138,6 +138,7 @@ def test_torch_is_imported_in_these_kernels_alone():
     heavy = {short(path) for path in PACKAGE if {n.split(".")[0] for n in imports(path)} & {"torch", "transformers"}}
     encoding = "encoder engines loading model_check packed_linear engine_conversion gguf"
     tuning = "trainable_encoder rating_task contrastive_loss projector_task contrastive_task tracking data_parallel"
+    tuning += " language_model language_task head_task"
     rooms = {"encode": encoding, "topk": "torch_product bf16_product", "tune": tuning}
     rooms |= {"training": "checkpoints training_loop rng_state sampled_softmax", "evaluate": "sequence_scores"}
     rooms |= {"sequence": "transformer sequence_task user_encoder"}

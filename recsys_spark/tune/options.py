@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # imports torch, which --help should not wait for
     from recsys_spark.training.kernels.training_loop import Plan
 
 RATES = {"full": 2e-5, "lora": 1e-3, "adalora": 2e-3, "ia3": 3e-3, "head": 1e-3, "projector": 1e-3, "sequence": 1e-3}
+RATES |= {"language_full": 2e-4, "language_lora": 1e-3, "language_ia3": 3e-3}
 """Default learning rates, the best of the benchmarks (tests/benchmarks/LOG.md)."""
 
 _SHAPE = Shape()
@@ -37,15 +38,17 @@ class TuningOptions(EncoderOptions, EventOptions):
     output: str = Field(
         description="folder of the new model, which must not exist; a rejected model gets the same name with .rejected"
     )
-    objective: Literal["regression", "contrastive", "sequence"] = Field(
+    objective: Literal["regression", "contrastive", "sequence", "masked_lm", "causal_lm"] = Field(
         "contrastive",
         description="regression: predict scores from texts; contrastive: predict the next item from histories; "
-        "sequence: the same with a transformer over the last events, on vectors of the frozen encoder",
+        "sequence: the same with a transformer over the last events, on vectors of the frozen encoder; masked_lm, "
+        "causal_lm: predict tokens of the texts of items and users (pre-training on one's own texts)",
     )
     tuning: Literal["full", "lora", "adalora", "ia3", "adapter", "head", "projector"] | None = Field(
         None,
         description="trainable part: all weights (full), merged adapters (adapter: ia3, the smallest), or a head or "
-        "projector on the frozen encoder; default: head for regression, projector for contrastive",
+        "projector on the frozen encoder; default: head for regression, projector for contrastive, full for masked_lm "
+        "and causal_lm",
     )
     min_pairs: int = Field(100, ge=1, description="minimum number of texts with a score, or of events, to train on")
     training_max_events: int = Field(
@@ -53,12 +56,19 @@ class TuningOptions(EncoderOptions, EventOptions):
         ge=1,
         description="contrastive, sequence: above this number of events, train on a hash sample of the users",
     )
+    training_max_texts: int = Field(
+        1_000_000, ge=1, description="masked_lm, causal_lm: above this number of texts, train on a hash sample of them"
+    )
     split: Literal["time", "user"] = Field(
         "time",
         description="regression: validate and test on the newest texts (time), or on the texts of other users (user)",
     )
-    valid_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for validation")
-    test_share: float = Field(0.1, gt=0, lt=1, description="regression: share of the texts for the test")
+    valid_share: float = Field(
+        0.1, gt=0, lt=1, description="regression, masked_lm, causal_lm: share of the texts for validation"
+    )
+    test_share: float = Field(
+        0.1, gt=0, lt=1, description="regression, masked_lm, causal_lm: share of the texts for the test"
+    )
     biases: bool = Field(
         True, description="regression: predict from texts the residual of a score after user and item biases"
     )
@@ -86,7 +96,7 @@ class TuningOptions(EncoderOptions, EventOptions):
         None,
         ge=2,
         description="examples per batch; default: 32 for regression, 128 for contrastive and sequence, 1024 for the "
-        "projector",
+        "projector, 16 packed rows for masked_lm and causal_lm",
     )
     accumulate: int = Field(1, ge=1, description="gradient accumulation: batches per optimizer step")
     rank: int = Field(8, ge=1, description="lora: rank; adalora: mean final rank of a layer")
@@ -117,6 +127,10 @@ class TuningOptions(EncoderOptions, EventOptions):
     layers: int = Field(_SHAPE.layers, ge=1, description="sequence: layers of the transformer")
     heads: int = Field(_SHAPE.heads, ge=1, description="sequence: attention heads, a divisor of width")
     length: int = Field(_SHAPE.length, ge=1, description="sequence: number of newest events of a user that count")
+    mask_share: float = Field(0.15, gt=0, le=1, description="masked_lm: share of the words of a text to predict")
+    row_tokens: int = Field(
+        256, ge=8, description="masked_lm, causal_lm: tokens of a packed row of texts; longer texts are truncated"
+    )
     negatives: int = Field(128, ge=0, description="contrastive adapters: uniformly sampled negatives per batch")
     hard_negatives: int = Field(
         0,
@@ -153,11 +167,18 @@ class TuningOptions(EncoderOptions, EventOptions):
     )
 
     @property
+    def language(self) -> bool:
+        """Whether the objective is to predict tokens."""
+        return self.objective in ("masked_lm", "causal_lm")
+
+    @property
     def method(self) -> str:
         """``tuning``, by default the best one for the objective. ``adapter`` is IA³: peft has no bottleneck adapters,
         and of its adapters besides LoRA and AdaLoRA, IA³ merges at no cost. ``sequence`` has one method."""
         if self.objective == "sequence":
             return "sequence"
+        if self.language:
+            return self.tuning or "full"
         default = "head" if self.objective == "regression" else "projector"
         return "ia3" if self.tuning == "adapter" else self.tuning or default
 
@@ -179,7 +200,7 @@ class TuningOptions(EncoderOptions, EventOptions):
 
         return Plan(
             epochs=self.passes,
-            learning_rate=self.learning_rate or RATES[self.method],
+            learning_rate=self.learning_rate or RATES[f"language_{self.method}" if self.language else self.method],
             weight_decay=self.weight_decay,
             warm_up=self.warm_up,
             clip=self.clip,
@@ -195,4 +216,6 @@ class TuningOptions(EncoderOptions, EventOptions):
         neutral |= {"processes", "on_executors"}  # a training may resume with more or fewer
         if self.objective != "sequence":
             neutral |= {"width", "layers", "heads", "length"}
+        if not self.language:
+            neutral |= {"training_max_texts", "mask_share", "row_tokens"}
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in neutral}

@@ -1,4 +1,4 @@
-"""Scored texts, the training data of regression, from reviews or rating events. Pure DataFrame functions."""
+"""Texts to train on, with scores from reviews or rating events, or alone. Pure DataFrame functions."""
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -28,6 +28,12 @@ def rating_pairs(events: DataFrame, users: DataFrame, items: DataFrame) -> DataF
     rows = events.join(item_texts, on="item_id", how="inner").join(user_texts, on="user_id", how="left")
     text = F.concat_ws(" ", "user_text", "item_text").alias("text")
     return _usable(rows.select("user_id", "item_id", text, F.col("value").alias("score"), "timestamp"))
+
+
+def distinct_texts(items: DataFrame, users: DataFrame) -> DataFrame:
+    """The distinct texts of items and users, column ``text``."""
+    texts = items.select("text").unionByName(users.select("text"))
+    return texts.where("length(text) > 0").distinct()
 
 
 def _usable(rows: DataFrame) -> DataFrame:

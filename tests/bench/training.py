@@ -1,5 +1,7 @@
 """Small trainings: histories, vectors, tasks and plans."""
 
+import shutil
+
 import numpy as np
 
 from recsys_spark.arrays.vectors import unit_rows
@@ -50,3 +52,12 @@ def rating_data(size=120):
 def task_of(folder, tuning="lora", **options):
     adapters = AdapterConfig(tuning, rank=2, steps=3 * 11, **options)
     return RatingTask(rating_data(), TrainableEncoder(read_model(str(folder)), adapters), loss="mse", batch=8, seed=1)
+
+
+def with_mask_token(base, folder):
+    """A copy of a tiny model whose tokenizer has a mask token."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(base, folder)
+    AutoTokenizer.from_pretrained(base, mask_token="~").save_pretrained(folder)
+    return folder

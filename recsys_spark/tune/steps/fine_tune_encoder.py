@@ -20,6 +20,8 @@ _METHODS = {
     "regression": ("full", "lora", "adalora", "ia3", "head"),
     "contrastive": ("projector", "lora", "adalora", "ia3", "full"),
     "sequence": ("sequence",),
+    "masked_lm": ("full", "lora", "ia3"),
+    "causal_lm": ("full", "lora", "ia3"),
 }
 
 
@@ -45,6 +47,10 @@ def fine_tune_encoder(run: Run, options: TuningOptions) -> Report:
         from recsys_spark.tune.steps.tune_sequence import tune_sequence
 
         report, better = tune_sequence(run, options, model, paths)
+    elif options.language:
+        from recsys_spark.tune.steps.tune_language import tune_language
+
+        report, better = tune_language(run, options, model, paths)
     else:
         from recsys_spark.tune.steps.tune_contrastive import tune_contrastive
 
@@ -94,6 +100,8 @@ def _check_options(options: TuningOptions) -> None:
             "training reads only the beginning of long texts, and a model folder cannot select chunks: use "
             "--long_text=truncate"
         )
+    if options.processes > 1 and options.language:
+        raise UsageError(f"--objective={options.objective} trains in one process: use --processes=1")
     if options.processes > 1 and options.objective == "contrastive" and options.method != "projector":
         raise UsageError(
             "contrastive adapters train in one process, since the negatives are the texts of the whole batch: use "

@@ -48,10 +48,10 @@ def search_hyperparameters(run: Run, options: SearchOptions) -> Report:
         raise UsageError("search_hyperparameters needs the package optuna (extra 'train' of setup.py)")
     import optuna
 
-    if options.objective == "sequence":
+    if options.objective not in ("regression", "contrastive"):
         raise UsageError(
-            "search_hyperparameters has no --objective=sequence, only regression and contrastive: compare its settings "
-            "by fine_tune_encoder, one --output for each"
+            f"search_hyperparameters has no --objective={options.objective}, only regression and contrastive: compare "
+            "its settings by fine_tune_encoder, one --output for each"
         )
     folder = Path(options.output).expanduser().absolute()
     check_parent(folder)
