@@ -55,7 +55,7 @@ Variables (with any of the first three nothing is installed; otherwise a .venv i
   RECSYS_TORCH    torch in the .venv: cpu (default), cuda, or a requirement such as torch==2.12.1
 
 Exit codes: 0 done, 2 usage or configuration, 3 data-quality gate, 4 input missing or unreadable, 5 commit conflict,
-75 try again, 1 a bug.
+75 try again, 143 stopped by SIGTERM, 1 a bug.
 END
 }
 

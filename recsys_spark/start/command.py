@@ -23,7 +23,7 @@ Variables:
   PYSPARK_PYTHON  the Python on the executors, if its path differs from the driver's
 
 Exit codes: 0 done, 2 usage or configuration, 3 data-quality gate, 4 input missing or unreadable, 5 commit conflict,
-75 try again, 1 a bug."""
+75 try again, 143 stopped by SIGTERM, 1 a bug."""
 
 
 def main() -> None:
