@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # imports torch, which --help should not wait for
     from recsys_spark.training.kernels.training_loop import Plan
 
 RATES = {"full": 2e-5, "lora": 1e-3, "adalora": 2e-3, "ia3": 3e-3, "head": 1e-3, "projector": 1e-3, "sequence": 1e-3}
-RATES |= {"language_full": 2e-4, "language_lora": 1e-3, "language_ia3": 3e-3}
 """Default learning rates, the best of the benchmarks (tests/benchmarks/LOG.md)."""
+
+LANGUAGE_RATES = RATES | {"full": 2e-4}
+"""Those of masked_lm and causal_lm. That of all weights was not searched."""
 
 _SHAPE = Shape()
 
@@ -50,7 +52,11 @@ class TuningOptions(EncoderOptions, EventOptions):
         "projector on the frozen encoder; default: head for regression, projector for contrastive, full for masked_lm "
         "and causal_lm",
     )
-    min_pairs: int = Field(100, ge=1, description="minimum number of texts with a score, or of events, to train on")
+    min_pairs: int = Field(
+        100,
+        ge=1,
+        description="minimum number of texts with a score, of events, or (masked_lm, causal_lm) of texts, to train on",
+    )
     training_max_events: int = Field(
         20_000_000,
         ge=1,
@@ -87,7 +93,7 @@ class TuningOptions(EncoderOptions, EventOptions):
         None,
         gt=0,
         description="peak learning rate of AdamW; default: by the key tuning, such as 1e-3 for projector and 2e-5 for "
-        "full",
+        "full (2e-4 for masked_lm and causal_lm)",
     )
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW, on matrices only")
     warm_up: float = Field(0.1, ge=0, le=1, description="warm-up steps as a share of all steps")
@@ -200,7 +206,7 @@ class TuningOptions(EncoderOptions, EventOptions):
 
         return Plan(
             epochs=self.passes,
-            learning_rate=self.learning_rate or RATES[f"language_{self.method}" if self.language else self.method],
+            learning_rate=self.learning_rate or (LANGUAGE_RATES if self.language else RATES)[self.method],
             weight_decay=self.weight_decay,
             warm_up=self.warm_up,
             clip=self.clip,

@@ -44,7 +44,7 @@ def test_a_model_is_published_with_its_losses_and_next_items_before_and_after(
     assert report["validation_loss_change"] == pytest.approx(change, abs=1e-3)
     assert report["gain"]["valid_loss"][1] > 0
     assert sum(report["texts"].values()) == 40  # the items; users of this log have no text
-    assert {"base", "tuned", "lift"} <= set(report["next_items"])
+    assert {"frozen", "tuned", "lift"} <= set(report["next_items"])
     folder = tmp_path / "mine"
     assert read_model(str(folder)).fingerprint == report["model"] != report["base"]
     card = json.loads((folder / "training.json").read_text())
@@ -75,3 +75,11 @@ def test_what_cannot_be_trained_is_refused(spark, walks, masked_bert, lake, tmp_
 def test_a_tokenizer_without_a_mask_is_refused(spark, walks, tiny_bert, lake, tmp_path):
     with pytest.raises(UsageError, match="needs a tokenizer with a mask token"):
         tuned(walks, tiny_bert, lake, tmp_path)
+
+
+def test_a_lake_without_events_to_learn_from_is_trained_on_and_says_what_it_did_not_evaluate(
+    spark, walks, masked_bert, lake, tmp_path
+):
+    report = tuned(walks, masked_bert, lake, tmp_path, run_date="2020-01-01", epochs=2)
+    assert report["next_items"].startswith("not evaluated: 0 events")
+    assert report["gain"]["valid_loss"][1] > 0

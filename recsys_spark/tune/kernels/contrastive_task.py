@@ -27,7 +27,6 @@ from recsys_spark.tune.kernels.next_item_eval import FIT, VALID, Histories, eval
 from recsys_spark.tune.kernels.trainable_encoder import TrainableEncoder
 
 _EXAMPLES_PER_BLOCK = 1024
-_TEXTS_PER_PASS = 64
 
 MAX_CONTEXT_TEXTS = 5
 """Maximum number of texts encoded for one anchor: the context items with the greatest weights."""
@@ -119,12 +118,9 @@ class ContrastiveTask:
 
     def item_vectors(self) -> Matrix:
         """(n, d) vectors of all items, zeros for those without a text."""
-        self.module.eval()
         vectors = np.zeros((len(self._token_ids), self.encoder.width), np.float32)
-        items = np.flatnonzero(self._has_text)
-        with torch.inference_mode():
-            for piece in _pieces(self._lengths[items], _TEXTS_PER_PASS):
-                vectors[items[piece]] = self._vectors(items[piece]).cpu().numpy()
+        encoded = self.encoder.encode([self._token_ids[item] for item in np.flatnonzero(self._has_text)])
+        vectors[self._has_text] = functional.normalize(torch.from_numpy(encoded), dim=1).numpy()
         return vectors
 
     def after_step(self, step: int) -> None:

@@ -10,17 +10,23 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from recsys_spark.arrays.vectors import Matrix
-from recsys_spark.encode.kernels.encoder import CHARS_PER_TOKEN, prompt_length
+from recsys_spark.encode.kernels.encoder import CHARS_PER_TOKEN
 from recsys_spark.training.kernels.training_loop import Record, WeightsOnly
 from recsys_spark.tune.kernels.head_task import HeadTask, TokenStates
 from recsys_spark.tune.kernels.language_model import LanguageModel
-from recsys_spark.tune.kernels.own_texts import FIT, VALID, OwnTexts
+from recsys_spark.tune.kernels.next_item_eval import FIT, VALID
+from recsys_spark.tune.kernels.own_texts import OwnTexts
 from recsys_spark.tune.kernels.packing import PackedRows, Text, lay_out, mask_words, next_tokens, pack
 from recsys_spark.tune.kernels.trainable_encoder import TrainableEncoder
 
-_TEXTS_PER_PASS = 64
+_TEXTS_PER_PASS = 16  # as many tokens as a batch of packed rows: scores of all tokens are large
+
+_TEXTS_TOKENIZED = 10_000
 
 _TOKENS_PER_BATCH = 512
+
+_HEAD_TOKENS = 200_000
+"""About as many tokens as the head is trained on; their states are held in memory."""
 
 Batch = tuple[int, list[list[int]]]
 
@@ -47,7 +53,9 @@ class LanguageTask(WeightsOnly):
         self._plan, self._part = plan, own.part
         self._texts = _tokenized(own.texts, encoder, plan.row)
         self._mask = encoder.tokenizer.mask_token_id
-        tokens, counts = np.unique(np.concatenate([text.ids for text in self._texts]), return_counts=True)
+        tokens, places = np.unique(np.concatenate([text.ids for text in self._texts]), return_inverse=True)
+        fitted = np.repeat(own.part == FIT, [len(text.ids) for text in self._texts])
+        counts = np.bincount(places[fitted], minlength=len(tokens)) + 1  # a held-out text may have other tokens
         self._vocabulary = np.setdiff1d(tokens, np.array(encoder.tokenizer.all_special_ids, np.int64))
         log_frequency = torch.from_numpy(np.log(counts / counts.sum())).float()
         self.module = LanguageModel(encoder, plan.causal, torch.from_numpy(tokens), log_frequency)
@@ -92,23 +100,20 @@ class LanguageTask(WeightsOnly):
 
     def vectors(self, texts: Sequence[str | None]) -> Matrix:
         """(n, d) unit vectors of texts by the encoder as it is now; zeros for those that are None."""
-        encoder = self.module.encoder.eval()
-        token_ids = encoder.token_ids([text or "" for text in texts])
-        rows = np.flatnonzero([text is not None for text in texts])
-        rows = rows[np.argsort([len(token_ids[row]) for row in rows], kind="stable")]
+        encoder, has_text = self.module.encoder, np.array([text is not None for text in texts])
+        encoded = encoder.encode(encoder.token_ids([text for text in texts if text is not None]))
         vectors = np.zeros((len(texts), encoder.width), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(rows), _TEXTS_PER_PASS):
-                batch = rows[start : start + _TEXTS_PER_PASS]
-                encoded = encoder([token_ids[row] for row in batch])
-                vectors[batch] = functional.normalize(encoded, dim=1).cpu().numpy()
+        vectors[has_text] = functional.normalize(torch.from_numpy(encoded), dim=1).numpy()
         return vectors
 
     def _token_states(self, part: int, pass_number: int) -> TokenStates:
-        """States and ids of the tokens that are predicted in a pass over a part."""
+        """States and ids of the tokens that are predicted in a pass over a part, or over a sample of its texts."""
         self.module.eval()
+        texts = np.random.default_rng((self._plan.seed, part)).permutation(np.flatnonzero(self._part == part))
+        share = 1.0 if self._plan.causal else self._plan.share
+        predicted = np.cumsum([share * len(self._texts[text].ids) for text in texts])
         with torch.no_grad():
-            batches = self._by_length(np.flatnonzero(self._part == part))
+            batches = self._by_length(np.sort(texts[: 1 + np.searchsorted(predicted, _HEAD_TOKENS)]))
             parts = [self.module.predicted(self._laid_out([[int(t)] for t in batch], pass_number)) for batch in batches]
         return TokenStates(
             torch.cat([states for states, _, _ in parts]).float(), torch.cat([ids for _, ids, _ in parts])
@@ -146,14 +151,15 @@ def mean_loss(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 def _tokenized(texts: Sequence[str], encoder: TrainableEncoder, row: int) -> list[Text]:
     """Tokens and words of the texts, each with its prompt, cut to ``row`` tokens and the model's maximum."""
     limit = min(row, encoder.spec.max_length)
-    prepared = [encoder.spec.prepared(text)[: CHARS_PER_TOKEN * limit] for text in texts]
-    encoded = encoder.tokenizer(prepared, truncation=True, max_length=limit)
-    prompt = prompt_length(encoder.tokenizer, encoder.spec) if encoder.spec.role_prompt else 0
-    tokens = []
-    for number, ids in enumerate(encoded["input_ids"]):
-        words = np.array([-1 if word is None else word for word in encoded.word_ids(number)], np.int64)
-        words[:prompt] = -1
-        tokens.append(
-            Text(np.array(ids or [encoder.tokenizer.pad_token_id], np.int64), words if ids else np.array([-1]))
-        )
+    tokens, prompt = [], len(encoder.spec.role_prompt)
+    for start in range(0, len(texts), _TEXTS_TOKENIZED):
+        part = texts[start : start + _TEXTS_TOKENIZED]
+        prepared = [encoder.spec.prepared(text)[: CHARS_PER_TOKEN * limit] for text in part]
+        encoded = encoder.tokenizer(prepared, truncation=True, max_length=limit, return_offsets_mapping=True)
+        for number, ids in enumerate(encoded["input_ids"]):
+            words = np.array([-1 if word is None else word for word in encoded.word_ids(number)], np.int64)
+            words[[end <= prompt for _, end in encoded["offset_mapping"][number]]] = -1
+            if not ids:
+                ids, words = [encoder.tokenizer.pad_token_id], np.array([-1])
+            tokens.append(Text(np.array(ids, np.int64), words))
     return tokens

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FIT, VALID, TEST = 0, 1, 2
-"""Parts of the texts."""
-
 
 @dataclass(frozen=True, eq=False)
 class OwnTexts:
-    """Distinct texts and their parts, FIT, VALID or TEST (n,)."""
+    """Distinct texts and their parts (n,), FIT, VALID or TEST of ``next_item_eval``."""
 
     texts: list[str]
     part: NDArray[np.int8]

@@ -123,13 +123,7 @@ class RatingTask:
 
     def _start_head(self) -> None:
         """Set the head to the ridge regression on the frozen encoder."""
-        self.module.eval()
-        features = np.zeros((len(self._token_ids), self.module.encoder.width), np.float32)
-        order = np.argsort(self._lengths, kind="stable")
-        with torch.inference_mode():
-            for start in range(0, len(order), _TEXTS_PER_PASS):
-                rows = order[start : start + _TEXTS_PER_PASS]
-                features[rows] = self.module.encoder([self._token_ids[row] for row in rows]).cpu().numpy()
+        features = self.module.encoder.encode(self._token_ids)
         weights, intercept = ridge_weights(self.data, features, self._offset)
         with torch.no_grad():
             self.module.head.weight[0] = torch.tensor(weights / self.scale.deviation)

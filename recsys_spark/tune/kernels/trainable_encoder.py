@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from recsys_spark.arrays.vectors import Matrix
 from recsys_spark.encode.kernels.encoder import CHARS_PER_TOKEN, pool, prompt_length
 from recsys_spark.encode.kernels.loading import load_tokenizer, load_transformer
 from recsys_spark.encode.kernels.model_folder import ModelSpec
@@ -16,6 +18,8 @@ from recsys_spark.encode.kernels.modules import transformer_folder
 from recsys_spark.errors import UsageError
 
 TUNINGS = ("full", "lora", "adalora", "ia3", "head")
+
+_TEXTS_PER_PASS = 64
 
 _ALLOCATOR_STATE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
@@ -68,6 +72,17 @@ class TrainableEncoder(torch.nn.Module):
             hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         left_out = torch.full((len(rows),), self._left_out, device=mask.device) if self._left_out else None
         return pool(hidden.float(), mask, self.spec.pooling, left_out)
+
+    def encode(self, rows: Sequence[Sequence[int]]) -> Matrix:
+        """(n, d) pooled vectors of n rows of token ids, without dropout and gradients, shortest first."""
+        self.eval()
+        vectors = np.zeros((len(rows), self.width), np.float32)
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        with torch.inference_mode():
+            for start in range(0, len(order), _TEXTS_PER_PASS):
+                batch = order[start : start + _TEXTS_PER_PASS]
+                vectors[batch] = self([rows[row] for row in batch]).cpu().numpy()
+        return vectors
 
     @property
     def trainable_share(self) -> float:

@@ -11,7 +11,8 @@ from recsys_spark.publish.steps.publishing import pin_inputs
 from recsys_spark.runtime.lifecycle import Run
 from recsys_spark.tables.sampling import hash_sample
 from recsys_spark.tables.schemas import ITEMS, USERS
-from recsys_spark.tune.kernels.own_texts import FIT, TEST, VALID, OwnTexts
+from recsys_spark.tune.kernels.next_item_eval import FIT, TEST, VALID
+from recsys_spark.tune.kernels.own_texts import OwnTexts
 from recsys_spark.tune.options import TuningOptions
 from recsys_spark.tune.scored_texts import distinct_texts
 

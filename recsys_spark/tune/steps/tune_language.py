@@ -18,14 +18,15 @@ from recsys_spark.training.kernels.training_loop import train
 from recsys_spark.tune.kernels.language_task import LanguagePlan, LanguageTask, mean_loss
 from recsys_spark.tune.kernels.next_item_eval import (
     SHRINKS,
+    TEST,
+    VALID,
     Histories,
     NextItemResult,
     best_on_validation,
     evaluate_next_item,
     gain,
 )
-from recsys_spark.tune.kernels.next_item_eval import TEST as TEST_EVENTS
-from recsys_spark.tune.kernels.own_texts import TEST, VALID, OwnTexts
+from recsys_spark.tune.kernels.own_texts import OwnTexts
 from recsys_spark.tune.kernels.tracking import tracked
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder, chosen_device
 from recsys_spark.tune.options import RATES, TuningOptions
@@ -50,7 +51,7 @@ Losses = Mapping[int, tuple[NDArray[np.float64], NDArray[np.int64]]]
 
 def tune_language(run: Run, options: TuningOptions, model: ModelSpec, paths: OutputPaths) -> tuple[Report, bool]:
     """The report, and whether the model was published: its loss on validation must be below that of the frozen encoder
-    with a head that was trained in the same way. Next items before and after are reported and decide nothing."""
+    with a trained head. Next items before and after are reported and decide nothing."""
     with run.progress.step("read texts"):
         own, versions = read_own_texts(run, options)
     next_items = _next_items(run, options, model)
@@ -110,11 +111,11 @@ def _next_item_figures(task: LanguageTask, next_items: NextItems | str) -> Repor
     vectors = task.vectors(catalogue.texts)
     tuned = best_on_validation(vectors, histories, _WHITENINGS)
     report: Report = {}
-    for name, rows, valid in (("base", catalogue.vectors, base), ("tuned", vectors, tuned)):
-        test = evaluate_next_item(rows, histories, valid.decay, TEST_EVENTS, valid.shrink)
+    for name, rows, valid in (("frozen", catalogue.vectors, base), ("tuned", vectors, tuned)):
+        test = evaluate_next_item(rows, histories, valid.decay, TEST, valid.shrink)
         used = {"whitening": valid.shrink, "decay": valid.decay}
         report[name] = {"validation": valid.figures, "test": test.figures, "used": used}
-    return {"next_items": report | relative_lift(report["tuned"], report["base"])}
+    return {"next_items": report | relative_lift(report["tuned"], report["frozen"])}
 
 
 def _losses(own: OwnTexts, before: Losses, after: Losses) -> Report:

@@ -11,7 +11,8 @@ from recsys_spark.errors import UsageError
 from recsys_spark.training.kernels.checkpoints import Checkpoints
 from recsys_spark.training.kernels.training_loop import Plan, train
 from recsys_spark.tune.kernels.language_task import LanguagePlan, LanguageTask, mean_loss
-from recsys_spark.tune.kernels.own_texts import FIT, TEST, VALID, OwnTexts
+from recsys_spark.tune.kernels.next_item_eval import FIT, TEST, VALID
+from recsys_spark.tune.kernels.own_texts import OwnTexts
 from recsys_spark.tune.kernels.packing import IGNORED, lay_out
 from recsys_spark.tune.kernels.trainable_encoder import AdapterConfig, TrainableEncoder
 from tests.bench.training import with_mask_token
@@ -119,6 +120,31 @@ def test_a_killed_training_ends_with_the_same_weights(masked_bert, tmp_path):
 def test_an_objective_that_the_attention_makes_trivial_is_refused(masked_bert, tiny_decoder, causal):
     with pytest.raises(UsageError, match=f"--objective={'masked_lm' if causal else 'causal_lm'}"):
         task_of(masked_bert if causal else tiny_decoder, causal=causal)
+
+
+def test_the_head_starts_at_the_frequencies_of_the_training_texts_alone(masked_bert):
+    own = OwnTexts(["a a a", "b b", "c"], np.array([FIT, VALID, TEST], np.int8))
+    task = task_of(masked_bert, own=own)
+    counts = dict.fromkeys(("[CLS]", "[SEP]"), 2) | {"a": 4, "b": 1, "c": 1}  # each is counted once more
+    names = task.module.encoder.tokenizer.convert_ids_to_tokens(task.module.head.tokens.tolist())
+    assert sorted(names) == sorted(counts)
+    expected = [np.log(counts[name] / sum(counts.values())) for name in names]
+    np.testing.assert_allclose(task.module.head.bias.detach(), expected, rtol=1e-6)
+
+
+def test_the_states_that_a_head_learns_from_are_bounded(masked_bert, monkeypatch):
+    task = task_of(masked_bert, share=0.5)
+    whole = len(task.head_task()._fitted.ids)
+    monkeypatch.setattr("recsys_spark.tune.kernels.language_task._HEAD_TOKENS", 30)
+    assert 20 <= len(task.head_task()._fitted.ids) <= 40 < whole
+
+
+def test_a_prompt_is_never_predicted(masked_bert):
+    spec = replace(read_model(str(masked_bert)), prompt="x y ")
+    encoder = TrainableEncoder(spec, AdapterConfig("full"))
+    task = LanguageTask(OwnTexts(["a b c", "d e"], np.array([FIT, FIT], np.int8)), encoder, LanguagePlan(share=1.0))
+    labels = task._laid_out([[0]], 1).labels[0]
+    assert encoder.tokenizer.convert_ids_to_tokens(labels[labels != IGNORED].tolist()) == ["a", "b", "c"]
 
 
 def test_vectors_are_those_of_the_encoder(masked_bert):
